@@ -1,0 +1,46 @@
+// fovea/config.hpp - every macro of the library, its version and its inline namespace.
+#pragma once
+
+#define FOVEA_VERSION_MAJOR 0
+#define FOVEA_VERSION_MINOR 1
+#define FOVEA_VERSION_PATCH 0
+
+// The inline namespace changes with every release whose types differ in layout, so that two of them can be linked
+// into one program.
+#define FOVEA_NAMESPACE_BEGIN \
+  namespace fovea {           \
+  inline namespace v0_1 {
+#define FOVEA_NAMESPACE_END \
+  }                         \
+  }
+
+// Small functions are always inlined: they leave no symbol behind that a linker could merge with the same function
+// compiled for another instruction set, and tiles of registers stay in registers.
+#if defined(__GNUC__) || defined(__clang__)
+#define FOVEA_INLINE inline __attribute__((always_inline))
+#define FOVEA_INLINE_LAMBDA __attribute__((always_inline))
+#define FOVEA_NOINLINE __attribute__((noinline))
+#define FOVEA_RESTRICT __restrict__
+#else
+#define FOVEA_INLINE __forceinline
+#define FOVEA_INLINE_LAMBDA
+#define FOVEA_NOINLINE __declspec(noinline)
+#define FOVEA_RESTRICT __restrict
+#endif
+
+// FOVEA_PREFETCH(address, write): a hint, nothing more.
+#if defined(__GNUC__) || defined(__clang__)
+#define FOVEA_PREFETCH(address, write) __builtin_prefetch(address, write)
+#else
+#define FOVEA_PREFETCH(address, write) static_cast<void>(address)
+#endif
+
+// FOVEA_UNROLL(4) before a loop: the compiler's own unrolling, for loops whose trip count is known at run time only.
+#define FOVEA_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define FOVEA_UNROLL(n) FOVEA_PRAGMA(clang loop unroll_count(n))
+#elif defined(__GNUC__)
+#define FOVEA_UNROLL(n) FOVEA_PRAGMA(GCC unroll n)
+#else
+#define FOVEA_UNROLL(n)
+#endif

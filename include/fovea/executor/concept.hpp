@@ -1,0 +1,61 @@
+// fovea/executor/concept.hpp - who runs the jobs of a call.
+#pragma once
+
+#include <fovea/index.hpp>
+
+#include <concepts>
+#include <memory>
+#include <type_traits>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// The work of a call: task(i, worker). A reference of two words, free to copy, valid until for_each returns.
+class task_ref {
+ public:
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, task_ref>)
+  FOVEA_INLINE task_ref(const F& f) noexcept
+      : object_(&f), call_([](const void* o, index i, index worker) { (*static_cast<const F*>(o))(i, worker); }) {}
+  FOVEA_INLINE void operator()(index task, index worker) const { call_(object_, task, worker); }
+
+ private:
+  const void* object_;
+  void (*call_)(const void*, index, index);
+};
+
+/// An executor has
+///   workers() const -> index                 at least 1
+///   for_each(index n, f) const               calls f(task, worker) once for each task in [0, n), in any order, from
+///                                            any threads, with worker in [0, workers()), no two calls with the same
+///                                            worker at a time; returns when all are done
+/// Results do not depend on the executor, bit for bit.
+template <class X>
+concept executor = requires(X& x, index n, task_ref f) {
+  { x.workers() } -> std::convertible_to<index>;
+  x.for_each(n, f);
+};
+
+/// A reference to an executor that outlives it; by default the calling thread does all the work.
+class executor_ref {
+ public:
+  FOVEA_INLINE executor_ref() noexcept = default;
+  template <executor X>
+    requires(!std::is_same_v<std::remove_cvref_t<X>, executor_ref>)
+  FOVEA_INLINE executor_ref(X& x) noexcept
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(x)))),
+        workers_([](void* o) { return static_cast<index>(static_cast<X*>(o)->workers()); }),
+        for_each_([](void* o, index n, task_ref f) { static_cast<X*>(o)->for_each(n, f); }) {}
+
+  FOVEA_INLINE index workers() const { return object_ ? workers_(object_) : 1; }
+  FOVEA_INLINE void for_each(index n, task_ref f) const {
+    if (object_ && n > 1) return for_each_(object_, n, f);
+    for (index i = 0; i < n; ++i) f(i, 0);
+  }
+
+ private:
+  void* object_ = nullptr;
+  index (*workers_)(void*) = nullptr;
+  void (*for_each_)(void*, index, task_ref) = nullptr;
+};
+
+FOVEA_NAMESPACE_END

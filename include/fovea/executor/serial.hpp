@@ -1,0 +1,15 @@
+// fovea/executor/serial.hpp - the calling thread.
+#pragma once
+
+#include <fovea/executor/concept.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+struct serial {
+  FOVEA_INLINE index workers() const noexcept { return 1; }
+  FOVEA_INLINE void for_each(index n, task_ref f) const {
+    for (index i = 0; i < n; ++i) f(i, 0);
+  }
+};
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,73 @@
+// fovea/index.hpp - indices, ranges of rows and keys, and how the library says no.
+#pragma once
+
+#include <fovea/config.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+
+FOVEA_NAMESPACE_BEGIN
+
+using index = std::ptrdiff_t;
+
+/// A number of heads that is known at run time only (the value of Eigen::Dynamic).
+inline constexpr int Dynamic = -1;
+
+/// The half-open range of rows or keys [first, last).
+struct range {
+  index first = 0, last = 0;
+  FOVEA_INLINE constexpr index size() const noexcept { return last > first ? last - first : 0; }
+  FOVEA_INLINE constexpr bool empty() const noexcept { return last <= first; }
+  friend constexpr bool operator==(const range&, const range&) = default;
+};
+
+FOVEA_INLINE constexpr range intersect(range a, range b) noexcept {
+  return {std::max(a.first, b.first), std::min(a.last, b.last)};
+}
+
+/// How much of a block of rows x keys a mask shows.
+enum class coverage { none, partial, full };
+
+/// Where a mask or a score stands: one query head of one sequence, and the sizes around it.
+struct place {
+  index batch = 0, head = 0;       // which sequence, which query head
+  index batches = 1, heads = 1;    // of how many
+  index queries = 0, keys = 0;     // tokens of this sequence
+};
+
+/// How many matrices a bound mask or score reads a cell of: `matrices`, or none.
+template <class X>
+inline constexpr int matrices_of = 0;
+template <class X>
+  requires requires { X::matrices; }
+inline constexpr int matrices_of<X> = X::matrices;
+
+/// A mask or score with what it reads in a square of cells copied near; x itself, where it reads nothing.
+template <class X, class Square>
+FOVEA_INLINE auto near_of(const X& x, Square& at) noexcept {
+  if constexpr (matrices_of<X> > 0)
+    return x.near(at);
+  else
+    return x;
+}
+
+FOVEA_INLINE constexpr index ceil_div(index n, index d) noexcept { return (n + d - 1) / d; }
+FOVEA_INLINE constexpr index round_up(index n, index to) noexcept { return ceil_div(n, to) * to; }
+
+/// Throws std::invalid_argument with the parts joined to one sentence; numbers are written in decimal.
+template <class... Parts>
+[[noreturn]] FOVEA_INLINE void reject(const Parts&... parts) {
+  std::string text = "fovea: ";
+  const auto add = [&text](const auto& part) FOVEA_INLINE_LAMBDA {
+    if constexpr (requires { std::to_string(part); })
+      text += std::to_string(part);
+    else
+      text += part;
+  };
+  (add(parts), ...);
+  throw std::invalid_argument(text);
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,8 @@
+// fovea/kernel/arch.hpp - all that the library knows of instruction sets, a file each.
+#pragma once
+
+#include <fovea/kernel/arch/avx2.hpp>
+#include <fovea/kernel/arch/avx512.hpp>
+#include <fovea/kernel/arch/generic.hpp>
+#include <fovea/kernel/arch/neon64.hpp>
+#include <fovea/kernel/arch/sse2.hpp>

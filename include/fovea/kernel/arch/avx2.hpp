@@ -1,0 +1,77 @@
+// fovea/kernel/arch/avx2.hpp - AVX, AVX2 and FMA3: 16 registers of 32 bytes.
+#pragma once
+
+#include <fovea/kernel/arch/generic.hpp>
+
+#if XSIMD_WITH_AVX
+
+#include <immintrin.h>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+template <class Arch>
+concept avx = std::is_base_of_v<xsimd::avx, Arch>;
+
+template <avx Arch>
+struct geometry<Arch> : sixteen_registers {};
+
+/// xsimd 8 zips within 128-bit lanes.
+template <avx Arch>
+struct isa<Arch> : generic_isa<Arch> {
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> zip_lo(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
+    return zip<T, 0x20>(a, b);
+  }
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> zip_hi(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
+    return zip<T, 0x31>(a, b);
+  }
+
+  /// Within 128-bit lanes first, then of those lanes.
+  template <class T>
+  FOVEA_INLINE static void transpose(vec<Arch, T>* v) noexcept {
+    constexpr int n = lanes<Arch, T>, inner = n / 2;
+    vec<Arch, T> w[n];
+    if constexpr (sizeof(T) == 4) {
+      unroll<2>([&](auto g) FOVEA_INLINE_LAMBDA {
+        const __m256 a = v[4 * g], b = v[4 * g + 1], c = v[4 * g + 2], d = v[4 * g + 3];
+        const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
+        const __m256 AB = _mm256_unpackhi_ps(a, b), CD = _mm256_unpackhi_ps(c, d);
+        w[4 * g] = vec<Arch, T>(_mm256_shuffle_ps(ab, cd, 0x44));
+        w[4 * g + 1] = vec<Arch, T>(_mm256_shuffle_ps(ab, cd, 0xee));
+        w[4 * g + 2] = vec<Arch, T>(_mm256_shuffle_ps(AB, CD, 0x44));
+        w[4 * g + 3] = vec<Arch, T>(_mm256_shuffle_ps(AB, CD, 0xee));
+      });
+    } else {
+      unroll<2>([&](auto g) FOVEA_INLINE_LAMBDA {
+        w[2 * g] = vec<Arch, T>(_mm256_unpacklo_pd(v[2 * g], v[2 * g + 1]));
+        w[2 * g + 1] = vec<Arch, T>(_mm256_unpackhi_pd(v[2 * g], v[2 * g + 1]));
+      });
+    }
+    unroll<inner>([&](auto k) FOVEA_INLINE_LAMBDA {
+      v[k] = halves<0x20>(w[k], w[inner + k]);
+      v[inner + k] = halves<0x31>(w[k], w[inner + k]);
+    });
+  }
+
+ private:
+  template <int Halves, class T>
+  FOVEA_INLINE static xsimd::batch<T, Arch> halves(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
+    if constexpr (sizeof(T) == 4)
+      return vec<Arch, T>(_mm256_permute2f128_ps(a, b, Halves));
+    else
+      return vec<Arch, T>(_mm256_permute2f128_pd(a, b, Halves));
+  }
+  template <class T, int Halves>
+  FOVEA_INLINE static vec<Arch, T> zip(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
+    if constexpr (sizeof(T) == 4)
+      return halves<Halves>(vec<Arch, T>(_mm256_unpacklo_ps(a, b)), vec<Arch, T>(_mm256_unpackhi_ps(a, b)));
+    else
+      return halves<Halves>(vec<Arch, T>(_mm256_unpacklo_pd(a, b)), vec<Arch, T>(_mm256_unpackhi_pd(a, b)));
+  }
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END
+#endif

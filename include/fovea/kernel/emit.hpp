@@ -1,0 +1,41 @@
+// fovea/kernel/emit.hpp - the score matrix itself, for looking at: logits, or probabilities given the LSE.
+#pragma once
+
+#include <fovea/kernel/block.hpp>
+
+#include <cmath>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Writes rows of one head of the score matrix to `to` (queries x keys): the logits that enter the softmax, hidden ones
+/// -inf; or, with `lse` (queries x 1), the probabilities exp(s - lse), hidden ones 0. p.v has no columns.
+template <class Arch, class Problem, class T = typename Problem::compute>
+FOVEA_NOINLINE void emit_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
+                                 const matrix_view<T>& to, const matrix_view<T>* lse) noexcept {
+  const auto rules = p.rules.bind(p.at(b, h));
+  const auto q = p.q.head(b, h);
+  const auto keys_of = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys);
+  const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
+    each_query_panel<Arch, T, unit_of::natural>(rows, p.dim(), index(0), memory, f);
+  };
+  for (index i = rows.first; i < rows.last; ++i)
+    for (index j = 0; j < to.cols; ++j) to(i, j) = lse ? T(0) : hidden<T>;
+
+  each_panel([&](const auto& panel) { panel.open(q, p.scale); });
+  for (range keys{0, 0}; keys.first < to.cols; keys.first = keys.last) {
+    keys.last = std::min(keys.first + geometry<Arch>::key_block, to.cols);
+    const auto k = keys_of.read(keys);
+    each_panel([&](const auto& panel) {
+      if (cover_of(rules.mask, panel.rows(), keys) == coverage::none) return;
+      panel.dot_keys(k, keys.size());
+      panel.revise(rules, keys);
+      panel.each_logit(keys, [&](index i, index j, T s) {
+        if (s != hidden<T>) to(i, j) = lse ? std::exp(s - (*lse)(i, 0)) : s;
+      });
+    });
+  }
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,70 @@
+// fovea/kernel/rules.hpp - what happens to a logit between Q K^T and the softmax: the scores in order, then the mask.
+#pragma once
+
+#include <fovea/kernel/cells.hpp>
+#include <fovea/list.hpp>
+#include <fovea/mask/concept.hpp>
+#include <fovea/score/concept.hpp>
+
+#include <limits>
+#include <numbers>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// The mask and the scores of a call (or, once bound, of one head of one sequence).
+template <class Mask, class... Scores>
+struct rules {
+  /// Scores act on logits in natural units. Without any, log2(e) is part of Q's scale and logits are powers of two.
+  static constexpr bool natural = sizeof...(Scores) > 0;
+  /// Whether a score may turn a visible cell into a hidden one.
+  static constexpr bool hide = (score_hides<Scores> || ...);
+
+  /// How many matrices are read a cell.
+  static constexpr int matrices = (matrices_of<Mask> + ... + matrices_of<Scores>);
+
+  Mask mask;
+  list<Scores...> scores;
+
+  FOVEA_INLINE void check(const place& at) const {
+    check_at(mask, at);
+    scores.each([&](const auto& s) FOVEA_INLINE_LAMBDA { check_score_at(s, at); });
+  }
+
+  FOVEA_INLINE auto bind(const place& at) const noexcept {
+    return with(bind_to(mask, at), scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return bind_score(s, at); }));
+  }
+
+  /// The same, with what is read from memory in a square of cells brought near.
+  template <class Square>
+  FOVEA_INLINE auto near(Square& at) const noexcept {
+    return with(near_of(mask, at), scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return near_of(s, at); }));
+  }
+
+  template <class V, class Cells>
+  FOVEA_INLINE V score(V s, const Cells& at) const noexcept {
+    scores.each([&](const auto& f) FOVEA_INLINE_LAMBDA { s = apply_score(f, s, at); });
+    return s;
+  }
+
+ private:
+  template <class M, class... S>
+  FOVEA_INLINE static rules<M, S...> with(const M& mask, const list<S...>& scores) noexcept {
+    return {mask, scores};
+  }
+};
+
+template <class T>
+inline constexpr T hidden = -std::numeric_limits<T>::infinity();
+
+/// The logits of a register, scored and hidden; `covered` is what the mask said of the block around.
+template <class Arch, class V, class Rules, class Cells>
+FOVEA_INLINE V revised(const Rules& rules, coverage covered, V s, const Cells& at) noexcept {
+  using T = typename V::value_type;
+  s = rules.score(s, at);
+  if (covered == coverage::partial) s = xsimd::select(at.truth(visible_at(rules.mask, at)), s, V(hidden<T>));
+  return s;
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,72 @@
+// fovea/kernel/softmax.hpp - the running state of an online softmax: a maximum and a sum a row.
+//
+// Milakov & Gimelshein, arXiv:1805.02867; Rabe & Staats, arXiv:2112.05682. For rows seen block by block,
+//   m' = max(m, max s)      P = exp(s - m')      l' = l * exp(m - m') + sum P      O' = O * exp(m - m') + P V
+// The state of no key is (m, l) = (-inf, 0), with O = 0: the neutral element.
+#pragma once
+
+#include <fovea/kernel/arch.hpp>
+#include <fovea/kernel/rules.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Logits in natural units, or times log2(e).
+enum class unit_of { natural, log2 };
+
+/// A register of rows: maximum and sum.
+template <class Arch, class T, unit_of Units>
+struct softmax_state {
+  using V = vec<Arch, T>;
+  V m, l;
+
+  FOVEA_INLINE static softmax_state empty() noexcept { return {V(hidden<T>), V(T(0))}; }
+
+  /// exp(x) for x <= 0. Differences are taken before units change: a logit of -1e38 stays finite.
+  FOVEA_INLINE static V exp(const V& x) noexcept {
+    if constexpr (Units == unit_of::natural)
+      return isa<Arch>::exp2(x * V(static_cast<T>(std::numbers::log2e)));
+    else
+      return isa<Arch>::exp2(x);
+  }
+
+  /// Takes in the largest logits of a block; returns exp(m - m'), by which what was summed so far shrinks.
+  /// Where no key was visible yet the subtrahend is 0 instead of -inf, which keeps -inf - -inf from being NaN.
+  FOVEA_INLINE V raise(const V& largest) noexcept {
+    const V before = m;
+    m = xsimd::max(m, largest);
+    return exp(before - subtrahend());
+  }
+
+  /// Takes in the sum of a block's probabilities. One rounding, whatever the compiler would contract.
+  FOVEA_INLINE void add(const V& shrink, const V& sum) noexcept { l = isa<Arch>::fma(l, shrink, sum); }
+
+  FOVEA_INLINE V subtrahend() const noexcept { return xsimd::select(m == V(hidden<T>), V(T(0)), m); }
+
+  /// P = exp(S - m) for a register of logits. Hidden ones become exactly 0, which exp never returns.
+  template <bool Hides>
+  FOVEA_INLINE V probability(const V& s) const noexcept {
+    const V p = exp(s - subtrahend());
+    if constexpr (Hides) return xsimd::select(s == V(hidden<T>), V(T(0)), p);
+    return p;
+  }
+
+  /// The state after a sink: a logit (in these units) without a value. Returns the factor for O.
+  FOVEA_INLINE V absorb_sink(const V& logit) noexcept {
+    const V shrink = raise(logit);
+    add(shrink, probability<true>(logit));
+    return shrink;
+  }
+
+  /// 1 / l, and 0 for a row that saw no key.
+  FOVEA_INLINE V reciprocal() const noexcept { return xsimd::select(l == V(T(0)), V(T(0)), V(T(1)) / l); }
+
+  /// The natural logarithm of the sum of exponents: -inf for a row that saw no key.
+  FOVEA_INLINE V lse() const noexcept {
+    const V maximum = Units == unit_of::log2 ? m * V(static_cast<T>(std::numbers::ln2)) : m;
+    return xsimd::select(l == V(T(0)), V(hidden<T>), maximum + xsimd::log(l));
+  }
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

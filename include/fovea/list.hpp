@@ -1,0 +1,58 @@
+// fovea/list.hpp - several things of different types, kept as one value. (A std::tuple whose every step is inlined.)
+#pragma once
+
+#include <fovea/config.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+template <class... X>
+struct list;
+
+template <>
+struct list<> {
+  FOVEA_INLINE constexpr void each(const auto&) const noexcept {}
+  FOVEA_INLINE constexpr list map(const auto&) const noexcept { return {}; }
+};
+
+template <class First, class... Rest>
+struct list<First, Rest...> {
+  First first;
+  list<Rest...> rest;
+
+  /// f(x) for each x in order.
+  FOVEA_INLINE constexpr void each(const auto& f) const {
+    f(first);
+    rest.each(f);
+  }
+  /// The list of all f(x).
+  FOVEA_INLINE constexpr auto map(const auto& f) const noexcept { return prepend(f(first), rest.map(f)); }
+};
+
+template <class X, class... Rest>
+FOVEA_INLINE constexpr list<X, Rest...> prepend(const X& x, const list<Rest...>& rest) noexcept {
+  return {x, rest};
+}
+
+template <class... B>
+FOVEA_INLINE constexpr list<B...> concat(const list<>&, const list<B...>& b) noexcept {
+  return b;
+}
+template <class X, class... A, class... B>
+FOVEA_INLINE constexpr auto concat(const list<X, A...>& a, const list<B...>& b) noexcept {
+  return prepend(a.first, concat(a.rest, b));
+}
+
+/// The x for which Wanted<x> holds, in order.
+template <template <class> class Wanted>
+FOVEA_INLINE constexpr list<> keep() noexcept {
+  return {};
+}
+template <template <class> class Wanted, class X, class... Rest>
+FOVEA_INLINE constexpr auto keep(const X& x, const Rest&... rest) noexcept {
+  if constexpr (Wanted<X>::value)
+    return prepend(x, keep<Wanted>(rest...));
+  else
+    return keep<Wanted>(rest...);
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,34 @@
+// fovea/mask.hpp - WHICH keys a query sees.
+//
+//   causal                                  k <= q, where Lq == Lk
+//   causal_top_left, causal_bottom_right    k <= q, k <= q + Lk - Lq
+//   causal_offset{n}                        k <= q + n
+//   sliding_window{.left = l, .right = r}   q - l <= k <= q + r; -1 leaves a side open
+//   key_lengths{lengths}                    right padding: k < lengths[b]
+//   left_padding{starts}                    left padding: k >= starts[b]
+//   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk
+//   mask(f)                                 f(q, k), any function of the positions
+//   a & b                                   what both show
+//
+// A mask of your own is a struct with visible(q, k) (see mask/concept.hpp); cover and reach let whole blocks be skipped.
+#pragma once
+
+#include <fovea/mask/all_of.hpp>
+#include <fovea/mask/boolean.hpp>
+#include <fovea/mask/causal.hpp>
+#include <fovea/mask/lengths.hpp>
+#include <fovea/mask/predicate.hpp>
+#include <fovea/mask/sliding_window.hpp>
+#include <fovea/view.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// A mask from booleans (bool, or integers that count as true where not zero) in memory: an Eigen matrix Lq x Lk, or a
+/// tensor_view whose sizes are each 1 or the full batch, heads, Lq, Lk. True keeps. Elements are read during the call.
+template <viewable M>
+FOVEA_INLINE auto boolean_mask(M&& m) {
+  static_assert(outlives_call<M>, "fovea: boolean_mask keeps a view; give it a named matrix, not a temporary");
+  return boolean_matrix<broadcast<const element_of<M>>>{broadcast_of(m, "boolean_mask")};
+}
+
+FOVEA_NAMESPACE_END

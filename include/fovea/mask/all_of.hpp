@@ -1,0 +1,58 @@
+// fovea/mask/all_of.hpp - masks intersect.
+#pragma once
+
+#include <fovea/list.hpp>
+#include <fovea/mask/concept.hpp>
+
+#include <limits>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Visible is what each of the masks shows; with no mask at all, everything.
+template <class... Masks>
+struct all_of {
+  using is_mask = void;
+  static constexpr int matrices = (0 + ... + matrices_of<Masks>);
+  list<Masks...> masks;
+
+  FOVEA_INLINE void check(const place& at) const {
+    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { check_at(m, at); });
+  }
+  FOVEA_INLINE auto bind(const place& at) const noexcept {
+    return all_of_list(masks.map([&](const auto& m) FOVEA_INLINE_LAMBDA { return bind_to(m, at); }));
+  }
+  FOVEA_INLINE auto near(auto& square) const noexcept {
+    return all_of_list(masks.map([&](const auto& m) FOVEA_INLINE_LAMBDA { return near_of(m, square); }));
+  }
+  FOVEA_INLINE auto visible(const auto& cells) const noexcept {
+    auto seen = cells.truth(true);
+    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { seen = seen & cells.truth(visible_at(m, cells)); });
+    return seen;
+  }
+  FOVEA_INLINE coverage cover(range rows, range keys) const noexcept {
+    coverage least = coverage::full;
+    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA {
+      if (least != coverage::none) least = std::min(least, cover_of(m, rows, keys));
+    });
+    return least;
+  }
+  FOVEA_INLINE range reach(range rows) const noexcept {
+    constexpr index every = std::numeric_limits<index>::max();
+    range seen{0, every};
+    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { seen = intersect(seen, reach_of(m, rows, every)); });
+    return seen;
+  }
+
+ private:
+  template <class... M>
+  FOVEA_INLINE static all_of<M...> all_of_list(const list<M...>& masks) noexcept {
+    return {masks};
+  }
+};
+
+template <mask_like A, mask_like B>
+FOVEA_INLINE auto operator&(const A& a, const B& b) noexcept {
+  return all_of<A, B>{{a, {b, {}}}};
+}
+
+FOVEA_NAMESPACE_END

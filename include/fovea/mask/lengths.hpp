@@ -1,0 +1,50 @@
+// fovea/mask/lengths.hpp - padded batches: how many keys of each sequence are real.
+#pragma once
+
+#include <fovea/mask/concept.hpp>
+
+#include <span>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// The keys [seen.first, seen.last), for every query.
+struct key_range {
+  range seen;
+
+  FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept {
+    using position = std::remove_cvref_t<decltype(q)>;
+    return (k >= position(static_cast<int>(seen.first))) & (k < position(static_cast<int>(seen.last)));
+  }
+  FOVEA_INLINE coverage cover(range, range keys) const noexcept {
+    const range both = intersect(keys, seen);
+    return both == keys ? coverage::full : both.empty() ? coverage::none : coverage::partial;
+  }
+  FOVEA_INLINE range reach(range) const noexcept { return seen; }
+};
+
+/// Right padding: of sequence b the keys below lengths[b] are visible. One length a batch entry.
+struct key_lengths {
+  using is_mask = void;
+  std::span<const index> lengths;
+
+  FOVEA_INLINE void check(const place& at) const { check_lengths(lengths, at, "key_lengths"); }
+  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{0, lengths[at.batch]}}; }
+
+  FOVEA_INLINE static void check_lengths(std::span<const index> lengths, const place& at, const char* name) {
+    if (static_cast<index>(lengths.size()) != at.batches)
+      reject(name, " has ", lengths.size(), " entries for ", at.batches, " sequences");
+    if (lengths[at.batch] < 0 || lengths[at.batch] > at.keys)
+      reject(name, "'s entry ", at.batch, " is ", lengths[at.batch], ", not within 0 and the ", at.keys, " keys");
+  }
+};
+
+/// Left padding: of sequence b the keys from starts[b] on are visible. One start a batch entry.
+struct left_padding {
+  using is_mask = void;
+  std::span<const index> starts;
+
+  FOVEA_INLINE void check(const place& at) const { key_lengths::check_lengths(starts, at, "left_padding"); }
+  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{starts[at.batch], at.keys}}; }
+};
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,70 @@
+// fovea/partial.hpp - attention over a part of the keys, and how parts are put together.
+#pragma once
+
+#include <fovea/element.hpp>
+#include <fovea/view.hpp>
+
+#include <cmath>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// The result over some of the keys: `out` as attention returns it, and the natural logarithm of each row's sum of
+/// exponents (one a row and query head; -inf where no key was seen).
+template <class Out, class Lse>
+struct partial {
+  Out out;
+  Lse lse;
+};
+
+/// a <- the result over the keys of both:
+///   lse = log(exp(a.lse) + exp(b.lse)),   out = a.out * exp(a.lse - lse) + b.out * exp(b.lse - lse).
+/// Associative and commutative up to rounding; {0, -inf} is neutral, exactly. Throws std::invalid_argument where the
+/// shapes differ. (FlashInfer's state algebra, arXiv:2501.01005, section 2.2.)
+template <class OutA, class LseA, class OutB, class LseB>
+FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
+  const auto check = [](const auto& x, const auto& y, const char* name) FOVEA_INLINE_LAMBDA {
+    if (x.batch != y.batch || x.tokens != y.tokens || x.heads * x.dim != y.heads * y.dim)
+      reject("merge: ", name, " is ", x.batch, " x ", x.tokens, " x ", x.heads * x.dim, " in one part and ", y.batch, " x ",
+             y.tokens, " x ", y.heads * y.dim, " in the other");
+  };
+  auto lse_a = as_sequences(a.lse, any_heads, "lse").all;
+  const auto lse_b = as_sequences(b.lse, any_heads, "lse").all;
+  check(lse_a, lse_b, "lse");
+  // A matrix holds the heads side by side: then its columns, one a head, are the heads.
+  const bool columns = lse_a.dim != 1;
+  if (columns) lse_a.heads = lse_a.dim, lse_a.head_stride = lse_a.dim_stride;
+  auto lse_b_heads = lse_b;
+  if (columns) lse_b_heads.heads = lse_b.dim, lse_b_heads.head_stride = lse_b.dim_stride;
+  const index heads = lse_a.heads;
+  auto out_a = as_sequences(a.out, heads, "out").all;
+  const auto out_b = as_sequences(b.out, heads, "out").all;
+  check(out_a, out_b, "out");
+  if (out_a.batch != lse_a.batch || out_a.tokens != lse_a.tokens)
+    reject("merge: out has ", out_a.tokens, " tokens, lse has ", lse_a.tokens);
+
+  using T = element_of<LseA>;
+  using O = element_of<OutA>;
+  for (index n = 0; n < out_a.batch; ++n)
+    for (index h = 0; h < heads; ++h)
+      for (index t = 0; t < out_a.tokens; ++t) {
+        T& x = lse_a(n, h, t, 0);
+        const T y = static_cast<T>(lse_b_heads(n, h, t, 0)), larger = x > y ? x : y;
+        if (y == -std::numeric_limits<T>::infinity()) continue;
+        const T of_a = std::exp(x - larger), of_b = std::exp(y - larger), sum = of_a + of_b;
+        for (index c = 0; c < out_a.dim; ++c) {
+          O& o = out_a(n, h, t, c);
+          const T other = load_element<T>(out_b(n, h, t, c));
+          o = store_element<O>(of_a == T(0) ? other : (load_element<T>(o) * of_a + other * of_b) / sum);
+        }
+        x = larger + std::log(sum);
+      }
+}
+
+/// The result over the keys of both.
+template <class Out, class Lse, class OutB, class LseB>
+FOVEA_INLINE partial<Out, Lse> merge(partial<Out, Lse> a, const partial<OutB, LseB>& b) {
+  merge_into(a, b);
+  return a;
+}
+
+FOVEA_NAMESPACE_END

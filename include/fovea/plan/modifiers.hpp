@@ -1,0 +1,39 @@
+// fovea/plan/modifiers.hpp - the masks, scores and sink of a call, in whatever order they were listed, as rules.
+#pragma once
+
+#include <fovea/kernel/block.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// What may follow q, k, v in a call.
+template <class M>
+concept modifier = mask_like<M> || score_like<M> || sink_like<M>;
+
+template <class M>
+using is_mask = std::bool_constant<mask_like<M>>;
+template <class M>
+using is_sink = std::bool_constant<sink_like<M>>;
+template <class M>
+struct is_softcap : std::false_type {};
+template <score_like M>
+struct is_softcap<M> : std::bool_constant<M::stage == score_stage::softcap> {};
+template <class M>
+using is_bias = std::bool_constant<score_like<M> && !is_softcap<M>::value>;
+
+/// The sink of a call, or kernel::no_sink.
+template <class... Mods>
+FOVEA_INLINE auto sink_of(const Mods&... mods) noexcept {
+  static_assert((0 + ... + int(sink_like<Mods>)) <= 1, "fovea: a call has at most one sink");
+  return concat(keep<is_sink>(mods...), list<kernel::no_sink>{}).first;
+}
+
+/// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.
+template <template <class...> class Masks, class... Mods>
+FOVEA_INLINE auto rules_of(const Mods&... mods) noexcept {
+  const auto build = []<class... M, class... S>(const list<M...>& masks, const list<S...>& scores) FOVEA_INLINE_LAMBDA {
+    return kernel::rules<Masks<M...>, S...>{{masks}, scores};
+  };
+  return build(keep<is_mask>(mods...), concat(keep<is_softcap>(mods...), keep<is_bias>(mods...)));
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,78 @@
+// fovea/reference.hpp - the specification: attention as the textbook writes it, in double, with no trick at all.
+#pragma once
+
+#include <fovea/attention.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+struct reference_options {
+  index heads = 1, kv_heads = 0;  // 0: as many as heads
+  std::optional<double> scale = {};
+};
+
+/// out, lse as attention gives them, and what error bounds are made of: a row's sum_j P_j |V_j|, and over the keys it sees
+/// the largest scale * sum_c |q_c k_c| or, where scores made it larger, logit: what a rounded logit is relative to.
+struct reference_result {
+  tensor<double> out, lse, magnitude, logits;
+};
+
+/// One cell (q, k), for the masks and scores that registers of cells are for.
+struct cell {
+  index query, key;
+  FOVEA_INLINE index q() const { return query; }
+  FOVEA_INLINE index k() const { return key; }
+  FOVEA_INLINE double row() const { return static_cast<double>(query); }
+  FOVEA_INLINE double col() const { return static_cast<double>(key); }
+  FOVEA_INLINE double load(const auto& m) const { return load_element<double>(m(query, key)); }
+  FOVEA_INLINE bool nonzero(const auto& m) const { return m(query, key) != 0; }
+  FOVEA_INLINE static bool truth(bool b) { return b; }
+};
+
+/// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head.
+template <viewable Q, viewable K, viewable V, modifier... Mods>
+reference_result reference(const Q& q, const K& k, const V& v, reference_options options, const Mods&... mods) {
+  const index heads = options.heads, kv_heads = options.kv_heads ? options.kv_heads : heads;
+  const auto qs = as_sequences(q, heads, "q");
+  const auto ks = as_sequences(k, kv_heads, "k"), vs = as_sequences(v, kv_heads, "v");
+  const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(qs.all.dim, 1))));
+  const auto rules = rules_of<all_of>(mods...);
+  const auto sink = sink_of(mods...);
+  const index batches = qs.batches(), rows = qs.max_tokens(), columns = vs.all.dim;
+  reference_result r{{batches, heads, rows, columns}, {batches, heads, rows, 1}, {batches, heads, rows, columns}, {batches, heads, rows, 1}};
+
+  for (index b = 0; b < batches; ++b)
+    for (index h = 0; h < heads; ++h) {
+      const auto Q_ = qs.head(b, h);
+      const auto K_ = ks.head(b, h / (heads / kv_heads)), V_ = vs.head(b, h / (heads / kv_heads));
+      const auto bound = rules.bind(place{b, h, batches, heads, Q_.rows, K_.rows});
+      for (index i = 0; i < Q_.rows; ++i) {
+        std::vector<double> s(static_cast<std::size_t>(K_.rows), -std::numeric_limits<double>::infinity());
+        double maximum = -std::numeric_limits<double>::infinity(), sum = 0;
+        if constexpr (sink_like<decltype(sink)>) maximum = sink.logit(h);
+        for (index j = 0; j < K_.rows; ++j) {
+          if (!visible_at(bound.mask, cell{i, j})) continue;
+          double dot = 0, magnitude = 0;
+          for (index c = 0; c < Q_.cols; ++c) {
+            const double x = load_element<double>(Q_(i, c)) * load_element<double>(K_(j, c));
+            dot += x, magnitude += std::abs(x);
+          }
+          s[j] = bound.score(scale * dot, cell{i, j});
+          const double size = std::isfinite(s[j]) ? std::max(std::abs(s[j]), std::abs(scale) * magnitude) : 0;
+          r.logits(b, h, i, 0) = std::max(r.logits(b, h, i, 0), size);
+          if (!(s[j] <= maximum)) maximum = s[j];  // a NaN stays
+        }
+        const auto p = [&](double x) { return x == -std::numeric_limits<double>::infinity() ? 0 : std::exp(x - maximum); };
+        for (double x : s) sum += p(x);
+        if constexpr (sink_like<decltype(sink)>) sum += p(sink.logit(h));
+        r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
+        for (index j = 0; j < K_.rows; ++j)
+          for (index c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {
+            r.out(b, h, i, c) += p(s[j]) / sum * load_element<double>(V_(j, c));
+            r.magnitude(b, h, i, c) += p(s[j]) / sum * std::abs(load_element<double>(V_(j, c)));
+          }
+      }
+    }
+  return r;
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,29 @@
+// fovea/score.hpp - what happens to the logits s = scale * Q K^T before the softmax.
+//
+//   softcap{cap}                   s -> cap * tanh(s / cap), always first
+//   alibi{slopes}                  s -> s - slopes[h] * |q - k|
+//   bias(m)                        s -> s + m(q, k); broadcasts to batch x heads x Lq x Lk; -inf hides
+//   score(f)                       s -> f(s, q, k), any function, written once for scalars and SIMD batches
+//   sink{logits}                   exp(logits[h]) joins the denominator
+//
+// A score of your own is a struct with `stage` and apply(s, q, k) (see score/concept.hpp).
+#pragma once
+
+#include <fovea/score/alibi.hpp>
+#include <fovea/score/bias.hpp>
+#include <fovea/score/function.hpp>
+#include <fovea/score/sink.hpp>
+#include <fovea/score/softcap.hpp>
+#include <fovea/view.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// An additive mask in memory: an Eigen matrix Lq x Lk, or a tensor_view whose sizes are each 1 or the full batch,
+/// heads, Lq, Lk; any floating-point element. -inf hides a cell. Elements are read during the call.
+template <viewable M>
+FOVEA_INLINE auto bias(M&& m) {
+  static_assert(outlives_call<M>, "fovea: bias keeps a view; give it a named matrix, not a temporary");
+  return bias_matrix<broadcast<const element_of<M>>>{broadcast_of(m, "bias")};
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,39 @@
+// fovea/score/alibi.hpp - attention with linear biases.
+#pragma once
+
+#include <fovea/score/concept.hpp>
+
+#include <cmath>
+#include <span>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// One head's bias: s -> s - slope * |q + offset - k|.
+struct linear_bias {
+  static constexpr score_stage stage = score_stage::bias;
+  static constexpr bool hides = false;
+  float slope;
+  index offset;
+
+  template <class V>
+  FOVEA_INLINE V apply(const V& s, const V& q, const V& k) const noexcept {
+    using std::abs;
+    return s - V(slope) * abs(q + V(static_cast<float>(offset)) - k);
+  }
+};
+
+/// s -> s - slopes[h] * |q + offset - k|, a slope a query head. (Press et al., arXiv:2108.12409; the slopes there are
+/// 2^(-8 (h + 1) / heads).) The offset places the first query among the keys: Lk - Lq when the queries are the last.
+struct alibi {
+  static constexpr score_stage stage = score_stage::bias;
+  static constexpr bool hides = false;
+  std::span<const float> slopes;
+  index offset = 0;
+
+  FOVEA_INLINE void check(const place& at) const {
+    if (static_cast<index>(slopes.size()) != at.heads) reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
+  }
+  FOVEA_INLINE linear_bias bind(const place& at) const noexcept { return {slopes[at.head], offset}; }
+};
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,27 @@
+// fovea/score/function.hpp - any function of a logit and its positions as a score.
+#pragma once
+
+#include <fovea/score/concept.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// s -> f(s, q, k). f is written once for scalars and for SIMD batches; a result of -inf hides the cell.
+template <class F>
+struct score_function {
+  static constexpr score_stage stage = score_stage::bias;
+  F f;
+
+  template <class V>
+  FOVEA_INLINE V apply(const V& s, const V& q, const V& k) const noexcept {
+    return f(s, q, k);
+  }
+};
+
+template <class F>
+FOVEA_INLINE score_function<F> score(F f) noexcept {
+  static_assert(std::is_invocable_v<const F&, double, double, double>,
+                "fovea: a score is a function of (s, q, k): the logit, the query's position, the key's position");
+  return {f};
+}
+
+FOVEA_NAMESPACE_END

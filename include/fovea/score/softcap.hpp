@@ -1,0 +1,30 @@
+// fovea/score/softcap.hpp - logits bounded smoothly.
+#pragma once
+
+#include <fovea/score/concept.hpp>
+
+#include <cmath>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// s -> cap * tanh(s / cap), first of all scores. (Gemma 2, arXiv:2408.00118.) A cap of 0 does nothing.
+template <class T>
+struct softcap {
+  static constexpr score_stage stage = score_stage::softcap;
+  static constexpr bool hides = false;
+  T cap;
+
+  FOVEA_INLINE constexpr softcap(T bound) noexcept : cap(bound) {}
+
+  FOVEA_INLINE void check(const place&) const {
+    if (!(cap >= 0) || cap > std::numeric_limits<T>::max()) reject("softcap is ", cap, ", not a finite number >= 0");
+  }
+  template <class V>
+  FOVEA_INLINE V apply(const V& s, const V&, const V&) const noexcept {
+    using std::tanh;
+    if (cap == 0) return s;
+    return V(cap) * tanh(s / V(cap));
+  }
+};
+
+FOVEA_NAMESPACE_END

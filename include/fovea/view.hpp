@@ -1,0 +1,8 @@
+// fovea/view.hpp - WHERE elements lie. Eigen matrices, maps and blocks; tensor_view with bhsd, bshd and packed_qkv for
+// 4-D data; ragged for sequences of different length. All are views: nothing is copied, strides are free.
+#pragma once
+
+#include <fovea/view/broadcast.hpp>
+#include <fovea/view/eigen.hpp>
+#include <fovea/view/ragged.hpp>
+#include <fovea/view/tensor.hpp>

@@ -1,0 +1,45 @@
+// fovea/view/broadcast.hpp - a matrix a head that is repeated along the sizes it does not have.
+#pragma once
+
+#include <fovea/view/sequences.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Stands for batch x heads x queries x keys elements; each of its own sizes is 1 or the full one.
+template <class E>
+struct broadcast {
+  tensor_view<E> table;
+
+  FOVEA_INLINE void check(const place& at, const char* name) const {
+    fits(table.batch, at.batches, name, "batch entries");
+    fits(table.heads, at.heads, name, "heads");
+    fits(table.tokens, at.queries, name, "rows (queries)");
+    fits(table.dim, at.keys, name, "columns (keys)");
+  }
+
+  FOVEA_INLINE matrix_view<E> bind(const place& at) const noexcept {
+    E* first = table.data + (table.batch == 1 ? 0 : at.batch * table.batch_stride) +
+               (table.heads == 1 ? 0 : at.head * table.head_stride);
+    return {first, at.queries, at.keys, table.tokens == 1 ? 0 : table.token_stride, table.dim == 1 ? 0 : table.dim_stride};
+  }
+
+ private:
+  FOVEA_INLINE static void fits(index has, index full, const char* name, const char* what) {
+    if (has != 1 && has != full) reject(name, " has ", has, " ", what, ", neither 1 nor ", full);
+  }
+};
+
+/// An argument that still exists when the call that it is made for reads it: a named object, or a view.
+template <class M>
+inline constexpr bool is_tensor_view = false;
+template <class E>
+inline constexpr bool is_tensor_view<tensor_view<E>> = true;
+template <class M>
+inline constexpr bool outlives_call = std::is_lvalue_reference_v<M> || is_tensor_view<std::remove_cv_t<M>>;
+
+template <class M>
+FOVEA_INLINE auto broadcast_of(const M& m, const char* name) {
+  return broadcast<const element_of<M>>{as_sequences(m, any_heads, name).all};
+}
+
+FOVEA_NAMESPACE_END

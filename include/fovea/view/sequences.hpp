@@ -1,0 +1,79 @@
+// fovea/view/sequences.hpp - what every kind of input becomes: sequences of tokens, each with its heads.
+#pragma once
+
+#include <fovea/view/matrix.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Element (b, h, t, c) lies at data[b * batch_stride + h * head_stride + t * token_stride + c * dim_stride].
+/// Strides count elements; any are allowed for what is read, none may make two written elements meet.
+template <class E>
+struct tensor_view {
+  E* data = nullptr;
+  index batch = 0, heads = 0, tokens = 0, dim = 0;
+  index batch_stride = 0, head_stride = 0, token_stride = 0, dim_stride = 1;
+
+  FOVEA_INLINE E& operator()(index b, index h, index t, index c) const noexcept {
+    return data[b * batch_stride + h * head_stride + t * token_stride + c * dim_stride];
+  }
+  FOVEA_INLINE operator tensor_view<const E>() const noexcept
+    requires(!std::is_const_v<E>)
+  {
+    return {data, batch, heads, tokens, dim, batch_stride, head_stride, token_stride, dim_stride};
+  }
+};
+
+/// Sequences of equal length (offsets == nullptr: batch entries of `all`), or of different length, packed one after
+/// another along the tokens of `all` (sequence b: tokens offsets[b] to offsets[b + 1]).
+template <class E>
+struct sequences {
+  tensor_view<E> all;
+  const index* offsets = nullptr;
+  index count = offsets ? 0 : all.batch;
+
+  FOVEA_INLINE index batches() const noexcept { return count; }
+  FOVEA_INLINE index tokens(index b) const noexcept { return offsets ? offsets[b + 1] - offsets[b] : all.tokens; }
+  FOVEA_INLINE index max_tokens() const noexcept {
+    index most = 0;
+    for (index b = 0; b < count; ++b) most = std::max(most, tokens(b));
+    return most;
+  }
+  FOVEA_INLINE matrix_view<E> head(index b, index h) const noexcept {
+    E* first = all.data + h * all.head_stride + (offsets ? offsets[b] * all.token_stride : b * all.batch_stride);
+    return {first, tokens(b), all.dim, all.token_stride, all.dim_stride};
+  }
+};
+
+/// How a type X is seen as sequences; a specialisation has
+///   element                                            the element type, const where it can only be read
+///   view(x, heads, name) -> sequences<element>         checked; errors speak of `name`; any_heads: as many as x has
+///   make_like<T>(x, heads, dim)                        an owner of T for the same tokens
+template <class X>
+struct view_traits;
+
+/// The number of heads is whatever the view says (one, for a matrix).
+inline constexpr index any_heads = -1;
+
+template <class X>
+concept viewable = requires { typename view_traits<std::remove_cvref_t<X>>::element; };
+
+template <viewable X>
+using element_of = std::remove_const_t<typename view_traits<std::remove_cvref_t<X>>::element>;
+
+template <viewable X>
+FOVEA_INLINE auto as_sequences(X& x, index heads, const char* name) {
+  return view_traits<std::remove_cv_t<X>>::view(x, heads, name);
+}
+
+template <class T, viewable X>
+FOVEA_INLINE auto make_like(const X& x, index heads, index dim) {
+  return view_traits<X>::template make_like<T>(x, heads, dim);
+}
+
+/// `made`, seen with the sequences of x: itself, but for packed ones.
+template <class X, class Y>
+FOVEA_INLINE Y& cut_like(const X&, Y& made) noexcept {
+  return made;
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,106 @@
+// fovea/view/tensor.hpp - 4-D data (batch, head, token, dim) in any strides, and an owner of such data.
+#pragma once
+
+#include <fovea/view/sequences.hpp>
+
+#include <vector>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// A tensor laid out [batch][head][token][dim] (PyTorch's and ONNX's 4-D layout), contiguous.
+template <class E>
+FOVEA_INLINE tensor_view<E> bhsd(E* data, index batch, index heads, index tokens, index dim) noexcept {
+  return {data, batch, heads, tokens, dim, heads * tokens * dim, tokens * dim, dim, 1};
+}
+
+/// A tensor laid out [batch][token][head][dim] (what a linear layer writes), contiguous.
+template <class E>
+FOVEA_INLINE tensor_view<E> bshd(E* data, index batch, index tokens, index heads, index dim) noexcept {
+  return {data, batch, heads, tokens, dim, tokens * heads * dim, dim, heads * dim, 1};
+}
+
+/// Query, key and value of one fused projection.
+template <class E>
+struct packed_qkv_views {
+  tensor_view<E> q, k, v;
+};
+
+/// Interleaved QKV, [batch][token][heads + 2 * kv_heads][dim]: the query heads of a token, its key heads, its value
+/// heads. With kv_heads == heads this is the [batch][token][3][head][dim] of a fused QKV layer.
+template <class E>
+FOVEA_INLINE packed_qkv_views<E> packed_qkv(E* data, index batch, index tokens, index heads, index kv_heads,
+                                            index dim) noexcept {
+  const index row = (heads + 2 * kv_heads) * dim;
+  const auto part = [&](index first, index count) FOVEA_INLINE_LAMBDA {
+    return tensor_view<E>{data + first * dim, batch, count, tokens, dim, tokens * row, dim, row, 1};
+  };
+  return {part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads)};
+}
+
+/// Owns batch x heads x tokens x dim elements, contiguous in this order, zero at first.
+template <class E>
+class tensor {
+ public:
+  using value_type = E;
+
+  FOVEA_INLINE tensor() = default;
+  FOVEA_INLINE tensor(index batch, index heads, index tokens, index dim)
+      : sizes_{batch, heads, tokens, dim}, elements_(checked_size(sizes_)) {}
+
+  FOVEA_INLINE index batch() const noexcept { return sizes_.batch; }
+  FOVEA_INLINE index heads() const noexcept { return sizes_.heads; }
+  FOVEA_INLINE index tokens() const noexcept { return sizes_.tokens; }
+  FOVEA_INLINE index dim() const noexcept { return sizes_.dim; }
+  FOVEA_INLINE index size() const noexcept { return static_cast<index>(elements_.size()); }
+  FOVEA_INLINE E* data() noexcept { return elements_.data(); }
+  FOVEA_INLINE const E* data() const noexcept { return elements_.data(); }
+  FOVEA_INLINE tensor_view<E> view() noexcept { return bhsd(data(), batch(), heads(), tokens(), dim()); }
+  FOVEA_INLINE tensor_view<const E> view() const noexcept { return bhsd(data(), batch(), heads(), tokens(), dim()); }
+  FOVEA_INLINE E& operator()(index b, index h, index t, index c) noexcept { return view()(b, h, t, c); }
+  FOVEA_INLINE const E& operator()(index b, index h, index t, index c) const noexcept { return view()(b, h, t, c); }
+
+ private:
+  struct sizes {
+    index batch = 0, heads = 0, tokens = 0, dim = 0;
+  };
+  FOVEA_INLINE static std::size_t checked_size(const sizes& s) {
+    if (s.batch < 0 || s.heads < 0 || s.tokens < 0 || s.dim < 0)
+      reject("a tensor of ", s.batch, " x ", s.heads, " x ", s.tokens, " x ", s.dim, " has a negative size");
+    return static_cast<std::size_t>(s.batch * s.heads * s.tokens * s.dim);
+  }
+
+  sizes sizes_;
+  std::vector<E> elements_;
+};
+
+template <class E>
+struct view_traits<tensor_view<E>> {
+  using element = E;
+  FOVEA_INLINE static sequences<E> view(const tensor_view<E>& x, index heads, const char* name) {
+    if (x.batch < 0 || x.heads < 0 || x.tokens < 0 || x.dim < 0)
+      reject(name, " has a negative size: ", x.batch, " x ", x.heads, " x ", x.tokens, " x ", x.dim);
+    if (heads != any_heads && x.heads != heads) reject(name, " has ", x.heads, " heads, not ", heads);
+    if (x.data == nullptr && x.batch * x.heads * x.tokens * x.dim != 0) reject(name, " is a null pointer");
+    return {x, nullptr};
+  }
+  template <class T>
+  FOVEA_INLINE static tensor<T> make_like(const tensor_view<E>& x, index heads, index dim) {
+    return tensor<T>(x.batch, heads, x.tokens, dim);
+  }
+};
+
+template <class E>
+struct view_traits<tensor<E>> {
+  using element = E;
+  template <class X>
+  FOVEA_INLINE static auto view(X& x, index heads, const char* name) {
+    const auto all = x.view();
+    return view_traits<std::remove_const_t<decltype(all)>>::view(all, heads, name);
+  }
+  template <class T>
+  FOVEA_INLINE static tensor<T> make_like(const tensor<E>& x, index heads, index dim) {
+    return tensor<T>(x.batch(), heads, x.tokens(), dim);
+  }
+};
+
+FOVEA_NAMESPACE_END
