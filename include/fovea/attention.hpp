@@ -6,11 +6,13 @@
 //   auto o = attend(q, k, v, fovea::causal);                    // Eigen matrices: tokens x (8 * dim)
 //
 // Order of arithmetic: scale -> softcap -> bias and user scores, as listed -> mask -> sink -> softmax.
-// Masks intersect. What is masked never reaches a result, not even as NaN. A row that sees no key is 0, with LSE -inf.
-// Sums are made in float, or in double where an element is double. Results are the same bits for any executor, and for a
-// sequence alone or in a batch. Query head h reads key/value head h / (heads / kv_heads).
+// Masks intersect. What is masked never reaches a result, not even as NaN. A row that sees no key is 0, with
+// LSE -inf. Sums are made in float, or in double where an element is double. Results are the same bits for
+// any executor, and for a sequence alone or in a batch. Query head h reads key/value head h / (heads /
+// kv_heads).
 //
-// The algorithm: Dao, "FlashAttention-2", arXiv:2307.08691; grouped queries: Ainslie et al., arXiv:2305.13245.
+// The algorithm: Dao, "FlashAttention-2", arXiv:2307.08691; grouped queries: Ainslie et al.,
+// arXiv:2305.13245.
 #pragma once
 
 #include <fovea/element.hpp>
@@ -28,10 +30,11 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct attention_options {
-  std::optional<double> scale = {};     // of Q K^T; 1 / sqrt(dim) without
-  index heads = 0, kv_heads = 0;        // where the type leaves them Dynamic; kv_heads: 0 means heads
-  executor_ref executor = {};           // who does the work; must outlive the attention object
-  std::span<std::byte> workspace = {};  // at least plan_for(...).workspace_bytes(): calls then allocate nothing
+  std::optional<double> scale = {};  // of Q K^T; 1 / sqrt(dim) without
+  index heads = 0, kv_heads = 0;     // where the type leaves them Dynamic; kv_heads: 0 means heads
+  executor_ref executor = {};        // who does the work; must outlive the attention object
+  std::span<std::byte> workspace =
+      {};  // at least plan_for(...).workspace_bytes(): calls then allocate nothing
 };
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.
@@ -41,12 +44,13 @@ struct attention_options {
 ///   Eigen matrices, maps, blocks    one sequence, tokens x (heads * dim); any storage order and strides
 ///   tensor_view, tensor             batch x heads x tokens x dim; any strides
 ///   ragged                          sequences of different length, packed
-/// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores and at most one sink, in any order.
+/// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores and at most one sink,
+/// in any order.
 ///
-/// Every call throws std::invalid_argument, naming the argument and both values, before anything is written; nothing else
-/// can go wrong but the allocation of results and scratch memory. Calls are const and may run at the same time, unless
-/// they share a workspace. Cost: 2 Lq Lk (d + dv) operations a head, less what masks hide in whole blocks; memory
-/// O(Lq + Lk) beyond the arguments, see plan.
+/// Every call throws std::invalid_argument, naming the argument and both values, before anything is written;
+/// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
+/// the same time, unless they share a workspace. Cost: 2 Lq Lk (d + dv) operations a head, less what masks
+/// hide in whole blocks; memory O(Lq + Lk) beyond the arguments, see plan.
 template <class T, int Heads = Dynamic, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class attention {
   static_assert(element<T>, "fovea: attention<T>: T is float, double, fovea::bf16 or fovea::fp16");
@@ -58,10 +62,12 @@ class attention {
   FOVEA_INLINE attention() = default;
   FOVEA_INLINE explicit attention(attention_options options) : options_(options) {
     agree("heads", options.heads, Heads), agree("kv_heads", options.kv_heads, KVHeads);
-    if (options.scale && !std::isfinite(*options.scale)) reject("scale is ", *options.scale, ", not a finite number");
+    if (options.scale && !std::isfinite(*options.scale))
+      reject("scale is ", *options.scale, ", not a finite number");
   }
 
-  /// Returns O, of the kind and storage order of q: an Eigen matrix for matrices and ragged, a tensor for tensors.
+  /// Returns O, of the kind and storage order of q: an Eigen matrix for matrices and ragged, a tensor for
+  /// tensors.
   template <class Q, class K, class V, class... Mods>
   auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     auto out = result_for<T>(q, k, v);
@@ -75,8 +81,8 @@ class attention {
     attend(view_of(o, heads_of(q), "o"), no_lse<Q, K, V>(), q, k, v, mods...);
   }
 
-  /// Returns {O, LSE}: parts over different keys can be merged. LSE: the natural logarithm of each row's sum of exponents,
-  /// sink included; a matrix tokens x heads, or a tensor with dim 1.
+  /// Returns {O, LSE}: parts over different keys can be merged. LSE: the natural logarithm of each row's sum
+  /// of exponents, sink included; a matrix tokens x heads, or a tensor with dim 1.
   template <class Q, class K, class V, class... Mods>
   auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
@@ -94,7 +100,8 @@ class attention {
     attend(view_of(o, heads_of(q), "o"), view_of(lse, heads_of(q), "lse"), q, k, v, mods...);
   }
 
-  /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk, for looking at: memory O(Lq Lk).
+  /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk, for looking at: memory O(Lq
+  /// Lk).
   template <class Q, class K, class... Mods>
   auto weights(const Q& q, const K& k, const Mods&... mods) const {
     return emit(true, {0, heads_of(q)}, q, k, mods...);
@@ -135,12 +142,14 @@ class attention {
 
   FOVEA_INLINE static void agree(const char* name, index option, int fixed) {
     if (option < 0) reject("the option ", name, " is ", option, ", below 0");
-    if (fixed != Dynamic && option != 0 && option != fixed) reject("the option ", name, " is ", option, ", but the type says ", fixed);
+    if (fixed != Dynamic && option != 0 && option != fixed)
+      reject("the option ", name, " is ", option, ", but the type says ", fixed);
   }
 
   template <class X>
   FOVEA_INLINE static auto view_of(X& x, index heads, const char* name) {
-    static_assert(viewable<X>, "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
+    static_assert(viewable<X>,
+                  "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
     static_assert(element<element_of<X>>, "fovea: elements are float, double, bf16 or fp16");
     return as_sequences(x, heads, name);
   }
@@ -158,7 +167,8 @@ class attention {
   }
   FOVEA_INLINE index kv_heads_of(index heads) const {
     const index kv_heads = KVHeads != Dynamic ? KVHeads : options_.kv_heads > 0 ? options_.kv_heads : heads;
-    if (kv_heads <= 0 || heads % kv_heads != 0) reject(heads, " query heads can not share ", kv_heads, " key/value heads evenly");
+    if (kv_heads <= 0 || heads % kv_heads != 0)
+      reject(heads, " query heads can not share ", kv_heads, " key/value heads evenly");
     return kv_heads;
   }
 
@@ -176,10 +186,11 @@ class attention {
 
   /// The call as kernels know it, checked.
   template <class OE, class L, class Q, class K, class V, class... Mods>
-  FOVEA_INLINE auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
-                               const Mods&... mods) const {
+  FOVEA_INLINE auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
+                               const V& v, const Mods&... mods) const {
     static_assert(same_format<T, element_of<Q>>, "fovea: attention<T>: q has elements of type T");
-    static_assert((modifier<Mods> && ...), "fovea: what follows q, k, v is a mask, a score or a sink (see mask.hpp, score.hpp)");
+    static_assert((modifier<Mods> && ...),
+                  "fovea: what follows q, k, v is a mask, a score or a sink (see mask.hpp, score.hpp)");
     const index heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k"), values = view_of(v, kv_heads, "v");
@@ -200,7 +211,8 @@ class attention {
       rules.check(at);
       if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
     }
-    const double scale = options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(q.all.dim, 1))));
+    const double scale =
+        options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(q.all.dim, 1))));
     return kernel::problem<L, std::remove_const_t<QE>, std::remove_const_t<KE>, std::remove_const_t<VE>, OE,
                            std::remove_const_t<decltype(rules)>, std::remove_const_t<decltype(sink)>>{
         as_const(q), as_const(k), as_const(v), out, lse, static_cast<L>(scale), rules, sink};
@@ -213,21 +225,24 @@ class attention {
 
   /// Whether `x` can take the result: as many tokens, heads and columns, no element written twice.
   template <class E, class QE>
-  FOVEA_INLINE static void check_result(const char* name, const sequences<E>& x, const sequences<QE>& q, index dim) {
+  FOVEA_INLINE static void check_result(const char* name, const sequences<E>& x, const sequences<QE>& q,
+                                        index dim) {
     static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
     same(name, "sequences", x.batches(), "q", q.batches());
     for (index b = 0; b < q.batches(); ++b) same(name, "tokens", x.tokens(b), "q", q.tokens(b));
     if (x.all.dim != dim) reject(name, " has ", x.all.dim, " columns a head, not ", dim);
     const auto spread = [&](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
-      if (size > 1 && stride == 0) reject(name, " has ", size, " ", what, " with a stride of 0: it can not be written");
+      if (size > 1 && stride == 0)
+        reject(name, " has ", size, " ", what, " with a stride of 0: it can not be written");
     };
-    spread(x.all.batch, x.offsets ? 1 : x.all.batch_stride, "batch entries"), spread(x.all.heads, x.all.head_stride, "heads");
+    spread(x.all.batch, x.offsets ? 1 : x.all.batch_stride, "batch entries"),
+        spread(x.all.heads, x.all.head_stride, "heads");
     spread(x.all.tokens, x.all.token_stride, "tokens"), spread(x.all.dim, x.all.dim_stride, "columns");
   }
 
   template <class OE, class L, class Q, class K, class V, class... Mods>
-  FOVEA_INLINE void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
-                           const Mods&... mods) const {
+  FOVEA_INLINE void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
+                           const V& v, const Mods&... mods) const {
     const auto p = problem_of(out, lse, q, k, v, mods...);
     check_result("o", out, p.q, p.value_dim());
     if (p.wants_lse()) check_result("lse", lse, p.q, 1);
@@ -238,7 +253,8 @@ class attention {
     run<Arch>(p, made, options_.executor, options_.workspace);
   }
 
-  /// The score matrices of some heads: probabilities (given the LSE, which a run without values finds) or logits.
+  /// The score matrices of some heads: probabilities (given the LSE, which a run without values finds) or
+  /// logits.
   template <class Q, class K, class... Mods>
   FOVEA_INLINE auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
     using compute = compute_of<Q, K>;
@@ -249,7 +265,8 @@ class attention {
     values.all.dim = 0;
     tensor<compute> lse(queries.batches(), all_heads, queries.max_tokens(), 1);
     tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), keys.max_tokens());
-    const auto lse_of = as_sequences(lse, all_heads, "lse"), to = as_sequences(result, heads.size(), "result");
+    const auto lse_of = as_sequences(lse, all_heads, "lse"),
+               to = as_sequences(result, heads.size(), "result");
     const auto p = problem_from(sequences<T>{}, lse_of, queries, keys, values, mods...);
     if (probabilities) run<Arch>(p, make_plan<Arch>(p, 1), {}, {});
     emit_all<Arch>(p, heads, to, probabilities);

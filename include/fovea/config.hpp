@@ -5,8 +5,8 @@
 #define FOVEA_VERSION_MINOR 1
 #define FOVEA_VERSION_PATCH 0
 
-// The inline namespace changes with every release whose types differ in layout, so that two of them can be linked
-// into one program.
+// The inline namespace changes with every release whose types differ in layout, so that two of them can be
+// linked into one program.
 #define FOVEA_NAMESPACE_BEGIN \
   namespace fovea {           \
   inline namespace v0_1 {
@@ -14,8 +14,8 @@
   }                         \
   }
 
-// Small functions are always inlined: they leave no symbol behind that a linker could merge with the same function
-// compiled for another instruction set, and tiles of registers stay in registers.
+// Small functions are always inlined: they leave no symbol behind that a linker could merge with the same
+// function compiled for another instruction set, and tiles of registers stay in registers.
 #if defined(__GNUC__) || defined(__clang__)
 #define FOVEA_INLINE inline __attribute__((always_inline))
 #define FOVEA_INLINE_LAMBDA __attribute__((always_inline))
@@ -35,7 +35,8 @@
 #define FOVEA_PREFETCH(address, write) static_cast<void>(address)
 #endif
 
-// FOVEA_UNROLL(4) before a loop: the compiler's own unrolling, for loops whose trip count is known at run time only.
+// FOVEA_UNROLL(4) before a loop: the compiler's own unrolling, for loops whose trip count is known at run
+// time only.
 #define FOVEA_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define FOVEA_UNROLL(n) FOVEA_PRAGMA(clang loop unroll_count(n))

@@ -1,4 +1,5 @@
-// fovea/element.hpp - WHAT elements are: float, double, bfloat16 and binary16. Sums are made in float or wider.
+// fovea/element.hpp - WHAT elements are: float, double, bfloat16 and binary16. Sums are made in float or
+// wider.
 #pragma once
 
 #include <fovea/element/bf16.hpp>
@@ -10,6 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Two types that store the same numbers in the same bits, as fp16 and Eigen::half.
 template <class A, class B>
-concept same_format = std::is_same_v<A, B> || (bfloat16_bits<A> && bfloat16_bits<B>) || (binary16_bits<A> && binary16_bits<B>);
+concept same_format =
+    std::is_same_v<A, B> || (bfloat16_bits<A> && bfloat16_bits<B>) || (binary16_bits<A> && binary16_bits<B>);
 
 FOVEA_NAMESPACE_END

@@ -32,9 +32,9 @@ enum class coverage { none, partial, full };
 
 /// Where a mask or a score stands: one query head of one sequence, and the sizes around it.
 struct place {
-  index batch = 0, head = 0;       // which sequence, which query head
-  index batches = 1, heads = 1;    // of how many
-  index queries = 0, keys = 0;     // tokens of this sequence
+  index batch = 0, head = 0;     // which sequence, which query head
+  index batches = 1, heads = 1;  // of how many
+  index queries = 0, keys = 0;   // tokens of this sequence
 };
 
 /// How many matrices a bound mask or score reads a cell of: `matrices`, or none.

@@ -1,4 +1,5 @@
-// fovea/list.hpp - several things of different types, kept as one value. (A std::tuple whose every step is inlined.)
+// fovea/list.hpp - several things of different types, kept as one value. (A std::tuple whose every step is
+// inlined.)
 #pragma once
 
 #include <fovea/config.hpp>

@@ -10,7 +10,8 @@
 //   mask(f)                                 f(q, k), any function of the positions
 //   a & b                                   what both show
 //
-// A mask of your own is a struct with visible(q, k) (see mask/concept.hpp); cover and reach let whole blocks be skipped.
+// A mask of your own is a struct with visible(q, k) (see mask/concept.hpp); cover and reach let whole blocks
+// be skipped.
 #pragma once
 
 #include <fovea/mask/all_of.hpp>
@@ -23,11 +24,13 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// A mask from booleans (bool, or integers that count as true where not zero) in memory: an Eigen matrix Lq x Lk, or a
-/// tensor_view whose sizes are each 1 or the full batch, heads, Lq, Lk. True keeps. Elements are read during the call.
+/// A mask from booleans (bool, or integers that count as true where not zero) in memory: an Eigen matrix Lq x
+/// Lk, or a tensor_view whose sizes are each 1 or the full batch, heads, Lq, Lk. True keeps. Elements are
+/// read during the call.
 template <viewable M>
 FOVEA_INLINE auto boolean_mask(M&& m) {
-  static_assert(outlives_call<M>, "fovea: boolean_mask keeps a view; give it a named matrix, not a temporary");
+  static_assert(outlives_call<M>,
+                "fovea: boolean_mask keeps a view; give it a named matrix, not a temporary");
   return boolean_matrix<broadcast<const element_of<M>>>{broadcast_of(m, "boolean_mask")};
 }
 

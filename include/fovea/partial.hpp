@@ -8,8 +8,8 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// The result over some of the keys: `out` as attention returns it, and the natural logarithm of each row's sum of
-/// exponents (one a row and query head; -inf where no key was seen).
+/// The result over some of the keys: `out` as attention returns it, and the natural logarithm of each row's
+/// sum of exponents (one a row and query head; -inf where no key was seen).
 template <class Out, class Lse>
 struct partial {
   Out out;
@@ -18,14 +18,14 @@ struct partial {
 
 /// a <- the result over the keys of both:
 ///   lse = log(exp(a.lse) + exp(b.lse)),   out = a.out * exp(a.lse - lse) + b.out * exp(b.lse - lse).
-/// Associative and commutative up to rounding; {0, -inf} is neutral, exactly. Throws std::invalid_argument where the
-/// shapes differ. (FlashInfer's state algebra, arXiv:2501.01005, section 2.2.)
+/// Associative and commutative up to rounding; {0, -inf} is neutral, exactly. Throws std::invalid_argument
+/// where the shapes differ. (FlashInfer's state algebra, arXiv:2501.01005, section 2.2.)
 template <class OutA, class LseA, class OutB, class LseB>
 FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
   const auto check = [](const auto& x, const auto& y, const char* name) FOVEA_INLINE_LAMBDA {
     if (x.batch != y.batch || x.tokens != y.tokens || x.heads * x.dim != y.heads * y.dim)
-      reject("merge: ", name, " is ", x.batch, " x ", x.tokens, " x ", x.heads * x.dim, " in one part and ", y.batch, " x ",
-             y.tokens, " x ", y.heads * y.dim, " in the other");
+      reject("merge: ", name, " is ", x.batch, " x ", x.tokens, " x ", x.heads * x.dim, " in one part and ",
+             y.batch, " x ", y.tokens, " x ", y.heads * y.dim, " in the other");
   };
   auto lse_a = as_sequences(a.lse, any_heads, "lse").all;
   const auto lse_b = as_sequences(b.lse, any_heads, "lse").all;

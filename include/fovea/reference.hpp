@@ -1,4 +1,5 @@
-// fovea/reference.hpp - the specification: attention as the textbook writes it, in double, with no trick at all.
+// fovea/reference.hpp - the specification: attention as the textbook writes it, in double, with no trick at
+// all.
 #pragma once
 
 #include <fovea/attention.hpp>
@@ -10,8 +11,9 @@ struct reference_options {
   std::optional<double> scale = {};
 };
 
-/// out, lse as attention gives them, and what error bounds are made of: a row's sum_j P_j |V_j|, and over the keys it sees
-/// the largest scale * sum_c |q_c k_c| or, where scores made it larger, logit: what a rounded logit is relative to.
+/// out, lse as attention gives them, and what error bounds are made of: a row's sum_j P_j |V_j|, and over the
+/// keys it sees the largest scale * sum_c |q_c k_c| or, where scores made it larger, logit: what a rounded
+/// logit is relative to.
 struct reference_result {
   tensor<double> out, lse, magnitude, logits;
 };
@@ -30,15 +32,20 @@ struct cell {
 
 /// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head.
 template <viewable Q, viewable K, viewable V, modifier... Mods>
-reference_result reference(const Q& q, const K& k, const V& v, reference_options options, const Mods&... mods) {
+reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
+                           const Mods&... mods) {
   const index heads = options.heads, kv_heads = options.kv_heads ? options.kv_heads : heads;
   const auto qs = as_sequences(q, heads, "q");
   const auto ks = as_sequences(k, kv_heads, "k"), vs = as_sequences(v, kv_heads, "v");
-  const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(qs.all.dim, 1))));
+  const double scale =
+      options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(qs.all.dim, 1))));
   const auto rules = rules_of<all_of>(mods...);
   const auto sink = sink_of(mods...);
   const index batches = qs.batches(), rows = qs.max_tokens(), columns = vs.all.dim;
-  reference_result r{{batches, heads, rows, columns}, {batches, heads, rows, 1}, {batches, heads, rows, columns}, {batches, heads, rows, 1}};
+  reference_result r{{batches, heads, rows, columns},
+                     {batches, heads, rows, 1},
+                     {batches, heads, rows, columns},
+                     {batches, heads, rows, 1}};
 
   for (index b = 0; b < batches; ++b)
     for (index h = 0; h < heads; ++h) {
@@ -61,7 +68,9 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
           r.logits(b, h, i, 0) = std::max(r.logits(b, h, i, 0), size);
           if (!(s[j] <= maximum)) maximum = s[j];  // a NaN stays
         }
-        const auto p = [&](double x) { return x == -std::numeric_limits<double>::infinity() ? 0 : std::exp(x - maximum); };
+        const auto p = [&](double x) {
+          return x == -std::numeric_limits<double>::infinity() ? 0 : std::exp(x - maximum);
+        };
         for (double x : s) sum += p(x);
         if constexpr (sink_like<decltype(sink)>) sum += p(sink.logit(h));
         r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);

@@ -18,8 +18,8 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// An additive mask in memory: an Eigen matrix Lq x Lk, or a tensor_view whose sizes are each 1 or the full batch,
-/// heads, Lq, Lk; any floating-point element. -inf hides a cell. Elements are read during the call.
+/// An additive mask in memory: an Eigen matrix Lq x Lk, or a tensor_view whose sizes are each 1 or the full
+/// batch, heads, Lq, Lk; any floating-point element. -inf hides a cell. Elements are read during the call.
 template <viewable M>
 FOVEA_INLINE auto bias(M&& m) {
   static_assert(outlives_call<M>, "fovea: bias keeps a view; give it a named matrix, not a temporary");

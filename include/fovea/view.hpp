@@ -1,5 +1,6 @@
-// fovea/view.hpp - WHERE elements lie. Eigen matrices, maps and blocks; tensor_view with bhsd, bshd and packed_qkv for
-// 4-D data; ragged for sequences of different length. All are views: nothing is copied, strides are free.
+// fovea/view.hpp - WHERE elements lie. Eigen matrices, maps and blocks; tensor_view with bhsd, bshd and
+// packed_qkv for 4-D data; ragged for sequences of different length. All are views: nothing is copied,
+// strides are free.
 #pragma once
 
 #include <fovea/view/broadcast.hpp>

@@ -13,13 +13,14 @@ struct fp16 {
   std::uint16_t bits = 0;
 
   FOVEA_INLINE constexpr fp16() noexcept = default;
-  /// Round to nearest, ties to even; a NaN stays a (quiet) NaN, what is above 65,504 by half a step becomes infinite.
+  /// Round to nearest, ties to even; a NaN stays a (quiet) NaN, what is above 65,504 by half a step becomes
+  /// infinite.
   FOVEA_INLINE constexpr explicit fp16(float x) noexcept : bits(round(std::bit_cast<std::uint32_t>(x))) {}
   FOVEA_INLINE constexpr operator float() const noexcept { return widen(bits); }
 
  private:
-  // Both directions are free of branches, so that loops over elements vectorise. A float with the exponent moved by
-  // a multiplication handles normal and subnormal numbers alike.
+  // Both directions are free of branches, so that loops over elements vectorise. A float with the exponent
+  // moved by a multiplication handles normal and subnormal numbers alike.
   FOVEA_INLINE static constexpr float widen(std::uint32_t h) noexcept {
     const std::uint32_t magnitude = (h & 0x7fffu) << 13, sign = (h & 0x8000u) << 16;
     const std::uint32_t normal = magnitude + (112u << 23), special = magnitude | 0x7f800000u;
@@ -36,7 +37,8 @@ struct fp16 {
     const std::uint32_t normal = (magnitude - (112u << 23) + 0xfffu + odd) >> 13;
     // Below 2^-14: adding 0.5 leaves the rounded multiple of 2^-24 in the lowest bits.
     const float shifted = std::bit_cast<float>(magnitude < (113u << 23) ? magnitude : 0u) + 0.5f;
-    const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(0.5f);
+    const std::uint32_t subnormal =
+        std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(0.5f);
     const std::uint32_t finite = magnitude < (113u << 23) ? subnormal : normal;
     const std::uint32_t large = magnitude > 0x7f800000u ? 0x7e00u | ((magnitude >> 13) & 0x3ffu) : 0x7c00u;
     return static_cast<std::uint16_t>((magnitude >= 0x477ff000u ? large : finite) | sign);

@@ -15,7 +15,8 @@ class task_ref {
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, task_ref>)
   FOVEA_INLINE task_ref(const F& f) noexcept
-      : object_(&f), call_([](const void* o, index i, index worker) { (*static_cast<const F*>(o))(i, worker); }) {}
+      : object_(&f),
+        call_([](const void* o, index i, index worker) { (*static_cast<const F*>(o))(i, worker); }) {}
   FOVEA_INLINE void operator()(index task, index worker) const { call_(object_, task, worker); }
 
  private:
@@ -25,9 +26,10 @@ class task_ref {
 
 /// An executor has
 ///   workers() const -> index                 at least 1
-///   for_each(index n, f) const               calls f(task, worker) once for each task in [0, n), in any order, from
-///                                            any threads, with worker in [0, workers()), no two calls with the same
-///                                            worker at a time; returns when all are done
+///   for_each(index n, f) const               calls f(task, worker) once for each task in [0, n), in any
+///   order, from
+///                                            any threads, with worker in [0, workers()), no two calls with
+///                                            the same worker at a time; returns when all are done
 /// Results do not depend on the executor, bit for bit.
 template <class X>
 concept executor = requires(X& x, index n, task_ref f) {

@@ -9,11 +9,13 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// `workers` threads work on a call: the calling thread and workers - 1 of the pool's. Tasks are handed out one by one,
-/// so uneven ones balance. Several threads may share a pool. Construction starts the threads, destruction joins them.
+/// `workers` threads work on a call: the calling thread and workers - 1 of the pool's. Tasks are handed out
+/// one by one, so uneven ones balance. Several threads may share a pool. Construction starts the threads,
+/// destruction joins them.
 class threads {
  public:
-  FOVEA_INLINE explicit threads(index workers) : pool_(static_cast<int>(std::max<index>(checked(workers) - 1, 1))), workers_(workers) {}
+  FOVEA_INLINE explicit threads(index workers)
+      : pool_(static_cast<int>(std::max<index>(checked(workers) - 1, 1))), workers_(workers) {}
 
   FOVEA_INLINE index workers() const noexcept { return workers_; }
 

@@ -1,5 +1,5 @@
-// fovea/kernel/block.hpp - one job: a block of query rows against all keys that they see. The loop of the paper:
-// Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 1.
+// fovea/kernel/block.hpp - one job: a block of query rows against all keys that they see. The loop of the
+// paper: Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 1.
 #pragma once
 
 #include <fovea/kernel/query_panel.hpp>
@@ -12,7 +12,8 @@ namespace kernel {
 /// No sink.
 struct no_sink {};
 
-/// All that a call is about. E..: the elements of q, k, v and the result; Rules and Sink are not bound to a head yet.
+/// All that a call is about. E..: the elements of q, k, v and the result; Rules and Sink are not bound to a
+/// head yet.
 template <class T, class QE, class KE, class VE, class OE, class Rules, class Sink>
 struct problem {
   using compute = T;
@@ -32,7 +33,9 @@ struct problem {
   FOVEA_INLINE index group() const noexcept { return k.all.heads == 0 ? 1 : heads() / k.all.heads; }
   FOVEA_INLINE index dim() const noexcept { return q.all.dim; }
   FOVEA_INLINE index value_dim() const noexcept { return v.all.dim; }
-  FOVEA_INLINE place at(index b, index h) const noexcept { return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b)}; }
+  FOVEA_INLINE place at(index b, index h) const noexcept {
+    return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b)};
+  }
   /// The factor of q.k in the units that the softmax runs in.
   FOVEA_INLINE T factor() const noexcept {
     return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
@@ -46,7 +49,8 @@ struct scratch {
   T *kept, *logits, *keys, *values;
 };
 
-/// V of a block of keys, and whether it may be multiplied by probabilities of 0: looked up only where some are.
+/// V of a block of keys, and whether it may be multiplied by probabilities of 0: looked up only where some
+/// are.
 template <class Arch, class T>
 class block_values {
  public:
@@ -65,7 +69,8 @@ class block_values {
 
 /// The registers of queries of `rows`, dealt to panels of 1 to 3 as evenly as can be: f(panel) for each.
 template <class Arch, class T, unit_of Units, class F>
-FOVEA_INLINE void each_query_panel(range rows, index dim, index value_dim, const scratch<T>& memory, F&& f) noexcept {
+FOVEA_INLINE void each_query_panel(range rows, index dim, index value_dim, const scratch<T>& memory,
+                                   F&& f) noexcept {
   constexpr index n = lanes<Arch, T>;
   index left = ceil_div(rows.size(), n), panels = ceil_div(left, geometry<Arch>::tile_vectors);
   T* kept = memory.kept;
@@ -87,7 +92,8 @@ FOVEA_INLINE void each_query_panel(range rows, index dim, index value_dim, const
 
 /// Rows of one query head, queries in lanes.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory) noexcept {
+FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range rows,
+                                   const scratch<T>& memory) noexcept {
   const auto rules = p.rules.bind(p.at(b, h));
   const auto q = p.q.head(b, h);
   const auto keys_of = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys);
@@ -98,10 +104,12 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
 
   const range reach = reach_of(rules.mask, rows, keys_of.all.rows);
   constexpr index block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
-  const auto out_of = [&](const auto& panel, range keys) FOVEA_INLINE_LAMBDA {  // written after the last block
+  const auto out_of = [&](const auto& panel,
+                          range keys) FOVEA_INLINE_LAMBDA {  // written after the last block
     return keys.last == reach.last ? lines_ahead<true>(p.out.head(b, h), panel.rows()) : lines_ahead<true>();
   };
-  const auto next_queries = [&](const auto& panel) FOVEA_INLINE_LAMBDA {  // packed when their panel has its turn
+  const auto next_queries = [&](const auto&
+                                    panel) FOVEA_INLINE_LAMBDA {  // packed when their panel has its turn
     return lines_ahead<false>(q, {panel.rows().last, std::min(panel.rows().last + panel.width, rows.last)});
   };
   bool opened = false;
@@ -109,10 +117,10 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
   for (index first = reach.first / block * block; first < reach.last; first += block) {
     const range keys{first, std::min(first + block, reach.last)};
     if (cover_of(rules.mask, rows, keys) == coverage::none) continue;
-    const auto k = keys_of.read(keys);                                       // (C, d)
-    block_values<Arch, T> v(values_of.read(keys), keys.size());              // (C, dv)
+    const auto k = keys_of.read(keys);                           // (C, d)
+    block_values<Arch, T> v(values_of.read(keys), keys.size());  // (C, dv)
 
-    each_panel([&](const auto& panel) {                                      // q (R, d)   o (R, dv)
+    each_panel([&](const auto& panel) {  // q (R, d)   o (R, dv)
       if (!opened) panel.open(q, p.factor());
       range seen = intersect(keys, reach_of(rules.mask, panel.rows(), keys.last));
       seen.first = seen.first / step * step;
@@ -122,12 +130,16 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
       const bool may_hide = rules.hide || covered == coverage::partial;
       const index skipped = seen.first - keys.first;
 
-      auto largest = panel.dot_keys(k.from(skipped), seen.size(), opened ? lines_ahead<false>() : next_queries(panel));           // (R, C)   S = Q K^T
-      if (revised) largest = panel.revise(rules, seen);                      // (R, C)   S = score(S), hidden: -inf
-      const auto shrink = may_hide ? panel.template absorb<true>(seen.size(), largest)
-                                   : panel.template absorb<false>(seen.size(), largest);  // (R, C) P = exp(S - m)
+      auto largest =
+          panel.dot_keys(k.from(skipped), seen.size(),
+                         opened ? lines_ahead<false>() : next_queries(panel));  // (R, C)   S = Q K^T
+      if (revised) largest = panel.revise(rules, seen);  // (R, C)   S = score(S), hidden: -inf
+      const auto shrink = may_hide
+                              ? panel.template absorb<true>(seen.size(), largest)
+                              : panel.template absorb<false>(seen.size(), largest);  // (R, C) P = exp(S - m)
       if (!may_hide || v.finite())
-        panel.add_values(v.from(skipped), seen.size(), shrink, out_of(panel, keys));  // (R, dv)  O = O * shrink + P V
+        panel.add_values(v.from(skipped), seen.size(), shrink,
+                         out_of(panel, keys));  // (R, dv)  O = O * shrink + P V
       else
         panel.add_seen_values(v.from(skipped), seen.size(), shrink);
     });
@@ -142,9 +154,11 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
   });
 }
 
-/// Rows of all query heads of one key/value head, dim in lanes. Row r: head r / Lq of the group, query r % Lq.
+/// Rows of all query heads of one key/value head, dim in lanes. Row r: head r / Lq of the group, query r %
+/// Lq.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void attend_rows(const Problem& p, index b, index kv_head, range rows, const scratch<T>& memory) noexcept {
+FOVEA_NOINLINE void attend_rows(const Problem& p, index b, index kv_head, range rows,
+                                const scratch<T>& memory) noexcept {
   using panel = row_panel<Arch, T, Problem::units>;
   constexpr index n = lanes<Arch, T>, block = geometry<Arch>::few_rows_block;
   const index queries = p.q.tokens(b), first_head = kv_head * p.group();
@@ -159,7 +173,9 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, index b, index kv_head, range 
     }
   };
   const auto q = [&](index h) { return p.q.head(b, first_head + h); };
-  const auto rules_of = [&](const panel& some, index r) { return p.rules.bind(p.at(b, first_head + some.head(r))); };
+  const auto rules_of = [&](const panel& some, index r) {
+    return p.rules.bind(p.at(b, first_head + some.head(r)));
+  };
 
   each_panel([&](const panel& some) { some.open(q, p.factor()); });
 
@@ -173,18 +189,23 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, index b, index kv_head, range 
       least = std::min(least, covered), most = std::max(most, covered);
     }
     if (most == coverage::none) continue;
-    const auto k = keys_of.read(keys);                                       // (C, d)
-    block_values<Arch, T> v(values_of.read(keys), keys.size());              // (C, dv)
+    const auto k = keys_of.read(keys);                           // (C, d)
+    block_values<Arch, T> v(values_of.read(keys), keys.size());  // (C, dv)
     const bool may_hide = Problem::rules_hide || least != coverage::full;
 
-    each_panel([&](const panel& some) {                                      // q (R, d)   o (R, dv)
-      some.dot_keys(k, keys.size());                                         // (R, C)   S = Q K^T
+    // Memory is the limit here: V of this block is asked for while its keys are scored, K of the next while V
+    // is summed.
+    lines_ahead<false> coming_values(values_of.all, keys);
+    lines_ahead<false> coming_keys(keys_of.all, {keys.last, std::min(keys.last + block, p.k.tokens(b))});
+    each_panel([&](const panel& some) {                                 // q (R, d)   o (R, dv)
+      some.dot_keys(k, keys.size(), std::exchange(coming_values, {}));  // (R, C)   S = Q K^T
       for (index r = 0; r < some.count(); ++r) {
-        const auto largest = some.revise(rules_of(some, r), least == coverage::full ? least : coverage::partial, r, keys);
-        some.absorb(r, keys.size(), largest);                                // (R, C)   P = exp(S - m)
+        const auto largest =
+            some.revise(rules_of(some, r), least == coverage::full ? least : coverage::partial, r, keys);
+        some.absorb(r, keys.size(), largest);  // (R, C)   P = exp(S - m)
       }
       if (!may_hide || v.finite())
-        some.add_values(v.from(0), keys.size());                             // (R, dv)  O = O + P V
+        some.add_values(v.from(0), keys.size(), std::exchange(coming_keys, {}));  // (R, dv)  O = O + P V
       else
         some.add_seen_values(v.from(0), keys.size());
     });

@@ -16,25 +16,27 @@ FOVEA_INLINE T cell_value(const E& x) noexcept {
   if constexpr (element<E>)
     return load_element<T>(x);
   else
-    return x != E(0) ? T(1) : T(0);
+    return static_cast<T>(static_cast<position_t<T>>(x != E(0)));  // by way of an integer: this vectorises
 }
 
-/// Elements of a mask or bias at n keys x n queries, converted and with queries in lanes: key first_key + e at row e.
+/// Elements of a mask or bias at n keys x n queries, converted and with queries in lanes: key first_key + e
+/// at row e.
 template <class T>
 struct near_cells {
   const T* value;
   index first_key;
 };
 
-/// n keys x one register of queries, of which `keys` x `queries` are inside the score matrix; `room` takes the copies of
-/// what is read there.
+/// n keys x one register of queries, of which `keys` x `queries` are inside the score matrix; `room` takes
+/// the copies of what is read there.
 template <class Arch, class T>
 struct square {
   static constexpr index n = lanes<Arch, T>;
   index query, key, queries, keys;
   T* room;
 
-  /// Row-major matrices are read a row at a time and transposed in registers: gathers of columns cost ten times more.
+  /// Row-major matrices are read a row at a time and transposed in registers: gathers of columns cost ten
+  /// times more.
   template <class E>
   FOVEA_INLINE near_cells<T> copy(const matrix_view<E>& m) noexcept {
     T* to = room;
@@ -45,7 +47,8 @@ struct square {
     }
     for (index i = 0; i < n; ++i) {
       const E* row = m.at(query + std::min(i, queries - 1), key);
-      FOVEA_PREFETCH(reinterpret_cast<const char*>(row) + 128, false);  // rows are pages apart: hardware does not foresee
+      FOVEA_PREFETCH(reinterpret_cast<const char*>(row) + 128,
+                     false);  // rows are pages apart: hardware does not foresee
       read(row, m.col_stride, keys, to + i * n);
     }
     vec<Arch, T> v[n];
@@ -56,7 +59,8 @@ struct square {
   }
 
  private:
-  // All n are written: a fixed number of steps is what compilers vectorise best; past `count` the last one is repeated.
+  // All n are written: a fixed number of steps is what compilers vectorise best; past `count` the last one is
+  // repeated.
   template <class E>
   FOVEA_INLINE static void read(const E* from, index stride, index count, T* to) noexcept {
     if (stride != 1 || count < n) {
@@ -69,8 +73,8 @@ struct square {
   }
 };
 
-/// Lane i stands at (query + i, key) or at (query, key + i). Lanes from `count` on lie beyond the matrix: they repeat
-/// the last one that does not, so that nothing outside is read.
+/// Lane i stands at (query + i, key) or at (query, key + i). Lanes from `count` on lie beyond the matrix:
+/// they repeat the last one that does not, so that nothing outside is read.
 template <class Arch, class T, in_lanes Lanes>
 struct cells {
   static constexpr bool queries = Lanes == in_lanes::queries;

@@ -8,8 +8,9 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// Writes rows of one head of the score matrix to `to` (queries x keys): the logits that enter the softmax, hidden ones
-/// -inf; or, with `lse` (queries x 1), the probabilities exp(s - lse), hidden ones 0. p.v has no columns.
+/// Writes rows of one head of the score matrix to `to` (queries x keys): the logits that enter the softmax,
+/// hidden ones -inf; or, with `lse` (queries x 1), the probabilities exp(s - lse), hidden ones 0. p.v has no
+/// columns.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void emit_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
                                  const matrix_view<T>& to, const matrix_view<T>* lse) noexcept {

@@ -1,4 +1,5 @@
-// fovea/kernel/geometry.hpp - geometry<Arch>: the sizes of tiles and blocks; an ISA file changes what differs.
+// fovea/kernel/geometry.hpp - geometry<Arch>: the sizes of tiles and blocks; an ISA file changes what
+// differs.
 #pragma once
 
 #include <fovea/index.hpp>
@@ -8,12 +9,12 @@ namespace kernel {
 
 /// For 16 registers: 4 x 3 accumulators, 3 registers of queries, 1 for what is broadcast.
 struct sixteen_registers {
-  static constexpr int tile_rows = 4;        // keys (or columns of V) of a tile, each broadcast
-  static constexpr int tile_vectors = 3;     // registers of queries beside each other in a tile
-  static constexpr int key_block = 64;       // keys between two looks at the maximum; a multiple of tile_rows
-  static constexpr int panels = 4;           // panels of tile_vectors registers of queries that share a block of keys
+  static constexpr int tile_rows = 4;     // keys (or columns of V) of a tile, each broadcast
+  static constexpr int tile_vectors = 3;  // registers of queries beside each other in a tile
+  static constexpr int key_block = 64;    // keys between two looks at the maximum; a multiple of tile_rows
+  static constexpr int panels = 4;  // panels of tile_vectors registers of queries that share a block of keys
   static constexpr int few_rows = 4;         // up to so many query rows a key/value head go with dim in lanes
-  static constexpr int few_rows_block = 32;  // keys of a block there
+  static constexpr int few_rows_block = 64;  // keys of a block there
 };
 
 /// For 32 registers: 8 x 3 accumulators.

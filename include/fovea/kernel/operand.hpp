@@ -24,8 +24,9 @@ struct operand {
   index width;  // of a row as the kernel reads it: all.cols, or that rounded up to whole registers
   T* buffer;    // block x width
 
-
-  FOVEA_INLINE bool direct() const noexcept { return std::is_same_v<T, E> && all.col_stride == 1 && width == all.cols; }
+  FOVEA_INLINE bool direct() const noexcept {
+    return std::is_same_v<T, E> && all.col_stride == 1 && width == all.cols;
+  }
 
   FOVEA_INLINE rows_of<T> read(range keys) const noexcept {
     if constexpr (std::is_same_v<T, E>)
@@ -74,7 +75,8 @@ struct operand {
 
 /// The operand for a view, with rows of `width` and room for a block of them.
 template <class Arch, class T, class E>
-FOVEA_INLINE operand<Arch, T, E> operand_of(const matrix_view<const E>& all, index width, T* buffer) noexcept {
+FOVEA_INLINE operand<Arch, T, E> operand_of(const matrix_view<const E>& all, index width,
+                                            T* buffer) noexcept {
   return {all, width, buffer};
 }
 

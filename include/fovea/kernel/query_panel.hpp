@@ -1,7 +1,8 @@
 // fovea/kernel/query_panel.hpp - up to W registers of queries, queries in lanes: the form for long inputs.
 //
-// Q^T is packed once, [dim][lanes]; K and V are read as they lie, each element broadcast. All that belongs to a query
-// stays in its lane: maxima, sums and exponents need no shuffle. The product with V is the same micro-kernel again.
+// Q^T is packed once, [dim][lanes]; K and V are read as they lie, each element broadcast. All that belongs to
+// a query stays in its lane: maxima, sums and exponents need no shuffle. The product with V is the same
+// micro-kernel again.
 #pragma once
 
 #include <fovea/kernel/lines_ahead.hpp>
@@ -28,11 +29,19 @@ class query_panel {
   using per_query = std::array<V, W>;
 
   /// Elements of T that a panel keeps from its first block of keys to its last.
-  FOVEA_INLINE static index kept_elements(index dim, index value_dim) noexcept { return width * (dim + value_dim + 2); }
+  FOVEA_INLINE static index kept_elements(index dim, index value_dim) noexcept {
+    return width * (dim + value_dim + 2);
+  }
 
   FOVEA_INLINE query_panel(T* kept, T* logits, range rows, index dim, index value_dim) noexcept
-      : rows_(rows), dim_(dim), value_dim_(value_dim), q_(kept), o_(q_ + width * dim), m_(o_ + width * value_dim),
-        l_(m_ + width), s_(logits) {}
+      : rows_(rows),
+        dim_(dim),
+        value_dim_(value_dim),
+        q_(kept),
+        o_(q_ + width * dim),
+        m_(o_ + width * value_dim),
+        l_(m_ + width),
+        s_(logits) {}
 
   FOVEA_INLINE range rows() const noexcept { return rows_; }
 
@@ -47,7 +56,8 @@ class query_panel {
   }
 
   /// S = Q K^T, and the largest logit of each query.
-  FOVEA_NOINLINE per_query dot_keys(const rows_of<T>& k, index keys, lines_ahead<false> ahead = {}) const noexcept {
+  FOVEA_NOINLINE per_query dot_keys(const rows_of<T>& k, index keys,
+                                    lines_ahead<false> ahead = {}) const noexcept {
     const index lines = ahead.share(ceil_div(keys, index(shape::tile_rows)));
     per_query largest;
     largest.fill(V(hidden<T>));
@@ -63,7 +73,8 @@ class query_panel {
     return largest;
   }
 
-  /// Applies scores and mask to S, a square of n keys x n queries at a time, and finds the largest logits anew.
+  /// Applies scores and mask to S, a square of n keys x n queries at a time, and finds the largest logits
+  /// anew.
   template <class Rules>
   FOVEA_NOINLINE per_query revise(const Rules& rules, range keys) const noexcept {
     alignas(64) T room[std::max<index>(1, Rules::matrices * n * n)];
@@ -120,7 +131,8 @@ class query_panel {
   }
 
   /// The same where V holds NaN or infinities: what a query does not see is left out, not multiplied by 0.
-  FOVEA_NOINLINE void add_seen_values(const rows_of<T>& v, index keys, const per_query& shrink) const noexcept {
+  FOVEA_NOINLINE void add_seen_values(const rows_of<T>& v, index keys,
+                                      const per_query& shrink) const noexcept {
     for (index c = 0; c < value_dim_; ++c)
       for (int w = 0; w < W; ++w) {
         V sum(T(0));
@@ -148,7 +160,8 @@ class query_panel {
   template <class E>
   FOVEA_NOINLINE void close(const matrix_view<E>& out) const noexcept {
     for (int w = 0; w < W; ++w)
-      unpack(o_ + w * n, load(w).reciprocal(), out, rows_.first + w * n, std::min(n, rows_.last - rows_.first - w * n));
+      unpack(o_ + w * n, load(w).reciprocal(), out, rows_.first + w * n,
+             std::min(n, rows_.last - rows_.first - w * n));
   }
 
   /// Writes the LSE of each query into the one column of `lse`.
@@ -170,7 +183,8 @@ class query_panel {
   template <class Rules>
   FOVEA_INLINE static V revise_square(const Rules& all_rules, square<Arch, T> at, T* s) noexcept {
     V most(hidden<T>);
-    const coverage covered = cover_of(all_rules.mask, {at.query, at.query + at.queries}, {at.key, at.key + at.keys});
+    const coverage covered =
+        cover_of(all_rules.mask, {at.query, at.query + at.queries}, {at.key, at.key + at.keys});
     if (covered == coverage::none) {
       for (index j = 0; j < at.keys; ++j) most.store_aligned(s + j * width);
       return most;
@@ -184,7 +198,9 @@ class query_panel {
     return most;
   }
 
-  FOVEA_INLINE state_type load(int w) const noexcept { return {V::load_aligned(m_ + w * n), V::load_aligned(l_ + w * n)}; }
+  FOVEA_INLINE state_type load(int w) const noexcept {
+    return {V::load_aligned(m_ + w * n), V::load_aligned(l_ + w * n)};
+  }
   FOVEA_INLINE void store(int w, const state_type& s) const noexcept {
     s.m.store_aligned(m_ + w * n);
     s.l.store_aligned(l_ + w * n);
@@ -207,7 +223,8 @@ class query_panel {
 
   // One register of queries: dst[c * width + lane] = scale * q(first + lane, c); lanes beyond `count` are 0.
   template <class E>
-  FOVEA_INLINE void pack(const matrix_view<const E>& q, index first, index count, T scale, T* dst) const noexcept {
+  FOVEA_INLINE void pack(const matrix_view<const E>& q, index first, index count, T scale,
+                         T* dst) const noexcept {
     alignas(64) T row[n] = {};
     if (q.row_stride == 1) {  // a column of queries lies as a register of them
       for (index c = 0; c < dim_; ++c) {
@@ -238,7 +255,8 @@ class query_panel {
   }
 
   template <class E>
-  FOVEA_INLINE void unpack(const T* src, const V& factor, const matrix_view<E>& out, index first, index count) const noexcept {
+  FOVEA_INLINE void unpack(const T* src, const V& factor, const matrix_view<E>& out, index first,
+                           index count) const noexcept {
     alignas(64) T row[n];
     if (out.row_stride == 1) {
       for (index c = 0; c < value_dim_; ++c) {

@@ -1,14 +1,18 @@
-// fovea/kernel/row_panel.hpp - a few query rows that share a key/value head, dim in lanes: the form for short inputs and
-// for decoding, where reading K and V is most of the work.
+// fovea/kernel/row_panel.hpp - a few query rows that share a key/value head, dim in lanes: the form for short
+// inputs and for decoding, where reading K and V is most of the work.
 //
-// A row is one query of one head; all heads of a group are rows of one panel, so each key and value is read once for all
-// of them. Scores are inner products (reduced by a tree of zips), the softmax has keys in lanes, and the product with V
-// is the outer-sum micro-kernel with columns in lanes. Rows of Q, K and V are padded to whole registers.
+// A row is one query of one head; all heads of a group are rows of one panel, so each key and value is read
+// once for all of them. Scores are inner products (reduced by a tree of zips), the softmax has keys in lanes,
+// and the product with V is the outer-sum micro-kernel with columns in lanes. Rows of Q, K and V are padded
+// to whole registers.
 #pragma once
 
+#include <fovea/kernel/lines_ahead.hpp>
 #include <fovea/kernel/operand.hpp>
 #include <fovea/kernel/softmax.hpp>
 #include <fovea/kernel/tile.hpp>
+
+#include <cstring>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
@@ -25,7 +29,8 @@ class row_panel {
  public:
   static constexpr index max_rows = shape::few_rows;
 
-  /// Elements of T that a panel keeps from its first block of keys to its last, and those that are free after a block.
+  /// Elements of T that a panel keeps from its first block of keys to its last, and those that are free after
+  /// a block.
   FOVEA_INLINE static index kept_elements(index dim, index value_dim) noexcept {
     return max_rows * (round_up(dim, n) + round_up(value_dim, n) + 2 * n);
   }
@@ -33,8 +38,16 @@ class row_panel {
 
   /// Row r is query head first_head + (first_row + r) / queries, query (first_row + r) % queries.
   FOVEA_INLINE row_panel(T* kept, T* logits, range rows, index queries, index dim, index value_dim) noexcept
-      : rows_(rows), queries_(queries), dim_(round_up(dim, n)), value_dim_(round_up(value_dim, n)), columns_(value_dim),
-        q_(kept), o_(q_ + max_rows * dim_), m_(o_ + max_rows * value_dim_), l_(m_ + max_rows * n), s_(logits) {}
+      : rows_(rows),
+        queries_(queries),
+        dim_(round_up(dim, n)),
+        value_dim_(round_up(value_dim, n)),
+        columns_(value_dim),
+        q_(kept),
+        o_(q_ + max_rows * dim_),
+        m_(o_ + max_rows * value_dim_),
+        l_(m_ + max_rows * n),
+        s_(logits) {}
 
   FOVEA_INLINE index count() const noexcept { return rows_.size(); }
   FOVEA_INLINE index head(index r) const noexcept { return (rows_.first + r) / queries_; }
@@ -54,17 +67,19 @@ class row_panel {
     }
   }
 
-  /// S = Q K^T
-  FOVEA_NOINLINE void dot_keys(const rows_of<T>& k, index keys) const noexcept {
+  /// S = Q K^T, asking for the lines `ahead` meanwhile.
+  FOVEA_NOINLINE void dot_keys(const rows_of<T>& k, index keys,
+                               lines_ahead<false> ahead = {}) const noexcept {
     constexpr index most = n < 4 ? n : 4;
     index r = 0;
-    for (; r + most <= count(); r += most) dot_rows<most>(k, keys, r);
+    for (; r + most <= count(); r += most) dot_rows<most>(k, keys, r, ahead);
     if constexpr (most > 2)
-      if (r + 2 <= count()) dot_rows<2>(k, keys, r), r += 2;
-    if (r < count()) dot_rows<1>(k, keys, r);
+      if (r + 2 <= count()) dot_rows<2>(k, keys, r, ahead), r += 2;
+    if (r < count()) dot_rows<1>(k, keys, r, ahead);
   }
 
-  /// Applies scores and mask to row r of S, the mask being that of the row's head, and pads it with hidden cells.
+  /// Applies scores and mask to row r of S, the mask being that of the row's head, and pads it with hidden
+  /// cells.
   template <class Rules>
   FOVEA_NOINLINE V revise(const Rules& rules, coverage covered, index r, range keys) const noexcept {
     V largest(hidden<T>);
@@ -73,7 +88,8 @@ class row_panel {
       for (index e = keys.size() - j; e < n; ++e) s[e] = hidden<T>;
       const here at{query(r), keys.first + j, keys.size() - j};
       V x = revised<Arch>(rules, covered, V::load_aligned(s), at);
-      if (at.count < n) x = xsimd::select(counting_up<Arch, T>() < V(static_cast<T>(at.count)), x, V(hidden<T>));
+      if (at.count < n)
+        x = xsimd::select(counting_up<Arch, T>() < V(static_cast<T>(at.count)), x, V(hidden<T>));
       x.store_aligned(s);
       largest = xsimd::max(largest, x);
     }
@@ -100,12 +116,13 @@ class row_panel {
     store(r, state);
   }
 
-  /// O = O + P V
-  FOVEA_NOINLINE void add_values(const rows_of<T>& v, index keys) const noexcept {
+  /// O = O + P V, asking for the lines `ahead` meanwhile.
+  FOVEA_NOINLINE void add_values(const rows_of<T>& v, index keys,
+                                 lines_ahead<false> ahead = {}) const noexcept {
     index r = 0;
-    for (; r + 4 <= count(); r += 4) add_to_rows<4>(v, keys, r);
-    if (r + 2 <= count()) add_to_rows<2>(v, keys, r), r += 2;
-    if (r < count()) add_to_rows<1>(v, keys, r);
+    for (; r + 4 <= count(); r += 4) add_to_rows<4>(v, keys, r, ahead);
+    if (r + 2 <= count()) add_to_rows<2>(v, keys, r, ahead), r += 2;
+    if (r < count()) add_to_rows<1>(v, keys, r, ahead);
   }
 
   /// The same where V holds NaN or infinities: what a row does not see is left out, not multiplied by 0.
@@ -151,7 +168,9 @@ class row_panel {
   }
 
  private:
-  FOVEA_INLINE state_type load(index r) const noexcept { return {V::load_aligned(m_ + r * n), V::load_aligned(l_ + r * n)}; }
+  FOVEA_INLINE state_type load(index r) const noexcept {
+    return {V::load_aligned(m_ + r * n), V::load_aligned(l_ + r * n)};
+  }
   FOVEA_INLINE void store(index r, const state_type& s) const noexcept {
     s.m.store_aligned(m_ + r * n);
     s.l.store_aligned(l_ + r * n);
@@ -175,21 +194,25 @@ class row_panel {
 
   // R rows against the block: n / R keys at a time fill a register of sums.
   template <int R>
-  FOVEA_INLINE void dot_rows(const rows_of<T>& k, index keys, index r) const noexcept {
+  FOVEA_INLINE void dot_rows(const rows_of<T>& k, index keys, index r,
+                             lines_ahead<false>& ahead) const noexcept {
     constexpr int C = static_cast<int>(n) / R;
+    const index lines = ahead.share(ceil_div(keys, index(C)));
     const T* q = q_ + r * dim_;
-    const auto put = [&](index j, index count, V* sums) FOVEA_INLINE_LAMBDA {
+    const auto put = [&](index j, auto count, V* sums) FOVEA_INLINE_LAMBDA {
       alignas(64) T dots[n];
       sums_of_lanes<Arch, T>(sums).store_aligned(dots);
-      for (int i = 0; i < R; ++i)
-        for (index e = 0; e < count; ++e) s_[(r + i) * block + j + e] = dots[i * C + e];
+      unroll<R>([&](auto i) FOVEA_INLINE_LAMBDA {
+        std::memcpy(s_ + (r + i) * block + j, dots + i * C, static_cast<std::size_t>(count) * sizeof(T));
+      });
     };
     index j = 0;
     for (; j + C <= keys; j += C) {
+      ahead.fetch(lines);
       auto sum = inner_sum<Arch, R, C>(q, dim_, k.data + j * k.stride, k.stride, dim_);
       V flat[n];
       sum.each([&](auto i, auto e, V& x) FOVEA_INLINE_LAMBDA { flat[i * C + e] = x; });
-      put(j, C, flat);
+      put(j, std::integral_constant<int, C>{}, flat);
     }
     if (j == keys) return;
     V flat[n];
@@ -202,11 +225,14 @@ class row_panel {
   }
 
   template <int R>
-  FOVEA_INLINE void add_to_rows(const rows_of<T>& v, index keys, index r) const noexcept {
-    constexpr int C = shape::tile_rows * shape::tile_vectors / (R < 2 ? 2 : R) > 4 ? 4 : shape::tile_rows * shape::tile_vectors / (R < 2 ? 2 : R);
+  FOVEA_INLINE void add_to_rows(const rows_of<T>& v, index keys, index r,
+                                lines_ahead<false>& ahead) const noexcept {
+    constexpr int C = std::clamp(shape::tile_rows * shape::tile_vectors / R, 1, 4);
+    const index lines = ahead.share(keys);
     const auto tile_of = [&](auto width, index c) FOVEA_INLINE_LAMBDA {
-      auto sum = outer_sum<Arch, R, decltype(width)::value>(s_ + r * block, std::integral_constant<index, block>{}, unit{},
-                                                            v.data + c, v.stride, keys);
+      auto sum = outer_sum<Arch, R, decltype(width)::value>(
+          s_ + r * block, std::integral_constant<index, block>{}, unit{}, v.data + c, v.stride, keys,
+          [&]() FOVEA_INLINE_LAMBDA { ahead.fetch(lines); });
       sum.each([&](auto i, auto w, V& x) FOVEA_INLINE_LAMBDA { add(r + i, c + w * n, x); });
     };
     index c = 0;

@@ -1,4 +1,5 @@
-// fovea/kernel/rules.hpp - what happens to a logit between Q K^T and the softmax: the scores in order, then the mask.
+// fovea/kernel/rules.hpp - what happens to a logit between Q K^T and the softmax: the scores in order, then
+// the mask.
 #pragma once
 
 #include <fovea/kernel/cells.hpp>
@@ -15,7 +16,8 @@ namespace kernel {
 /// The mask and the scores of a call (or, once bound, of one head of one sequence).
 template <class Mask, class... Scores>
 struct rules {
-  /// Scores act on logits in natural units. Without any, log2(e) is part of Q's scale and logits are powers of two.
+  /// Scores act on logits in natural units. Without any, log2(e) is part of Q's scale and logits are powers
+  /// of two.
   static constexpr bool natural = sizeof...(Scores) > 0;
   /// Whether a score may turn a visible cell into a hidden one.
   static constexpr bool hide = (score_hides<Scores> || ...);
@@ -32,13 +34,15 @@ struct rules {
   }
 
   FOVEA_INLINE auto bind(const place& at) const noexcept {
-    return with(bind_to(mask, at), scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return bind_score(s, at); }));
+    return with(bind_to(mask, at),
+                scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return bind_score(s, at); }));
   }
 
   /// The same, with what is read from memory in a square of cells brought near.
   template <class Square>
   FOVEA_INLINE auto near(Square& at) const noexcept {
-    return with(near_of(mask, at), scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return near_of(s, at); }));
+    return with(near_of(mask, at),
+                scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return near_of(s, at); }));
   }
 
   template <class V, class Cells>

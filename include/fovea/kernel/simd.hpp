@@ -28,7 +28,8 @@ using positions = xsimd::batch<position_t<T>, Arch>;
 
 /// Truth values of positions as truth values of T: the same bits.
 template <class Arch, class T>
-FOVEA_INLINE xsimd::batch_bool<T, Arch> as_truth_of(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
+FOVEA_INLINE xsimd::batch_bool<T, Arch> as_truth_of(
+    const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
   using wanted = xsimd::batch_bool<T, Arch>;
   using given = xsimd::batch_bool<position_t<T>, Arch>;
   return wanted(std::bit_cast<typename wanted::register_type>(static_cast<typename given::register_type>(b)));

@@ -31,7 +31,8 @@ struct softmax_state {
   }
 
   /// Takes in the largest logits of a block; returns exp(m - m'), by which what was summed so far shrinks.
-  /// Where no key was visible yet the subtrahend is 0 instead of -inf, which keeps -inf - -inf from being NaN.
+  /// Where no key was visible yet the subtrahend is 0 instead of -inf, which keeps -inf - -inf from being
+  /// NaN.
   FOVEA_INLINE V raise(const V& largest) noexcept {
     const V before = m;
     m = xsimd::max(m, largest);

@@ -29,28 +29,39 @@ struct tile {
 ///   S^T = K Q^T    a = K (rows: keys, steps: dim),      b = Q^T  (steps: dim, lanes: queries)
 ///   O^T = V^T P^T  a = V^T (rows: columns, steps: keys), b = P^T (steps: keys, lanes: queries)
 /// and O = P V with columns in lanes. Of row and step one is a constant 1, so that addresses stay cheap.
+/// `each_step` is called beside each step, for prefetches.
 template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
-FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, Step step, const T* FOVEA_RESTRICT b,
-                                           Ld ld, index depth) noexcept {
+FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, Step step,
+                                           const T* FOVEA_RESTRICT b, Ld ld, index depth,
+                                           auto&& each_step) noexcept {
   using V = vec<Arch, T>;
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
   FOVEA_UNROLL(4)
   for (index t = 0; t < depth; ++t) {
+    each_step();
     V lane[C];
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { lane[c] = V::load_unaligned(b + t * ld + c * V::size); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
       const V factor(a[r * row + t * step]);
-      unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(lane[c], factor, sum.at[r][c]); });
+      unroll<C>([&](auto c)
+                    FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(lane[c], factor, sum.at[r][c]); });
     });
   }
   return sum;
 }
 
-/// sum over t < depth (a multiple of the lanes) of a(r, t) * b(c, t), lane by lane; rows of both are contiguous.
-template <class Arch, int R, int C, class T>
-FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, index a_row, const T* FOVEA_RESTRICT b, index b_row,
+template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
+FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const T* b, Ld ld,
                                            index depth) noexcept {
+  return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, []() FOVEA_INLINE_LAMBDA {});
+}
+
+/// sum over t < depth (a multiple of the lanes) of a(r, t) * b(c, t), lane by lane; rows of both are
+/// contiguous.
+template <class Arch, int R, int C, class T>
+FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, index a_row, const T* FOVEA_RESTRICT b,
+                                           index b_row, index depth) noexcept {
   using V = vec<Arch, T>;
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
@@ -59,13 +70,15 @@ FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, index a_ro
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { right[c] = V::load_unaligned(b + c * b_row + t); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
       const V left = V::load_unaligned(a + r * a_row + t);
-      unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(left, right[c], sum.at[r][c]); });
+      unroll<C>([&](auto c)
+                    FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(left, right[c], sum.at[r][c]); });
     });
   }
   return sum;
 }
 
-/// Lane i of the result is the sum over the lanes of v[i]: a tree of zips, instead of a horizontal sum for each.
+/// Lane i of the result is the sum over the lanes of v[i]: a tree of zips, instead of a horizontal sum for
+/// each.
 template <class Arch, class T>
 FOVEA_INLINE vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
   constexpr int n = lanes<Arch, T>;

@@ -12,7 +12,9 @@ struct boolean_cells {
   static constexpr int matrices = 1;
   Matrix keep;
 
-  FOVEA_INLINE auto near(auto& square) const noexcept { return boolean_cells<decltype(square.copy(keep))>{square.copy(keep)}; }
+  FOVEA_INLINE auto near(auto& square) const noexcept {
+    return boolean_cells<decltype(square.copy(keep))>{square.copy(keep)};
+  }
   FOVEA_INLINE auto visible(const auto& cells) const noexcept { return cells.nonzero(keep); }
 
   /// Reads the block: a byte a cell costs a hundredth of computing it.
@@ -33,15 +35,17 @@ struct boolean_cells {
   }
 };
 
-/// A matrix that broadcasts to batch x heads x queries x keys: each of its four sizes is 1 or the full one. It is read,
-/// never copied. Made by boolean_mask(...).
+/// A matrix that broadcasts to batch x heads x queries x keys: each of its four sizes is 1 or the full one.
+/// It is read, never copied. Made by boolean_mask(...).
 template <class Table>
 struct boolean_matrix {
   using is_mask = void;
   Table table;
 
   FOVEA_INLINE void check(const place& at) const { table.check(at, "boolean_mask"); }
-  FOVEA_INLINE auto bind(const place& at) const noexcept { return boolean_cells<decltype(table.bind(at))>{table.bind(at)}; }
+  FOVEA_INLINE auto bind(const place& at) const noexcept {
+    return boolean_cells<decltype(table.bind(at))>{table.bind(at)};
+  }
 };
 
 FOVEA_NAMESPACE_END

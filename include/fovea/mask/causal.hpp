@@ -37,7 +37,8 @@ struct causal_mask {
   FOVEA_INLINE void check(const place& at) const {
     if (at.queries != at.keys)
       reject("causal needs as many queries as keys, not ", at.queries, " queries and ", at.keys,
-             " keys; say causal_top_left (k <= q) or causal_bottom_right (k <= q + Lk - Lq), or causal_offset{n}");
+             " keys; say causal_top_left (k <= q) or causal_bottom_right (k <= q + Lk - Lq), or "
+             "causal_offset{n}");
   }
   FOVEA_INLINE causal_offset bind(const place&) const noexcept { return {0}; }
 };

@@ -10,21 +10,25 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// A mask says which keys a query sees. It has one of
-///   visible(q, k) const       from positions alone. q and k are integers, or SIMD batches of integers; the result is
+///   visible(q, k) const       from positions alone. q and k are integers, or SIMD batches of integers; the
+///   result is
 ///                             bool or a batch_bool. Written once, as a template, for both.
-///   visible(cells) const      from memory: cells.load(matrix_view) gives the elements at the cells in question.
+///   visible(cells) const      from memory: cells.load(matrix_view) gives the elements at the cells in
+///   question.
 /// and may have
 ///   check(place) const        throws std::invalid_argument where it does not fit a sequence
 ///   bind(place) const         the mask of one head of one sequence (by default the mask itself)
-///   cover(range rows, range keys) const -> coverage     of a block; `full` promises that every cell is visible,
+///   cover(range rows, range keys) const -> coverage     of a block; `full` promises that every cell is
+///   visible,
 ///                             `none` that none is. By default partial: every cell is asked.
 ///   reach(range rows) const -> range                    keys outside are hidden from all these rows
-///   near(square) const        the mask with its elements in a square of cells copied: square.copy(matrix_view);
+///   near(square) const        the mask with its elements in a square of cells copied:
+///   square.copy(matrix_view);
 ///                             `matrices` says how many it copies (static constexpr int)
 template <class M>
-concept mask_like = requires(const std::remove_cvref_t<M>& m, int i) { m.visible(i, i); } ||
-                    requires { typename std::remove_cvref_t<M>::reads_cells; } ||
-                    requires { typename std::remove_cvref_t<M>::is_mask; };
+concept mask_like = requires(const std::remove_cvref_t<M>& m, int i) { m.visible(i, i); } || requires {
+  typename std::remove_cvref_t<M>::reads_cells;
+} || requires { typename std::remove_cvref_t<M>::is_mask; };
 
 template <class M>
 FOVEA_INLINE void check_at(const M& m, const place& at) {

@@ -34,7 +34,8 @@ struct key_lengths {
     if (static_cast<index>(lengths.size()) != at.batches)
       reject(name, " has ", lengths.size(), " entries for ", at.batches, " sequences");
     if (lengths[at.batch] < 0 || lengths[at.batch] > at.keys)
-      reject(name, "'s entry ", at.batch, " is ", lengths[at.batch], ", not within 0 and the ", at.keys, " keys");
+      reject(name, "'s entry ", at.batch, " is ", lengths[at.batch], ", not within 0 and the ", at.keys,
+             " keys");
   }
 };
 

@@ -5,8 +5,8 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Key k is visible to query q where f(q, k) is true. f is written once for integers and for SIMD batches of integers:
-/// use &, | and ! (not &&, ||), and comparisons.
+/// Key k is visible to query q where f(q, k) is true. f is written once for integers and for SIMD batches of
+/// integers: use &, | and ! (not &&, ||), and comparisons.
 template <class F>
 struct predicate_mask {
   F f;
@@ -14,7 +14,9 @@ struct predicate_mask {
 };
 
 template <class F>
-  requires requires(const F& f, index i) { { f(i, i) } -> std::convertible_to<bool>; }
+  requires requires(const F& f, index i) {
+    { f(i, i) } -> std::convertible_to<bool>;
+  }
 FOVEA_INLINE predicate_mask<F> mask(F f) noexcept {
   return {f};
 }

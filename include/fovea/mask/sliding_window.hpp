@@ -5,10 +5,10 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Key k is visible to query q where q + offset - left <= k <= q + offset + right; -1 leaves a side open. A window
-/// counts extra keys: `.left = w, .right = 0` shows w + 1. (Longformer, arXiv:2004.05150; Mistral, arXiv:2310.06825.)
-/// `causal & sliding_window{.left = w}` is the window of a decoder. With fewer queries than keys, `.offset = Lk - Lq`
-/// puts the last query at the last key, as causal_bottom_right does.
+/// Key k is visible to query q where q + offset - left <= k <= q + offset + right; -1 leaves a side open. A
+/// window counts extra keys: `.left = w, .right = 0` shows w + 1. (Longformer, arXiv:2004.05150; Mistral,
+/// arXiv:2310.06825.) `causal & sliding_window{.left = w}` is the window of a decoder. With fewer queries
+/// than keys, `.offset = Lk - Lq` puts the last query at the last key, as causal_bottom_right does.
 struct sliding_window {
   index left = -1, right = -1, offset = 0;
 
@@ -34,7 +34,8 @@ struct sliding_window {
   static constexpr int far_away = 1 << 30;
   // The keys from the window's left end at query `left_of` to its right end at query `right_of`.
   FOVEA_INLINE range seen_by(index left_of, index right_of) const noexcept {
-    return {left < 0 ? -far_away : left_of + offset - left, right < 0 ? far_away : right_of + offset + right + 1};
+    return {left < 0 ? -far_away : left_of + offset - left,
+            right < 0 ? far_away : right_of + offset + right + 1};
   }
 };
 

@@ -11,13 +11,14 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// How the rows of one sequence become jobs. It depends on this sequence alone, so that it gets the same bits whether it
-/// comes alone or in a batch, and whoever runs the jobs.
+/// How the rows of one sequence become jobs. It depends on this sequence alone, so that it gets the same bits
+/// whether it comes alone or in a batch, and whoever runs the jobs.
 template <class Arch, class T>
 struct job_cut {
   using shape = kernel::geometry<Arch>;
   static constexpr index n = kernel::lanes<Arch, T>;
-  static constexpr index kept_bytes = 256 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
+  static constexpr index kept_bytes =
+      256 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
 
   index queries, group, heads, kv_heads, dim, value_dim;
 
@@ -27,7 +28,8 @@ struct job_cut {
   FOVEA_INLINE index rows() const noexcept {
     if (rows_form()) return std::min(queries * group, 8 * index(shape::few_rows));
     const index a_register = n * (dim + value_dim + 2) * static_cast<index>(sizeof(T));
-    const index most = std::clamp<index>(kept_bytes / a_register, shape::tile_vectors, shape::panels * shape::tile_vectors);
+    const index most =
+        std::clamp<index>(kept_bytes / a_register, shape::tile_vectors, shape::panels * shape::tile_vectors);
     const index registers = ceil_div(queries, n), blocks = std::max<index>(1, (registers + most / 2) / most);
     return n * round_up(ceil_div(registers, blocks), blocks == 1 ? 1 : index(shape::tile_vectors));
   }
@@ -40,7 +42,20 @@ struct job_cut {
 
 template <class Arch, class Problem>
 FOVEA_INLINE auto cut_of(const Problem& p, index b) noexcept {
-  return job_cut<Arch, typename Problem::compute>{p.q.tokens(b), p.group(), p.heads(), p.k.all.heads, p.dim(), p.value_dim()};
+  return job_cut<Arch, typename Problem::compute>{p.q.tokens(b), p.group(), p.heads(),
+                                                  p.k.all.heads, p.dim(),   p.value_dim()};
+}
+
+/// Work below which a call stays on its thread: waking another one costs about as much (some 10 us).
+inline constexpr double worth_waking = 1e6;
+
+/// Operations of a call without a mask: 2 Lq Lk (d + dv) a head.
+template <class Problem>
+FOVEA_INLINE double operations(const Problem& p) noexcept {
+  double cells = 0;
+  for (index b = 0; b < p.q.batches(); ++b)
+    cells += static_cast<double>(p.q.tokens(b)) * static_cast<double>(p.k.tokens(b));
+  return 2 * cells * static_cast<double>(p.heads() * (p.dim() + p.value_dim()));
 }
 
 template <class Arch, class Problem>
@@ -48,9 +63,17 @@ FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
   using T = typename Problem::compute;
   using shape = kernel::geometry<Arch>;
   constexpr index n = kernel::lanes<Arch, T>;
-  plan made{.batches = p.q.batches(), .heads = p.heads(), .kv_heads = p.k.all.heads, .queries = p.q.max_tokens(),
-            .keys = p.k.max_tokens(), .dim = p.dim(), .value_dim = p.value_dim(), .lanes = n,
-            .compute_bytes = static_cast<index>(sizeof(T)), .tile_rows = shape::tile_rows, .tile_vectors = shape::tile_vectors};
+  plan made{.batches = p.q.batches(),
+            .heads = p.heads(),
+            .kv_heads = p.k.all.heads,
+            .queries = p.q.max_tokens(),
+            .keys = p.k.max_tokens(),
+            .dim = p.dim(),
+            .value_dim = p.value_dim(),
+            .lanes = n,
+            .compute_bytes = static_cast<index>(sizeof(T)),
+            .tile_rows = shape::tile_rows,
+            .tile_vectors = shape::tile_vectors};
   const auto copies = [&](const auto& x, index width, index block) FOVEA_INLINE_LAMBDA {
     const bool direct = kernel::operand_of<Arch>(x.head(0, 0), width, static_cast<T*>(nullptr)).direct();
     return direct ? index(0) : block * width;
@@ -60,7 +83,8 @@ FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
     const index rows = cut.rows(), few = cut.rows_form();
     if (cut.count() == 0) continue;
     const index block = few ? shape::few_rows_block : shape::key_block;
-    const index dim = few ? round_up(made.dim, n) : made.dim, value_dim = few ? round_up(made.value_dim, n) : made.value_dim;
+    const index dim = few ? round_up(made.dim, n) : made.dim,
+                value_dim = few ? round_up(made.value_dim, n) : made.value_dim;
     const index panels = ceil_div(rows, few ? index(shape::few_rows) : n);
     const index kept = few ? kernel::row_panel<Arch, T, Problem::units>::kept_elements(dim, value_dim)
                            : kernel::query_panel<Arch, T, 1, Problem::units>::kept_elements(dim, value_dim);
@@ -76,11 +100,12 @@ FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
   made.copies_keys = made.key_copy > 0;
   made.copies_values = made.value_copy > 0;
   made.jobs = made.batches * made.jobs_a_sequence;
-  made.workers = std::max<index>(1, std::min(workers, made.jobs));
+  made.workers = made.jobs > 1 && operations(p) > worth_waking ? workers : 1;
   return made;
 }
 
-/// Adds to a plan how many blocks of a job's rows x key_block keys the mask shows whole, in part, or not at all.
+/// Adds to a plan how many blocks of a job's rows x key_block keys the mask shows whole, in part, or not at
+/// all.
 template <class Arch, class Problem>
 FOVEA_INLINE void count_coverage(const Problem& p, plan& made) noexcept {
   index seen[3] = {0, 0, 0};
@@ -98,7 +123,8 @@ FOVEA_INLINE void count_coverage(const Problem& p, plan& made) noexcept {
   made.hidden_blocks = seen[0], made.partial_blocks = seen[1], made.full_blocks = seen[2];
 }
 
-/// Memory for all workers of a plan: the user's where given (at least workspace_bytes(), checked by the API), else own.
+/// Memory for all workers of a plan: the user's where given (at least workspace_bytes(), checked by the API),
+/// else own.
 class workspace {
  public:
   FOVEA_INLINE workspace(const plan& made, std::span<std::byte> given) : plan_(made) {
@@ -131,8 +157,8 @@ class workspace {
   std::byte* first_ = nullptr;
 };
 
-/// Runs job i of `made`: f(batch, query head or key/value head, rows, rows_form). Late blocks of rows come first: under a
-/// causal mask they are the longest.
+/// Runs job i of `made`: f(batch, query head or key/value head, rows, rows_form). Late blocks of rows come
+/// first: under a causal mask they are the longest.
 template <class Arch, class Problem, class F>
 FOVEA_INLINE void visit_job(const Problem& p, const plan& made, index i, F&& f) {
   const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
@@ -157,10 +183,11 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
         kernel::attend_queries<Arch>(p, b, h, rows, scratch);
     });
   };
-  executor.for_each(made.jobs, job);
+  (made.workers > 1 ? executor : executor_ref()).for_each(made.jobs, job);
 }
 
-/// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see kernel/emit.hpp.
+/// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
+/// kernel/emit.hpp.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
   using shape = kernel::geometry<Arch>;
@@ -176,8 +203,8 @@ FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to
         auto matrix = to.head(b, h - heads.first);
         matrix.cols = p.k.tokens(b);
         const auto lse = p.lse.head(b, h);
-        kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))}, memory.template of_worker<T>(0),
-                                   matrix, probabilities ? &lse : nullptr);
+        kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))},
+                                   memory.template of_worker<T>(0), matrix, probabilities ? &lse : nullptr);
       }
 }
 

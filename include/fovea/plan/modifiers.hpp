@@ -1,4 +1,5 @@
-// fovea/plan/modifiers.hpp - the masks, scores and sink of a call, in whatever order they were listed, as rules.
+// fovea/plan/modifiers.hpp - the masks, scores and sink of a call, in whatever order they were listed, as
+// rules.
 #pragma once
 
 #include <fovea/kernel/block.hpp>
@@ -30,9 +31,10 @@ FOVEA_INLINE auto sink_of(const Mods&... mods) noexcept {
 /// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.
 template <template <class...> class Masks, class... Mods>
 FOVEA_INLINE auto rules_of(const Mods&... mods) noexcept {
-  const auto build = []<class... M, class... S>(const list<M...>& masks, const list<S...>& scores) FOVEA_INLINE_LAMBDA {
-    return kernel::rules<Masks<M...>, S...>{{masks}, scores};
-  };
+  const auto build = []<class... M, class... S>(const list<M...>& masks, const list<S...>& scores)
+                         FOVEA_INLINE_LAMBDA {
+                           return kernel::rules<Masks<M...>, S...>{{masks}, scores};
+                         };
   return build(keep<is_mask>(mods...), concat(keep<is_softcap>(mods...), keep<is_bias>(mods...)));
 }
 

@@ -5,18 +5,19 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Who computes what, in blocks of which size, with how much memory beyond inputs and outputs. Depends on the sizes, the
-/// strides and the executor of a call, never on the values in it.
+/// Who computes what, in blocks of which size, with how much memory beyond inputs and outputs. Depends on the
+/// sizes, the strides and the executor of a call, never on the values in it.
 struct plan {
-  index batches = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;  // tokens: the most of any sequence
-  index lanes = 0, compute_bytes = 4;              // of a register, of a number in it
-  index workers = 1;                               // who get a scratch each
-  index jobs = 0, jobs_a_sequence = 0;             // some may be empty where sequences differ in length
-  bool rows_form = false, queries_form = false;    // dim in lanes (few query rows), queries in lanes
+  index batches = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0,
+        value_dim = 0;                           // tokens: the most of any sequence
+  index lanes = 0, compute_bytes = 4;            // of a register, of a number in it
+  index workers = 1;                             // who get a scratch each; 1: the calling thread
+  index jobs = 0, jobs_a_sequence = 0;           // some may be empty where sequences differ in length
+  bool rows_form = false, queries_form = false;  // dim in lanes (few query rows), queries in lanes
   index rows_a_job = 0, key_block = 0;
   index tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
-  index kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
+  index kept = 0, logits = 0, key_copy = 0, value_copy = 0;         // elements of a worker's scratch, by use
   index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;  // filled in by attention::plan_for
 
   static constexpr index alignment = 64;
@@ -25,26 +26,34 @@ struct plan {
   FOVEA_INLINE index scratch_bytes() const noexcept {
     return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy);
   }
-  /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates nothing.
-  FOVEA_INLINE index workspace_bytes() const noexcept { return jobs == 0 ? 0 : workers * scratch_bytes() + alignment - 1; }
-  FOVEA_INLINE index part_bytes(index elements) const noexcept { return round_up(elements * compute_bytes, alignment); }
+  /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
+  /// nothing.
+  FOVEA_INLINE index workspace_bytes() const noexcept {
+    return jobs == 0 ? 0 : workers * scratch_bytes() + alignment - 1;
+  }
+  FOVEA_INLINE index part_bytes(index elements) const noexcept {
+    return round_up(elements * compute_bytes, alignment);
+  }
 
   /// The plan in words.
   FOVEA_INLINE std::string explain() const {
     const auto n = [](index i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
-    std::string text = n(batches) + " x " + n(heads) + " query heads (" + n(kv_heads) + " key/value heads), " + n(queries) +
-                       " queries x " + n(keys) + " keys, dim " + n(dim) + ", value dim " + n(value_dim) + "\n";
+    std::string text = n(batches) + " x " + n(heads) + " query heads (" + n(kv_heads) +
+                       " key/value heads), " + n(queries) + " queries x " + n(keys) + " keys, dim " + n(dim) +
+                       ", value dim " + n(value_dim) + "\n";
     if (queries_form)
-      text += "queries in lanes: tiles of " + n(tile_rows) + " keys x " + n(tile_vectors) + " registers of " + n(lanes) +
-              " queries\n";
+      text += "queries in lanes: tiles of " + n(tile_rows) + " keys x " + n(tile_vectors) + " registers of " +
+              n(lanes) + " queries\n";
     if (rows_form) text += "dim in lanes: the query rows of a key/value head read each key and value once\n";
-    text += n(jobs) + " jobs of up to " + n(rows_a_job) + " query rows, in blocks of " + n(key_block) + " keys\n";
-    text += std::string("keys are ") + (copies_keys ? "copied a block at a time" : "read as they lie") + ", values are " +
-            (copies_values ? "copied a block at a time" : "read as they lie") + "\n";
+    text +=
+        n(jobs) + " jobs of up to " + n(rows_a_job) + " query rows, in blocks of " + n(key_block) + " keys\n";
+    text += std::string("keys are ") + (copies_keys ? "copied a block at a time" : "read as they lie") +
+            ", values are " + (copies_values ? "copied a block at a time" : "read as they lie") + "\n";
     if (full_blocks >= 0)
       text += "blocks: " + n(full_blocks) + " full, " + n(partial_blocks) + " partial, " + n(hidden_blocks) +
               " hidden and never computed\n";
-    text += n(scratch_bytes()) + " bytes of scratch a worker, " + n(workers) + (workers == 1 ? " worker" : " workers");
+    text += n(scratch_bytes()) + " bytes of scratch a worker, " + n(workers) +
+            (workers == 1 ? " worker" : " workers");
     return text;
   }
 };

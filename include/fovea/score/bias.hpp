@@ -12,7 +12,9 @@ struct bias_cells {
   static constexpr int matrices = 1;
   Matrix values;
 
-  FOVEA_INLINE auto near(auto& square) const noexcept { return bias_cells<decltype(square.copy(values))>{square.copy(values)}; }
+  FOVEA_INLINE auto near(auto& square) const noexcept {
+    return bias_cells<decltype(square.copy(values))>{square.copy(values)};
+  }
 
   template <class V>
   FOVEA_INLINE V apply(const V& s, const auto& cells) const noexcept {
@@ -20,15 +22,17 @@ struct bias_cells {
   }
 };
 
-/// s -> s + values(q, k); -inf hides the cell. Broadcasts to batch x heads x queries x keys: each of its four sizes is 1
-/// or the full one. It is read, never copied. Made by bias(...).
+/// s -> s + values(q, k); -inf hides the cell. Broadcasts to batch x heads x queries x keys: each of its four
+/// sizes is 1 or the full one. It is read, never copied. Made by bias(...).
 template <class Table>
 struct bias_matrix {
   static constexpr score_stage stage = score_stage::bias;
   Table table;
 
   FOVEA_INLINE void check(const place& at) const { table.check(at, "bias"); }
-  FOVEA_INLINE auto bind(const place& at) const noexcept { return bias_cells<decltype(table.bind(at))>{table.bind(at)}; }
+  FOVEA_INLINE auto bind(const place& at) const noexcept {
+    return bias_cells<decltype(table.bind(at))>{table.bind(at)};
+  }
 };
 
 FOVEA_NAMESPACE_END

@@ -11,16 +11,21 @@ FOVEA_NAMESPACE_BEGIN
 enum class score_stage { softcap, bias };
 
 /// A score changes the logit s = scale * q.k of a cell. It has `stage` and one of
-///   apply(s, q, k) const       q and k are the positions, as numbers of the type of s; all are scalars or SIMD batches
-///   apply(s, cells) const      cells.load(matrix_view) gives the elements at the cells in question
+///   apply(s, q, k) const       q and k are the positions, as numbers of the type of s; all are scalars or
+///   SIMD batches apply(s, cells) const      cells.load(matrix_view) gives the elements at the cells in
+///   question
 /// and may have
 ///   check(place) const         throws std::invalid_argument where it does not fit a sequence
 ///   bind(place) const          the score of one head of one sequence (by default the score itself)
-///   near(square) const         the score with its elements in a square of cells copied: square.copy(matrix_view);
+///   near(square) const         the score with its elements in a square of cells copied:
+///   square.copy(matrix_view);
 ///                             `matrices` says how many it copies (static constexpr int)
-///   hides                      static constexpr bool: whether it can make s -inf, which hides the cell (default true)
+///   hides                      static constexpr bool: whether it can make s -inf, which hides the cell
+///   (default true)
 template <class S>
-concept score_like = requires { { std::remove_cvref_t<S>::stage } -> std::convertible_to<score_stage>; };
+concept score_like = requires {
+  { std::remove_cvref_t<S>::stage } -> std::convertible_to<score_stage>;
+};
 
 template <class S>
 FOVEA_INLINE void check_score_at(const S& score, const place& at) {

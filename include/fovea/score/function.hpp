@@ -19,8 +19,9 @@ struct score_function {
 
 template <class F>
 FOVEA_INLINE score_function<F> score(F f) noexcept {
-  static_assert(std::is_invocable_v<const F&, double, double, double>,
-                "fovea: a score is a function of (s, q, k): the logit, the query's position, the key's position");
+  static_assert(
+      std::is_invocable_v<const F&, double, double, double>,
+      "fovea: a score is a function of (s, q, k): the logit, the query's position, the key's position");
   return {f};
 }
 

@@ -7,13 +7,15 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Adds exp(logits[h]) to the denominator of every row of query head h; the LSE includes it. (Miller, "Attention is off
-/// by one", with a logit of 0; gpt-oss has a learnt logit a head.) It is no key: masks and other scores do not touch it.
+/// Adds exp(logits[h]) to the denominator of every row of query head h; the LSE includes it. (Miller,
+/// "Attention is off by one", with a logit of 0; gpt-oss has a learnt logit a head.) It is no key: masks and
+/// other scores do not touch it.
 struct sink {
   std::span<const float> logits;
 
   FOVEA_INLINE void check(const place& at) const {
-    if (static_cast<index>(logits.size()) != at.heads) reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
+    if (static_cast<index>(logits.size()) != at.heads)
+      reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
   }
   FOVEA_INLINE float logit(index head) const noexcept { return logits[head]; }
 };

@@ -17,7 +17,8 @@ struct softcap {
   FOVEA_INLINE constexpr softcap(T bound) noexcept : cap(bound) {}
 
   FOVEA_INLINE void check(const place&) const {
-    if (!(cap >= 0) || cap > std::numeric_limits<T>::max()) reject("softcap is ", cap, ", not a finite number >= 0");
+    if (!(cap >= 0) || cap > std::numeric_limits<T>::max())
+      reject("softcap is ", cap, ", not a finite number >= 0");
   }
   template <class V>
   FOVEA_INLINE V apply(const V& s, const V&, const V&) const noexcept {

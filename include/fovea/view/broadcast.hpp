@@ -20,7 +20,8 @@ struct broadcast {
   FOVEA_INLINE matrix_view<E> bind(const place& at) const noexcept {
     E* first = table.data + (table.batch == 1 ? 0 : at.batch * table.batch_stride) +
                (table.heads == 1 ? 0 : at.head * table.head_stride);
-    return {first, at.queries, at.keys, table.tokens == 1 ? 0 : table.token_stride, table.dim == 1 ? 0 : table.dim_stride};
+    return {first, at.queries, at.keys, table.tokens == 1 ? 0 : table.token_stride,
+            table.dim == 1 ? 0 : table.dim_stride};
   }
 
  private:

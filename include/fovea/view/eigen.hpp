@@ -16,7 +16,8 @@ concept eigen_in_memory = eigen_dense<X> && (X::Flags & Eigen::DirectAccessBit) 
 template <eigen_dense X>
 struct view_traits<X> {
   static_assert(eigen_in_memory<X>,
-                "fovea: an Eigen expression has no elements in memory yet; call .eval() on it, or assign it to a matrix");
+                "fovea: an Eigen expression has no elements in memory yet; call .eval() on it, or assign it "
+                "to a matrix");
   using element = typename X::Scalar;
   static constexpr bool row_major = X::IsRowMajor;
 
@@ -24,16 +25,17 @@ struct view_traits<X> {
   FOVEA_INLINE static auto view(Y& x, index heads, const char* name) {
     using stored = std::remove_pointer_t<decltype(x.data())>;
     if (heads == any_heads) heads = 1;
-    if (heads <= 0 || x.cols() % heads != 0) reject(name, " has ", x.cols(), " columns, which ", heads, " heads do not divide");
+    if (heads <= 0 || x.cols() % heads != 0)
+      reject(name, " has ", x.cols(), " columns, which ", heads, " heads do not divide");
     const index dim = x.cols() / heads;
-    return sequences<stored>{{x.data(), 1, heads, x.rows(), dim, 0, dim * x.colStride(),
-                              x.rowStride(), x.colStride()},
-                             nullptr};
+    return sequences<stored>{
+        {x.data(), 1, heads, x.rows(), dim, 0, dim * x.colStride(), x.rowStride(), x.colStride()}, nullptr};
   }
 
   template <class T>
   FOVEA_INLINE static auto make_like(const X& x, index heads, index dim) {
-    using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, row_major ? Eigen::RowMajor : Eigen::ColMajor>;
+    using matrix =
+        Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, row_major ? Eigen::RowMajor : Eigen::ColMajor>;
     return matrix(x.rows(), heads * dim);
   }
 };

@@ -1,4 +1,5 @@
-// fovea/view/matrix.hpp - one head of one sequence: tokens x dim elements in memory, any strides. What kernels see.
+// fovea/view/matrix.hpp - one head of one sequence: tokens x dim elements in memory, any strides. What
+// kernels see.
 #pragma once
 
 #include <fovea/index.hpp>
@@ -7,7 +8,8 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Element (r, c) lies at data[r * row_stride + c * col_stride]. Strides count elements and may be 0 or negative.
+/// Element (r, c) lies at data[r * row_stride + c * col_stride]. Strides count elements and may be 0 or
+/// negative.
 template <class E>
 struct matrix_view {
   E* data = nullptr;

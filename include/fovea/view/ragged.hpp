@@ -7,15 +7,16 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Sequence b is the tokens offsets[b] to offsets[b + 1] of `tokens`, any view of one sequence (an Eigen matrix, a
-/// tensor_view of batch 1); offsets has an entry more than there are sequences and never falls. Nothing is copied:
-/// both must outlive the call.
+/// Sequence b is the tokens offsets[b] to offsets[b + 1] of `tokens`, any view of one sequence (an Eigen
+/// matrix, a tensor_view of batch 1); offsets has an entry more than there are sequences and never falls.
+/// Nothing is copied: both must outlive the call.
 template <class M>
 struct ragged {
   M& tokens;
   std::span<const index> offsets;
 
-  FOVEA_INLINE ragged(M& all_tokens, std::span<const index> starts) noexcept : tokens(all_tokens), offsets(starts) {}
+  FOVEA_INLINE ragged(M& all_tokens, std::span<const index> starts) noexcept
+      : tokens(all_tokens), offsets(starts) {}
 };
 
 template <class M>

@@ -23,8 +23,8 @@ struct tensor_view {
   }
 };
 
-/// Sequences of equal length (offsets == nullptr: batch entries of `all`), or of different length, packed one after
-/// another along the tokens of `all` (sequence b: tokens offsets[b] to offsets[b + 1]).
+/// Sequences of equal length (offsets == nullptr: batch entries of `all`), or of different length, packed one
+/// after another along the tokens of `all` (sequence b: tokens offsets[b] to offsets[b + 1]).
 template <class E>
 struct sequences {
   tensor_view<E> all;
@@ -32,22 +32,25 @@ struct sequences {
   index count = offsets ? 0 : all.batch;
 
   FOVEA_INLINE index batches() const noexcept { return count; }
-  FOVEA_INLINE index tokens(index b) const noexcept { return offsets ? offsets[b + 1] - offsets[b] : all.tokens; }
+  FOVEA_INLINE index tokens(index b) const noexcept {
+    return offsets ? offsets[b + 1] - offsets[b] : all.tokens;
+  }
   FOVEA_INLINE index max_tokens() const noexcept {
     index most = 0;
     for (index b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
   FOVEA_INLINE matrix_view<E> head(index b, index h) const noexcept {
-    E* first = all.data + h * all.head_stride + (offsets ? offsets[b] * all.token_stride : b * all.batch_stride);
+    E* first =
+        all.data + h * all.head_stride + (offsets ? offsets[b] * all.token_stride : b * all.batch_stride);
     return {first, tokens(b), all.dim, all.token_stride, all.dim_stride};
   }
 };
 
 /// How a type X is seen as sequences; a specialisation has
 ///   element                                            the element type, const where it can only be read
-///   view(x, heads, name) -> sequences<element>         checked; errors speak of `name`; any_heads: as many as x has
-///   make_like<T>(x, heads, dim)                        an owner of T for the same tokens
+///   view(x, heads, name) -> sequences<element>         checked; errors speak of `name`; any_heads: as many
+///   as x has make_like<T>(x, heads, dim)                        an owner of T for the same tokens
 template <class X>
 struct view_traits;
 

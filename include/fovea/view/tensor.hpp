@@ -25,8 +25,8 @@ struct packed_qkv_views {
   tensor_view<E> q, k, v;
 };
 
-/// Interleaved QKV, [batch][token][heads + 2 * kv_heads][dim]: the query heads of a token, its key heads, its value
-/// heads. With kv_heads == heads this is the [batch][token][3][head][dim] of a fused QKV layer.
+/// Interleaved QKV, [batch][token][heads + 2 * kv_heads][dim]: the query heads of a token, its key heads, its
+/// value heads. With kv_heads == heads this is the [batch][token][3][head][dim] of a fused QKV layer.
 template <class E>
 FOVEA_INLINE packed_qkv_views<E> packed_qkv(E* data, index batch, index tokens, index heads, index kv_heads,
                                             index dim) noexcept {
@@ -55,9 +55,13 @@ class tensor {
   FOVEA_INLINE E* data() noexcept { return elements_.data(); }
   FOVEA_INLINE const E* data() const noexcept { return elements_.data(); }
   FOVEA_INLINE tensor_view<E> view() noexcept { return bhsd(data(), batch(), heads(), tokens(), dim()); }
-  FOVEA_INLINE tensor_view<const E> view() const noexcept { return bhsd(data(), batch(), heads(), tokens(), dim()); }
+  FOVEA_INLINE tensor_view<const E> view() const noexcept {
+    return bhsd(data(), batch(), heads(), tokens(), dim());
+  }
   FOVEA_INLINE E& operator()(index b, index h, index t, index c) noexcept { return view()(b, h, t, c); }
-  FOVEA_INLINE const E& operator()(index b, index h, index t, index c) const noexcept { return view()(b, h, t, c); }
+  FOVEA_INLINE const E& operator()(index b, index h, index t, index c) const noexcept {
+    return view()(b, h, t, c);
+  }
 
  private:
   struct sizes {

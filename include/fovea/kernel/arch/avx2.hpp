@@ -57,7 +57,8 @@ struct isa<Arch> : generic_isa<Arch> {
 
  private:
   template <int Halves, class T>
-  FOVEA_INLINE static xsimd::batch<T, Arch> halves(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
+  FOVEA_INLINE static xsimd::batch<T, Arch> halves(const xsimd::batch<T, Arch>& a,
+                                                   const xsimd::batch<T, Arch>& b) noexcept {
     if constexpr (sizeof(T) == 4)
       return vec<Arch, T>(_mm256_permute2f128_ps(a, b, Halves));
     else

@@ -20,7 +20,8 @@ struct geometry<Arch> : thirty_two_registers {};
 template <avx512 Arch>
 struct isa<Arch> : generic_isa<Arch> {
   template <class T>
-  FOVEA_INLINE static vec<Arch, T> fma(const vec<Arch, T>& a, const vec<Arch, T>& b, const vec<Arch, T>& c) noexcept {
+  FOVEA_INLINE static vec<Arch, T> fma(const vec<Arch, T>& a, const vec<Arch, T>& b,
+                                       const vec<Arch, T>& c) noexcept {
     if constexpr (sizeof(T) == 4)
       return vec<Arch, T>(_mm512_fmadd_ps(a, b, c));
     else
@@ -36,8 +37,8 @@ struct isa<Arch> : generic_isa<Arch> {
     return zip<T, lanes<Arch, T> / 2>(a, b);
   }
 
-  /// Within 128-bit lanes first, then of those lanes: 64 single-cycle shuffles for 16 x 16 floats. (With zips across lanes
-  /// packing and unpacking took 21 % of the time at 128 tokens.)
+  /// Within 128-bit lanes first, then of those lanes: 64 single-cycle shuffles for 16 x 16 floats. (With zips
+  /// across lanes packing and unpacking took 21 % of the time at 128 tokens.)
   template <class T>
   FOVEA_INLINE static void transpose(vec<Arch, T>* v) noexcept {
     constexpr int n = lanes<Arch, T>, inner = n / 4;
@@ -62,7 +63,8 @@ struct isa<Arch> : generic_isa<Arch> {
     // Lane L of w[inner * g + k] is column inner * L + k of the rows of group g.
     unroll<inner>([&](auto k) FOVEA_INLINE_LAMBDA {
       const auto a = w[k], b = w[inner + k], c = w[2 * inner + k], d = w[3 * inner + k];
-      const auto low = pair<0x44>(a, b), high = pair<0xee>(a, b), low2 = pair<0x44>(c, d), high2 = pair<0xee>(c, d);
+      const auto low = pair<0x44>(a, b), high = pair<0xee>(a, b), low2 = pair<0x44>(c, d),
+                 high2 = pair<0xee>(c, d);
       v[k] = pair<0x88>(low, low2);
       v[inner + k] = pair<0xdd>(low, low2);
       v[2 * inner + k] = pair<0x88>(high, high2);
@@ -78,7 +80,8 @@ struct isa<Arch> : generic_isa<Arch> {
  private:
   /// Two 128-bit lanes of a and two of b.
   template <int Lanes, class T>
-  FOVEA_INLINE static xsimd::batch<T, Arch> pair(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
+  FOVEA_INLINE static xsimd::batch<T, Arch> pair(const xsimd::batch<T, Arch>& a,
+                                                 const xsimd::batch<T, Arch>& b) noexcept {
     if constexpr (sizeof(T) == 4)
       return vec<Arch, T>(_mm512_shuffle_f32x4(a, b, Lanes));
     else
@@ -90,8 +93,10 @@ struct isa<Arch> : generic_isa<Arch> {
     constexpr int F = First;
     if constexpr (sizeof(T) == 4)
       return vec<Arch, T>(_mm512_permutex2var_ps(
-          a, _mm512_setr_epi32(F, F + 16, F + 1, F + 17, F + 2, F + 18, F + 3, F + 19, F + 4, F + 20, F + 5, F + 21,
-                               F + 6, F + 22, F + 7, F + 23), b));
+          a,
+          _mm512_setr_epi32(F, F + 16, F + 1, F + 17, F + 2, F + 18, F + 3, F + 19, F + 4, F + 20, F + 5,
+                            F + 21, F + 6, F + 22, F + 7, F + 23),
+          b));
     else
       return vec<Arch, T>(_mm512_permutex2var_pd(
           a, _mm512_setr_epi64(F, F + 8, F + 1, F + 9, F + 2, F + 10, F + 3, F + 11), b));

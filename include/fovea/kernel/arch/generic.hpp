@@ -15,8 +15,9 @@ FOVEA_INLINE vec<Arch, To> bits_as(const vec<Arch, T>& x) noexcept {
   return vec<Arch, To>(std::bit_cast<wanted>(static_cast<given>(x)));
 }
 
-/// 2^f on [-1/2, 1/2], Horner's scheme; p(0) = 1 exactly, so a lone key keeps its value. float: minimax of degree 5,
-/// relative error 9.2e-8 (degree 4: 2.8e-6, no faster where measured). double: Taylor of degree 13, 4e-18.
+/// 2^f on [-1/2, 1/2], Horner's scheme; p(0) = 1 exactly, so a lone key keeps its value. float: minimax of
+/// degree 5, relative error 9.2e-8 (degree 4: 2.8e-6, no faster where measured). double: Taylor of degree 13,
+/// 4e-18.
 template <class T>
 struct exp2_polynomial;
 template <>
@@ -26,11 +27,13 @@ struct exp2_polynomial<float> {
 };
 template <>
 struct exp2_polynomial<double> {
-  static constexpr double highest_first[] = {
-      1.3691488853904128881e-12, 2.5678435993488205141e-11, 4.4455382718708114976e-10, 7.0549116208011233299e-9,
-      1.0178086009239699728e-7,  1.3215486790144309488e-6,  1.5252733804059840280e-5,  1.5403530393381609954e-4,
-      1.3333558146428443423e-3,  9.6181291076284771619e-3,  5.5504108664821579953e-2,  2.4022650695910071233e-1,
-      6.9314718055994530942e-1,  1.0};
+  static constexpr double highest_first[] = {1.3691488853904128881e-12, 2.5678435993488205141e-11,
+                                             4.4455382718708114976e-10, 7.0549116208011233299e-9,
+                                             1.0178086009239699728e-7,  1.3215486790144309488e-6,
+                                             1.5252733804059840280e-5,  1.5403530393381609954e-4,
+                                             1.3333558146428443423e-3,  9.6181291076284771619e-3,
+                                             5.5504108664821579953e-2,  2.4022650695910071233e-1,
+                                             6.9314718055994530942e-1,  1.0};
 };
 
 template <class Arch>
@@ -40,7 +43,8 @@ struct isa;
 template <class Arch>
 struct generic_isa {
   template <class T>
-  FOVEA_INLINE static vec<Arch, T> fma(const vec<Arch, T>& a, const vec<Arch, T>& b, const vec<Arch, T>& c) noexcept {
+  FOVEA_INLINE static vec<Arch, T> fma(const vec<Arch, T>& a, const vec<Arch, T>& b,
+                                       const vec<Arch, T>& c) noexcept {
     return xsimd::fma(a, b, c);
   }
 
@@ -54,7 +58,8 @@ struct generic_isa {
     return xsimd::zip_hi(a, b);
   }
 
-  /// Rows become columns, in place. Interleaving row i with row i + n/2, log2(n) times, is a perfect shuffle of indices.
+  /// Rows become columns, in place. Interleaving row i with row i + n/2, log2(n) times, is a perfect shuffle
+  /// of indices.
   template <class T>
   FOVEA_INLINE static void transpose(vec<Arch, T>* v) noexcept {
     constexpr int n = lanes<Arch, T>;
@@ -68,9 +73,9 @@ struct generic_isa {
     });
   }
 
-  /// 2^x for x <= 127 (1023), at least the smallest normal number: a visible cell never has a probability of exactly 0,
-  /// and none is subnormal, which some processors multiply a hundred times slower. A NaN stays one.
-  /// Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, where a shift makes it the exponent.
+  /// 2^x for x <= 127 (1023), at least the smallest normal number: a visible cell never has a probability of
+  /// exactly 0, and none is subnormal, which some processors multiply a hundred times slower. A NaN stays
+  /// one. Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, where a shift makes it the exponent.
   template <class T>
   FOVEA_INLINE static vec<Arch, T> exp2(const vec<Arch, T>& x) noexcept {
     return exp2_with<generic_isa>(x);
@@ -85,14 +90,16 @@ struct generic_isa {
     const V clamped = xsimd::max(least, x);
     const V shifted = clamped + magic;
     const V fraction = clamped - (shifted - magic);
-    return polynomial<Isa>(fraction) * bits_as<T, Arch>(bits_as<position_t<T>, Arch>(shifted) << (single ? 23 : 52));
+    return polynomial<Isa>(fraction) *
+           bits_as<T, Arch>(bits_as<position_t<T>, Arch>(shifted) << (single ? 23 : 52));
   }
 
   template <class Isa, class T>
   FOVEA_INLINE static vec<Arch, T> polynomial(const vec<Arch, T>& f) noexcept {
     constexpr auto& c = exp2_polynomial<T>::highest_first;
     vec<Arch, T> p(c[0]);
-    unroll<static_cast<int>(std::size(c)) - 1>([&](auto i) FOVEA_INLINE_LAMBDA { p = Isa::fma(p, f, vec<Arch, T>(c[i + 1])); });
+    unroll<static_cast<int>(std::size(c)) - 1>(
+        [&](auto i) FOVEA_INLINE_LAMBDA { p = Isa::fma(p, f, vec<Arch, T>(c[i + 1])); });
     return p;
   }
 };

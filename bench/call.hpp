@@ -1,0 +1,87 @@
+// bench/call.hpp - what a row times: a call with its data; and that data, random, in the layout of the
+// workload.
+#pragma once
+
+#include "workload.hpp"
+
+#include <fovea/attention.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <vector>
+
+namespace bench {
+
+/// Owns all that it touches, so that run() can be repeated.
+struct call {
+  std::function<void()> run;
+  index scratch_bytes = 0;  // beyond inputs and outputs, of all workers
+};
+
+/// fovea's attention on random data, and the textbook's: products and a row softmax by Eigen, a head at a
+/// time.
+call fovea_call(const workload& w);
+call textbook_call(const workload& w);
+
+/// The part of fovea_call whose q has elements T; a translation unit each, as they take long to compile.
+template <class T>
+call fovea_call_for(const workload& w);
+
+/// n numbers, normally distributed as activations are: a long cycle of them.
+template <class E>
+std::vector<E> normal_numbers(index n, std::uint32_t seed) {
+  std::mt19937 bits(seed);
+  std::normal_distribution<float> normal;
+  std::vector<E> cycle(65521), numbers(static_cast<std::size_t>(n));
+  for (E& x : cycle) x = E(normal(bits));
+  std::size_t at = 0;
+  for (E& x : numbers) {
+    x = cycle[at];
+    at = at + 1 == cycle.size() ? 0 : at + 1;
+  }
+  return numbers;
+}
+
+template <class T, class KV>
+struct operands {
+  explicit operands(const workload& w)
+      : q(normal_numbers<T>(w.batch * w.heads * w.queries * w.dim, 1)),
+        k(normal_numbers<KV>(w.batch * w.kv_heads * w.keys * w.dim, 2)),
+        v(normal_numbers<KV>(w.batch * w.kv_heads * w.keys * w.value_dim, 3)),
+        o(static_cast<std::size_t>(w.batch * w.heads * w.queries * w.value_dim)) {
+    if (w.threads > 1) pool.emplace(w.threads);
+  }
+
+  fovea::executor_ref executor() { return pool ? fovea::executor_ref(*pool) : fovea::executor_ref{}; }
+
+  std::vector<T> q;
+  std::vector<KV> k, v;
+  std::vector<T> o;
+  std::optional<fovea::threads> pool;
+  std::vector<std::byte> workspace;
+};
+
+/// The elements at `data` in the workload's layout, every layout told by its strides.
+template <class E>
+fovea::tensor_view<E> strided(layout l, E* data, index batch, index heads, index tokens, index dim) {
+  if (l == layout::bhsd) return fovea::bhsd(data, batch, heads, tokens, dim);
+  if (l == layout::eigen_col) return {data, batch, heads, tokens, dim, 0, dim * tokens, 1, tokens};
+  return fovea::bshd(data, batch, tokens, heads, dim);  // one sequence: a row-major matrix
+}
+
+/// f(T{}) with the storage type of an element; only those of `Allowed` are compiled.
+template <class... Allowed, class F>
+void with_element(element e, const F& f) {
+  const auto is = [e]<class E>(E) {
+    return e == (std::is_same_v<E, float>         ? element::f32
+                 : std::is_same_v<E, double>      ? element::f64
+                 : std::is_same_v<E, fovea::bf16> ? element::bf16
+                                                  : element::f16);
+  };
+  static_cast<void>(((is(Allowed{}) && (f(Allowed{}), true)) || ...));
+}
+
+}  // namespace bench

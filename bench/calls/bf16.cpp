@@ -1,0 +1,3 @@
+#include "../fovea_call.hpp"
+
+template bench::call bench::fovea_call_for<fovea::bf16>(const bench::workload&);

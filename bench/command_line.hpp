@@ -1,0 +1,69 @@
+// bench/command_line.hpp - what fovea_bench is asked to time.
+#pragma once
+
+#include "workload.hpp"
+
+#include <cstdio>
+
+namespace bench {
+
+inline constexpr const char* standard_table[] = {
+    "B=1,Hq=8,Lq=1024,d=64",
+    "B=1,Hq=8,Lq=1024,d=64,mask=causal",
+    "B=1,Hq=8,Lq=1024,d=128",
+    "B=1,Hq=8,Lq=1024,d=128,mask=causal",
+    "B=1,Hq=32,Hkv=8,Lq=2048,d=128,mask=causal",
+    "B=8,Hq=12,Lq=128,d=64",
+    "B=8,Hq=12,Lq=512,d=64",
+    "B=8,Hq=12,Lq=197,d=64",
+    "B=2,Hq=8,Lq=4096,d=40",
+    "B=1,Hq=4,Lq=16384,d=64,mask=causal",
+    "B=1,Hq=8,Lq=128,Lk=1500,d=64",
+    "B=1,Hq=32,Hkv=8,Lq=1,Lk=4096,d=128",
+    "B=1,Hq=32,Hkv=8,Lq=1,Lk=32768,d=128",
+    "B=8,Hq=16,Lq=1,Lk=1024,d=64",
+    "B=1,Hq=4,Lq=16,d=32",
+};
+
+struct named_workload {
+  std::string name;
+  workload shape;
+};
+
+/// The workloads of a command line without Google Benchmark's flags; the standard table where it names none.
+/// Throws std::invalid_argument.
+inline std::vector<named_workload> workloads_from(int argc, char** argv) {
+  std::vector<named_workload> rows;
+  const auto add = [&](const std::string& words) { rows.push_back({words, parse_workload(words)}); };
+  const std::string option = "--workload";
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument.starts_with(option + "=")) {
+      add(argument.substr(option.size() + 1));
+    } else if (argument == option) {
+      if (++i == argc) throw std::invalid_argument("--workload needs words after it");
+      add(argv[i]);
+    } else {
+      throw std::invalid_argument("unknown argument \"" + argument + "\"");
+    }
+  }
+  if (rows.empty())
+    for (const char* words : standard_table) {
+      const auto w = parse_workload(words);
+      rows.push_back({to_text(w), w});
+    }
+  return rows;
+}
+
+inline void print_help() {
+  std::puts(
+      "fovea_bench [--workload \"key=value,...\"]... [Google Benchmark's flags]\n"
+      "  keys and defaults: B=1 Hq=8 Hkv=Hq Lq=1024 Lk=Lq d=64 dv=d threads=1\n"
+      "    mask=none|causal|window:N   dtype, kv=f32|f64|bf16|f16   layout=bhsd|bshd|eigen|eigen_col\n"
+      "  the option repeats; without it the standard table runs\n"
+      "  --benchmark_filter=REGEX, or -REGEX for all others (-textbook); --benchmark_list_tests;\n"
+      "  --benchmark_min_time=SECONDS; --benchmark_repetitions=N; --benchmark_format=console|json|csv;\n"
+      "  --benchmark_out=FILE ... (https://github.com/google/benchmark/blob/main/docs/user_guide.md)");
+}
+
+}  // namespace bench

@@ -1,0 +1,207 @@
+// bench/workload.hpp - a shape to time, written in words: "B=1,Hq=8,Lq=1024,d=64,mask=causal,dtype=f32".
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace bench {
+
+using index = std::ptrdiff_t;
+
+enum class element { f32, f64, bf16, f16 };
+enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
+enum class mask { none, causal, window };
+
+/// What a row of the benchmark computes. The diagonal of causal and window joins the last query to the last
+/// key.
+struct workload {
+  index batch = 1, heads = 8, kv_heads = 8;  // B, Hq, Hkv
+  index queries = 1024, keys = 1024;         // Lq, Lk
+  index dim = 64, value_dim = 64;            // d, dv
+  bench::mask mask = mask::none;
+  index window = 0;  // keys seen before a query's own, for mask::window
+  element dtype = element::f32, kv = element::f32;
+  bench::layout layout = layout::bhsd;
+  index threads = 1;
+
+  friend bool operator==(const workload&, const workload&) = default;
+};
+
+template <class E>
+using names = std::array<std::pair<std::string_view, E>, 4>;
+
+inline constexpr names<element> element_names{
+    {{"f32", element::f32}, {"f64", element::f64}, {"bf16", element::bf16}, {"f16", element::f16}}};
+inline constexpr names<layout> layout_names{{{"bhsd", layout::bhsd},
+                                             {"bshd", layout::bshd},
+                                             {"eigen", layout::eigen},
+                                             {"eigen_col", layout::eigen_col}}};
+
+template <class E>
+std::string_view name_of(const names<E>& all, E value) {
+  return std::find_if(all.begin(), all.end(), [&](const auto& n) { return n.second == value; })->first;
+}
+
+inline constexpr index largest = 1'000'000'000;  // of any number in a workload
+
+/// A word of a workload: key=value.
+struct word {
+  std::string_view key, value;
+
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw std::invalid_argument(std::string(key) + "=" + std::string(value) + ": " + why);
+  }
+
+  index number(index least, index most) const {
+    index n = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
+    if (error != std::errc{} || end != value.data() + value.size() || n < least || n > most)
+      refuse("\"" + std::string(value) + "\" is not a whole number from " + std::to_string(least) + " to " +
+             std::to_string(most));
+    return n;
+  }
+
+  template <class E>
+  E one_of(const names<E>& all) const {
+    std::string known;
+    for (const auto& [name, e] : all) {
+      if (name == value) return e;
+      known += (known.empty() ? "" : ", ") + std::string(name);
+    }
+    refuse("unknown value \"" + std::string(value) + "\"; known are " + known);
+  }
+};
+
+inline void read_mask(workload& w, const word& x) {
+  constexpr std::string_view window = "window:";
+  if (x.value == "none")
+    w.mask = mask::none;
+  else if (x.value == "causal")
+    w.mask = mask::causal;
+  else if (x.value.starts_with(window)) {
+    w.mask = mask::window;
+    w.window = word{x.key, x.value.substr(window.size())}.number(0, largest);
+  } else
+    x.refuse("unknown value \"" + std::string(x.value) + "\"; known are none, causal, window:N");
+}
+
+inline std::vector<word> split_words(std::string_view text) {
+  std::vector<word> words;
+  for (bool more = true; more;) {
+    const auto comma = text.find(',');
+    const auto part = text.substr(0, comma);
+    const auto equals = part.find('=');
+    if (equals == part.npos) throw std::invalid_argument("\"" + std::string(part) + "\" is not key=value");
+    const word next{part.substr(0, equals), part.substr(equals + 1)};
+    for (const word& w : words)
+      if (w.key == next.key) next.refuse("the key " + std::string(next.key) + " stands twice");
+    words.push_back(next);
+    more = comma != text.npos;
+    text.remove_prefix(more ? comma + 1 : text.size());
+  }
+  return words;
+}
+
+inline void check(const workload& w) {
+  if (w.heads % w.kv_heads != 0)
+    throw std::invalid_argument("Hq=" + std::to_string(w.heads) + " is not a multiple of Hkv=" +
+                                std::to_string(w.kv_heads));
+  if ((w.dtype == element::f64) != (w.kv == element::f64))
+    throw std::invalid_argument("dtype=" + std::string(name_of(element_names, w.dtype)) + " beside kv=" +
+                                std::string(name_of(element_names, w.kv)) + ": f64 is timed with f64 only");
+  if (w.batch != 1 && (w.layout == layout::eigen || w.layout == layout::eigen_col))
+    throw std::invalid_argument("B=" + std::to_string(w.batch) + ": an Eigen matrix holds one sequence");
+  const double widest = double(std::max(w.dim, w.value_dim)) * double(w.batch) *
+                        std::max(double(w.heads) * double(w.queries), double(w.kv_heads) * double(w.keys));
+  if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
+}
+
+/// Reads the words B Hq Hkv Lq Lk d dv mask dtype kv layout threads, separated by commas, in any order. What
+/// is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws std::invalid_argument,
+/// naming the culprit.
+inline workload parse_workload(std::string_view text) try {
+  workload w;
+  const auto words = split_words(text);
+  const auto given = [&](std::string_view key) {
+    return std::any_of(words.begin(), words.end(), [&](const word& x) { return x.key == key; });
+  };
+  const std::array<std::pair<std::string_view, index*>, 8> numbers{
+      {{"B", &w.batch}, {"Hq", &w.heads}, {"Hkv", &w.kv_heads}, {"Lq", &w.queries}, {"Lk", &w.keys},
+       {"d", &w.dim}, {"dv", &w.value_dim}, {"threads", &w.threads}}};
+  for (const word& x : words) {
+    const auto number =
+        std::find_if(numbers.begin(), numbers.end(), [&](const auto& n) { return n.first == x.key; });
+    if (number != numbers.end()) *number->second = x.number(1, x.key == "threads" ? 1024 : largest);
+    else if (x.key == "mask") read_mask(w, x);
+    else if (x.key == "dtype") w.dtype = x.one_of(element_names);
+    else if (x.key == "kv") w.kv = x.one_of(element_names);
+    else if (x.key == "layout") w.layout = x.one_of(layout_names);
+    else
+      x.refuse("unknown key \"" + std::string(x.key) +
+               "\"; known are B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, layout, threads");
+  }
+  if (!given("Hkv")) w.kv_heads = w.heads;
+  if (!given("Lk")) w.keys = w.queries;
+  if (!given("dv")) w.value_dim = w.dim;
+  if (!given("kv")) w.kv = w.dtype;
+  check(w);
+  return w;
+} catch (const std::invalid_argument& e) {
+  throw std::invalid_argument("workload \"" + std::string(text) + "\": " + e.what());
+}
+
+/// The same in words, every key present; parse_workload reads it back.
+inline std::string to_text(const workload& w) {
+  const auto n = [](const char* key, index value) { return key + ("=" + std::to_string(value)) + ","; };
+  const std::string mask = w.mask == mask::none     ? "none"
+                           : w.mask == mask::causal ? "causal"
+                                                    : "window:" + std::to_string(w.window);
+  return n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) + n("Lq", w.queries) + n("Lk", w.keys) +
+         n("d", w.dim) + n("dv", w.value_dim) + "mask=" + mask +
+         ",dtype=" + std::string(name_of(element_names, w.dtype)) +
+         ",kv=" + std::string(name_of(element_names, w.kv)) +
+         ",layout=" + std::string(name_of(layout_names, w.layout)) + ",threads=" + std::to_string(w.threads);
+}
+
+/// The keys that query i sees: [first, last), empty where a query stands before the first key.
+inline std::pair<index, index> visible_keys(const workload& w, index i) {
+  if (w.mask == mask::none) return {0, w.keys};
+  const index last = std::clamp<index>(i + w.keys - w.queries + 1, 0, w.keys);
+  return {w.mask == mask::causal ? 0 : std::max<index>(last - 1 - w.window, 0), last};
+}
+
+/// Cells (query, key) that count as useful work in one head. Causal counts half of the square, as the field
+/// does: the diagonal's own half is left out.
+inline double useful_cells(const workload& w) {
+  const double queries = double(w.queries), keys = double(w.keys);
+  if (w.mask == mask::none) return queries * keys;
+  if (w.mask == mask::causal) return keys >= queries ? queries * (keys - queries / 2) : keys * keys / 2;
+  double cells = 0;
+  for (index i = 0; i < w.queries; ++i) {
+    const auto [first, last] = visible_keys(w, i);
+    cells += double(last - first);
+  }
+  return cells;
+}
+
+/// Useful floating-point operations: 2 (d + dv) a cell and head, which is 4 Lq Lk d where dv = d and nothing
+/// is masked.
+inline double useful_flops(const workload& w) {
+  return 2.0 * double(w.dim + w.value_dim) * useful_cells(w) * double(w.batch * w.heads);
+}
+
+inline index bytes_of(element e) { return e == element::f64 ? 8 : e == element::f32 ? 4 : 2; }
+
+/// Bytes of K and V, each read once: the least a decode step can move.
+inline double kv_bytes(const workload& w) {
+  return double(w.batch * w.kv_heads * w.keys) * double(w.dim + w.value_dim) * double(bytes_of(w.kv));
+}
+
+}  // namespace bench

@@ -1,0 +1,21 @@
+# What the project's own tests, examples and benchmarks are built with. None of it reaches a user of fovea::fovea.
+set(FOVEA_MARCH native CACHE STRING "Instruction set of tests, examples and benchmarks: native, x86-64-v3, x86-64-v4, ...")
+option(FOVEA_WERROR "Warnings are errors" OFF)
+
+if(PROJECT_IS_TOP_LEVEL)
+  get_property(multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
+  if(NOT multi_config AND NOT CMAKE_BUILD_TYPE)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+  endif()
+  set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+endif()
+
+set(FOVEA_WARNINGS -Wall -Wextra -Wpedantic -Wshadow)
+# GCC 12 takes the undefined operands of its own AVX-512 intrinsics for uninitialised variables (its bug 105593).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND FOVEA_WARNINGS -Wno-maybe-uninitialized -Wno-uninitialized)
+endif()
+add_library(fovea_developer INTERFACE)
+target_link_libraries(fovea_developer INTERFACE fovea::fovea)
+target_compile_options(fovea_developer INTERFACE ${FOVEA_WARNINGS} $<$<BOOL:${FOVEA_WERROR}>:-Werror>
+                       $<$<BOOL:${FOVEA_MARCH}>:-march=${FOVEA_MARCH}>)

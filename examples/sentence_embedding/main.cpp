@@ -1,0 +1,164 @@
+// sentence_embedding MODEL_DIR [--out FILE]: sentences on standard input, one a line, to vectors whose inner
+// products say how similar the sentences are. MODEL_DIR holds a BERT sentence encoder (all-MiniLM-L6-v2):
+// model.safetensors, config.json, vocab.txt, sentence_bert_config.json.
+#include "bert.hpp"
+#include "wordpiece.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <iostream>
+#include <numeric>
+
+namespace {
+
+using embedding::Matrix;
+
+struct arguments {
+  std::string model, out, batching = "ragged";
+  int threads = 2;
+};
+
+std::vector<std::string> read_lines(std::istream& stream) {
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(stream, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    lines.push_back(line);
+  }
+  return lines;
+}
+
+std::size_t longest_sequence(const std::filesystem::path& path, const embedding::bert_config& config) {
+  std::ifstream stream(path);
+  if (!stream) throw embedding::input_error("cannot open " + path.string());
+  const auto json = nlohmann::json::parse(stream, nullptr, false);
+  if (!json.is_object() || !json.contains("max_seq_length") || !json["max_seq_length"].is_number_integer())
+    throw embedding::input_error(path.string() + " has no integer max_seq_length");
+  const auto most = json["max_seq_length"].get<long long>();
+  if (most < 2 || most > config.positions)
+    throw embedding::input_error(path.string() + ": max_seq_length is " + std::to_string(most) +
+                                 ", not within 2 and " + std::to_string(config.positions));
+  return static_cast<std::size_t>(most);
+}
+
+std::vector<std::vector<int>> tokenize(const std::vector<std::string>& lines,
+                                       const embedding::wordpiece& split, std::size_t most) {
+  std::vector<std::vector<int>> tokens;
+  for (std::size_t i = 0; i < lines.size(); ++i) try {
+      tokens.push_back(split(lines[i], most));
+    } catch (const std::invalid_argument& e) {
+      throw embedding::input_error("standard input, line " + std::to_string(i + 1) + ": " + e.what());
+    }
+  return tokens;
+}
+
+class progress {
+ public:
+  explicit progress(std::size_t total)
+      : total_(total), shown_(isatty(STDERR_FILENO) ? total > 64 : total > 1000) {}
+  void add(std::size_t count) {
+    const std::size_t done = done_ += count;
+    if (!shown_) return;
+    const int cells = static_cast<int>(40 * done / total_);
+    std::fprintf(stderr, "\r[%.*s%.*s] %zu / %zu%s", cells, "########################################",
+                 40 - cells, "........................................", done, total_,
+                 done == total_ ? "\n" : "");
+  }
+
+ private:
+  std::size_t total_;
+  bool shown_;
+  std::atomic<std::size_t> done_{0};
+};
+
+/// Batches of sentences of similar length, about `budget` tokens each; they run side by side.
+Matrix embed(const embedding::bert& model, const std::vector<std::vector<int>>& tokens,
+             const arguments& wanted) {
+  constexpr std::size_t budget = 2048;
+  std::vector<std::size_t> order(tokens.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](auto a, auto b) { return tokens[a].size() > tokens[b].size(); });
+  std::vector<std::size_t> starts{0};
+  for (std::size_t i = 0, used = 0; i < order.size(); ++i) {
+    if (used + tokens[order[i]].size() > budget) starts.push_back(i), used = 0;
+    used += tokens[order[i]].size();
+  }
+  starts.push_back(order.size());
+
+  Matrix all(static_cast<Eigen::Index>(tokens.size()), model.config().hidden);
+  progress bar(tokens.size());
+  const auto run_batch = [&](fovea::index batch, fovea::index) {
+    const auto first = starts[static_cast<std::size_t>(batch)],
+               last = starts[static_cast<std::size_t>(batch) + 1];
+    std::vector<std::vector<int>> sentences;
+    for (std::size_t i = first; i < last; ++i) sentences.push_back(tokens[order[i]]);
+    const Matrix rows =
+        wanted.batching == "padded" ? model.embed_padded(sentences) : model.embed_ragged(sentences);
+    for (std::size_t i = first; i < last; ++i)
+      all.row(static_cast<Eigen::Index>(order[i])) = rows.row(static_cast<Eigen::Index>(i - first));
+    bar.add(last - first);
+  };
+  const fovea::threads pool(wanted.threads);
+  if (!tokens.empty()) pool.for_each(static_cast<fovea::index>(starts.size()) - 1, run_batch);
+  return all;
+}
+
+void print_similarities(const Matrix& embeddings) {
+  constexpr Eigen::Index most = 20;
+  const Eigen::Index n = std::min(embeddings.rows(), most);
+  const Matrix similarity = embeddings.topRows(n) * embeddings.topRows(n).transpose();
+  for (Eigen::Index i = 0; i < n; ++i) {
+    for (Eigen::Index j = 0; j < n; ++j)
+      std::printf("%s%7.4f", j == 0 ? "" : " ", static_cast<double>(similarity(i, j)));
+    std::printf("\n");
+  }
+  if (embeddings.rows() > most) std::printf("(the first %td of %td sentences)\n", n, embeddings.rows());
+}
+
+void write(const std::string& path, const Matrix& embeddings) {
+  std::ofstream stream(path, std::ios::binary);
+  stream.write(reinterpret_cast<const char*>(embeddings.data()),
+               embeddings.size() * static_cast<std::streamsize>(sizeof(float)));
+  if (!stream.flush()) throw embedding::input_error("cannot write " + path);
+}
+
+void run(const arguments& wanted) {
+  const std::filesystem::path folder = wanted.model;
+  const embedding::bert_config config(folder / "config.json");
+  const embedding::wordpiece split(folder / "vocab.txt");
+  if (split.size() > static_cast<std::size_t>(config.vocabulary))
+    throw embedding::input_error((folder / "vocab.txt").string() + " has " + std::to_string(split.size()) +
+                                 " pieces, config.json says " + std::to_string(config.vocabulary));
+  const auto most = longest_sequence(folder / "sentence_bert_config.json", config);
+  const embedding::bert model(folder / "model.safetensors", config);
+  const Matrix embeddings = embed(model, tokenize(read_lines(std::cin), split, most), wanted);
+  if (!wanted.out.empty()) write(wanted.out, embeddings);
+  print_similarities(embeddings);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  arguments wanted;
+  CLI::App app(
+      "Sentence embeddings: one sentence a line on standard input, their similarities on standard output.");
+  app.add_option("MODEL_DIR", wanted.model, "folder of the model")->required();
+  app.add_option("--out", wanted.out, "write the embeddings here: raw float32, one row a line of input");
+  app.add_option("--batching", wanted.batching, "how sentences share a batch")
+      ->check(CLI::IsMember({"ragged", "padded"}));
+  app.add_option("--threads", wanted.threads, "threads")->check(CLI::Range(1, 1024));
+  try {
+    app.parse(argc, argv);
+    run(wanted);
+  } catch (const CLI::CallForHelp& e) {
+    return app.exit(e);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "sentence_embedding: %s\n", e.what());
+    return 2;
+  }
+}

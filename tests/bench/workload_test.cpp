@@ -1,0 +1,106 @@
+// The words of fovea_bench: what they mean, what is missing, what is refused, and the work that a row counts.
+#include "workload.hpp"
+
+#include <gtest/gtest.h>
+
+using namespace bench;
+
+namespace {
+
+/// What the parser says to words it refuses; empty where it takes them.
+std::string refusal(std::string_view words) try {
+  parse_workload(words);
+  return "";
+} catch (const std::invalid_argument& e) {
+  return e.what();
+}
+
+TEST(workload, reads_every_key) {
+  const auto w = parse_workload(
+      "B=2,Hq=32,Hkv=8,Lq=1024,Lk=2048,d=64,dv=96,mask=window:255,dtype=bf16,kv=f16,layout=bshd,threads=2");
+  const workload expected{.batch = 2, .heads = 32, .kv_heads = 8, .queries = 1024, .keys = 2048, .dim = 64,
+                          .value_dim = 96, .mask = mask::window, .window = 255, .dtype = element::bf16,
+                          .kv = element::f16, .layout = layout::bshd, .threads = 2};
+  EXPECT_EQ(w, expected);
+}
+
+TEST(workload, missing_keys_take_defaults) {
+  const auto w = parse_workload("Hq=12,Lq=197,d=40,dtype=f64");
+  const workload expected{.batch = 1, .heads = 12, .kv_heads = 12, .queries = 197, .keys = 197, .dim = 40,
+                          .value_dim = 40, .mask = mask::none, .window = 0, .dtype = element::f64,
+                          .kv = element::f64, .layout = layout::bhsd, .threads = 1};
+  EXPECT_EQ(w, expected);
+}
+
+TEST(workload, order_of_words_does_not_matter) {
+  EXPECT_EQ(parse_workload("Lk=7,kv=f16,Hkv=1,dv=3"), parse_workload("dv=3,Hkv=1,kv=f16,Lk=7"));
+}
+
+TEST(workload, text_reads_back) {
+  for (const char* words : {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
+                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4"})
+    EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
+  EXPECT_EQ(to_text(parse_workload("B=1")),
+            "B=1,Hq=8,Hkv=8,Lq=1024,Lk=1024,d=64,dv=64,mask=none,dtype=f32,kv=f32,layout=bhsd,threads=1");
+}
+
+TEST(workload, refuses_and_names_the_culprit) {
+  const std::pair<const char*, const char*> refused[] = {
+      {"Lz=3", "unknown key \"Lz\""},
+      {"lq=3", "unknown key \"lq\""},
+      {"mask=diagonal", "unknown value \"diagonal\"; known are none, causal, window:N"},
+      {"mask=window:", "\"\" is not a whole number"},
+      {"mask=window:-1", "\"-1\" is not a whole number from 0"},
+      {"dtype=int8", "unknown value \"int8\"; known are f32, f64, bf16, f16"},
+      {"kv=F32", "unknown value \"F32\""},
+      {"layout=bsdh", "known are bhsd, bshd, eigen, eigen_col"},
+      {"d=0", "\"0\" is not a whole number from 1"},
+      {"d=64x", "\"64x\" is not a whole number"},
+      {"d= 64", "\" 64\" is not a whole number"},
+      {"Lq=99999999999999999999", "is not a whole number from 1 to 1000000000"},
+      {"threads=2000", "is not a whole number from 1 to 1024"},
+      {"", "\"\" is not key=value"},
+      {"Lq=4,,d=8", "\"\" is not key=value"},
+      {"causal", "\"causal\" is not key=value"},
+      {"Lq=4,Lq=5", "the key Lq stands twice"},
+      {"Hq=8,Hkv=3", "Hq=8 is not a multiple of Hkv=3"},
+      {"dtype=f64,kv=f32", "f64 is timed with f64 only"},
+      {"kv=f64", "f64 is timed with f64 only"},
+      {"B=2,layout=eigen", "an Eigen matrix holds one sequence"},
+      {"Lq=1000000000,Lk=1,d=1000", "more than 10^12 elements"},
+  };
+  for (const auto& [words, why] : refused) {
+    const auto said = refusal(words);
+    EXPECT_NE(said.find(why), std::string::npos) << words << " -> " << said;
+    EXPECT_TRUE(said.starts_with("workload \"" + std::string(words) + "\": ")) << said;
+  }
+}
+
+TEST(workload, counts_useful_work) {
+  EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64")), 4.0 * 8 * 1024 * 1024 * 64);
+  EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64,mask=causal")), 2.0 * 8 * 1024 * 1024 * 64);
+  EXPECT_EQ(useful_flops(parse_workload("B=2,Hq=4,Hkv=1,Lq=3,Lk=5,d=6,dv=7")), 2.0 * (6 + 7) * 3 * 5 * 2 * 4);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=2,Lk=10,mask=causal")), 18);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=10,Lk=2,mask=causal")), 2);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=5,mask=window:1")), 1 + 2 + 2 + 2 + 2);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=1,Lk=100,mask=window:9")), 10);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=3,Lk=1,mask=window:9")), 1);
+}
+
+TEST(workload, counts_keys_and_values_once) {
+  EXPECT_EQ(kv_bytes(parse_workload("Hq=32,Hkv=8,Lq=1,Lk=4096,d=128")), 2.0 * 8 * 4096 * 128 * 4);
+  EXPECT_EQ(kv_bytes(parse_workload("B=3,Hq=2,Lk=10,d=4,dv=6,kv=bf16")), 3.0 * 2 * 10 * (4 + 6) * 2);
+}
+
+TEST(workload, visible_keys_follow_the_last_query) {
+  using keys = std::pair<bench::index, bench::index>;
+  const auto causal = parse_workload("Lq=2,Lk=10,mask=causal");
+  const auto window = parse_workload("Lq=3,Lk=2,mask=window:0");
+  EXPECT_EQ(visible_keys(causal, 0), (keys{0, 9}));
+  EXPECT_EQ(visible_keys(causal, 1), (keys{0, 10}));
+  EXPECT_EQ(visible_keys(window, 0), (keys{0, 0}));
+  EXPECT_EQ(visible_keys(window, 1), (keys{0, 1}));
+  EXPECT_EQ(visible_keys(window, 2), (keys{1, 2}));
+}
+
+}  // namespace

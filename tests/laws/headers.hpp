@@ -1,0 +1,23 @@
+// tests/laws/headers.hpp - the library's headers as text, and what the laws say of them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace fovea_test {
+
+struct header {
+  std::string path;  // below include/fovea, as kernel/tile.hpp
+  std::vector<std::string> lines;
+};
+
+/// Every file below `directory`, sorted by path.
+std::vector<header> read_headers(const std::string& directory);
+
+/// What breaks the four laws over the #include lines, a sentence each, starting with the file.
+std::vector<std::string> broken_include_laws(const std::vector<header>& headers);
+
+/// What breaks the rules on text: macros, sizes, names, what a library must not do.
+std::vector<std::string> broken_house_rules(const std::vector<header>& headers);
+
+}  // namespace fovea_test

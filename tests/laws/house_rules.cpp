@@ -1,0 +1,68 @@
+// tests/laws/house_rules.cpp - what can be read off a header's text.
+#include "headers.hpp"
+
+#include <regex>
+
+namespace fovea_test {
+namespace {
+
+constexpr std::size_t most_columns = 110;
+constexpr std::size_t most_lines = 300;  // the aim is 200
+
+struct rule {
+  std::regex pattern;        // of code: comments are cut off first
+  std::string except_below;  // a path or the start of one; "" for none
+  const char* sentence;
+};
+
+const rule rules[] = {
+    {std::regex(R"(^\s*#\s*define\b)"), "config.hpp", "defines a macro; macros live in config.hpp"},
+    {std::regex(R"(^\s*#\s*define\s+(?!FOVEA_))"), "", "defines a macro without the prefix FOVEA_"},
+    {std::regex(
+         R"(^\s*#\s*(if|elif|ifdef|ifndef)\b.*(XSIMD_WITH|__SSE|__AVX|__FMA|__ARM|__aarch64|__x86|__amd64|_M_X64))"),
+     "kernel/arch/", "asks for an instruction set outside kernel/arch/"},
+    {std::regex(R"(^\s*using namespace\b)"), "", "opens a namespace for whoever includes it"},
+    {std::regex(R"(^\s*#\s*include\s*<(iostream|cstdio|stdio\.h|print)>)"), "",
+     "can print; errors are exceptions of the API"},
+    {std::regex(R"(\b(std::)?(abort|exit|terminate)\s*\(\s*\))"), "",
+     "ends the program; errors are exceptions of the API"},
+    {std::regex(R"(\bassert\s*\()"), "", "asserts; errors are exceptions of the API"},
+    {std::regex(R"(^(static|extern)\s|^inline\s+(?!constexpr|namespace|__attribute__))"), "",
+     "has a global that is not a constant"},
+};
+
+void check_line(const header& h, std::size_t number, std::vector<std::string>& broken) {
+  const std::string& line = h.lines[number];
+  const std::string where = h.path + ":" + std::to_string(number + 1) + " ";
+  if (line.size() > most_columns) broken.push_back(where + "has " + std::to_string(line.size()) + " columns");
+  if (line.ends_with(' ') || line.find('\t') != std::string::npos)
+    broken.push_back(where + "has a tab, or a blank at its end");
+  const std::string code = line.substr(0, line.find("//"));
+  for (const rule& r : rules) {
+    const bool excepted = !r.except_below.empty() && h.path.starts_with(r.except_below);
+    if (!excepted && std::regex_search(code, r.pattern)) broken.push_back(where + r.sentence);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> broken_house_rules(const std::vector<header>& headers) {
+  std::vector<std::string> broken;
+  static const std::regex vague(R"((^|[/_.])(fast|opt|impl2?)([/_.]|$))");
+  for (const header& h : headers) {
+    const auto says = [&](const std::string& sentence) { broken.push_back(h.path + " " + sentence); };
+    if (!h.path.ends_with(".hpp")) says("is not a header");
+    if (std::regex_search(h.path, vague)) says("has a name that says nothing");
+    if (h.lines.size() > most_lines) says("has " + std::to_string(h.lines.size()) + " lines");
+    if (h.lines.empty() || !h.lines[0].starts_with("// fovea/" + h.path + " - "))
+      says("does not start with its own name and what it is for");
+    std::size_t first = 0;
+    while (first < h.lines.size() && h.lines[first].starts_with("//")) ++first;
+    if (first == h.lines.size() || h.lines[first] != "#pragma once")
+      says("lacks #pragma once after its first comment");
+    for (std::size_t i = 0; i < h.lines.size(); ++i) check_line(h, i, broken);
+  }
+  return broken;
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,158 @@
+// tests/laws/include_laws.cpp - who may include whom.
+//
+//   config, index, list  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API and
+//   umbrellas
+//          L0                              L1                               L2         L3           L4
+#include "headers.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <regex>
+#include <set>
+
+namespace fovea_test {
+namespace {
+
+const std::set<std::string> base = {"config.hpp", "index.hpp", "list.hpp"};
+const std::set<std::string> parts_of_layer_1 = {"view", "element", "mask", "score", "executor"};
+
+/// Where Eigen may be included, by law 2: its own view, and the layers that multiply weight matrices.
+const std::set<std::string> eigen_users = {"view/eigen.hpp", "multi_head.hpp"};
+
+/// The one exception to law 2: fovea::threads is Eigen's ThreadPool, which brings none of Eigen's matrices.
+const std::map<std::string, std::string> eigen_exceptions = {
+    {"executor/threads.hpp", "unsupported/Eigen/CXX11/ThreadPool"}};
+
+/// What kernel/ and plan/ may know of layer 1 beside X/concept.hpp: pointer, sizes and strides, which every
+/// layout becomes.
+const std::set<std::string> shared_by_all_layouts = {"view/matrix.hpp", "view/sequences.hpp"};
+
+std::string folder_of(const std::string& path) {
+  const auto slash = path.find('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
+int layer_of(const std::string& path) {
+  if (base.contains(path)) return 0;
+  const std::string folder = folder_of(path);
+  if (parts_of_layer_1.contains(folder)) return 1;
+  return folder == "kernel" ? 2 : folder == "plan" ? 3 : 4;
+}
+
+auto depth_of(const std::string& path) { return std::count(path.begin(), path.end(), '/'); }
+
+/// X.hpp beside a folder X/.
+bool is_umbrella(const std::string& path, const std::vector<header>& headers) {
+  const std::string folder = path.substr(0, path.rfind('.')) + "/";
+  return std::any_of(headers.begin(), headers.end(),
+                     [&](const header& h) { return h.path.starts_with(folder); });
+}
+
+using includes = std::vector<std::string>;  // as written, with their < > or " "
+
+includes includes_of(const header& h) {
+  static const std::regex include(R"(^\s*#\s*include\s*(<[^>]*>|"[^"]*").*)");
+  includes found;
+  std::smatch match;
+  for (const std::string& line : h.lines)
+    if (std::regex_match(line, match, include)) found.push_back(match[1]);
+  return found;
+}
+
+/// Why `from` must not include fovea's `to`, or nothing.
+std::string forbidden_within(const std::string& from, const std::string& to,
+                             const std::vector<header>& headers) {
+  const int above = layer_of(from), below = layer_of(to);
+  const bool kernel_or_plan = above == 2 || above == 3;
+  if (std::none_of(headers.begin(), headers.end(), [&](const header& h) { return h.path == to; }))
+    return "which does not exist";
+  if (below > above)
+    return "law 1: layer " + std::to_string(below) + " stands above " + std::to_string(above);
+  if (above == 1 && below == 1 && folder_of(from) != folder_of(to))
+    return "law 1: siblings of layer 1 do not know each other";
+  if (is_umbrella(to, headers) && depth_of(from) > depth_of(to))
+    return "law 1: a part never includes an umbrella";
+  if (kernel_or_plan && below == 1 && to != folder_of(to) + "/concept.hpp" &&
+      !shared_by_all_layouts.contains(to))
+    return "law 3: kernel/ and plan/ know concepts, nothing concrete";
+  return {};
+}
+
+/// Why `from` must not include another library's `to`, or nothing.
+std::string forbidden_outside(const std::string& from, const std::string& to) {
+  if (to.starts_with("Eigen/") || to.starts_with("unsupported/Eigen/")) {
+    const auto exception = eigen_exceptions.find(from);
+    if (eigen_users.contains(from) || (exception != eigen_exceptions.end() && exception->second == to))
+      return {};
+    return "law 2: Eigen stops at view/eigen.hpp";
+  }
+  if (to.starts_with("xsimd/") && folder_of(from) != "kernel")
+    return "law 4: registers are the business of kernel/";
+  const bool of_an_isa = to.find("intrin.h") != std::string::npos || to == "arm_neon.h" || to == "arm_sve.h";
+  if (of_an_isa && !from.starts_with("kernel/arch/"))
+    return "law 4: an instruction set is a file in kernel/arch/";
+  return {};
+}
+
+/// A header that reaches itself, as "a -> b -> a", or nothing.
+std::string find_cycle(const std::map<std::string, includes>& graph) {
+  std::set<std::string> done;
+  std::vector<std::string> trail;
+  const std::function<std::string(const std::string&)> visit = [&](const std::string& path) -> std::string {
+    const bool again = std::find(trail.begin(), trail.end(), path) != trail.end();
+    trail.push_back(path);
+    if (again) {
+      std::string text;
+      for (const std::string& step : trail) text += (text.empty() ? "" : " -> ") + step;
+      return text;
+    }
+    const auto at = graph.find(path);
+    if (at != graph.end() && !done.contains(path))
+      for (const std::string& next : at->second)
+        if (std::string cycle = visit(next); !cycle.empty()) return cycle;
+    trail.pop_back();
+    done.insert(path);
+    return {};
+  };
+  for (const auto& [path, unused] : graph)
+    if (std::string cycle = visit(path); !cycle.empty()) return cycle;
+  return {};
+}
+
+}  // namespace
+
+std::vector<header> read_headers(const std::string& directory) {
+  std::vector<header> headers;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    header h{std::filesystem::relative(entry.path(), directory).generic_string(), {}};
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) h.lines.push_back(line);
+    headers.push_back(std::move(h));
+  }
+  std::sort(headers.begin(), headers.end(), [](const header& a, const header& b) { return a.path < b.path; });
+  return headers;
+}
+
+std::vector<std::string> broken_include_laws(const std::vector<header>& headers) {
+  std::vector<std::string> broken;
+  std::map<std::string, includes> graph;
+  for (const header& h : headers)
+    for (const std::string& written : includes_of(h)) {
+      const std::string name = written.substr(1, written.size() - 2), prefix = "fovea/";
+      const bool ours = name.starts_with(prefix);
+      std::string why = ours ? forbidden_within(h.path, name.substr(prefix.size()), headers)
+                             : forbidden_outside(h.path, name);
+      if (written[0] == '"') why = "in quotes: write <fovea/...>";
+      if (!why.empty()) broken.push_back(h.path + " includes " + name + ", " + why);
+      if (ours) graph[h.path].push_back(name.substr(prefix.size()));
+    }
+  if (const std::string cycle = find_cycle(graph); !cycle.empty())
+    broken.push_back(cycle + ", law 1: a circle");
+  return broken;
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,127 @@
+// What masks say of blocks agrees with what they say of cells; masks join; masks of a user's own.
+#include "../support/random.hpp"
+
+#include <fovea/attention.hpp>
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+
+using fovea::coverage;
+using fovea::index;
+using fovea::range;
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+static_assert(fovea::mask_like<fovea::causal_mask> && fovea::mask_like<fovea::sliding_window>);
+static_assert(!fovea::mask_like<int> && !fovea::mask_like<fovea::sink>);
+
+/// A block is `full` only if all its cells are visible, `none` only if none is; nothing outside of reach is visible.
+template <class M>
+void expect_true_of_cells(const M& unbound, const fovea::place& at) {
+  const auto m = fovea::bind_to(unbound, at);
+  const int queries = static_cast<int>(at.queries), keys = static_cast<int>(at.keys);
+  fovea_test::random_source random(1);
+  for (int block = 0; block < 400; ++block) {
+    const int i = static_cast<int>(random.integer(0, queries - 1)), i_end = static_cast<int>(random.integer(i + 1, queries));
+    const int j = static_cast<int>(random.integer(0, keys - 1)), j_end = static_cast<int>(random.integer(j + 1, keys));
+    const coverage covered = fovea::cover_of(m, {i, i_end}, {j, j_end});
+    const range reach = fovea::reach_of(m, {i, i_end}, keys);
+    for (int q = i; q < i_end; ++q)
+      for (int k = j; k < j_end; ++k) {
+        const bool visible = m.visible(q, k);
+        if (covered == coverage::full) ASSERT_TRUE(visible) << q << " " << k;
+        if (covered == coverage::none) ASSERT_FALSE(visible) << q << " " << k;
+        if (k < reach.first || k >= reach.last) ASSERT_FALSE(visible) << q << " " << k << " beyond reach";
+      }
+  }
+}
+
+constexpr fovea::place square{0, 0, 1, 1, 40, 40}, wide{0, 0, 1, 1, 30, 50}, tall{0, 0, 1, 1, 50, 30};
+
+TEST(mask, blocks_agree_with_cells) {
+  expect_true_of_cells(fovea::causal, square);
+  for (const fovea::place& at : {square, wide, tall}) {
+    expect_true_of_cells(fovea::causal_top_left, at);
+    expect_true_of_cells(fovea::causal_bottom_right, at);
+    for (const index n : {-60, -3, 0, 7, 60}) expect_true_of_cells(fovea::causal_offset{n}, at);
+    for (const index left : {-1, 0, 1, 12})
+      for (const index right : {-1, 0, 2, 30})
+        for (const index offset : {-20, 0, 5})
+          expect_true_of_cells(fovea::sliding_window{.left = left, .right = right, .offset = offset}, at);
+    const std::vector<index> length = {17}, nothing = {0};
+    expect_true_of_cells(fovea::key_lengths{length}, at);
+    expect_true_of_cells(fovea::key_lengths{nothing}, at);
+    expect_true_of_cells(fovea::left_padding{length}, at);
+  }
+}
+
+TEST(mask, visible_cells) {
+  const auto seen = [](const auto& mask, const fovea::place& at) {
+    const auto m = fovea::bind_to(mask, at);
+    std::string cells;
+    for (int q = 0; q < at.queries; ++q) {
+      for (int k = 0; k < at.keys; ++k) cells += m.visible(q, k) ? '1' : '0';
+      cells += ' ';
+    }
+    return cells;
+  };
+  constexpr fovea::place at{0, 0, 1, 1, 2, 4};
+  EXPECT_EQ(seen(fovea::causal_top_left, at), "1000 1100 ");
+  EXPECT_EQ(seen(fovea::causal_bottom_right, at), "1110 1111 ");
+  EXPECT_EQ(seen(fovea::causal_offset{1}, at), "1100 1110 ");
+  EXPECT_EQ(seen(fovea::causal_offset{-1}, at), "0000 1000 ");
+  EXPECT_EQ(seen(fovea::sliding_window{}, at), "1111 1111 ");
+  EXPECT_EQ(seen(fovea::sliding_window{.left = 1}, at), "1111 1111 ");
+  EXPECT_EQ(seen(fovea::sliding_window{.left = 0, .right = 1}, at), "1100 0110 ");
+  EXPECT_EQ(seen(fovea::sliding_window{.left = 1, .right = 0, .offset = 2}, at), "0110 0011 ");
+  const std::vector<index> three = {3};
+  EXPECT_EQ(seen(fovea::key_lengths{three}, at), "1110 1110 ");
+  EXPECT_EQ(seen(fovea::left_padding{three}, at), "0001 0001 ");
+}
+
+TEST(mask, joining_is_intersection) {
+  const Matrix x = Matrix::Random(33, 8);
+  const fovea::attention<float, 2> attend;
+  const auto window = fovea::sliding_window{.left = 5, .right = 2};
+  const Matrix joined = attend(x, x, x, fovea::causal & window);
+  EXPECT_EQ(joined, attend(x, x, x, fovea::causal, window));
+  EXPECT_EQ(joined, attend(x, x, x, window, fovea::causal));
+  EXPECT_EQ(joined, attend(x, x, x, fovea::sliding_window{.left = 5, .right = 0}));
+}
+
+TEST(mask, booleans_in_any_matrix) {
+  const Matrix x = Matrix::Random(19, 6);
+  const fovea::attention<float> attend;
+  const Eigen::Matrix<bool, -1, -1> keep = (Matrix::Random(19, 19).array() > 0).matrix();
+  const Eigen::Matrix<std::uint8_t, -1, -1, Eigen::RowMajor> bytes = keep.cast<std::uint8_t>() * 200;
+  Matrix hide = Matrix::Zero(19, 19);
+  for (index q = 0; q < 19; ++q)
+    for (index k = 0; k < 19; ++k)
+      if (!keep(q, k) || k > q) hide(q, k) = -std::numeric_limits<float>::infinity();
+  const Matrix expected = attend(x, x, x, fovea::bias(hide));
+  EXPECT_TRUE(attend(x, x, x, fovea::boolean_mask(keep), fovea::causal_top_left).isApprox(expected, 1e-5f));
+  EXPECT_EQ(attend(x, x, x, fovea::boolean_mask(keep)), attend(x, x, x, fovea::boolean_mask(bytes)));
+}
+
+/// As short as a mask of one's own can be.
+struct even_keys {
+  auto visible(const auto&, const auto& k) const {
+    using position = std::remove_cvref_t<decltype(k)>;
+    return (k & position(1)) == position(0);
+  }
+};
+
+TEST(mask, of_a_user) {
+  const Matrix x = Matrix::Random(21, 4);
+  Matrix chosen(11, 4);
+  for (index i = 0; i < 11; ++i) chosen.row(i) = x.row(2 * i);
+  const fovea::attention<float> attend;
+  const Matrix got = attend(x, x, x, even_keys{});
+  EXPECT_TRUE(got.isApprox(attend(x, chosen, chosen), 1e-5f));
+  EXPECT_EQ(got, attend(x, x, x, fovea::mask([](auto, auto k) { return (k & decltype(k)(1)) == decltype(k)(0); })));
+}
+
+}  // namespace

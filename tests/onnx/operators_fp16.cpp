@@ -1,0 +1,4 @@
+#include "operators_of.hpp"
+
+template void onnx::run_attention_of<fovea::fp16>(const case_file&, const output_writer&);
+template void onnx::run_rotary_of<fovea::fp16>(const case_file&, const output_writer&);

@@ -1,0 +1,141 @@
+// Rotary position embedding against the formula in double.
+#include <fovea/attention.hpp>
+#include <fovea/position.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+namespace {
+
+using fovea::index;
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+// What dimension c of a token x becomes at a position.
+double expected(const auto& x, index c, double position, index r, double base, fovea::rotary_pairs pairs) {
+  if (c >= r) return x(c);
+  const bool halves = pairs == fovea::rotary_pairs::halves;
+  const index i = halves ? c % (r / 2) : c / 2;
+  const bool second = halves ? c >= r / 2 : c % 2 == 1;
+  const double a = x(halves ? i : 2 * i), b = x(halves ? i + r / 2 : 2 * i + 1);
+  const double angle = position * std::pow(base, -2.0 * double(i) / double(r));
+  return second ? a * std::sin(angle) + b * std::cos(angle) : a * std::cos(angle) - b * std::sin(angle);
+}
+
+TEST(Rotary, FollowsTheFormulaForBothPairingsAndPartialRotation) {
+  const index heads = 2, dim = 10, tokens = 7;
+  for (const auto pairs : {fovea::rotary_pairs::halves, fovea::rotary_pairs::interleaved})
+    for (const index r : {0, 2, 6, 10}) {
+      const Matrix x = Matrix::Random(tokens, heads * dim);
+      Matrix out(tokens, heads * dim);
+      const fovea::rotary_table<float> table(20, r, 500.0);
+      fovea::rotate_into(out, x, table.angles(), {.heads = heads, .pairs = pairs, .first = 5});
+      for (index t = 0; t < tokens; ++t)
+        for (index h = 0; h < heads; ++h)
+          for (index c = 0; c < dim; ++c) {
+            const auto token = [&](index e) { return double(x(t, h * dim + e)); };
+            EXPECT_NEAR(out(t, h * dim + c), expected(token, c, double(5 + t), r, 500.0, pairs), 4e-7);
+          }
+      Matrix same = x;
+      fovea::rotate(same, table.angles(), {.heads = heads, .pairs = pairs, .first = 5});
+      EXPECT_EQ(same, out);
+    }
+}
+
+TEST(Rotary, TakesPositionsOfOneSequenceOrOfAll) {
+  const index batch = 2, heads = 3, tokens = 4, dim = 6;
+  fovea::tensor<double> x(batch, heads, tokens, dim), shared(batch, heads, tokens, dim),
+      own(batch, heads, tokens, dim);
+  for (index i = 0; i < x.size(); ++i) x.data()[i] = std::sin(double(i));
+  const fovea::rotary_table<double> table(9, dim);
+  const std::vector<index> one{8, 0, 3, 3}, all{8, 0, 3, 3, 1, 2, 3, 4};
+  fovea::rotate_into(shared, x, table.angles(), {.positions = one});
+  fovea::rotate_into(own, x, table.angles(), {.positions = all});
+  for (index b = 0; b < batch; ++b)
+    for (index h = 0; h < heads; ++h)
+      for (index t = 0; t < tokens; ++t)
+        for (index c = 0; c < dim; ++c) {
+          const auto token = [&](index e) { return x(b, h, t, e); };
+          const auto at = [&](index p) {
+            return expected(token, c, double(p), dim, 10000.0, fovea::rotary_pairs::halves);
+          };
+          EXPECT_NEAR(shared(b, h, t, c), at(one[t]), 1e-15);
+          EXPECT_NEAR(own(b, h, t, c), at(all[b * tokens + t]), 1e-15);
+        }
+}
+
+TEST(Rotary, ProductsDependOnDistanceOnly) {
+  const index dim = 16;
+  const Matrix q = Matrix::Random(1, dim), k = Matrix::Random(1, dim);
+  const fovea::rotary_table<float> table(100, dim, 100.0);
+  const auto product = [&](index at_q, index at_k) {
+    Matrix a = q, b = k;
+    fovea::rotate(a, table.angles(), {.first = at_q});
+    fovea::rotate(b, table.angles(), {.first = at_k});
+    return (a * b.transpose())(0, 0);
+  };
+  EXPECT_NEAR(product(3, 1), product(92, 90), 1e-5);
+  EXPECT_GT(std::abs(product(3, 1) - product(3, 9)), 1e-3);
+}
+
+TEST(Rotary, LeavesWhatLiesBetweenStridesAlone) {
+  const index tokens = 3, dim = 4, row = 7;
+  std::vector<float> memory(tokens * row, std::nanf(""));
+  const auto view = fovea::tensor_view<float>{memory.data(), 1, 1, tokens, dim, 0, 0, row, 1};
+  for (index t = 0; t < tokens; ++t)
+    for (index c = 0; c < dim; ++c) view(0, 0, t, c) = 1.f;
+  fovea::rotate(view, fovea::rotary_table<float>(tokens, 4).angles());
+  for (index i = 0; i < tokens * row; ++i) EXPECT_EQ(std::isnan(memory[i]), i % row >= dim) << i;
+}
+
+TEST(Rotary, SixteenBitElementsAreRoundedOnce) {
+  const index dim = 8;
+  std::vector<fovea::bf16> x(dim);
+  for (index c = 0; c < dim; ++c) x[c] = fovea::bf16(0.3f * float(c) - 1.f);
+  std::vector<fovea::bf16> out(dim);
+  const fovea::rotary_table<float> table(6, dim);
+  fovea::rotate_into(fovea::bhsd(out.data(), 1, 1, 1, dim), fovea::bhsd(x.data(), 1, 1, 1, dim),
+                     table.angles(), {.first = 5});
+  for (index c = 0; c < dim; ++c) {
+    const auto token = [&](index e) { return double(float(x[e])); };
+    const double want = expected(token, c, 5, dim, 10000.0, fovea::rotary_pairs::halves);
+    EXPECT_NEAR(float(out[c]), want, std::abs(want) / 256 + 1e-6);
+  }
+}
+
+// The message of what a call throws, "" if nothing; nothing may have been written.
+template <class Call>
+std::string refusal(Matrix& out, Call&& call) {
+  out.setConstant(7.f);
+  try {
+    call();
+  } catch (const std::invalid_argument& e) {
+    EXPECT_TRUE((out.array() == 7.f).all());
+    return e.what();
+  }
+  return "";
+}
+
+TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
+  const Matrix x = Matrix::Random(5, 8);
+  Matrix out(5, 8), short_out(4, 8);
+  const fovea::rotary_table<float> table(6, 8), wide(6, 10);
+  const auto has = [](const std::string& text, std::initializer_list<const char*> parts) {
+    for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << " lacks " << part;
+  };
+  has(refusal(out, [&] { fovea::rotate_into(out, x, wide.angles()); }), {"10", "8"});
+  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.first = 2}); }), {"position 6", "6"});
+  const std::vector<index> two{0, 1}, negative{0, 1, 2, -1, 3};
+  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.positions = two}); }),
+      {"2 positions", "5"});
+  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.positions = negative}); }),
+      {"position -1"});
+  has(refusal(short_out, [&] { fovea::rotate_into(short_out, x, table.angles()); }), {"4 tokens", "5"});
+  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.heads = 3}); }),
+      {"8 columns", "3 heads"});
+  EXPECT_THROW(fovea::rotary_table<float>(4, 5), std::invalid_argument);
+}
+
+}  // namespace

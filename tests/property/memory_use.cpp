@@ -1,0 +1,100 @@
+// Scratch memory is what the plan said, and the score matrix, for looking at, is what went into the results.
+#include "run.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace fovea_test {
+namespace {
+
+constexpr std::byte canary{0xa5};
+
+void workspace_is_what_the_plan_said(const subject& s, layout l) {
+  for (const sizes& n : usual_shapes(s))
+    for (const executor_choice& executor : {executor_choice{}, executor_choice{executor_choice::shuffled, 3, 61}}) {
+      const problem p = random_problem(s, l, n, 61);
+      const outcome own = run(s, l, p, executor);
+      laid_out memory(s, l, p);
+      memory.call.executor = executor;
+      const plan_facts plan = s.plan_for(memory.call);
+      EXPECT_LE(own.allocated.calls, 1u);
+      EXPECT_EQ(own.allocated.bytes, static_cast<std::size_t>(plan.workspace_bytes)) << plan.words;
+      for (const index shift : {0, 1, 37}) {
+        const std::size_t size = static_cast<std::size_t>(plan.workspace_bytes), first = static_cast<std::size_t>(64 + shift);
+        std::vector<std::byte> bytes(first + size + 64, canary);
+        memory.call.workspace = {bytes.data() + first, size};
+        const outcome given = memory.run();
+        EXPECT_EQ(given.allocated.calls, 0u) << "with a workspace " << plan.words;
+        expect_same_bits(p, own, given, "with a workspace");
+        const auto stands = [](std::byte x) { return x == canary; };
+        EXPECT_TRUE(std::all_of(bytes.begin(), bytes.begin() + static_cast<index>(first), stands)) << plan.words;
+        EXPECT_TRUE(std::all_of(bytes.begin() + static_cast<index>(first + size), bytes.end(), stands)) << plan.words;
+      }
+    }
+}
+
+void short_workspace_is_refused(const subject& s, layout l) {
+  const problem p = random_problem(s, l, usual_shapes(s)[1], 62);
+  laid_out memory(s, l, p);
+  const std::size_t needed = static_cast<std::size_t>(s.plan_for(memory.call).workspace_bytes);
+  ASSERT_GT(needed, 1u);
+  std::vector<std::byte> bytes(needed);
+  memory.call.workspace = {bytes.data(), needed - 1};
+  try {
+    memory.run();
+    FAIL() << "a workspace of one byte too few was taken";
+  } catch (const std::invalid_argument& e) {
+    const std::string text = e.what();
+    EXPECT_NE(text.find("workspace"), std::string::npos) << text;
+    EXPECT_NE(text.find(std::to_string(needed)), std::string::npos) << text;
+    EXPECT_NE(text.find(std::to_string(needed - 1)), std::string::npos) << text;
+  }
+  EXPECT_TRUE(memory.untouched());
+}
+
+/// P is the result where V is the unit matrix.
+expectation with_unit_values(problem p) {
+  p.n.value_dim = p.n.keys;
+  p.v = array(p.n.batch, p.n.kv_heads, p.n.keys, p.n.keys);
+  for (index b = 0; b < p.n.batch; ++b)
+    for (index h = 0; h < p.n.kv_heads; ++h)
+      for (index j = 0; j < p.n.keys; ++j) p.v(b, h, j, j) = 1;
+  return reference_of(p);
+}
+
+void weights_and_scores(const subject& s, layout l) {
+  const bool wide = s.q == element_kind::f64 || s.k == element_kind::f64;
+  const double u = wide ? 0x1p-53 : 0x1p-24, least = wide ? 0x1p-1022 : 0x1p-126;
+  for (const sizes& n : usual_shapes(s)) {
+    const problem p = random_problem(s, l, n, 63);
+    const laid_out memory(s, l, p);
+    const array weights = s.weights(memory.call), scores = s.scores(memory.call);
+    const expectation want = with_unit_values(p);
+    ASSERT_EQ(weights.x.size(), static_cast<std::size_t>(p.n.batch * p.n.heads * p.n.queries * p.n.keys));
+    for (index b = 0; b < p.n.batch; ++b)
+      for (index h = 0; h < p.n.heads; ++h)
+        for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i)
+          for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
+            if (!visible(p, b, h, i, j)) {
+              ASSERT_EQ(weights(b, h, i, j), 0);
+              ASSERT_EQ(scores(b, h, i, j), -std::numeric_limits<double>::infinity());
+              continue;
+            }
+            // Two sums of logits are off in a weight: its own and the LSE; alibi and the like may cancel on the way.
+            const double a = 8 * (4 + want.logits(b, h, i, 0)), weight = want.out(b, h, i, j);
+            ASSERT_NEAR(weights(b, h, i, j), weight, 3 * u * weight * a + least) << words(p.n) << " row " << i;
+            ASSERT_NEAR(scores(b, h, i, j), logit(p, b, h, i, j), u * a) << words(p.n) << " row " << i;
+          }
+  }
+}
+
+}  // namespace
+
+void add_memory(std::vector<property>& to) {
+  const auto has_plan = [](const subject& s, layout) { return s.has_plan(); };
+  to.push_back({"workspace_is_what_the_plan_said", workspace_is_what_the_plan_said, has_plan});
+  to.push_back({"short_workspace_is_refused", short_workspace_is_refused, has_plan});
+  to.push_back({"weights_and_scores", weights_and_scores, [](const subject& s, layout) { return s.has_matrix(); }});
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,81 @@
+// The meaning of every mask and score, written without the library.
+#include "problem.hpp"
+
+#include <cmath>
+#include <limits>
+
+namespace fovea_test {
+
+double problem::scale_value() const {
+  return scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(n.dim, 1))));
+}
+
+bool visible(const problem& p, index b, index h, index i, index j) {
+  const rules& r = p.rules;
+  const std::size_t sequence = static_cast<std::size_t>(b);
+  const index shift = p.keys[sequence] - p.queries[sequence];
+  const auto has = [&](feature f) { return (r.features & f) != 0; };
+  if (has(causal) && j > i) return false;
+  if (has(causal_top_left) && j > i) return false;
+  if (has(causal_bottom_right) && j > i + shift) return false;
+  if (has(causal_offset) && j > i + r.offset) return false;
+  if (has(window) && r.left >= 0 && j < i + r.diagonal - r.left) return false;
+  if (has(window) && r.right >= 0 && j > i + r.diagonal + r.right) return false;
+  if (has(right_padding) && j >= r.lengths[sequence]) return false;
+  if (has(left_padding) && j < r.starts[sequence]) return false;
+  if (has(boolean) && r.keep.at(b, h, i, j) == 0) return false;
+  if (has(predicate) && (j & r.period) != 0 && j != i) return false;
+  if (has(bias) && r.addend.at(b, h, i, j) == -std::numeric_limits<double>::infinity()) return false;
+  if (has(prefix) && j >= r.prefix_keys && j > i) return false;
+  return true;
+}
+
+double addend(const problem& p, index b, index h, index i, index j) {
+  const rules& r = p.rules;
+  double sum = 0;
+  if (r.features & alibi)
+    sum -= r.slopes[static_cast<std::size_t>(h)] * static_cast<double>(std::abs(i + r.alibi_offset - j));
+  if (r.features & bias) sum += r.addend.at(b, h, i, j);
+  if (r.features & function) sum += r.tilt * static_cast<double>(i - 2 * j);
+  return sum;
+}
+
+double logit(const problem& p, index b, index h, index i, index j) {
+  double s = 0;
+  for (index c = 0; c < p.n.dim; ++c) s += p.q(b, h, i, c) * p.k(b, p.kv_head(h), j, c);
+  s *= p.scale_value();
+  if ((p.rules.features & softcap) && p.rules.cap != 0) s = p.rules.cap * std::tanh(s / p.rules.cap);
+  return s + addend(p, b, h, i, j);
+}
+
+index visible_keys(const problem& p, index b, index h, index i) {
+  index n = 0;
+  for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) n += visible(p, b, h, i, j);
+  return n;
+}
+
+expectation textbook(const problem& p) {
+  constexpr double hidden = -std::numeric_limits<double>::infinity();
+  const sizes& n = p.n;
+  expectation e{{n.batch, n.heads, n.queries, n.value_dim}, {n.batch, n.heads, n.queries, 1, hidden}, {}, {}};
+  for (index b = 0; b < n.batch; ++b)
+    for (index h = 0; h < n.heads; ++h)
+      for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
+        std::vector<double> s;
+        double largest = p.rules.features & sink ? p.rules.sinks[static_cast<std::size_t>(h)] : hidden;
+        for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
+          s.push_back(visible(p, b, h, i, j) ? logit(p, b, h, i, j) : hidden);
+          largest = std::max(largest, s.back());
+        }
+        if (largest == hidden) continue;
+        double sum = p.rules.features & sink ? std::exp(p.rules.sinks[static_cast<std::size_t>(h)] - largest) : 0;
+        for (const double x : s) sum += std::exp(x - largest);
+        e.lse(b, h, i, 0) = largest + std::log(sum);
+        for (std::size_t j = 0; j < s.size(); ++j)
+          for (index c = 0; c < n.value_dim && s[j] != hidden; ++c)
+            e.out(b, h, i, c) += std::exp(s[j] - largest) / sum * p.v(b, p.kv_head(h), static_cast<index>(j), c);
+      }
+  return e;
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,161 @@
+// tests/property/problem.hpp - an attention call as plain numbers: what every subject is given, whatever it stores.
+#pragma once
+
+#include "../support/element.hpp"
+#include "../support/random.hpp"
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace fovea_test {
+
+/// What a call's rules are made of; a set of them is a kind of rules.
+enum feature : unsigned {
+  causal = 1u << 0,
+  causal_top_left = 1u << 1,
+  causal_bottom_right = 1u << 2,
+  causal_offset = 1u << 3,
+  window = 1u << 4,
+  right_padding = 1u << 5,
+  left_padding = 1u << 6,
+  boolean = 1u << 7,
+  predicate = 1u << 8,
+  prefix = 1u << 9,
+  softcap = 1u << 10,
+  alibi = 1u << 11,
+  bias = 1u << 12,
+  function = 1u << 13,
+  sink = 1u << 14,
+  exact_tables = 1u << 15,  // bias in float even where q has 16 bits, booleans as bytes
+};
+
+inline constexpr unsigned any_mask = (1u << 10) - 1;
+inline constexpr unsigned any_addend = alibi | bias | function;
+
+struct rules_kind {
+  unsigned features;
+  const char* name;
+};
+
+inline constexpr unsigned joined_masks = causal_top_left | window | right_padding | left_padding;
+inline constexpr unsigned everything = causal_offset | window | right_padding | left_padding | boolean | predicate |
+                                       softcap | alibi | bias | function | sink;
+inline constexpr unsigned tables = boolean | softcap | bias | sink | exact_tables;
+
+/// The tests' list of masks and scores, each alone and all together: a new one is an entry here, a bit above, a line in
+/// rules.hpp (what the library calls it) and one in oracle.cpp (what it means).
+inline constexpr std::array all_rules = {
+    rules_kind{0, "none"},
+    rules_kind{causal, "causal"},
+    rules_kind{causal_top_left, "causal_top_left"},
+    rules_kind{causal_bottom_right, "causal_bottom_right"},
+    rules_kind{causal_offset, "causal_offset"},
+    rules_kind{window, "sliding_window"},
+    rules_kind{right_padding, "key_lengths"},
+    rules_kind{left_padding, "left_padding"},
+    rules_kind{boolean, "boolean_mask"},
+    rules_kind{predicate, "predicate"},
+    rules_kind{prefix, "user_struct"},
+    rules_kind{joined_masks, "joined_masks"},
+    rules_kind{softcap, "softcap"},
+    rules_kind{alibi, "alibi"},
+    rules_kind{bias, "bias"},
+    rules_kind{function, "score_function"},
+    rules_kind{sink, "sink"},
+    rules_kind{everything, "everything"},
+    rules_kind{tables, "tables"},
+};
+
+/// A matrix a head that repeats along the sizes it does not have.
+struct table {
+  index batch = 1, heads = 1, queries = 1, keys = 1;
+  std::vector<double> x = std::vector<double>(1);
+
+  table() = default;
+  table(index b, index h, index q, index k, double value = 0)
+      : batch(b), heads(h), queries(q), keys(k), x(static_cast<std::size_t>(b * h * q * k), value) {}
+  double& at(index b, index h, index q, index k) { return x[place(b, h, q, k)]; }
+  double at(index b, index h, index q, index k) const { return x[place(b, h, q, k)]; }
+
+ private:
+  std::size_t place(index b, index h, index q, index k) const {
+    b = batch == 1 ? 0 : b, h = heads == 1 ? 0 : h, q = queries == 1 ? 0 : q, k = keys == 1 ? 0 : k;
+    return static_cast<std::size_t>(((b * heads + h) * queries + q) * keys + k);
+  }
+};
+
+/// The parameters of masks and scores; a kind uses those of its features.
+struct rules {
+  unsigned features = 0;
+  index offset = 0;                            // causal_offset
+  index left = -1, right = -1, diagonal = 0;   // window
+  std::vector<index> lengths, starts;          // right_padding, left_padding: one a sequence
+  index period = 2;                            // predicate: (k & period) == 0, or k == q
+  index prefix_keys = 0;                       // prefix: k < prefix_keys, or k <= q
+  table keep{1, 1, 1, 1, 1.0};                 // boolean
+  double cap = 0;                              // softcap
+  std::vector<double> slopes, sinks;           // alibi, sink: one a query head
+  index alibi_offset = 0;
+  table addend;                                // bias
+  double tilt = 0;                             // function: s + tilt * (q - 2 k)
+};
+
+/// batch x heads x tokens x dim numbers.
+struct array {
+  index batch = 0, heads = 0, tokens = 0, dim = 0;
+  std::vector<double> x;
+
+  array() = default;
+  array(index b, index h, index t, index c, double value = 0)
+      : batch(b), heads(h), tokens(t), dim(c), x(static_cast<std::size_t>(b * h * t * c), value) {}
+  double& operator()(index b, index h, index t, index c) { return x[place(b, h, t, c)]; }
+  double operator()(index b, index h, index t, index c) const { return x[place(b, h, t, c)]; }
+
+ private:
+  std::size_t place(index b, index h, index t, index c) const {
+    return static_cast<std::size_t>(((b * heads + h) * tokens + t) * dim + c);
+  }
+};
+
+struct sizes {
+  index batch = 1, heads = 1, kv_heads = 1, queries = 1, keys = 1, dim = 1, value_dim = 1;
+};
+
+/// One call. Sequences may be shorter than the arrays, which are as long as the longest.
+struct problem {
+  sizes n;
+  std::vector<index> queries, keys;  // tokens of each sequence
+  array q, k, v;
+  std::optional<double> scale;
+  fovea_test::rules rules;
+
+  index kv_head(index h) const { return h / (n.heads / n.kv_heads); }
+  double scale_value() const;
+};
+
+/// What is expected: as fovea::reference gives it.
+struct expectation {
+  array out, lse, magnitude, logits;
+};
+
+// oracle.cpp: what masks and scores mean, said once more in plain words.
+bool visible(const problem& p, index b, index h, index i, index j);
+double addend(const problem& p, index b, index h, index i, index j);
+double logit(const problem& p, index b, index h, index i, index j);
+index visible_keys(const problem& p, index b, index h, index i);
+expectation textbook(const problem& p);
+
+// reference.cpp: fovea::reference.
+expectation reference_of(const problem& p);
+
+// rewrite.cpp: the same mathematics, asked differently.
+problem one_sequence(const problem& p, index b);
+problem as_tables(const problem& p, index b);
+problem with_keys(const problem& p, const std::vector<index>& keys);      // of one sequence with exact tables
+problem with_queries(const problem& p, index first, index last);          // likewise
+problem permuted(const problem& p, const std::vector<index>& batches, const std::vector<index>& heads,
+                 const std::vector<index>& kv_heads);
+
+}  // namespace fovea_test

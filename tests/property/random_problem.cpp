@@ -1,0 +1,92 @@
+// Problems made at random: sizes, numbers, and the parameters of every mask and score.
+#include "run.hpp"
+
+#include <algorithm>
+
+namespace fovea_test {
+namespace {
+
+void fill(array& a, random_source& random, double spread) {
+  for (double& x : a.x) x = random.uniform(-spread, spread);
+}
+
+void make_masks(rules& r, const problem& p, random_source& random) {
+  const index queries = p.n.queries, keys = p.n.keys;
+  r.offset = keys - queries + random.integer(-3, 3);
+  const std::vector<index> reaches = {-1, 0, 1, 5, keys / 2};
+  r.left = random.pick(reaches), r.right = random.pick(reaches);
+  r.diagonal = random.chance(0.5) ? keys - queries : random.integer(-2, 2);
+  for (const index n : p.keys) {
+    r.lengths.push_back(n - random.integer(0, random.chance(0.5) ? n : n / 4));
+    r.starts.push_back(random.integer(0, random.chance(0.2) ? n : n / 4));
+  }
+  r.period = index(1) << random.integer(0, 3);
+  r.prefix_keys = random.integer(0, keys);
+}
+
+void make_scores(rules& r, const problem& p, random_source& random) {
+  // Multiples of small powers of two: what is added to a logit is exact in every format.
+  r.cap = random.chance(0.1) ? 0 : static_cast<double>(random.integer(4, 60)) / 2;
+  for (index h = 0; h < p.n.heads; ++h) {
+    r.slopes.push_back(static_cast<double>(random.integer(0, 16)) / 16);
+    r.sinks.push_back(static_cast<double>(random.integer(-24, 24)) / 8);
+  }
+  r.alibi_offset = random.integer(-3, p.n.keys);
+  r.tilt = static_cast<double>(random.integer(-4, 4)) / 64;
+}
+
+/// Each size 1 or full. Sequences of different length can share a table that has one row and one column only.
+table make_table(const problem& p, bool cells, random_source& random) {
+  const auto size = [&](index full) { return random.chance(0.3) ? index(1) : full; };
+  return table(size(p.n.batch), size(p.n.heads), cells ? size(p.n.queries) : 1, cells ? size(p.n.keys) : 1);
+}
+
+}  // namespace
+
+bool possible(const subject& s, layout l) {
+  return l != layout::packed_qkv || (s.q == s.k && s.k == s.v);
+}
+
+sizes fitted(const subject& s, layout l, sizes n) {
+  const view_kind views = view_of(l);
+  if (views == view_kind::rows || views == view_kind::columns) n.batch = 1;
+  if (l == layout::packed_qkv) n.keys = n.queries, n.value_dim = n.dim;
+  if (s.rules.features & causal) n.keys = n.queries;
+  return n;
+}
+
+void round_to_formats(problem& p, const subject& s) {
+  for (double& x : p.q.x) x = rounded(s.q, x);
+  for (double& x : p.k.x) x = rounded(s.k, x);
+  for (double& x : p.v.x) x = rounded(s.v, x);
+}
+
+problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t seed, double spread) {
+  random_source random(seed);
+  problem p;
+  const sizes n = p.n = fitted(s, l, wanted);
+  p.queries.assign(static_cast<std::size_t>(n.batch), n.queries);
+  p.keys.assign(static_cast<std::size_t>(n.batch), n.keys);
+  const bool ragged = l == layout::ragged;
+  for (std::size_t b = 1; ragged && b < p.queries.size(); ++b) {  // the first is the longest
+    p.queries[b] = random.integer(0, n.queries);
+    p.keys[b] = s.rules.features & causal ? p.queries[b] : random.integer(0, n.keys);
+  }
+  p.q = array(n.batch, n.heads, n.queries, n.dim), fill(p.q, random, spread);
+  p.k = array(n.batch, n.kv_heads, n.keys, n.dim), fill(p.k, random, spread);
+  p.v = array(n.batch, n.kv_heads, n.keys, n.value_dim), fill(p.v, random, 1);
+  round_to_formats(p, s);
+  p.rules.features = s.rules.features;
+  make_masks(p.rules, p, random);
+  make_scores(p.rules, p, random);
+  p.rules.keep = make_table(p, !ragged, random);
+  const double kept = random.uniform(0.2, 0.95);
+  for (double& x : p.rules.keep.x) x = random.chance(kept);
+  p.rules.addend = make_table(p, !ragged, random);
+  const double hidden = random.chance(0.5) ? 0.2 : 0.0;
+  for (double& x : p.rules.addend.x)
+    x = random.chance(hidden) ? -std::numeric_limits<double>::infinity() : static_cast<double>(random.integer(-32, 32)) / 8;
+  return p;
+}
+
+}  // namespace fovea_test

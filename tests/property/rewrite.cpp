@@ -1,0 +1,124 @@
+// The same attention asked differently: one sequence of a batch, masks and scores as tables, keys in another order or
+// only some of them, heads and batches permuted.
+#include "problem.hpp"
+
+namespace fovea_test {
+namespace {
+
+template <class Of>
+array rebuilt(index batch, index heads, index tokens, index dim, Of of) {
+  array a(batch, heads, tokens, dim);
+  for (index b = 0; b < batch; ++b)
+    for (index h = 0; h < heads; ++h)
+      for (index t = 0; t < tokens; ++t)
+        for (index c = 0; c < dim; ++c) a(b, h, t, c) = of(b, h, t, c);
+  return a;
+}
+
+template <class Of>
+table rebuilt_table(index batch, index heads, index queries, index keys, Of of) {
+  table t(batch, heads, queries, keys);
+  for (index b = 0; b < batch; ++b)
+    for (index h = 0; h < heads; ++h)
+      for (index i = 0; i < queries; ++i)
+        for (index j = 0; j < keys; ++j) t.at(b, h, i, j) = of(b, h, i, j);
+  return t;
+}
+
+std::vector<index> taken(const std::vector<index>& from, const std::vector<index>& order) {
+  std::vector<index> to;
+  if (!from.empty())
+    for (const index i : order) to.push_back(from[static_cast<std::size_t>(i)]);
+  return to;
+}
+
+index at(const std::vector<index>& x, index i) { return x[static_cast<std::size_t>(i)]; }
+
+}  // namespace
+
+problem permuted(const problem& p, const std::vector<index>& batches, const std::vector<index>& heads,
+                 const std::vector<index>& kv_heads) {
+  problem r = p;
+  const sizes n = p.n;
+  r.n.batch = static_cast<index>(batches.size());
+  r.queries = taken(p.queries, batches), r.keys = taken(p.keys, batches);
+  const auto moved = [&](const array& a, const std::vector<index>& order) {
+    return rebuilt(r.n.batch, a.heads, a.tokens, a.dim,
+                   [&](index b, index h, index t, index c) { return a(at(batches, b), at(order, h), t, c); });
+  };
+  r.q = moved(p.q, heads), r.k = moved(p.k, kv_heads), r.v = moved(p.v, kv_heads);
+  r.rules.lengths = taken(p.rules.lengths, batches), r.rules.starts = taken(p.rules.starts, batches);
+  const auto moved_table = [&](const table& t) {
+    return rebuilt_table(t.batch == 1 ? 1 : r.n.batch, t.heads, t.queries, t.keys, [&](index b, index h, index i, index j) {
+      return t.at(at(batches, b), at(heads, h), i, j);
+    });
+  };
+  r.rules.keep = moved_table(p.rules.keep), r.rules.addend = moved_table(p.rules.addend);
+  for (index h = 0; h < n.heads; ++h) {
+    const std::size_t to = static_cast<std::size_t>(h), from = static_cast<std::size_t>(at(heads, h));
+    if (!p.rules.slopes.empty()) r.rules.slopes[to] = p.rules.slopes[from];
+    if (!p.rules.sinks.empty()) r.rules.sinks[to] = p.rules.sinks[from];
+  }
+  return r;
+}
+
+problem one_sequence(const problem& p, index b) {
+  std::vector<index> heads, kv_heads;
+  for (index h = 0; h < p.n.heads; ++h) heads.push_back(h);
+  for (index h = 0; h < p.n.kv_heads; ++h) kv_heads.push_back(h);
+  problem r = permuted(p, {b}, heads, kv_heads);
+  r.n.queries = r.queries[0], r.n.keys = r.keys[0];
+  const auto cut = [&](const array& a, index tokens) {
+    return rebuilt(1, a.heads, tokens, a.dim, [&](index, index h, index t, index c) { return a(0, h, t, c); });
+  };
+  r.q = cut(r.q, r.n.queries), r.k = cut(r.k, r.n.keys), r.v = cut(r.v, r.n.keys);
+  return r;
+}
+
+problem as_tables(const problem& p, index b) {
+  problem r = one_sequence(p, b);
+  const sizes n = r.n;
+  rules t;
+  t.features = tables;
+  t.cap = p.rules.features & softcap ? p.rules.cap : 0;
+  t.sinks.assign(static_cast<std::size_t>(n.heads), -std::numeric_limits<double>::infinity());
+  if (p.rules.features & sink) t.sinks = p.rules.sinks;
+  t.keep = rebuilt_table(1, n.heads, n.queries, n.keys,
+                         [&](index, index h, index i, index j) { return visible(p, b, h, i, j) ? 1.0 : 0.0; });
+  t.addend = rebuilt_table(1, n.heads, n.queries, n.keys,
+                           [&](index, index h, index i, index j) { return addend(p, b, h, i, j); });
+  r.rules = t;
+  return r;
+}
+
+problem with_keys(const problem& p, const std::vector<index>& keys) {
+  problem r = p;
+  r.n.keys = static_cast<index>(keys.size());
+  r.keys = {r.n.keys};
+  const auto chosen = [&](const array& a) {
+    return rebuilt(1, a.heads, r.n.keys, a.dim, [&](index, index h, index t, index c) { return a(0, h, at(keys, t), c); });
+  };
+  const auto chosen_cells = [&](const table& t) {
+    return rebuilt_table(1, t.heads, t.queries, r.n.keys,
+                         [&](index, index h, index i, index j) { return t.at(0, h, i, at(keys, j)); });
+  };
+  r.k = chosen(p.k), r.v = chosen(p.v);
+  r.rules.keep = chosen_cells(p.rules.keep), r.rules.addend = chosen_cells(p.rules.addend);
+  return r;
+}
+
+problem with_queries(const problem& p, index first, index last) {
+  problem r = p;
+  r.n.queries = last - first;
+  r.queries = {r.n.queries};
+  r.q = rebuilt(1, p.q.heads, r.n.queries, p.q.dim,
+                [&](index, index h, index t, index c) { return p.q(0, h, first + t, c); });
+  const auto chosen = [&](const table& t) {
+    return rebuilt_table(1, t.heads, r.n.queries, t.keys,
+                         [&](index, index h, index i, index j) { return t.at(0, h, first + i, j); });
+  };
+  r.rules.keep = chosen(p.rules.keep), r.rules.addend = chosen(p.rules.addend);
+  return r;
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,109 @@
+// tests/property/rules.hpp - a kind of rules as the library's own masks, scores and sink.
+#pragma once
+
+#include "problem.hpp"
+
+#include <fovea/attention.hpp>
+
+#include <memory>
+#include <tuple>
+
+namespace fovea_test {
+
+/// The prefix of a prefix language model is visible to all, the rest causally: a mask as a user would write one.
+struct prefix_mask {
+  index prefix_keys;
+
+  auto visible(const auto& q, const auto& k) const {
+    using position = std::remove_cvref_t<decltype(q)>;
+    return (k < position(static_cast<int>(prefix_keys))) | (k <= q);
+  }
+  fovea::coverage cover(fovea::range rows, fovea::range keys) const {
+    if (keys.last <= prefix_keys || keys.last - 1 <= rows.first) return fovea::coverage::full;
+    return keys.first >= std::max(prefix_keys, rows.last) ? fovea::coverage::none : fovea::coverage::partial;
+  }
+};
+
+/// The numbers of rules as the library reads them. B: the element of the bias; Keep: of the boolean mask.
+template <class B, class Keep>
+class stored_rules {
+ public:
+  stored_rules(const rules& r, element_kind bias_kind) : given(r), keep_(r.keep.x.size()), bias_(r.addend.x.size()) {
+    for (const double x : r.slopes) slopes.push_back(static_cast<float>(x));
+    for (const double x : r.sinks) sinks.push_back(static_cast<float>(x));
+    for (std::size_t i = 0; i < keep_.size(); ++i) keep_[i].value = r.keep.x[i] != 0;
+    for (std::size_t i = 0; i < bias_.size(); ++i) encode(bias_kind, r.addend.x[i], &bias_[i]);
+  }
+  auto keep() const { return over(&keep_.data()->value, given.keep); }
+  auto bias() const { return over(bias_.data(), given.addend); }
+
+  const rules& given;
+  std::vector<float> slopes, sinks;
+
+ private:
+  struct truth {
+    Keep value;  // not std::vector<bool>
+  };
+  template <class E>
+  static fovea::tensor_view<const E> over(const E* data, const table& t) {
+    return fovea::bhsd(data, t.batch, t.heads, t.queries, t.keys);
+  }
+  std::vector<truth> keep_;
+  std::vector<B> bias_;
+};
+
+/// The one in a tuple where wanted, else nothing.
+template <bool Wanted, class Make>
+auto where(Make make) {
+  if constexpr (Wanted)
+    return std::make_tuple(make());
+  else
+    return std::tuple<>();
+}
+
+template <unsigned Has>
+auto masks_of(const auto& r) {
+  const auto& p = r.given;
+  return std::tuple_cat(
+      where<(Has & causal) != 0>([] { return fovea::causal; }),
+      where<(Has & causal_top_left) != 0>([] { return fovea::causal_top_left; }),
+      where<(Has & causal_bottom_right) != 0>([] { return fovea::causal_bottom_right; }),
+      where<(Has & causal_offset) != 0>([&] { return fovea::causal_offset{p.offset}; }),
+      where<(Has & window) != 0>(
+          [&] { return fovea::sliding_window{.left = p.left, .right = p.right, .offset = p.diagonal}; }),
+      where<(Has & right_padding) != 0>([&] { return fovea::key_lengths{p.lengths}; }),
+      where<(Has & left_padding) != 0>([&] { return fovea::left_padding{p.starts}; }),
+      where<(Has & boolean) != 0>([&] { return fovea::boolean_mask(r.keep()); }),
+      where<(Has & predicate) != 0>([&] {
+        const int period = static_cast<int>(p.period);
+        return fovea::mask([period](auto q, auto k) { return ((k & decltype(k)(period)) == decltype(k)(0)) | (k == q); });
+      }),
+      where<(Has & prefix) != 0>([&] { return prefix_mask{p.prefix_keys}; }));
+}
+
+template <unsigned Has>
+auto scores_of(const auto& r) {
+  const auto& p = r.given;
+  return std::tuple_cat(
+      where<(Has & alibi) != 0>([&] { return fovea::alibi{r.slopes, p.alibi_offset}; }),
+      where<(Has & bias) != 0>([&] { return fovea::bias(r.bias()); }),
+      where<(Has & function) != 0>([&] {
+        const float tilt = static_cast<float>(p.tilt);
+        return fovea::score([tilt](auto s, auto q, auto k) { return s + decltype(s)(tilt) * (q - k - k); });
+      }),
+      where<(Has & sink) != 0>([&] { return fovea::sink{r.sinks}; }),
+      where<(Has & softcap) != 0>([&] { return fovea::softcap{static_cast<float>(p.cap)}; }));
+}
+
+/// f(mods...): masks joined by & or one by one; of the scores the softcap comes last, though it acts first.
+template <unsigned Has, class F>
+decltype(auto) with_rules(const auto& stored, F f) {
+  auto masks = masks_of<Has>(stored);
+  auto scores = scores_of<Has>(stored);
+  if constexpr (Has == joined_masks)
+    return std::apply([&](const auto&... m) { return f((m & ...)); }, masks);
+  else
+    return std::apply(f, std::tuple_cat(scores, masks));
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,167 @@
+// tests/property/typed_subject.hpp - a subject of given elements and rules: the library's own types, once for tensors, for
+// Eigen maps by rows and by columns, and for ragged batches.
+#pragma once
+
+#include "rules.hpp"
+#include "subject.hpp"
+
+namespace fovea_test {
+
+template <element_kind>
+struct stored_as;
+template <>
+struct stored_as<element_kind::f32> {
+  using type = float;
+};
+template <>
+struct stored_as<element_kind::f64> {
+  using type = double;
+};
+template <>
+struct stored_as<element_kind::bf16> {
+  using type = fovea::bf16;
+};
+template <>
+struct stored_as<element_kind::f16> {
+  using type = fovea::fp16;
+};
+template <element_kind Kind>
+using stored = typename stored_as<Kind>::type;
+
+// isa.cpp: what runs the jobs (it lives as long as the program), and what a plan says.
+fovea::executor_ref executor_for(const executor_choice& choice);
+plan_facts facts_of(const fovea::plan& p);
+
+/// Memory whose kind of view is known at run time: the library is compiled for it once instead of once for each kind.
+template <class E>
+struct any_view {
+  view_kind kind;
+  memory_view memory;
+
+  fovea::tensor_view<E> as_tensor() const {
+    const memory_view& m = memory;
+    return {static_cast<E*>(m.data), m.batch,       m.heads,        m.tokens,    m.dim,
+            m.batch_stride,          m.head_stride, m.token_stride, m.dim_stride};
+  }
+  template <int Order>
+  auto as_map() const {
+    using strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+    using matrix = Eigen::Matrix<std::remove_const_t<E>, Eigen::Dynamic, Eigen::Dynamic, Order>;
+    using map = Eigen::Map<std::conditional_t<std::is_const_v<E>, const matrix, matrix>, 0, strides>;
+    const memory_view& m = memory;
+    const strides of_rows(m.token_stride, m.dim_stride), of_columns(m.dim_stride, m.token_stride);
+    return map(static_cast<E*>(m.data), m.tokens, m.heads * m.dim, Order == Eigen::RowMajor ? of_rows : of_columns);
+  }
+  std::span<const index> offsets() const { return {memory.offsets, static_cast<std::size_t>(memory.batch + 1)}; }
+};
+
+}  // namespace fovea_test
+
+template <class E>
+struct fovea::view_traits<fovea_test::any_view<E>> {
+  using element = E;
+
+  static fovea::sequences<E> view(const fovea_test::any_view<E>& x, fovea::index heads, const char* name) {
+    using enum fovea_test::view_kind;
+    if (x.kind == tensor) return of(x.as_tensor(), heads, name);
+    if (x.kind == columns) return of(x.template as_map<Eigen::ColMajor>(), heads, name);
+    auto by_rows = x.template as_map<Eigen::RowMajor>();
+    if (x.kind == rows) return of(by_rows, heads, name);
+    return of(fovea::ragged(by_rows, x.offsets()), heads, name);
+  }
+
+ private:
+  template <class X>
+  static fovea::sequences<E> of(X x, fovea::index heads, const char* name) {
+    return fovea::as_sequences(x, heads, name);
+  }
+};
+
+namespace fovea_test {
+
+template <element_kind Q, element_kind K, element_kind V, element_kind O, unsigned Has>
+class typed_subject final : public subject {
+  using query = stored<Q>;
+  using compute = fovea::common_compute_t<query, stored<K>, stored<V>>;
+  using bias_element = std::conditional_t<(Has & exact_tables) != 0, float, query>;
+  static constexpr element_kind bias_kind = (Has & exact_tables) != 0 ? element_kind::f32 : Q;
+  using stored_type = stored_rules<bias_element, std::conditional_t<(Has & exact_tables) != 0, std::uint8_t, bool>>;
+
+ public:
+  explicit typed_subject(rules_kind kind) : subject(kind, Q, K, V, O) {}
+
+  allocation_count attend(const call& c) const override {
+    return with_call(c, [&](const auto& a, const auto&... mods) {
+      const any_view<stored<O>> out{c.views, c.out};
+      const any_view<compute> lse{c.views, c.lse};
+      const allocation_count before = allocations();
+      a.with_lse_into(out, lse, q_of(c), k_of(c), v_of(c), mods...);
+      const allocation_count after = allocations();
+      return allocation_count{after.calls - before.calls, after.bytes - before.bytes};
+    });
+  }
+
+  // Plans and score matrices of every kind of rules are made of float only: what differs in other elements, one kind shows.
+  static constexpr bool all_float = Q == K && K == V && V == O && O == element_kind::f32;
+  static constexpr bool shows_matrix = all_float || Has == everything;
+  static constexpr bool shows_plan = all_float || Has == tables;
+
+  bool has_plan() const noexcept override { return shows_plan; }
+  bool has_matrix() const noexcept override { return shows_matrix; }
+
+
+  plan_facts plan_for(const call& c) const override {
+    if constexpr (shows_plan)
+      return facts_of(with_call(
+          c, [&](const auto& a, const auto&... mods) { return a.plan_for(q_of(c), k_of(c), v_of(c), mods...); }));
+    else
+      return {};
+  }
+
+  array weights(const call& c) const override {
+    if constexpr (shows_matrix)
+      return plain(with_call(c, [&](const auto& a, const auto&... mods) { return a.weights(q_of(c), k_of(c), mods...); }));
+    else
+      return {};
+  }
+
+  array scores(const call& c) const override {
+    if constexpr (shows_matrix)
+      return plain(with_call(c, [&](const auto& a, const auto&... mods) { return a.scores(q_of(c), k_of(c), mods...); }));
+    else
+      return {};
+  }
+
+ private:
+  template <class F>
+  static auto with_call(const call& c, F f) {
+    const stored_type rules(*c.rules, bias_kind);
+    const fovea::attention<query> a{{.scale = c.scale, .heads = c.heads, .kv_heads = c.kv_heads,
+                                     .executor = executor_for(c.executor), .workspace = c.workspace}};
+    return with_rules<Has>(rules, [&](const auto&... mods) { return f(a, mods...); });
+  }
+
+  static any_view<const query> q_of(const call& c) { return {c.views, c.q}; }
+  static any_view<const stored<K>> k_of(const call& c) { return {c.views, c.k}; }
+  static any_view<const stored<V>> v_of(const call& c) { return {c.views, c.v}; }
+
+  template <class E>
+  static array plain(const fovea::tensor<E>& t) {
+    array a(t.batch(), t.heads(), t.tokens(), t.dim());
+    std::copy(t.data(), t.data() + t.size(), a.x.begin());
+    return a;
+  }
+};
+
+/// Every kind of rules in the list from First to (not including) Last.
+template <element_kind Q, element_kind K, element_kind V, element_kind O, std::size_t... Kinds>
+void add_kinds(subject_list& to, std::index_sequence<Kinds...>) {
+  (to.push_back(std::make_unique<typed_subject<Q, K, V, O, all_rules[Kinds].features>>(all_rules[Kinds])), ...);
+}
+
+template <element_kind E>
+void add_element(subject_list& to) {
+  add_kinds<E, E, E, E>(to, std::make_index_sequence<all_rules.size()>());
+}
+
+}  // namespace fovea_test

@@ -1,0 +1,112 @@
+// What scores do to a logit, in which order, and scores of a user's own.
+#include <fovea/attention.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+namespace {
+
+using fovea::index;
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+static_assert(fovea::score_like<fovea::softcap<float>> && fovea::score_like<fovea::alibi> && !fovea::score_like<fovea::sink>);
+static_assert(fovea::sink_like<fovea::sink> && !fovea::sink_like<fovea::alibi>);
+
+/// The logits of one head: q . k, without a scale, so that they are these numbers.
+struct logits_of_one_head {
+  Matrix q = Matrix::Random(5, 3), k = Matrix::Random(7, 3);
+  fovea::attention<float> attend{{.scale = 1.0}};
+  Matrix plain = q * k.transpose();
+
+  template <class Expected, class... Scores>
+  void expect(Expected expected, const Scores&... scores) const {
+    const auto s = attend.scores(q, k, scores...);
+    for (index i = 0; i < 5; ++i)
+      for (index j = 0; j < 7; ++j) {
+        const float exact = expected(plain(i, j), static_cast<float>(i), static_cast<float>(j));
+        if (std::isinf(exact))
+          EXPECT_EQ(s(0, 0, i, j), exact);
+        else
+          EXPECT_NEAR(s(0, 0, i, j), exact, 1e-5f) << i << " " << j;
+      }
+  }
+};
+
+const std::vector<float> half = {0.5f};
+
+TEST(score, formulas) {
+  const logits_of_one_head l;
+  l.expect([](float s, float, float) { return s; });
+  l.expect([](float s, float, float) { return 0.5f * std::tanh(s / 0.5f); }, fovea::softcap{0.5f});
+  l.expect([](float s, float, float) { return s; }, fovea::softcap{0.0f});
+  l.expect([](float s, float q, float k) { return s - 0.5f * std::abs(q - k); }, fovea::alibi{half});
+  l.expect([](float s, float q, float k) { return s - 0.5f * std::abs(q + 2 - k); }, fovea::alibi{half, 2});
+  const Matrix added = Matrix::Random(5, 7);
+  l.expect([&](float s, float q, float k) { return s + added(index(q), index(k)); }, fovea::bias(added));
+}
+
+TEST(score, order_is_as_listed_but_softcap_is_first) {
+  const logits_of_one_head l;
+  const auto twice = fovea::score([](auto s, auto, auto) { return s + s; });
+  l.expect([](float s, float q, float k) { return 2 * (s - 0.5f * std::abs(q - k)); }, fovea::alibi{half}, twice);
+  l.expect([](float s, float q, float k) { return 2 * s - 0.5f * std::abs(q - k); }, twice, fovea::alibi{half});
+  l.expect([](float s, float, float) { return 2 * std::tanh(s); }, twice, fovea::softcap{1.0f});
+}
+
+TEST(score, functions_know_positions) {
+  const logits_of_one_head l;
+  const auto own = [](auto s, auto q, auto k) {
+    using std::abs;
+    return s - decltype(s)(0.1f) * abs(q - k);
+  };
+  l.expect([](float s, float q, float k) { return s - 0.1f * std::abs(q - k); }, fovea::score(own));
+}
+
+/// A struct of one's own, written once for scalars and registers.
+struct scaled_by_position {
+  static constexpr fovea::score_stage stage = fovea::score_stage::bias;
+  float slope;
+  template <class V>
+  V apply(const V& s, const V& q, const V&) const {
+    return s * (V(1.0f) + V(slope) * q);
+  }
+};
+
+TEST(score, of_a_user) {
+  const logits_of_one_head l;
+  l.expect([](float s, float q, float) { return s * (1 + 0.25f * q); }, scaled_by_position{0.25f});
+}
+
+TEST(score, bias_of_minus_infinity_hides) {
+  const logits_of_one_head l;
+  Matrix added = Matrix::Zero(5, 7);
+  constexpr float infinite = std::numeric_limits<float>::infinity();
+  for (index i = 0; i < 5; ++i)
+    for (index j = 0; j < 7; ++j)
+      if ((i + j) % 3 == 0) added(i, j) = -infinite;
+  l.expect([&](float s, float q, float k) { return added(index(q), index(k)) < 0 ? -infinite : s; }, fovea::bias(added));
+}
+
+TEST(score, hidden_is_hidden_even_where_it_is_nan) {
+  logits_of_one_head l;
+  Matrix added = Matrix::Zero(5, 7);
+  added.col(3).setConstant(-std::numeric_limits<float>::infinity());
+  const Matrix clean = l.attend(l.q, l.k, l.k, fovea::bias(added));
+  l.k.row(3).setConstant(std::numeric_limits<float>::quiet_NaN());
+  EXPECT_EQ(clean, l.attend(l.q, l.k, l.k, fovea::bias(added)));
+}
+
+TEST(score, sink_joins_the_denominator) {
+  const logits_of_one_head l;
+  const std::vector<float> logit = {0.75f};
+  const auto with = l.attend.with_lse(l.q, l.k, l.k, fovea::sink{logit}), without = l.attend.with_lse(l.q, l.k, l.k);
+  for (index i = 0; i < 5; ++i) {
+    const float sum = std::exp(without.lse(i, 0)), share = sum / (sum + std::exp(0.75f));
+    EXPECT_NEAR(with.lse(i, 0), std::log(sum + std::exp(0.75f)), 1e-5f);
+    for (index c = 0; c < 3; ++c) EXPECT_NEAR(with.out(i, c), without.out(i, c) * share, 1e-5f);
+  }
+}
+
+}  // namespace

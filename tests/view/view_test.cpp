@@ -1,0 +1,163 @@
+// Where elements lie: every kind of view names the same element by (sequence, head, token, column), and says what does not fit.
+#include <fovea/element.hpp>
+#include <fovea/view.hpp>
+#include <fovea/view/broadcast.hpp>
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <string>
+#include <vector>
+
+namespace {
+
+using fovea::index;
+using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using ColMajor = Eigen::MatrixXf;
+
+template <class F>
+void expect_refused(F f, std::initializer_list<std::string> parts) {
+  try {
+    f();
+    ADD_FAILURE() << "not refused: " << *parts.begin();
+  } catch (const std::invalid_argument& e) {
+    for (const std::string& part : parts) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+  }
+}
+
+std::vector<float> counting(std::size_t n) {
+  std::vector<float> x(n);
+  std::iota(x.begin(), x.end(), 0.0f);
+  return x;
+}
+
+TEST(tensor_view, layouts) {
+  auto x = counting(2 * 3 * 5 * 7);
+  const auto heads_first = fovea::bhsd(x.data(), 2, 3, 5, 7);
+  const auto tokens_first = fovea::bshd(x.data(), 2, 5, 3, 7);
+  for (index b = 0; b < 2; ++b)
+    for (index h = 0; h < 3; ++h)
+      for (index t = 0; t < 5; ++t)
+        for (index c = 0; c < 7; ++c) {
+          EXPECT_EQ(heads_first(b, h, t, c), static_cast<float>(((b * 3 + h) * 5 + t) * 7 + c));
+          EXPECT_EQ(tokens_first(b, h, t, c), static_cast<float>(((b * 5 + t) * 3 + h) * 7 + c));
+        }
+  const fovea::tensor_view<const float> read = heads_first;
+  EXPECT_EQ(&read(1, 2, 3, 4), &heads_first(1, 2, 3, 4));
+}
+
+TEST(tensor_view, packed_qkv) {
+  constexpr index batch = 2, tokens = 3, heads = 4, kv_heads = 2, dim = 5, row = (heads + 2 * kv_heads) * dim;
+  auto x = counting(static_cast<std::size_t>(batch * tokens * row));
+  const auto [q, k, v] = fovea::packed_qkv(x.data(), batch, tokens, heads, kv_heads, dim);
+  EXPECT_EQ(q.heads, heads);
+  EXPECT_EQ(k.heads, kv_heads);
+  EXPECT_EQ(v.heads, kv_heads);
+  for (index b = 0; b < batch; ++b)
+    for (index t = 0; t < tokens; ++t)
+      for (index c = 0; c < dim; ++c) {
+        const index token = (b * tokens + t) * row + c;
+        for (index h = 0; h < heads; ++h) EXPECT_EQ(q(b, h, t, c), static_cast<float>(token + h * dim));
+        for (index h = 0; h < kv_heads; ++h) {
+          EXPECT_EQ(k(b, h, t, c), static_cast<float>(token + (heads + h) * dim));
+          EXPECT_EQ(v(b, h, t, c), static_cast<float>(token + (heads + kv_heads + h) * dim));
+        }
+      }
+}
+
+TEST(tensor, owns_zeros_in_order) {
+  fovea::tensor<float> t(2, 3, 4, 5);
+  EXPECT_EQ(t.size(), 2 * 3 * 4 * 5);
+  for (index i = 0; i < t.size(); ++i) EXPECT_EQ(t.data()[i], 0);
+  t(1, 2, 3, 4) = 7;
+  EXPECT_EQ(t.data()[t.size() - 1], 7);
+  EXPECT_EQ(std::as_const(t).view()(1, 2, 3, 4), 7);
+  expect_refused([] { fovea::tensor<float>(1, -2, 3, 4); }, {"-2"});
+}
+
+/// Every element of a matrix of `heads` heads is where Eigen has it.
+template <class M>
+void expect_same_elements(M& m, index heads) {
+  const auto all = fovea::as_sequences(m, heads, "m");
+  ASSERT_EQ(all.batches(), 1);
+  ASSERT_EQ(all.tokens(0), m.rows());
+  ASSERT_EQ(all.all.dim, m.cols() / heads);
+  for (index h = 0; h < heads; ++h)
+    for (index t = 0; t < m.rows(); ++t)
+      for (index c = 0; c < m.cols() / heads; ++c)
+        ASSERT_EQ(all.head(0, h)(t, c), m(t, h * (m.cols() / heads) + c)) << h << " " << t << " " << c;
+}
+
+TEST(eigen, matrices_maps_blocks_and_refs) {
+  RowMajor rows = RowMajor::Random(7, 12);
+  ColMajor columns = ColMajor::Random(7, 12);
+  expect_same_elements(rows, 3);
+  expect_same_elements(columns, 3);
+  const RowMajor constant = rows;
+  expect_same_elements(constant, 4);
+  auto row_block = rows.block(1, 2, 5, 6);
+  expect_same_elements(row_block, 2);
+  const auto column_block = columns.block(1, 2, 5, 6);
+  expect_same_elements(column_block, 3);
+  auto transposed = rows.transpose();
+  expect_same_elements(transposed, 7);
+  Eigen::Ref<RowMajor> ref(rows);
+  expect_same_elements(ref, 6);
+  auto data = counting(400);
+  using strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+  Eigen::Map<RowMajor, 0, strides> spread(data.data(), 5, 8, strides(50, 3));
+  expect_same_elements(spread, 2);
+  Eigen::Map<const ColMajor, 0, strides> spread_columns(data.data(), 5, 8, strides(40, 2));
+  expect_same_elements(spread_columns, 4);
+  auto every_other = rows(Eigen::all, Eigen::seqN(0, 6, 2)).eval();
+  expect_same_elements(every_other, 2);
+  Eigen::RowVectorXf one_token = Eigen::RowVectorXf::Random(6);
+  expect_same_elements(one_token, 2);
+}
+
+TEST(eigen, heads_divide_the_columns) {
+  const RowMajor m = RowMajor::Zero(2, 10);
+  expect_refused([&] { fovea::as_sequences(m, 3, "k"); }, {"k", "10", "3"});
+}
+
+TEST(ragged, sequences_follow_each_other) {
+  RowMajor m = RowMajor::Random(10, 6);
+  const std::vector<index> offsets = {1, 4, 4, 9};
+  const fovea::ragged batch(m, offsets);
+  const auto all = fovea::as_sequences(batch, 2, "q");
+  ASSERT_EQ(all.batches(), 3);
+  EXPECT_EQ(all.tokens(0), 3);
+  EXPECT_EQ(all.tokens(1), 0);
+  EXPECT_EQ(all.tokens(2), 5);
+  EXPECT_EQ(all.max_tokens(), 5);
+  for (index t = 0; t < 5; ++t) EXPECT_EQ(all.head(2, 1)(t, 2), m(4 + t, 5));
+}
+
+TEST(ragged, offsets_are_checked) {
+  RowMajor m = RowMajor::Zero(10, 6);
+  const auto with = [&](std::vector<index> offsets) {
+    return [&m, offsets] { fovea::as_sequences(fovea::ragged<RowMajor>(m, offsets), 2, "q"); };
+  };
+  expect_refused(with({}), {"q", "0 offsets"});
+  expect_refused(with({0, 5, 11}), {"q", "11", "10"});
+  expect_refused(with({0, 5, 4}), {"q", "4", "5"});
+  expect_refused(with({-1, 5}), {"q", "-1"});
+}
+
+TEST(broadcast, repeats_what_has_size_one) {
+  auto x = counting(3 * 5);
+  fovea::tensor_view<float> per_head = fovea::bhsd(x.data(), 1, 3, 1, 5);
+  const auto table = fovea::broadcast_of(per_head, "bias");
+  for (index b = 0; b < 2; ++b)
+    for (index h = 0; h < 3; ++h) {
+      const auto cells = table.bind({b, h, 2, 3, 4, 5});
+      for (index i = 0; i < 4; ++i)
+        for (index j = 0; j < 5; ++j) EXPECT_EQ(cells(i, j), static_cast<float>(h * 5 + j));
+    }
+  const fovea::place fits{0, 0, 2, 3, 4, 5};
+  EXPECT_NO_THROW(table.check(fits, "bias"));
+  expect_refused([&] { table.check({0, 0, 2, 4, 4, 5}, "bias"); }, {"bias", "3", "4", "heads"});
+  expect_refused([&] { table.check({0, 0, 2, 3, 4, 6}, "bias"); }, {"bias", "5", "6"});
+}
+
+}  // namespace
