@@ -231,8 +231,9 @@ class attention {
     same(name, "sequences", x.batches(), "q", q.batches());
     for (index b = 0; b < q.batches(); ++b) same(name, "tokens", x.tokens(b), "q", q.tokens(b));
     if (x.all.dim != dim) reject(name, " has ", x.all.dim, " columns a head, not ", dim);
+    const bool some = x.all.dim > 0 && x.all.heads > 0 && x.max_tokens() > 0;
     const auto spread = [&](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
-      if (size > 1 && stride == 0)
+      if (size > 1 && stride == 0 && some)
         reject(name, " has ", size, " ", what, " with a stride of 0: it can not be written");
     };
     spread(x.all.batch, x.offsets ? 1 : x.all.batch_stride, "batch entries"),

@@ -27,6 +27,9 @@ struct cell {
   FOVEA_INLINE double col() const { return static_cast<double>(key); }
   FOVEA_INLINE double load(const auto& m) const { return load_element<double>(m(query, key)); }
   FOVEA_INLINE bool nonzero(const auto& m) const { return m(query, key) != 0; }
+  FOVEA_INLINE static double sum_or_hidden(double s, double bias) {
+    return std::isinf(bias) && bias < 0 ? bias : s + bias;
+  }
   FOVEA_INLINE static bool truth(bool b) { return b; }
 };
 

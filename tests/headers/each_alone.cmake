@@ -1,9 +1,10 @@
-# Compiles (syntax only) each header of HEADERS in a file of its own, included twice.
+# Compiles each header that the file HEADERS lists with the command in the file COMPILER, in a file of its own, twice.
 file(STRINGS ${HEADERS} headers)
+file(READ ${COMPILER} compiler)
 set(failed "")
 foreach(header ${headers})
   file(WRITE ${WORK}/alone.cpp "#include <${header}>\n#include <${header}>\nint main() {}\n")
-  execute_process(COMMAND ${COMPILER} ${WORK}/alone.cpp RESULT_VARIABLE status ERROR_VARIABLE errors)
+  execute_process(COMMAND ${compiler} ${WORK}/alone.cpp RESULT_VARIABLE status ERROR_VARIABLE errors)
   if(NOT status EQUAL 0)
     string(APPEND failed "${header}:\n${errors}\n")
   endif()

@@ -32,9 +32,9 @@ void expect_true_of_cells(const M& unbound, const fovea::place& at) {
     for (int q = i; q < i_end; ++q)
       for (int k = j; k < j_end; ++k) {
         const bool visible = m.visible(q, k);
-        if (covered == coverage::full) ASSERT_TRUE(visible) << q << " " << k;
-        if (covered == coverage::none) ASSERT_FALSE(visible) << q << " " << k;
-        if (k < reach.first || k >= reach.last) ASSERT_FALSE(visible) << q << " " << k << " beyond reach";
+        ASSERT_TRUE(visible || covered != coverage::full) << q << " " << k;
+        ASSERT_TRUE(!visible || covered != coverage::none) << q << " " << k;
+        ASSERT_TRUE(!visible || (k >= reach.first && k < reach.last)) << q << " " << k << " beyond reach";
       }
   }
 }

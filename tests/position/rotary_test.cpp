@@ -44,6 +44,76 @@ TEST(Rotary, FollowsTheFormulaForBothPairingsAndPartialRotation) {
     }
 }
 
+// More pairs than any buffer holds, every kind of memory, in place and not.
+TEST(Rotary, TakesAnySizeAndStrides) {
+  const index tokens = 3, heads = 2;
+  for (const auto pairs : {fovea::rotary_pairs::halves, fovea::rotary_pairs::interleaved})
+    for (const auto& [dim, r] : {std::pair<index, index>{1, 0}, {2, 2}, {129, 128}, {300, 260}, {514, 514}}) {
+      Matrix x = Matrix::Random(tokens, heads * dim);
+      const fovea::rotary_table<float> table(tokens, r);
+      const fovea::rotary_options options{.heads = heads, .pairs = pairs};
+      Matrix out(tokens, heads * dim);
+      fovea::rotate_into(out, x, table.angles(), options);
+      for (index c = 0; c < heads * dim; ++c) {
+        const auto token = [&](index e) { return double(x(2, c / dim * dim + e)); };
+        EXPECT_NEAR(out(2, c), expected(token, c % dim, 2, r, 10000.0, pairs), 4e-7);
+      }
+      Eigen::MatrixXf columns = x, columns_out(tokens, heads * dim);
+      fovea::rotate_into(columns_out, columns, table.angles(), options);
+      fovea::rotate(columns, table.angles(), options);
+      EXPECT_EQ(Matrix(columns_out), out);
+      EXPECT_EQ(Matrix(columns), out);
+      Matrix around = Matrix::Constant(tokens + 2, heads * dim + 2, 7.f);
+      around.block(1, 1, tokens, heads * dim) = x;
+      fovea::rotate(around.block(1, 1, tokens, heads * dim), table.angles(), options);
+      EXPECT_EQ(Matrix(around.block(1, 1, tokens, heads * dim)), out);
+      around.block(1, 1, tokens, heads * dim).setConstant(7.f);
+      EXPECT_TRUE((around.array() == 7.f).all());
+      x.resize(0, heads * dim);
+      fovea::rotate(x, table.angles(), options);
+    }
+}
+
+TEST(Rotary, TablesAreRoundedOnceAndMayBeOfAnyElementAndStrides) {
+  const index positions = 50, r = 6;
+  const fovea::rotary_table<float> rounded(positions, r);
+  const fovea::rotary_table<double> exact(positions, r);
+  const auto narrow = rounded.angles();
+  const auto wide = exact.angles();
+  for (index p = 0; p < positions; ++p)
+    for (index i = 0; i < r / 2; ++i) {
+      EXPECT_EQ(narrow.cos(p, i), float(wide.cos(p, i)));
+      EXPECT_NEAR(wide.sin(p, i), std::sin(double(p) / std::pow(10000.0, 2.0 * double(i) / r)), 1e-14);
+    }
+  Eigen::MatrixXd cosines(positions, 2 * r), sines(positions, 2 * r);  // a pair every fourth column
+  for (index p = 0; p < positions; ++p)
+    for (index i = 0; i < r / 2; ++i) cosines(p, 4 * i) = wide.cos(p, i), sines(p, 4 * i) = wide.sin(p, i);
+  const auto view = [&](const Eigen::MatrixXd& m) {
+    return fovea::matrix_view<const double>{m.data(), positions, r / 2, m.rowStride(), 4 * m.colStride()};
+  };
+  const Matrix x = Matrix::Random(positions, r);
+  Matrix here(positions, r), there(positions, r);
+  fovea::rotate_into(here, x, wide);
+  fovea::rotate_into(there, x, fovea::rotary_angles<double>{view(cosines), view(sines)});
+  EXPECT_EQ(here, there);
+}
+
+TEST(Rotary, CountsEachPackedSequenceFromItsOwnStart) {
+  const index dim = 4;
+  const std::vector<index> offsets{0, 3, 3, 8};
+  const Matrix x = Matrix::Random(8, dim);
+  const fovea::rotary_table<float> table(6, dim);
+  Matrix all = x, first = x.topRows(3), last = x.bottomRows(5), given = x;
+  fovea::rotate(fovea::ragged{all, offsets}, table.angles(), {.first = 1});
+  fovea::rotate(first, table.angles(), {.first = 1});
+  fovea::rotate(last, table.angles(), {.first = 1});
+  EXPECT_EQ(all.topRows(3), first);
+  EXPECT_EQ(all.bottomRows(5), last);
+  const std::vector<index> positions{1, 2, 3, 1, 2, 3, 4, 5};
+  fovea::rotate(fovea::ragged{given, offsets}, table.angles(), {.positions = positions});
+  EXPECT_EQ(given, all);
+}
+
 TEST(Rotary, TakesPositionsOfOneSequenceOrOfAll) {
   const index batch = 2, heads = 3, tokens = 4, dim = 6;
   fovea::tensor<double> x(batch, heads, tokens, dim), shared(batch, heads, tokens, dim),
@@ -135,7 +205,18 @@ TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
   has(refusal(short_out, [&] { fovea::rotate_into(short_out, x, table.angles()); }), {"4 tokens", "5"});
   has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.heads = 3}); }),
       {"8 columns", "3 heads"});
+  const fovea::rotary_angles<float> unlike{table.angles().cos, wide.angles().sin};
+  has(refusal(out, [&] { fovea::rotate_into(out, x, unlike); }), {"6 x 4", "6 x 5"});
+  has(refusal(out, [&] { fovea::rotate_into(out.leftCols(6), x, fovea::rotary_table(6, 6).angles()); }),
+      {"6 dimensions a head", "8"});
+  const fovea::tensor_view<float> pile{out.data(), 1, 1, 5, 8, 0, 0, 0, 1};
+  const auto tensor = fovea::bhsd(x.data(), 1, 1, 5, 8);
+  has(refusal(out, [&] { fovea::rotate_into(pile, tensor, table.angles()); }), {"5 tokens", "stride of 0"});
   EXPECT_THROW(fovea::rotary_table<float>(4, 5), std::invalid_argument);
+  EXPECT_THROW(fovea::rotary_table<float>(-1, 4), std::invalid_argument);
+  EXPECT_THROW(fovea::rotary_table<float>(4, -2), std::invalid_argument);
+  for (const double base : {0.0, -1.0, double(NAN), double(INFINITY)})
+    EXPECT_THROW(fovea::rotary_table<float>(4, 4, base), std::invalid_argument);
 }
 
 }  // namespace

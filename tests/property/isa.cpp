@@ -25,6 +25,19 @@ class shuffled_executor {
   std::uint64_t seed_;
 };
 
+/// Every task is the last worker's.
+class last_worker {
+ public:
+  explicit last_worker(index workers) : workers_(workers) {}
+  index workers() const { return workers_; }
+  void for_each(index n, fovea::task_ref f) const {
+    for (index task = 0; task < n; ++task) f(task, workers_ - 1);
+  }
+
+ private:
+  index workers_;
+};
+
 /// One object for each key, made at its first use.
 template <class X, class Key, class Make>
 X& one_for(const Key& key, Make make) {
@@ -43,6 +56,8 @@ fovea::executor_ref executor_for(const executor_choice& choice) {
   if (choice.who == executor_choice::shuffled)
     return one_for<shuffled_executor>(std::pair(n, choice.seed),
                                       [&] { return std::make_unique<shuffled_executor>(n, choice.seed); });
+  if (choice.who == executor_choice::last)
+    return one_for<last_worker>(n, [&] { return std::make_unique<last_worker>(n); });
   return {};
 }
 

@@ -9,28 +9,54 @@ namespace {
 
 constexpr std::byte canary{0xa5};
 
+bool all_canaries(std::span<const std::byte> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte x) { return x == canary; });
+}
+
 void workspace_is_what_the_plan_said(const subject& s, layout l) {
-  for (const sizes& n : usual_shapes(s))
+  index woken = 0;
+  std::vector<sizes> shapes = usual_shapes(s);
+  for (const sizes& n : busy_shapes(s, l)) shapes.push_back(n);
+  for (const sizes& n : shapes)
     for (const executor_choice& executor : {executor_choice{}, executor_choice{executor_choice::shuffled, 3, 61}}) {
       const problem p = random_problem(s, l, n, 61);
-      const outcome own = run(s, l, p, executor);
       laid_out memory(s, l, p);
       memory.call.executor = executor;
+      const outcome own = memory.run();
       const plan_facts plan = s.plan_for(memory.call);
+      woken += plan.workers > 1;
       EXPECT_LE(own.allocated.calls, 1u);
       EXPECT_EQ(own.allocated.bytes, static_cast<std::size_t>(plan.workspace_bytes)) << plan.words;
-      for (const index shift : {0, 1, 37}) {
-        const std::size_t size = static_cast<std::size_t>(plan.workspace_bytes), first = static_cast<std::size_t>(64 + shift);
+      for (const index shift : {0, 1}) {
+        const std::size_t size = static_cast<std::size_t>(plan.workspace_bytes);
+        const std::size_t first = static_cast<std::size_t>(64 + shift);
         std::vector<std::byte> bytes(first + size + 64, canary);
         memory.call.workspace = {bytes.data() + first, size};
         const outcome given = memory.run();
         EXPECT_EQ(given.allocated.calls, 0u) << "with a workspace " << plan.words;
         expect_same_bits(p, own, given, "with a workspace");
-        const auto stands = [](std::byte x) { return x == canary; };
-        EXPECT_TRUE(std::all_of(bytes.begin(), bytes.begin() + static_cast<index>(first), stands)) << plan.words;
-        EXPECT_TRUE(std::all_of(bytes.begin() + static_cast<index>(first + size), bytes.end(), stands)) << plan.words;
+        EXPECT_TRUE(all_canaries({bytes.data(), first})) << plan.words;
+        EXPECT_TRUE(all_canaries({bytes.data() + first + size, 64})) << plan.words;
       }
     }
+  EXPECT_TRUE(woken > 0 || (s.rules.features & causal) || view_of(l) != view_kind::tensor);
+}
+
+// All work is given to the last of three workers: the memory of the others stays as it was.
+void workers_keep_to_their_scratch(const subject& s, layout l) {
+  for (const sizes& n : busy_shapes(s, l)) {
+    const problem p = random_problem(s, l, n, 64);
+    laid_out memory(s, l, p);
+    memory.call.executor = {executor_choice::last, 3};
+    const plan_facts plan = s.plan_for(memory.call);
+    if (plan.workers != 3) continue;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(plan.workspace_bytes), canary);
+    memory.call.workspace = bytes;
+    memory.run();
+    const std::size_t others = static_cast<std::size_t>(2 * plan.scratch_bytes);
+    EXPECT_TRUE(all_canaries({bytes.data(), others})) << plan.words;
+    EXPECT_FALSE(all_canaries({bytes.data() + others, bytes.size() - others})) << plan.words;
+  }
 }
 
 void short_workspace_is_refused(const subject& s, layout l) {
@@ -93,6 +119,7 @@ void weights_and_scores(const subject& s, layout l) {
 void add_memory(std::vector<property>& to) {
   const auto has_plan = [](const subject& s, layout) { return s.has_plan(); };
   to.push_back({"workspace_is_what_the_plan_said", workspace_is_what_the_plan_said, has_plan});
+  to.push_back({"workers_keep_to_their_scratch", workers_keep_to_their_scratch, has_plan});
   to.push_back({"short_workspace_is_refused", short_workspace_is_refused, has_plan});
   to.push_back({"weights_and_scores", weights_and_scores, [](const subject& s, layout) { return s.has_matrix(); }});
 }

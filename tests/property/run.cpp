@@ -76,6 +76,19 @@ std::vector<sizes> usual_shapes(const subject& s) {
           {1, 1, 1, g.tile_queries + 3, 19, 3, 10}};
 }
 
+std::vector<sizes> busy_shapes(const subject& s, layout l) {
+  const geometry& g = geometry_of(s);
+  std::vector<sizes> all = {{2, 4, 2, 2, 600, 16, 16},
+                            {2, 4, 2, g.lanes + 5, g.key_block + 5, 8, 8},
+                            {1, 2, 1, g.job + 2, g.key_block + 3, 4, 4}};
+  for (sizes& n : all) {
+    n = fitted(s, l, n);
+    const index cells = n.batch * n.heads * n.queries * n.keys;
+    while (n.dim < 200 && 2 * cells * (n.dim + n.value_dim) < 2'000'000) n.dim += 8, n.value_dim += 8;
+  }
+  return all;
+}
+
 bool same_bits(double a, double b) noexcept {
   return (std::isnan(a) && std::isnan(b)) || std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
 }

@@ -64,6 +64,9 @@ bool same_row(const outcome& a, const outcome& b, index batch, index h, index i)
 /// Few queries, more than a register of them, and more than a tile; each against more than one block of keys.
 std::vector<sizes> usual_shapes(const subject& s);
 
+/// As usual_shapes, and more queries than a job has; each large enough that a plan wakes other workers.
+std::vector<sizes> busy_shapes(const subject& s, layout l);
+
 /// Sizes at which something changes for a subject: registers, tiles, blocks of keys, jobs of queries.
 struct geometry {
   index lanes, tile_rows, tile_queries, key_block, few_key_block, job;

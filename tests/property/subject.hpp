@@ -12,9 +12,9 @@
 namespace fovea_test {
 
 struct executor_choice {
-  enum kind { serial, threads, shuffled } who = serial;
+  enum kind { serial, threads, shuffled, last } who = serial;
   index workers = 1;
-  std::uint64_t seed = 0;  // shuffled: the order of tasks, and which worker each one gets
+  std::uint64_t seed = 0;  // shuffled: the order of tasks, and which worker each one gets; last: the last gets all
 };
 
 /// A call of the library, all in memory.

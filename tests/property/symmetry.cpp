@@ -162,15 +162,16 @@ void alone_as_in_batch(const subject& s, layout l) {
 }
 
 void any_executor_same_bits(const subject& s, layout l) {
-  std::vector<sizes> shapes = usual_shapes(s);
-  shapes.push_back({1, 1, 1, geometry_of(s).job + 2, 11, 3, 4});
-  for (const sizes& n : shapes) {
+  for (const sizes& n : busy_shapes(s, l)) {
     const problem p = random_problem(s, l, n, 27);
-    const outcome serial = run(s, l, p);
+    laid_out memory(s, l, p);
+    const outcome serial = memory.run();
     for (const index workers : {1, 2, 3, 7}) {
-      expect_same_bits(p, serial, run(s, l, p, {executor_choice::threads, workers}), "with threads");
-      expect_same_bits(p, serial, run(s, l, p, {executor_choice::shuffled, workers, 27}), "with shuffled tasks");
+      memory.call.executor = {executor_choice::threads, workers};
+      expect_same_bits(p, serial, memory.run(), "with threads");
     }
+    memory.call.executor = {executor_choice::shuffled, 3, 27};
+    expect_same_bits(p, serial, memory.run(), "with shuffled tasks");
   }
 }
 

@@ -101,10 +101,10 @@ class typed_subject final : public subject {
     });
   }
 
-  // Plans and score matrices of every kind of rules are made of float only: what differs in other elements, one kind shows.
+  // Compiled for what differs: plans depend on sizes and elements, score matrices are the same function in any element.
   static constexpr bool all_float = Q == K && K == V && V == O && O == element_kind::f32;
+  static constexpr bool shows_plan = Has == tables || (all_float && (Has == 0 || Has == everything));
   static constexpr bool shows_matrix = all_float || Has == everything;
-  static constexpr bool shows_plan = all_float || Has == tables;
 
   bool has_plan() const noexcept override { return shows_plan; }
   bool has_matrix() const noexcept override { return shows_matrix; }

@@ -136,7 +136,10 @@ TEST(ragged, sequences_follow_each_other) {
 TEST(ragged, offsets_are_checked) {
   RowMajor m = RowMajor::Zero(10, 6);
   const auto with = [&](std::vector<index> offsets) {
-    return [&m, offsets] { fovea::as_sequences(fovea::ragged<RowMajor>(m, offsets), 2, "q"); };
+    return [&m, offsets] {
+      const fovea::ragged<RowMajor> batch(m, offsets);
+      fovea::as_sequences(batch, 2, "q");
+    };
   };
   expect_refused(with({}), {"q", "0 offsets"});
   expect_refused(with({0, 5, 11}), {"q", "11", "10"});

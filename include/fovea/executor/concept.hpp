@@ -9,6 +9,13 @@
 
 FOVEA_NAMESPACE_BEGIN
 
+namespace {
+/// A type of each translation unit's own. Functions that are called through pointers leave a symbol behind;
+/// made for this type it stays local, so that no linker merges it with the same function compiled for another
+/// instruction set.
+struct this_unit {};
+}  // namespace
+
 /// The work of a call: task(i, worker). A reference of two words, free to copy, valid until for_each returns.
 class task_ref {
  public:
@@ -41,7 +48,7 @@ concept executor = requires(X& x, index n, task_ref f) {
 class executor_ref {
  public:
   FOVEA_INLINE executor_ref() noexcept = default;
-  template <executor X>
+  template <executor X, class Unit = this_unit>
     requires(!std::is_same_v<std::remove_cvref_t<X>, executor_ref>)
   FOVEA_INLINE executor_ref(X& x) noexcept
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(x)))),

@@ -19,6 +19,7 @@ class threads {
 
   FOVEA_INLINE index workers() const noexcept { return workers_; }
 
+  template <class Unit = this_unit>
   FOVEA_INLINE void for_each(index n, task_ref f) const {
     std::atomic<index> next{0};
     const auto work = [&next, n, f](index worker) {

@@ -106,6 +106,12 @@ struct cells {
     return number::load_aligned(near.value + (key - near.first_key) * width);
   }
 
+  /// s + bias; where the bias is -inf that, whatever s is: a hidden NaN stays hidden.
+  FOVEA_INLINE static number sum_or_hidden(const number& s, const number& bias) noexcept {
+    const number hidden(-std::numeric_limits<T>::infinity());
+    return xsimd::select(bias == hidden, hidden, s + bias);
+  }
+
   FOVEA_INLINE truth_value nonzero(const auto& m) const noexcept { return load(m) != number(T(0)); }
 
   FOVEA_INLINE static truth_value truth(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {

@@ -135,6 +135,9 @@ class workspace {
     first_ = (own_ ? own_.get() : given.data()) + (aligned - start);
   }
 
+  workspace(const workspace&) = delete;
+  FOVEA_INLINE ~workspace() = default;
+
   template <class T>
   FOVEA_INLINE kernel::scratch<T> of_worker(index worker) const noexcept {
     std::byte* at = first_ + worker * plan_.scratch_bytes();

@@ -1,47 +1,64 @@
 // fovea/position/rotary.hpp - rotary position embedding: a query-key product that depends on distance.
+//
+// Each token's first r dimensions of each head are r/2 pairs (a, b); pair i turns by the angle
+// position * base^(-2i / r):
+//
+//   out_a = x_a cos - x_b sin,   out_b = x_a sin + x_b cos
+//
+//   const fovea::rotary_table<float> table(4096, 64);            // positions 0 to 4095, r = 64
+//   fovea::rotate(q, table.angles(), {.heads = 8, .first = 10}); // in place; the first token stands at 10
+//   fovea::rotate(k, table.angles(), {.heads = 2, .first = 10});
+//
+// Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", arXiv:2104.09864; the operator
+// RotaryEmbedding of ONNX.
 #pragma once
 
 #include <fovea/element/concept.hpp>
+#include <fovea/kernel/simd.hpp>
 #include <fovea/view/sequences.hpp>
 
 #include <cmath>
+#include <cstdlib>
 #include <span>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Which two of the r rotated dimensions turn together: i and i + r/2 (GPT-NeoX, Llama in most files), or 2i
-/// and 2i + 1 (GPT-J, the paper).
+/// Which two of the r rotated dimensions turn together: i and i + r/2 (GPT-NeoX, most files of Llama), or 2i
+/// and 2i + 1 (the paper, GPT-J).
 enum class rotary_pairs { halves, interleaved };
 
-/// Cosines and sines, positions x r/2 each, of any element; not owned.
+/// Cosines and sines, positions x r/2 each, of any element and strides; not owned.
 template <class E>
 struct rotary_angles {
   matrix_view<const E> cos, sin;
 };
 
-/// Owns the angles position * base^(-2i / r), i < r/2, for positions 0 to `positions` - 1; computed in
-/// double, rounded once.
+/// Owns the cosines and sines of position * base^(-2i / r), i < r/2, for the positions 0 to `positions` - 1:
+/// computed in double, rounded once to T. Throws std::invalid_argument where `positions` is negative,
+/// `rotary_dim` (r) odd or negative, or `base` not a finite number above 0.
 template <class T = float>
 class rotary_table {
  public:
   FOVEA_INLINE rotary_table(index positions, index rotary_dim, double base = 10000.0)
-      : columns_(rotary_dim / 2) {
+      : rows_(positions), columns_(rotary_dim / 2) {
     if (positions < 0) reject("rotary_table has ", positions, " positions, fewer than 0");
     if (rotary_dim < 0 || rotary_dim % 2 != 0)
-      reject("rotary_table's dimension is ", rotary_dim, ", not an even number >= 0");
-    if (!(base > 0)) reject("rotary_table's base is ", base, ", not above 0");
-    rows_ = positions;
+      reject("rotary_table's rotary_dim is ", rotary_dim, ", not an even number >= 0");
+    if (!(base > 0) || !std::isfinite(base))
+      reject("rotary_table's base is ", base, ", not a finite number above 0");
     values_.resize(static_cast<std::size_t>(2 * rows_ * columns_));
-    for (index p = 0; p < rows_; ++p)
-      for (index i = 0; i < columns_; ++i) {
-        const double angle = static_cast<double>(p) *
-                             std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim));
-        values_[static_cast<std::size_t>(p * columns_ + i)] = static_cast<T>(std::cos(angle));
-        values_[static_cast<std::size_t>((rows_ + p) * columns_ + i)] = static_cast<T>(std::sin(angle));
+    T *cosines = values_.data(), *sines = cosines + rows_ * columns_;
+    for (index i = 0; i < columns_; ++i) {
+      const double step = std::pow(base, -static_cast<double>(i) / static_cast<double>(columns_));
+      for (index p = 0; p < rows_; ++p) {
+        cosines[p * columns_ + i] = static_cast<T>(std::cos(static_cast<double>(p) * step));
+        sines[p * columns_ + i] = static_cast<T>(std::sin(static_cast<double>(p) * step));
       }
+    }
   }
 
+  /// Views of this table, which must outlive them.
   FOVEA_INLINE rotary_angles<T> angles() const noexcept {
     return {{values_.data(), rows_, columns_, columns_, 1},
             {values_.data() + rows_ * columns_, rows_, columns_, columns_, 1}};
@@ -55,75 +72,117 @@ class rotary_table {
 struct rotary_options {
   index heads = any_heads;  // of an Eigen matrix; tensors know theirs
   rotary_pairs pairs = rotary_pairs::halves;
-  index first = 0;  // position of the first token of each sequence, where no positions are given
-  std::span<const index> positions =
-      {};  // one a token: of one sequence, for all of them; or of all, one after another
+  index first = 0;  // position of each sequence's first token, where no positions are given
+  std::span<const index> positions = {};  // a position a token: of one sequence, which all then share, or of
+                                          // all sequences, one after another
 };
 
-/// out <- x with each token's first r dimensions of each head rotated by the angles of its position (r: twice
-/// the columns of the table), the others copied:
-///   out_a = x_a cos - x_b sin,   out_b = x_a sin + x_b cos     for each pair (a, b).
-/// x, out: (tokens, d) a head, any views of the same shape, the same one for rotation in place (see rotate).
-/// Arithmetic in float, or in double where an element is. Throws std::invalid_argument, before anything is
-/// written, where shapes differ, r > d, or a position is beyond the table. Cost O(tokens * heads * d), no
-/// memory. Su et al., "RoFormer", arXiv:2104.09864; ONNX RotaryEmbedding-23.
-template <viewable Out, viewable X, class E>
+namespace position {
+
+/// Where the tokens of a batch stand.
+struct token_positions {
+  const index* given;  // nullptr: counted from `first`
+  bool shared;
+  index first;
+
+  /// Of token t of a sequence that has `before` tokens before it in the batch.
+  FOVEA_INLINE index of(index before, index t) const noexcept {
+    return given == nullptr ? first + t : given[shared ? t : before + t];
+  }
+};
+
+/// Whether x can be turned by these angles into `out`.
+template <class OE, class XE, class E>
+FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const rotary_angles<E>& angles) {
+  const auto &cos = angles.cos, &sin = angles.sin;
+  if (sin.rows != cos.rows || sin.cols != cos.cols)
+    reject("the table of cosines is ", cos.rows, " x ", cos.cols, ", that of sines ", sin.rows, " x ",
+           sin.cols);
+  if (2 * cos.cols > x.all.dim)
+    reject("the table rotates ", 2 * cos.cols, " dimensions, x has ", x.all.dim, " a head");
+  const auto same = [](const char* what, index of_out, index of_x) FOVEA_INLINE_LAMBDA {
+    if (of_out != of_x) reject("out has ", of_out, " ", what, " but x has ", of_x);
+  };
+  same("sequences", out.batches(), x.batches()), same("heads", out.all.heads, x.all.heads);
+  same("dimensions a head", out.all.dim, x.all.dim);
+  for (index b = 0; b < x.batches(); ++b) same("tokens", out.tokens(b), x.tokens(b));
+  const auto spread = [](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
+    if (size > 1 && stride == 0)
+      reject("out has ", size, " ", what, " with a stride of 0: it can not be written");
+  };
+  spread(out.all.batch, out.offsets ? 1 : out.all.batch_stride, "batch entries");
+  spread(out.all.heads, out.all.head_stride, "heads"), spread(out.all.tokens, out.all.token_stride, "tokens");
+  spread(out.all.dim, out.all.dim_stride, "dimensions a head");
+}
+
+/// The positions that the options name, each within the table's rows.
+template <class XE>
+FOVEA_INLINE token_positions checked_positions(const sequences<XE>& x, index rows, const rotary_options& o) {
+  const index given = static_cast<index>(o.positions.size()), one = x.max_tokens();
+  index all = 0;
+  for (index b = 0; b < x.batches(); ++b) all += x.tokens(b);
+  if (given != 0 && given != one && given != all)
+    reject("there are ", given, " positions, neither ", one, " (the tokens of one sequence) nor ", all,
+           " (of all)");
+  const token_positions at{given == 0 ? nullptr : o.positions.data(), given == one, o.first};
+  for (index b = 0, before = 0; b < x.batches(); before += x.tokens(b++))
+    for (index t = 0; t < x.tokens(b); ++t)
+      if (const index p = at.of(before, t); p < 0 || p >= rows)
+        reject("position ", p, " of token ", t, " is not within the table's ", rows, " rows");
+  return at;
+}
+
+/// Turns token t of one head, which stands at position p. A plain loop: compilers vectorise it for strides of
+/// 1, and by hand, in registers or by way of a buffer, it was no faster.
+template <class Arch, class T, class OE, class XE, class E>
+FOVEA_INLINE void turn_token(const matrix_view<OE>& out, const matrix_view<XE>& x, index t, index p,
+                             const rotary_angles<E>& angles, rotary_pairs pairs) noexcept {
+  const bool halves = pairs == rotary_pairs::halves;
+  const index half = angles.cos.cols;
+  for (index i = 0; i < half; ++i) {
+    const index a = halves ? i : 2 * i, b = halves ? i + half : 2 * i + 1;
+    const T u = load_element<T>(x(t, a)), v = load_element<T>(x(t, b));
+    const T cos = load_element<T>(angles.cos(p, i)), sin = load_element<T>(angles.sin(p, i));
+    out(t, a) = store_element<OE>(u * cos - v * sin);
+    out(t, b) = store_element<OE>(u * sin + v * cos);
+  }
+  for (index i = 2 * half; i < x.cols; ++i) out(t, i) = store_element<OE>(load_element<T>(x(t, i)));
+}
+
+}  // namespace position
+
+/// out <- x with each token's first r dimensions of each head turned by the angles of its position, the
+/// others copied; r is twice the columns of `angles`.
+///
+/// x, out: Eigen matrices, tensors or ragged batches of the same shape, any strides and elements. They are
+/// the same memory (as in rotate) or do not overlap. Arithmetic in float, or in double where an element is
+/// double. Throws std::invalid_argument, naming both values and before anything is written, where shapes
+/// differ, r exceeds the dimension of a head, or a position lies beyond the table. Cost: 3 r operations a
+/// token and head, which is the time to read x and write out; no memory.
+template <class Arch = xsimd::default_arch, viewable Out, viewable X, class E>
 void rotate_into(Out&& out, const X& x, const rotary_angles<E>& angles, const rotary_options& options = {}) {
   using T = common_compute_t<element_of<Out>, element_of<X>, E>;
   const auto from = as_sequences(x, options.heads, "x");
   const auto to = as_sequences(out, options.heads, "out");
-  const index half = angles.cos.cols, tokens = from.max_tokens(),
-              given = static_cast<index>(options.positions.size());
-  if (angles.sin.cols != half || angles.sin.rows != angles.cos.rows)
-    reject("the table of sines is ", angles.sin.rows, " x ", angles.sin.cols, ", that of cosines ",
-           angles.cos.rows, " x ", half);
-  if (2 * half > from.all.dim)
-    reject("the table rotates ", 2 * half, " dimensions, x has ", from.all.dim, " a head");
-  if (to.batches() != from.batches() || to.all.heads != from.all.heads || to.all.dim != from.all.dim)
-    reject("out is ", to.batches(), " x ", to.all.heads, " x ", to.all.dim, ", x ", from.batches(), " x ",
-           from.all.heads, " x ", from.all.dim);
-  index all_tokens = 0;
-  for (index b = 0; b < from.batches(); ++b) {
-    if (to.tokens(b) != from.tokens(b)) reject("out has ", to.tokens(b), " tokens, x has ", from.tokens(b));
-    all_tokens += from.tokens(b);
-  }
-  if (given != 0 && given != tokens && given != all_tokens)
-    reject("there are ", given, " positions, neither ", tokens, " (one a token) nor ", all_tokens,
-           " (one a token and sequence)");
-
-  // Position of token t of a sequence that starts `before` tokens into the batch.
-  const auto position = [&](index before, index t) {
-    return given == 0 ? options.first + t : options.positions[given == tokens ? t : before + t];
-  };
+  static_assert(!std::is_const_v<std::remove_pointer_t<decltype(to.all.data)>>,
+                "fovea: the result is written to; it can not be const");
+  position::check(to, from, angles);
+  const auto at = position::checked_positions(from, angles.cos.rows, options);
+  // In the order of memory: all heads of a token together, or all tokens of a head.
+  const bool together = std::abs(from.all.head_stride) <= std::abs(from.all.token_stride);
+  const index heads = from.all.heads, group = together ? std::max<index>(heads, 1) : 1;
   for (index b = 0, before = 0; b < from.batches(); before += from.tokens(b++))
-    for (index t = 0; t < from.tokens(b); ++t)
-      if (const index p = position(before, t); p < 0 || p >= angles.cos.rows)
-        reject("position ", p, " of token ", t, " is not within the table's ", angles.cos.rows);
-
-  const bool halves = options.pairs == rotary_pairs::halves;
-  for (index b = 0, before = 0; b < from.batches(); before += from.tokens(b++))
-    for (index h = 0; h < from.all.heads; ++h) {
-      const auto source = from.head(b, h);
-      const auto result = to.head(b, h);
-      for (index t = 0; t < source.rows; ++t) {
-        const index p = position(before, t);
-        for (index i = 0; i < half; ++i) {
-          const index a = halves ? i : 2 * i, c = halves ? i + half : 2 * i + 1;
-          const T u = load_element<T>(source(t, a)), v = load_element<T>(source(t, c));
-          const T cos = load_element<T>(angles.cos(p, i)), sin = load_element<T>(angles.sin(p, i));
-          result(t, a) = store_element<element_of<Out>>(u * cos - v * sin);
-          result(t, c) = store_element<element_of<Out>>(u * sin + v * cos);
-        }
-        for (index i = 2 * half; i < source.cols; ++i)
-          result(t, i) = store_element<element_of<Out>>(load_element<T>(source(t, i)));
-      }
-    }
+    for (index first = 0; first < heads; first += group)
+      for (index t = 0; t < from.tokens(b); ++t)
+        for (index h = first; h < first + group; ++h)
+          position::turn_token<Arch, T>(to.head(b, h), from.head(b, h), t, at.of(before, t), angles,
+                                        options.pairs);
 }
 
-/// Rotates x in place; see rotate_into.
-template <viewable X, class E>
+/// Turns x in place; see rotate_into.
+template <class Arch = xsimd::default_arch, viewable X, class E>
 void rotate(X&& x, const rotary_angles<E>& angles, const rotary_options& options = {}) {
-  rotate_into(x, x, angles, options);
+  rotate_into<Arch>(x, x, angles, options);
 }
 
 FOVEA_NAMESPACE_END

@@ -18,7 +18,7 @@ struct bias_cells {
 
   template <class V>
   FOVEA_INLINE V apply(const V& s, const auto& cells) const noexcept {
-    return s + cells.load(values);
+    return cells.sum_or_hidden(s, cells.load(values));
   }
 };
 

@@ -1,0 +1,112 @@
+// What attention refuses: the message names the argument and both values, and nothing has been written.
+#include <fovea/attention.hpp>
+#include <fovea/reference.hpp>
+
+#include <gtest/gtest.h>
+
+namespace {
+
+using fovea::index;
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+class Refusal : public testing::Test {
+ protected:
+  Matrix q = Matrix::Random(5, 8), k = Matrix::Random(7, 8), v = Matrix::Random(7, 12),
+         o = Matrix::Constant(5, 12, 7.f);
+
+  /// Expects the call to throw with a message that has all the parts, and o to be as it was.
+  template <class Call>
+  void expect(Call&& call, std::initializer_list<const char*> parts) {
+    try {
+      call();
+      ADD_FAILURE() << "accepted; expected " << *parts.begin();
+    } catch (const std::invalid_argument& e) {
+      for (const char* part : parts)
+        EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what() << " lacks " << part;
+    }
+    EXPECT_TRUE((o.array() == 7.f).all());
+  }
+};
+
+TEST_F(Refusal, OfSizes) {
+  const fovea::attention<float, 2> attend;
+  const Matrix narrow = Matrix::Random(7, 6), odd = Matrix::Random(7, 9), few = Matrix::Random(6, 12);
+  expect([&] { attend.into(o, q, narrow, v); }, {"q has 4", "k has 3"});
+  expect([&] { attend.into(o, q, odd, v); }, {"k has 9 columns", "2 heads"});
+  expect([&] { attend.into(o, q, k, few); }, {"k has 7 tokens", "v has 6"});
+  Matrix small = Matrix::Constant(4, 12, 7.f), thin = Matrix::Constant(5, 10, 7.f);
+  expect([&] { attend.into(small, q, k, v); }, {"o has 4 tokens", "q has 5"});
+  expect([&] { attend.into(thin, q, k, v); }, {"o has 5", "6"});
+  Matrix lse(5, 3);
+  expect([&] { attend.with_lse_into(o, lse, q, k, v); }, {"lse has 3 columns", "2 heads"});
+}
+
+TEST_F(Refusal, OfHeads) {
+  const fovea::attention<float> three{{.heads = 3}}, uneven{{.heads = 4, .kv_heads = 3}};
+  expect([&] { three.into(o, q, k, v); }, {"q has 8 columns", "3 heads"});
+  expect([&] { uneven.into(o, q, k, v); }, {"4 query heads", "3 key/value heads"});
+  expect([&] { fovea::attention<float, 2>{{.heads = 3}}; }, {"heads is 3", "2"});
+  expect([&] { fovea::attention<float>{{.heads = -2}}; }, {"heads is -2"});
+  expect([&] { three.weights_of(3, Matrix(2, 6), Matrix(2, 6)); }, {"head 3", "of 3"});
+}
+
+TEST_F(Refusal, OfMasksAndScores) {
+  const fovea::attention<float, 2> attend;
+  expect([&] { attend.into(o, q, k, v, fovea::causal); },
+         {"5 queries", "7 keys", "causal_top_left", "causal_bottom_right"});
+  expect([&] { attend.into(o, q, k, v, fovea::sliding_window{.left = -3}); }, {"left is -3"});
+  const std::vector<index> two{1, 2}, long_one{8}, negative{-1};
+  expect([&] { attend.into(o, q, k, v, fovea::key_lengths{two}); }, {"2 entries", "1 sequences"});
+  expect([&] { attend.into(o, q, k, v, fovea::key_lengths{long_one}); }, {"8", "7 keys"});
+  expect([&] { attend.into(o, q, k, v, fovea::left_padding{negative}); }, {"left_padding", "-1"});
+  const Matrix table = Matrix::Zero(5, 6);
+  const Eigen::Matrix<bool, Eigen::Dynamic, Eigen::Dynamic> keep(4, 7);
+  expect([&] { attend.into(o, q, k, v, fovea::bias(table)); }, {"bias has 6 columns", "7"});
+  expect([&] { attend.into(o, q, k, v, fovea::boolean_mask(keep)); }, {"boolean_mask has 4 rows", "5"});
+  const std::vector<float> three(3);
+  expect([&] { attend.into(o, q, k, v, fovea::alibi{three}); }, {"3 slopes", "2 heads"});
+  expect([&] { attend.into(o, q, k, v, fovea::sink{three}); }, {"3 logits", "2 heads"});
+  expect([&] { attend.into(o, q, k, v, fovea::softcap{-1.f}); }, {"softcap is -1"});
+}
+
+TEST_F(Refusal, OfOptions) {
+  expect([&] { fovea::attention<float>{{.scale = std::nan("")}}; }, {"scale is", "nan"});
+  expect([&] { fovea::threads(0); }, {"threads has 0"});
+  std::byte few[8];
+  const fovea::attention<float, 2> attend{{.workspace = few}};
+  expect([&] { attend.into(o, q, k, v); }, {"workspace has 8 bytes"});
+}
+
+TEST_F(Refusal, OfViews) {
+  const fovea::attention<float, 2> attend;
+  std::vector<float> x(40);
+  const auto view = fovea::bhsd(x.data(), 1, 2, 5, 4), three = fovea::bhsd(x.data(), 1, 3, 3, 4),
+             two = fovea::bhsd(x.data(), 2, 2, 2, 4);
+  auto flat = view;
+  flat.token_stride = 0;
+  expect([&] { attend.into(flat, view, view, view); }, {"o has 5 tokens", "stride of 0"});
+  expect([&] { attend.into(view, view, three, three); }, {"k has 3 heads", "2"});
+  expect([&] { attend.into(view, view, two, two); }, {"q has 1 sequences", "k has 2"});
+  auto null = view;
+  null.data = nullptr;
+  expect([&] { attend.into(view, null, view, view); }, {"q is a null pointer"});
+  for (const std::vector<index>& offsets : {std::vector<index>{}, {0, 6}, {3, 2}, {-1, 2}}) {
+    const fovea::ragged packed{q, offsets};
+    expect([&] { attend(packed, packed, packed); }, {"offset"});
+  }
+  EXPECT_TRUE(std::all_of(x.begin(), x.end(), [](float e) { return e == 0.f; }));
+}
+
+TEST(Attention, ReadsAsTheReadmeSays) {
+  const Matrix q = Matrix::Random(9, 12), k = Matrix::Random(9, 12), v = Matrix::Random(9, 12);
+  const fovea::attention<float, 3> attend;
+  const auto exact = fovea::reference(q, k, v, {.heads = 3}, fovea::causal);
+  const Matrix o = attend(q, k, v, fovea::causal), weights = attend.weights_of(2, q, k, fovea::causal);
+  const Eigen::MatrixXf columns = fovea::attention<float, 3>()(Eigen::MatrixXf(q), k, v, fovea::causal);
+  for (int i = 0; i < 9; ++i)
+    for (int c = 0; c < 12; ++c) EXPECT_NEAR(o(i, c), exact.out(0, c / 4, i, c % 4), 1e-6);
+  EXPECT_EQ(o, Matrix(columns));
+  EXPECT_TRUE((weights * v.rightCols(4)).isApprox(o.rightCols(4), 1e-5f));
+}
+
+}  // namespace
