@@ -58,15 +58,18 @@ TEST(Rotary, TakesAnySizeAndStrides) {
         const auto token = [&](index e) { return double(x(2, c / dim * dim + e)); };
         EXPECT_NEAR(out(2, c), expected(token, c % dim, 2, r, 10000.0, pairs), 4e-7);
       }
+      // A compiler may round u * cos - v * sin once or twice, as the strides let it vectorise.
+      const float contraction = 2.5e-7f;
       Eigen::MatrixXf columns = x, columns_out(tokens, heads * dim);
       fovea::rotate_into(columns_out, columns, table.angles(), options);
       fovea::rotate(columns, table.angles(), options);
-      EXPECT_EQ(Matrix(columns_out), out);
-      EXPECT_EQ(Matrix(columns), out);
+      EXPECT_LE((Matrix(columns_out) - out).cwiseAbs().maxCoeff(), contraction);
+      EXPECT_LE((Matrix(columns) - out).cwiseAbs().maxCoeff(), contraction);
       Matrix around = Matrix::Constant(tokens + 2, heads * dim + 2, 7.f);
       around.block(1, 1, tokens, heads * dim) = x;
       fovea::rotate(around.block(1, 1, tokens, heads * dim), table.angles(), options);
-      EXPECT_EQ(Matrix(around.block(1, 1, tokens, heads * dim)), out);
+      const Matrix inside = around.block(1, 1, tokens, heads * dim);
+      EXPECT_LE((inside - out).cwiseAbs().maxCoeff(), contraction);
       around.block(1, 1, tokens, heads * dim).setConstant(7.f);
       EXPECT_TRUE((around.array() == 7.f).all());
       x.resize(0, heads * dim);
