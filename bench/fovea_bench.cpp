@@ -1,4 +1,5 @@
-// bench/fovea_bench.cpp - times attention on shapes given in words, beside the textbook and the machine's limit.
+// bench/fovea_bench.cpp - times attention on shapes given in words, beside the textbook and the machine's
+// limit.
 //
 //   fovea_bench                                                  the standard table
 //   fovea_bench --workload "Hq=8,Lq=1024,d=64,mask=causal" ...   shapes of your own, see workload.hpp
@@ -165,8 +166,8 @@ void register_machines(const std::set<std::pair<bool, index>>& machines) {
 
 bench::call bench::fovea_call(const workload& w) {
   call made;
-  with_element<float, double, fovea::bf16, fovea::fp16>(
-      w.dtype, [&]<class T>(T) { made = fovea_call_for<T>(w); });
+  with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,
+                                                        [&]<class T>(T) { made = fovea_call_for<T>(w); });
   return made;
 }
 

@@ -111,8 +111,8 @@ inline std::vector<word> split_words(std::string_view text) {
 
 inline void check(const workload& w) {
   if (w.heads % w.kv_heads != 0)
-    throw std::invalid_argument("Hq=" + std::to_string(w.heads) + " is not a multiple of Hkv=" +
-                                std::to_string(w.kv_heads));
+    throw std::invalid_argument("Hq=" + std::to_string(w.heads) +
+                                " is not a multiple of Hkv=" + std::to_string(w.kv_heads));
   if ((w.dtype == element::f64) != (w.kv == element::f64))
     throw std::invalid_argument("dtype=" + std::string(name_of(element_names, w.dtype)) + " beside kv=" +
                                 std::string(name_of(element_names, w.kv)) + ": f64 is timed with f64 only");
@@ -132,17 +132,27 @@ inline workload parse_workload(std::string_view text) try {
   const auto given = [&](std::string_view key) {
     return std::any_of(words.begin(), words.end(), [&](const word& x) { return x.key == key; });
   };
-  const std::array<std::pair<std::string_view, index*>, 8> numbers{
-      {{"B", &w.batch}, {"Hq", &w.heads}, {"Hkv", &w.kv_heads}, {"Lq", &w.queries}, {"Lk", &w.keys},
-       {"d", &w.dim}, {"dv", &w.value_dim}, {"threads", &w.threads}}};
+  const std::array<std::pair<std::string_view, index*>, 8> numbers{{{"B", &w.batch},
+                                                                    {"Hq", &w.heads},
+                                                                    {"Hkv", &w.kv_heads},
+                                                                    {"Lq", &w.queries},
+                                                                    {"Lk", &w.keys},
+                                                                    {"d", &w.dim},
+                                                                    {"dv", &w.value_dim},
+                                                                    {"threads", &w.threads}}};
   for (const word& x : words) {
     const auto number =
         std::find_if(numbers.begin(), numbers.end(), [&](const auto& n) { return n.first == x.key; });
-    if (number != numbers.end()) *number->second = x.number(1, x.key == "threads" ? 1024 : largest);
-    else if (x.key == "mask") read_mask(w, x);
-    else if (x.key == "dtype") w.dtype = x.one_of(element_names);
-    else if (x.key == "kv") w.kv = x.one_of(element_names);
-    else if (x.key == "layout") w.layout = x.one_of(layout_names);
+    if (number != numbers.end())
+      *number->second = x.number(1, x.key == "threads" ? 1024 : largest);
+    else if (x.key == "mask")
+      read_mask(w, x);
+    else if (x.key == "dtype")
+      w.dtype = x.one_of(element_names);
+    else if (x.key == "kv")
+      w.kv = x.one_of(element_names);
+    else if (x.key == "layout")
+      w.layout = x.one_of(layout_names);
     else
       x.refuse("unknown key \"" + std::string(x.key) +
                "\"; known are B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, layout, threads");

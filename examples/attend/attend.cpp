@@ -1,5 +1,5 @@
-// attend: multi-head causal self-attention on Eigen matrices, beside the textbook version of two products and a softmax
-// of rows: error, time, speed, memory.
+// attend: multi-head causal self-attention on Eigen matrices, beside the textbook version of two products and
+// a softmax of rows: error, time, speed, memory.
 #include <fovea/attention.hpp>
 #include <fovea/reference.hpp>
 
@@ -76,7 +76,8 @@ int main() {
       print_row(name, tokens, seconds, error_of(o, q, k, v), bytes);
     };
     const double seconds = best_seconds([&] { o = textbook(q, k, v); });
-    print_row("textbook", tokens, seconds, error_of(o, q, k, v), double(sizeof(float)) * double(tokens * tokens));
+    print_row("textbook", tokens, seconds, error_of(o, q, k, v),
+              double(sizeof(float)) * double(tokens * tokens));
     run("fovea", attend);
     run("fovea, 2 threads", parallel);
   }

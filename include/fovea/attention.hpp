@@ -274,7 +274,7 @@ class attention {
     return result;
   }
 
-  attention_options options_;
+  attention_options options_{};
 };
 
 FOVEA_NAMESPACE_END

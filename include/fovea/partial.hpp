@@ -14,6 +14,14 @@ template <class Out, class Lse>
 struct partial {
   Out out;
   Lse lse;
+
+  FOVEA_INLINE partial() = default;
+  FOVEA_INLINE partial(Out o, Lse l) : out(std::move(o)), lse(std::move(l)) {}
+  FOVEA_INLINE partial(const partial&) = default;
+  FOVEA_INLINE partial(partial&&) = default;
+  FOVEA_INLINE partial& operator=(const partial&) = default;
+  FOVEA_INLINE partial& operator=(partial&&) = default;
+  FOVEA_INLINE ~partial() = default;
 };
 
 /// a <- the result over the keys of both:

@@ -18,17 +18,37 @@ std::string refusal(std::string_view words) try {
 TEST(workload, reads_every_key) {
   const auto w = parse_workload(
       "B=2,Hq=32,Hkv=8,Lq=1024,Lk=2048,d=64,dv=96,mask=window:255,dtype=bf16,kv=f16,layout=bshd,threads=2");
-  const workload expected{.batch = 2, .heads = 32, .kv_heads = 8, .queries = 1024, .keys = 2048, .dim = 64,
-                          .value_dim = 96, .mask = mask::window, .window = 255, .dtype = element::bf16,
-                          .kv = element::f16, .layout = layout::bshd, .threads = 2};
+  const workload expected{.batch = 2,
+                          .heads = 32,
+                          .kv_heads = 8,
+                          .queries = 1024,
+                          .keys = 2048,
+                          .dim = 64,
+                          .value_dim = 96,
+                          .mask = mask::window,
+                          .window = 255,
+                          .dtype = element::bf16,
+                          .kv = element::f16,
+                          .layout = layout::bshd,
+                          .threads = 2};
   EXPECT_EQ(w, expected);
 }
 
 TEST(workload, missing_keys_take_defaults) {
   const auto w = parse_workload("Hq=12,Lq=197,d=40,dtype=f64");
-  const workload expected{.batch = 1, .heads = 12, .kv_heads = 12, .queries = 197, .keys = 197, .dim = 40,
-                          .value_dim = 40, .mask = mask::none, .window = 0, .dtype = element::f64,
-                          .kv = element::f64, .layout = layout::bhsd, .threads = 1};
+  const workload expected{.batch = 1,
+                          .heads = 12,
+                          .kv_heads = 12,
+                          .queries = 197,
+                          .keys = 197,
+                          .dim = 40,
+                          .value_dim = 40,
+                          .mask = mask::none,
+                          .window = 0,
+                          .dtype = element::f64,
+                          .kv = element::f64,
+                          .layout = layout::bhsd,
+                          .threads = 1};
   EXPECT_EQ(w, expected);
 }
 

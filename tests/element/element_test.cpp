@@ -4,8 +4,8 @@
 
 #include <fovea/element.hpp>
 
-#include <Eigen/Core>
 #include <gtest/gtest.h>
+#include <Eigen/Core>
 
 #include <bit>
 #include <vector>
@@ -17,18 +17,22 @@ using fovea_test::from_16_bits;
 using fovea_test::to_16_bits;
 
 static_assert(sizeof(fovea::bf16) == 2 && sizeof(fovea::fp16) == 2);
-static_assert(fovea::bf16(1.0f).bits == 0x3f80 && fovea::fp16(1.0f).bits == 0x3c00, "conversions are constant expressions");
-static_assert(static_cast<float>(fovea::fp16(-2.5f)) == -2.5f && static_cast<float>(fovea::bf16(-2.5f)) == -2.5f);
+static_assert(fovea::bf16(1.0f).bits == 0x3f80 && fovea::fp16(1.0f).bits == 0x3c00,
+              "conversions are constant expressions");
+static_assert(static_cast<float>(fovea::fp16(-2.5f)) == -2.5f &&
+              static_cast<float>(fovea::bf16(-2.5f)) == -2.5f);
 static_assert(!std::is_convertible_v<float, fovea::bf16> && !std::is_convertible_v<float, fovea::fp16>);
 static_assert(std::is_convertible_v<fovea::bf16, float> && std::is_convertible_v<fovea::fp16, float>);
 
 static_assert(fovea::element<float> && fovea::element<double> && fovea::element<const fovea::bf16>);
 static_assert(fovea::element<Eigen::half> && fovea::element<Eigen::bfloat16>);
 static_assert(!fovea::element<int> && !fovea::element<std::uint16_t> && !fovea::element<bool>);
-static_assert(std::is_same_v<fovea::compute_t<fovea::fp16>, float> && std::is_same_v<fovea::compute_t<double>, double>);
+static_assert(std::is_same_v<fovea::compute_t<fovea::fp16>, float> &&
+              std::is_same_v<fovea::compute_t<double>, double>);
 static_assert(std::is_same_v<fovea::common_compute_t<float, fovea::bf16>, float>);
 static_assert(std::is_same_v<fovea::common_compute_t<fovea::bf16, double, float>, double>);
-static_assert(fovea::same_format<fovea::fp16, Eigen::half> && fovea::same_format<Eigen::bfloat16, fovea::bf16>);
+static_assert(fovea::same_format<fovea::fp16, Eigen::half> &&
+              fovea::same_format<Eigen::bfloat16, fovea::bf16>);
 static_assert(!fovea::same_format<fovea::fp16, fovea::bf16> && !fovea::same_format<float, double>);
 
 template <class E>
@@ -52,7 +56,8 @@ TYPED_TEST(sixteen_bits, every_value_is_read_by_definition) {
     if (std::isnan(exact))
       ASSERT_TRUE(std::isnan(x)) << bits;
     else
-      ASSERT_EQ(std::bit_cast<std::uint32_t>(x), std::bit_cast<std::uint32_t>(static_cast<float>(exact))) << bits;
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(x), std::bit_cast<std::uint32_t>(static_cast<float>(exact)))
+          << bits;
   }
 }
 
@@ -76,8 +81,8 @@ void expect_rounded(float x) {
     ASSERT_EQ(got.bits, to_16_bits(kind_of<E>, static_cast<double>(x))) << std::hexfloat << x;
 }
 
-// Halfway between neighbours, ties included, and one float to either side: also from the largest number to infinity, and
-// between subnormal numbers and 0.
+// Halfway between neighbours, ties included, and one float to either side: also from the largest number to
+// infinity, and between subnormal numbers and 0.
 TYPED_TEST(sixteen_bits, rounds_to_nearest_even) {
   const unsigned infinite = to_16_bits(kind_of<TypeParam>, std::numeric_limits<double>::infinity());
   for (const unsigned sign : {0u, 0x8000u})
@@ -93,20 +98,23 @@ TYPED_TEST(sixteen_bits, rounds_to_nearest_even) {
 TYPED_TEST(sixteen_bits, rounds_any_float) {
   fovea_test::random_source random(1);
   for (int i = 0; i < 1000000; ++i)
-    ASSERT_NO_FATAL_FAILURE(expect_rounded<TypeParam>(std::bit_cast<float>(static_cast<std::uint32_t>(random.bits()))));
+    ASSERT_NO_FATAL_FAILURE(
+        expect_rounded<TypeParam>(std::bit_cast<float>(static_cast<std::uint32_t>(random.bits()))));
 }
 
 TYPED_TEST(sixteen_bits, nan_of_any_payload_stays_nan) {
   for (std::uint32_t payload = 1; payload < 0x00800000; payload = payload * 2 + 1)
-    for (const std::uint32_t nan : {0x7f800000u | payload, 0xff800000u | payload, 0x7f800000u | (payload & -payload)})
+    for (const std::uint32_t nan :
+         {0x7f800000u | payload, 0xff800000u | payload, 0x7f800000u | (payload & -payload)})
       ASSERT_NO_FATAL_FAILURE(expect_rounded<TypeParam>(std::bit_cast<float>(nan))) << std::hex << nan;
 }
 
 TYPED_TEST(sixteen_bits, extremes) {
   const float infinity = std::numeric_limits<float>::infinity();
-  for (const float x : {0.0f, -0.0f, infinity, -infinity, std::numeric_limits<float>::max(), std::numeric_limits<float>::lowest(),
-                        std::numeric_limits<float>::min(), std::numeric_limits<float>::denorm_min(), 65504.0f, 65519.996f,
-                        65520.0f, 0x1p-24f, 0x1p-25f, 0x1.000002p-25f, 0x1p-133f, 0x1p-134f})
+  for (const float x : {0.0f, -0.0f, infinity, -infinity, std::numeric_limits<float>::max(),
+                        std::numeric_limits<float>::lowest(), std::numeric_limits<float>::min(),
+                        std::numeric_limits<float>::denorm_min(), 65504.0f, 65519.996f, 65520.0f, 0x1p-24f,
+                        0x1p-25f, 0x1.000002p-25f, 0x1p-133f, 0x1p-134f})
     ASSERT_NO_FATAL_FAILURE(expect_rounded<TypeParam>(x));
 }
 
@@ -135,8 +143,10 @@ TEST(fp16, agrees_with_the_compilers_float16) {
   }
   fovea_test::random_source random(2);
   for (int i = 0; i < 1000000; ++i) {
-    const float x = static_cast<float>(std::ldexp(random.uniform(-1, 1), static_cast<int>(random.integer(-28, 18))));
-    ASSERT_EQ(fovea::fp16(x).bits, std::bit_cast<std::uint16_t>(static_cast<_Float16>(x))) << std::hexfloat << x;
+    const float x =
+        static_cast<float>(std::ldexp(random.uniform(-1, 1), static_cast<int>(random.integer(-28, 18))));
+    ASSERT_EQ(fovea::fp16(x).bits, std::bit_cast<std::uint16_t>(static_cast<_Float16>(x)))
+        << std::hexfloat << x;
   }
 }
 #endif
@@ -144,8 +154,10 @@ TEST(fp16, agrees_with_the_compilers_float16) {
 TEST(elements, eigens_sixteen_bit_types_are_read_as_ours) {
   EXPECT_EQ(fovea::load_element<float>(Eigen::half(1.5f)), 1.5f);
   EXPECT_EQ(fovea::load_element<double>(Eigen::bfloat16(-3.0f)), -3.0);
-  EXPECT_EQ(static_cast<float>(fovea::store_element<Eigen::half>(0.1f)), static_cast<float>(fovea::fp16(0.1f)));
-  EXPECT_EQ(static_cast<float>(fovea::store_element<Eigen::bfloat16>(0.1)), static_cast<float>(fovea::bf16(0.1f)));
+  EXPECT_EQ(static_cast<float>(fovea::store_element<Eigen::half>(0.1f)),
+            static_cast<float>(fovea::fp16(0.1f)));
+  EXPECT_EQ(static_cast<float>(fovea::store_element<Eigen::bfloat16>(0.1)),
+            static_cast<float>(fovea::bf16(0.1f)));
 }
 
 }  // namespace

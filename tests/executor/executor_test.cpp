@@ -14,7 +14,8 @@ namespace {
 
 using fovea::index;
 
-static_assert(fovea::executor<fovea::serial> && fovea::executor<fovea::threads> && fovea::executor<const fovea::threads>);
+static_assert(fovea::executor<fovea::serial> && fovea::executor<fovea::threads> &&
+              fovea::executor<const fovea::threads>);
 static_assert(!fovea::executor<int>);
 
 void expect_each_task_once(fovea::executor_ref who, index tasks) {
@@ -22,7 +23,8 @@ void expect_each_task_once(fovea::executor_ref who, index tasks) {
   std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(who.workers()));
   std::atomic<bool> fair{true};
   const auto task = [&](index i, index worker) {
-    if (worker < 0 || worker >= who.workers() || busy[static_cast<std::size_t>(worker)].exchange(true)) fair = false;
+    if (worker < 0 || worker >= who.workers() || busy[static_cast<std::size_t>(worker)].exchange(true))
+      fair = false;
     runs[static_cast<std::size_t>(i)]++;
     std::this_thread::yield();
     if (worker >= 0 && worker < who.workers()) busy[static_cast<std::size_t>(worker)] = false;

@@ -1,4 +1,5 @@
 # Compiles each header that the file HEADERS lists with the command in the file COMPILER, in a file of its own, twice.
+cmake_minimum_required(VERSION 3.25)
 file(STRINGS ${HEADERS} headers)
 file(READ ${COMPILER} compiler)
 set(failed "")

@@ -18,15 +18,18 @@ using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMa
 static_assert(fovea::mask_like<fovea::causal_mask> && fovea::mask_like<fovea::sliding_window>);
 static_assert(!fovea::mask_like<int> && !fovea::mask_like<fovea::sink>);
 
-/// A block is `full` only if all its cells are visible, `none` only if none is; nothing outside of reach is visible.
+/// A block is `full` only if all its cells are visible, `none` only if none is; nothing outside of reach is
+/// visible.
 template <class M>
 void expect_true_of_cells(const M& unbound, const fovea::place& at) {
   const auto m = fovea::bind_to(unbound, at);
   const int queries = static_cast<int>(at.queries), keys = static_cast<int>(at.keys);
   fovea_test::random_source random(1);
   for (int block = 0; block < 400; ++block) {
-    const int i = static_cast<int>(random.integer(0, queries - 1)), i_end = static_cast<int>(random.integer(i + 1, queries));
-    const int j = static_cast<int>(random.integer(0, keys - 1)), j_end = static_cast<int>(random.integer(j + 1, keys));
+    const int i = static_cast<int>(random.integer(0, queries - 1)),
+              i_end = static_cast<int>(random.integer(i + 1, queries));
+    const int j = static_cast<int>(random.integer(0, keys - 1)),
+              j_end = static_cast<int>(random.integer(j + 1, keys));
     const coverage covered = fovea::cover_of(m, {i, i_end}, {j, j_end});
     const range reach = fovea::reach_of(m, {i, i_end}, keys);
     for (int q = i; q < i_end; ++q)
@@ -121,7 +124,8 @@ TEST(mask, of_a_user) {
   const fovea::attention<float> attend;
   const Matrix got = attend(x, x, x, even_keys{});
   EXPECT_TRUE(got.isApprox(attend(x, chosen, chosen), 1e-5f));
-  EXPECT_EQ(got, attend(x, x, x, fovea::mask([](auto, auto k) { return (k & decltype(k)(1)) == decltype(k)(0); })));
+  EXPECT_EQ(
+      got, attend(x, x, x, fovea::mask([](auto, auto k) { return (k & decltype(k)(1)) == decltype(k)(0); })));
 }
 
 }  // namespace

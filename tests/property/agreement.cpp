@@ -1,4 +1,5 @@
-// What a result is: the reference's, an average of visible values, unmoved by a constant, exact where one key is seen.
+// What a result is: the reference's, an average of visible values, unmoved by a constant, exact where one key
+// is seen.
 #include "run.hpp"
 
 #include <algorithm>
@@ -35,11 +36,14 @@ void values_of_one_give_one(const subject& s, layout l) {
     for (index b = 0; b < p.n.batch; ++b)
       for (index h = 0; h < p.n.heads; ++h)
         for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
-          const double sink_share = s.rules.features & sink
-                                        ? std::exp(p.rules.sinks[static_cast<std::size_t>(h)] - want.lse(b, h, i, 0)) : 0;
+          const double sink_share =
+              s.rules.features & sink
+                  ? std::exp(p.rules.sinks[static_cast<std::size_t>(h)] - want.lse(b, h, i, 0))
+                  : 0;
           const double one = visible_keys(p, b, h, i) > 0 ? 1 - sink_share : 0;
           for (index c = 0; c < p.n.value_dim; ++c)
-            ASSERT_NEAR(r.out(b, h, i, c), one, bound_of(s, p, want, b, h, i, c) + 1e-15) << words(p.n) << " row " << i;
+            ASSERT_NEAR(r.out(b, h, i, c), one, bound_of(s, p, want, b, h, i, c) + 1e-15)
+                << words(p.n) << " row " << i;
         }
   }
 }
@@ -81,12 +85,14 @@ void constant_changes_nothing(const subject& s, layout l) {
       for (index h = 0; h < p.n.heads; ++h)
         for (index i = 0; i < p.n.queries; ++i) {
           p.q(b, h, i, last) = 0;
-          moved.q(b, h, i, last) = 4 * static_cast<double>(s.rules.features & sink ? 12 : random.integer(-20, 20));
+          moved.q(b, h, i, last) =
+              4 * static_cast<double>(s.rules.features & sink ? 12 : random.integer(-20, 20));
         }
     for (double& x : moved.rules.sinks) x += 12;
     const outcome before = run(s, l, p), after = run(s, l, moved);
     for (index b = 0; b < p.n.batch; ++b)
-      expect_close({s, p, before, reference_of(p), b}, {s, moved, after, reference_of(moved), b}, "a constant");
+      expect_close({s, p, before, reference_of(p), b}, {s, moved, after, reference_of(moved), b},
+                   "a constant");
   }
 }
 
@@ -98,9 +104,11 @@ void make_narrow(problem& p, random_source& random) {
   r.left = r.right = padded ? -1 : 0;
   for (std::size_t b = 0; b < p.keys.size(); ++b) {
     const index n = p.keys[b], only = r.features & left_padding ? n / 2 : 0;
-    r.lengths[b] = std::min(n, only + 1), r.starts[b] = r.features & right_padding ? only : std::max<index>(0, n - 1);
+    r.lengths[b] = std::min(n, only + 1),
+    r.starts[b] = r.features & right_padding ? only : std::max<index>(0, n - 1);
   }
-  const bool alone = (r.features & any_mask) == boolean && r.keep.queries == p.n.queries && r.keep.keys == p.n.keys;
+  const bool alone =
+      (r.features & any_mask) == boolean && r.keep.queries == p.n.queries && r.keep.keys == p.n.keys;
   for (double& x : r.keep.x) x = !alone;
   for (index b = 0; alone && b < r.keep.batch; ++b)
     for (index h = 0; h < r.keep.heads; ++h)
@@ -111,7 +119,8 @@ void make_narrow(problem& p, random_source& random) {
 void single_key_returns_value(const subject& s, layout l) {
   const index lanes = geometry_of(s).lanes;
   index singles = 0;
-  for (const sizes& n : {sizes{2, 4, 2, 2, 1, 5, 6}, sizes{2, 2, 1, lanes + 3, 1, 4, 7}, sizes{1, 2, 1, lanes + 3, lanes + 3, 4, 7}}) {
+  for (const sizes& n : {sizes{2, 4, 2, 2, 1, 5, 6}, sizes{2, 2, 1, lanes + 3, 1, 4, 7},
+                         sizes{1, 2, 1, lanes + 3, lanes + 3, 4, 7}}) {
     problem p = random_problem(s, l, n, 6, 30);
     random_source random(6);
     make_narrow(p, random);
@@ -124,7 +133,8 @@ void single_key_returns_value(const subject& s, layout l) {
           while (!visible(p, b, h, i, j)) ++j;
           ++singles;
           for (index c = 0; c < p.n.value_dim; ++c)
-            ASSERT_EQ(r.out(b, h, i, c), rounded(s.o, p.v(b, p.kv_head(h), j, c))) << words(p.n) << " row " << i;
+            ASSERT_EQ(r.out(b, h, i, c), rounded(s.o, p.v(b, p.kv_head(h), j, c)))
+                << words(p.n) << " row " << i;
         }
   }
   EXPECT_GT(singles, 0);
@@ -137,7 +147,8 @@ void rows_without_keys_are_zero(const subject& s, layout l) {
     rules& r = p.rules;
     r.offset = -1, r.diagonal = p.n.keys, r.left = 0, r.right = 0, r.lengths[0] = 0, r.starts[0] = p.keys[0];
     for (index j = 0; j < r.keep.keys; ++j) r.keep.at(0, 0, 0, j) = 0;
-    for (index j = 0; j < r.addend.keys; ++j) r.addend.at(0, 0, 0, j) = -std::numeric_limits<double>::infinity();
+    for (index j = 0; j < r.addend.keys; ++j)
+      r.addend.at(0, 0, 0, j) = -std::numeric_limits<double>::infinity();
     const outcome got = run(s, l, p);
     expect_near(s, p, got, reference_of(p));
     for (index b = 0; b < p.n.batch; ++b)
@@ -145,7 +156,8 @@ void rows_without_keys_are_zero(const subject& s, layout l) {
         for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
           if (visible_keys(p, b, h, i) > 0) continue;
           ++empty;
-          for (index c = 0; c < p.n.value_dim; ++c) ASSERT_EQ(got.out(b, h, i, c), 0) << words(p.n) << " row " << i;
+          for (index c = 0; c < p.n.value_dim; ++c)
+            ASSERT_EQ(got.out(b, h, i, c), 0) << words(p.n) << " row " << i;
           const double lse = s.rules.features & sink ? r.sinks[static_cast<std::size_t>(h)]
                                                      : -std::numeric_limits<double>::infinity();
           ASSERT_TRUE(lse == got.lse(b, h, i, 0) || std::abs(lse - got.lse(b, h, i, 0)) < 1e-6) << words(p.n);
@@ -158,15 +170,15 @@ void rows_without_keys_are_zero(const subject& s, layout l) {
 
 void add_agreement(std::vector<property>& to) {
   constexpr unsigned can_hide = causal_offset | window | right_padding | left_padding | boolean | bias;
-  to.push_back({"reference_is_textbook", reference_is_textbook, [](const subject&, layout l) {
-                  return l == layout::bhsd || l == layout::ragged;
-                }});
+  to.push_back({"reference_is_textbook", reference_is_textbook,
+                [](const subject&, layout l) { return l == layout::bhsd || l == layout::ragged; }});
   to.push_back({"agrees_with_reference", agrees_with_reference});
   to.push_back({"values_of_one_give_one", values_of_one_give_one});
   to.push_back({"results_stay_in_hull", results_stay_in_hull});
   to.push_back({"constant_changes_nothing", constant_changes_nothing});
-  to.push_back({"single_key_returns_value", single_key_returns_value,
-                [](const subject& s, layout l) { return !(s.rules.features & sink) && l != layout::packed_qkv; }});
+  to.push_back({"single_key_returns_value", single_key_returns_value, [](const subject& s, layout l) {
+                  return !(s.rules.features & sink) && l != layout::packed_qkv;
+                }});
   to.push_back({"rows_without_keys_are_zero", rows_without_keys_are_zero, has_any<can_hide>});
 }
 

@@ -6,12 +6,13 @@
 namespace fovea_test {
 namespace {
 
-/// Half the spacing of the compute type at 1 (twice that in double, where the reference is no more exact than what it is
-/// compared with), and its smallest normal number.
+/// Half the spacing of the compute type at 1 (twice that in double, where the reference is no more exact than
+/// what it is compared with), and its smallest normal number.
 double unit_of(const subject& s) { return s.compute() == element_kind::f64 ? 2 * 0x1p-53 : 0x1p-24; }
 double least_of(const subject& s) { return s.compute() == element_kind::f64 ? 0x1p-1022 : 0x1p-126; }
 
-/// The logit that roundings are relative to. Where several numbers are added to it, a sum on the way may be the largest.
+/// The logit that roundings are relative to. Where several numbers are added to it, a sum on the way may be
+/// the largest.
 double logit_size(const problem& p, const expectation& want, index b, index h, index i) {
   const double size = want.logits(b, h, i, 0);
   if (std::bitset<16>(p.rules.features & any_addend).count() < 2) return size;
@@ -33,7 +34,9 @@ double logit_size(const problem& p, const expectation& want, index b, index h, i
 class row_bound {
  public:
   row_bound(const subject& s, const problem& p, const expectation& want, index b, index h, index i)
-      : s_(s), unit_(unit_of(s)), a_(logit_size(p, want, b, h, i)),
+      : s_(s),
+        unit_(unit_of(s)),
+        a_(logit_size(p, want, b, h, i)),
         underflow_(2 * static_cast<double>(p.n.keys) * least_of(s)) {}
 
   double lse(double exact) const { return 3 * unit_ * (4 + a_ + std::abs(exact)); }
@@ -50,7 +53,8 @@ class row_bound {
 
 }  // namespace
 
-double bound_of(const subject& s, const problem& p, const expectation& want, index b, index h, index i, index c) {
+double bound_of(const subject& s, const problem& p, const expectation& want, index b, index h, index i,
+                index c) {
   return row_bound(s, p, want, b, h, i).out(want.out(b, h, i, c), want.magnitude(b, h, i, c));
 }
 
@@ -58,10 +62,11 @@ void expect_near(const subject& s, const problem& p, const outcome& got, const e
   index misses = 0;
   std::ostringstream first;
   first.precision(10);
-  const auto check = [&](const char* what, index b, index h, index i, index c, double has, double exact, double bound) {
+  const auto check = [&](const char* what, index b, index h, index i, index c, double has, double exact,
+                         double bound) {
     if (has == exact || std::abs(has - exact) <= bound || misses++ > 0) return;
-    first << what << " at (" << b << ", " << h << ", " << i << ", " << c << "): " << has << ", not " << exact << " within "
-          << bound;
+    first << what << " at (" << b << ", " << h << ", " << i << ", " << c << "): " << has << ", not " << exact
+          << " within " << bound;
   };
   for (index b = 0; b < p.n.batch; ++b)
     for (index h = 0; h < p.n.heads; ++h)
@@ -72,10 +77,12 @@ void expect_near(const subject& s, const problem& p, const outcome& got, const e
         check("LSE", b, h, i, 0, got.lse(b, h, i, 0), lse, std::isinf(lse) ? 0 : bound.lse(lse));
         for (index c = 0; c < p.n.value_dim; ++c) {
           const double exact = want.out(b, h, i, c);
-          check("out", b, h, i, c, got.out(b, h, i, c), exact, empty ? 0 : bound.out(exact, want.magnitude(b, h, i, c)));
+          check("out", b, h, i, c, got.out(b, h, i, c), exact,
+                empty ? 0 : bound.out(exact, want.magnitude(b, h, i, c)));
         }
       }
-  EXPECT_EQ(misses, 0) << "of " << got.out.x.size() << " numbers of " << words(p.n) << "; first: " << first.str();
+  EXPECT_EQ(misses, 0) << "of " << got.out.x.size() << " numbers of " << words(p.n)
+                       << "; first: " << first.str();
 }
 
 void expect_close(const checked& a, const checked& b, const char* what) {
@@ -84,10 +91,11 @@ void expect_close(const checked& a, const checked& b, const char* what) {
     for (index i = 0; i < a.of.queries[static_cast<std::size_t>(a.batch)]; ++i)
       for (index c = 0; c < n.value_dim; ++c) {
         const double x = a.got.out(a.batch, h, i, c), y = b.got.out(b.batch, h, i, c);
-        const double bound = bound_of(a.by, a.of, a.want, a.batch, h, i, c) + bound_of(b.by, b.of, b.want, b.batch, h, i, c);
+        const double bound =
+            bound_of(a.by, a.of, a.want, a.batch, h, i, c) + bound_of(b.by, b.of, b.want, b.batch, h, i, c);
         if (std::abs(x - y) <= bound) continue;
-        ADD_FAILURE() << what << " changed head " << h << ", row " << i << ", column " << c << " of " << words(n) << ": "
-                      << x << " and " << y << ", farther apart than " << bound;
+        ADD_FAILURE() << what << " changed head " << h << ", row " << i << ", column " << c << " of "
+                      << words(n) << ": " << x << " and " << y << ", farther apart than " << bound;
         return;
       }
 }

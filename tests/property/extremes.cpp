@@ -1,5 +1,5 @@
-// Large, tiny and negative: biases of -1e38, logits of 4000, scales below zero, 576 dimensions, and tails of tiles where
-// a padded logit of 0 would outweigh all real ones.
+// Large, tiny and negative: biases of -1e38, logits of 4000, scales below zero, 576 dimensions, and tails of
+// tiles where a padded logit of 0 would outweigh all real ones.
 #include "run.hpp"
 
 #include <algorithm>
@@ -9,10 +9,13 @@ namespace {
 
 constexpr double infinite = std::numeric_limits<double>::infinity();
 
-// A huge finite bias hides like -inf as long as a row has anything else; alone, it is a constant that changes nothing.
+// A huge finite bias hides like -inf as long as a row has anything else; alone, it is a constant that changes
+// nothing.
 void huge_finite_bias(const subject& s, layout l) {
   const element_kind stored = s.rules.features & exact_tables ? element_kind::f32 : s.q;
-  const double most = stored == element_kind::f16 ? -65504 : stored == element_kind::bf16 ? -0x1.fep127 : -0x1.fffffep127;
+  const double most = stored == element_kind::f16    ? -65504
+                      : stored == element_kind::bf16 ? -0x1.fep127
+                                                     : -0x1.fffffep127;
   random_source random(41);
   for (const sizes& n : usual_shapes(s))
     for (const double huge : {most, rounded(stored, std::max(most, -1e38))}) {
@@ -35,11 +38,14 @@ void huge_finite_bias(const subject& s, layout l) {
               const double bound = others                        ? bound_of(s, as_hidden, apart, b, h, i, c)
                                    : stored == element_kind::f16 ? bound_of(s, p, alone, b, h, i, c)
                                                                  : 1e-5 + spacing(s.o, 1);
-              ASSERT_NEAR(got.out(b, h, i, c), want.out(b, h, i, c), bound) << words(p.n) << " row " << i << ", " << huge;
+              ASSERT_NEAR(got.out(b, h, i, c), want.out(b, h, i, c), bound)
+                  << words(p.n) << " row " << i << ", " << huge;
             }
             const double lse = want.lse(b, h, i, 0);
-            ASSERT_TRUE(got.lse(b, h, i, 0) == lse || std::abs(got.lse(b, h, i, 0) - lse) <= 1e-5 * (4 + std::abs(lse)))
-                << words(p.n) << " row " << i << ", " << huge << ": LSE " << got.lse(b, h, i, 0) << ", not " << lse;
+            ASSERT_TRUE(got.lse(b, h, i, 0) == lse ||
+                        std::abs(got.lse(b, h, i, 0) - lse) <= 1e-5 * (4 + std::abs(lse)))
+                << words(p.n) << " row " << i << ", " << huge << ": LSE " << got.lse(b, h, i, 0) << ", not "
+                << lse;
           }
     }
 }
@@ -79,7 +85,8 @@ void up_to_576_dimensions(const subject& s, layout l) {
   }
 }
 
-// All logits are far below 0: a cell beyond the matrix that is not hidden, or a maximum that starts at 0, takes over.
+// All logits are far below 0: a cell beyond the matrix that is not hidden, or a maximum that starts at 0,
+// takes over.
 void tails_are_hidden(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
   for (const index queries : {index(1), g.lanes + 1, g.tile_queries + 1})

@@ -1,4 +1,5 @@
-// What runs the jobs, plans as plain numbers, and merge: compiled for the instruction set under test, as the subjects are.
+// What runs the jobs, plans as plain numbers, and merge: compiled for the instruction set under test, as the
+// subjects are.
 #include "typed_subject.hpp"
 
 #include <map>
@@ -62,7 +63,7 @@ fovea::executor_ref executor_for(const executor_choice& choice) {
 }
 
 plan_facts facts_of(const fovea::plan& p) {
-  return {p.workspace_bytes(), p.scratch_bytes(), p.jobs,      p.workers,    p.lanes,    p.tile_rows,
+  return {p.workspace_bytes(), p.scratch_bytes(), p.jobs,       p.workers,   p.lanes,    p.tile_rows,
           p.tile_vectors,      p.key_block,       p.rows_a_job, p.rows_form, p.explain()};
 }
 
@@ -73,7 +74,8 @@ void merge_parts(array& out, array& lse, const array& other_out, const array& ot
     return t;
   };
   using part = fovea::partial<fovea::tensor<double>, fovea::tensor<double>>;
-  const part both = fovea::merge(part{to_tensor(out), to_tensor(lse)}, part{to_tensor(other_out), to_tensor(other_lse)});
+  const part both =
+      fovea::merge(part{to_tensor(out), to_tensor(lse)}, part{to_tensor(other_out), to_tensor(other_lse)});
   std::copy(both.out.data(), both.out.data() + both.out.size(), out.x.begin());
   std::copy(both.lse.data(), both.lse.data() + both.lse.size(), lse.x.begin());
 }

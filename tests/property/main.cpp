@@ -1,5 +1,6 @@
-// The suite for one instruction set. This file is compiled for the plainest processor: where the instructions are missing
-// the program says so and ends with 77, which ctest shows as skipped, before anything else of it has run.
+// The suite for one instruction set. This file is compiled for the plainest processor: where the instructions
+// are missing the program says so and ends with 77, which ctest shows as skipped, before anything else of it
+// has run.
 #include "suite.hpp"
 
 #include <gtest/gtest.h>
@@ -15,8 +16,9 @@ bool processor_has([[maybe_unused]] const char* isa) {
   if (std::strcmp(isa, "avx2") == 0)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   if (std::strcmp(isa, "avx512") == 0)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
 #endif
   return true;
 }
@@ -32,7 +34,8 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   fovea_test::register_tests(isa);
   const int failed = RUN_ALL_TESTS();
-  if (testing::UnitTest::GetInstance()->test_to_run_count() > 0 || testing::GTEST_FLAG(list_tests)) return failed;
+  if (testing::UnitTest::GetInstance()->test_to_run_count() > 0 || testing::GTEST_FLAG(list_tests))
+    return failed;
   std::printf("No test matches the filter.\n");
   return 1;
 }

@@ -18,7 +18,8 @@ struct nesting {
   }
 };
 
-/// No two operands lie alike: sizes nested in another order, gaps everywhere, dimensions apart, tokens backwards.
+/// No two operands lie alike: sizes nested in another order, gaps everywhere, dimensions apart, tokens
+/// backwards.
 void lay_strided(memory_view& v, role r) {
   nesting in;
   if (r == role::q) {
@@ -63,20 +64,26 @@ void lay(memory_view& v, layout l, role r) {
       v.token_stride = in.next(v.tokens, r == role::q ? 0 : 3), v.dim_stride = in.next(v.dim);
       v.head_stride = in.next(v.heads);
       return;
-    case layout::strided: lay_strided(v, r); return;
+    case layout::strided:
+      lay_strided(v, r);
+      return;
   }
 }
 
 }  // namespace
 
 buffer::buffer(element_kind kind, index elements, bool canaries)
-    : kind_(kind), elements_(elements),
+    : kind_(kind),
+      elements_(elements),
       bytes_(static_cast<std::size_t>((elements + 2 * guard) * format_of(kind).bytes), canary) {
   if (canaries) return;
-  for (index i = -guard; i < elements + guard; ++i) encode(kind, std::numeric_limits<double>::quiet_NaN(), at(i));
+  for (index i = -guard; i < elements + guard; ++i)
+    encode(kind, std::numeric_limits<double>::quiet_NaN(), at(i));
 }
 
-unsigned char* buffer::at(index element) { return bytes_.data() + (guard + element) * format_of(kind_).bytes; }
+unsigned char* buffer::at(index element) {
+  return bytes_.data() + (guard + element) * format_of(kind_).bytes;
+}
 
 bool buffer::canaries_stand(const std::vector<bool>& written) const {
   const index size = format_of(kind_).bytes;
@@ -88,8 +95,8 @@ bool buffer::canaries_stand(const std::vector<bool>& written) const {
   return true;
 }
 
-operand::operand(role r, layout l, element_kind kind, const std::vector<index>& tokens, index heads, index most_tokens,
-                 index dim) {
+operand::operand(role r, layout l, element_kind kind, const std::vector<index>& tokens, index heads,
+                 index most_tokens, index dim) {
   view_ = {nullptr, static_cast<index>(tokens.size()), heads, most_tokens, dim};
   if (l == layout::ragged) {  // two tokens before the first sequence and three behind the last belong to none
     offsets_ = std::make_shared<std::vector<index>>(1, 2);
@@ -133,7 +140,8 @@ void operand::write(const array& a, const std::vector<index>& tokens) {
 }
 
 array operand::read(const std::vector<index>& tokens) const {
-  array a(view_.batch, view_.heads, tokens.empty() ? 0 : *std::max_element(tokens.begin(), tokens.end()), view_.dim);
+  array a(view_.batch, view_.heads, tokens.empty() ? 0 : *std::max_element(tokens.begin(), tokens.end()),
+          view_.dim);
   for (index b = 0; b < a.batch; ++b)
     for (index h = 0; h < a.heads; ++h)
       for (index t = 0; t < tokens[static_cast<std::size_t>(b)]; ++t)
@@ -146,7 +154,8 @@ bool operand::canaries_stand(const std::vector<index>& tokens) const {
   for (index b = 0; b < view_.batch; ++b)
     for (index h = 0; h < view_.heads; ++h)
       for (index t = 0; t < tokens[static_cast<std::size_t>(b)]; ++t)
-        for (index c = 0; c < view_.dim; ++c) written[static_cast<std::size_t>(first_ + view_.place(b, h, t, c))] = true;
+        for (index c = 0; c < view_.dim; ++c)
+          written[static_cast<std::size_t>(first_ + view_.place(b, h, t, c))] = true;
   return memory_->canaries_stand(written);
 }
 

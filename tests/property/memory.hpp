@@ -1,4 +1,5 @@
-// tests/property/memory.hpp - where the numbers of a call lie: layouts, with poison or canaries wherever no number is.
+// tests/property/memory.hpp - where the numbers of a call lie: layouts, with poison or canaries wherever no
+// number is.
 #pragma once
 
 #include "problem.hpp"
@@ -9,11 +10,13 @@ namespace fovea_test {
 
 enum class layout { bhsd, bshd, packed_qkv, strided, eigen_row, eigen_col, eigen_block, ragged };
 
-inline constexpr std::array all_layouts = {layout::bhsd,      layout::bshd,      layout::packed_qkv,  layout::strided,
-                                           layout::eigen_row, layout::eigen_col, layout::eigen_block, layout::ragged};
+inline constexpr std::array all_layouts = {layout::bhsd,        layout::bshd,      layout::packed_qkv,
+                                           layout::strided,     layout::eigen_row, layout::eigen_col,
+                                           layout::eigen_block, layout::ragged};
 
 constexpr const char* name_of(layout l) noexcept {
-  constexpr const char* names[] = {"bhsd", "bshd", "packed_qkv", "strided", "eigen_row", "eigen_col", "eigen_block", "ragged"};
+  constexpr const char* names[] = {"bhsd",      "bshd",      "packed_qkv",  "strided",
+                                   "eigen_row", "eigen_col", "eigen_block", "ragged"};
   return names[static_cast<int>(l)];
 }
 
@@ -34,7 +37,8 @@ struct memory_view {
   const index* offsets = nullptr;  // ragged: sequence b has the tokens offsets[b] to offsets[b + 1]
 
   index place(index b, index h, index t, index c) const {
-    return (offsets ? offsets[b] * token_stride : b * batch_stride) + h * head_stride + t * token_stride + c * dim_stride;
+    return (offsets ? offsets[b] * token_stride : b * batch_stride) + h * head_stride + t * token_stride +
+           c * dim_stride;
   }
 };
 
@@ -62,7 +66,8 @@ class buffer {
 /// One operand in memory.
 class operand {
  public:
-  operand(role r, layout l, element_kind kind, const std::vector<index>& tokens, index heads, index most_tokens, index dim);
+  operand(role r, layout l, element_kind kind, const std::vector<index>& tokens, index heads,
+          index most_tokens, index dim);
   /// q, k and v of one fused projection.
   static std::array<operand, 3> packed(element_kind kind, const sizes& n);
 

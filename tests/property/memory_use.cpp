@@ -18,7 +18,8 @@ void workspace_is_what_the_plan_said(const subject& s, layout l) {
   std::vector<sizes> shapes = usual_shapes(s);
   for (const sizes& n : busy_shapes(s, l)) shapes.push_back(n);
   for (const sizes& n : shapes)
-    for (const executor_choice& executor : {executor_choice{}, executor_choice{executor_choice::shuffled, 3, 61}}) {
+    for (const executor_choice& executor :
+         {executor_choice{}, executor_choice{executor_choice::shuffled, 3, 61}}) {
       const problem p = random_problem(s, l, n, 61);
       laid_out memory(s, l, p);
       memory.call.executor = executor;
@@ -106,9 +107,11 @@ void weights_and_scores(const subject& s, layout l) {
               ASSERT_EQ(scores(b, h, i, j), -std::numeric_limits<double>::infinity());
               continue;
             }
-            // Two sums of logits are off in a weight: its own and the LSE; alibi and the like may cancel on the way.
+            // Two sums of logits are off in a weight: its own and the LSE; alibi and the like may cancel on
+            // the way.
             const double a = 8 * (4 + want.logits(b, h, i, 0)), weight = want.out(b, h, i, j);
-            ASSERT_NEAR(weights(b, h, i, j), weight, 3 * u * weight * a + least) << words(p.n) << " row " << i;
+            ASSERT_NEAR(weights(b, h, i, j), weight, 3 * u * weight * a + least)
+                << words(p.n) << " row " << i;
             ASSERT_NEAR(scores(b, h, i, j), logit(p, b, h, i, j), u * a) << words(p.n) << " row " << i;
           }
   }
@@ -121,7 +124,8 @@ void add_memory(std::vector<property>& to) {
   to.push_back({"workspace_is_what_the_plan_said", workspace_is_what_the_plan_said, has_plan});
   to.push_back({"workers_keep_to_their_scratch", workers_keep_to_their_scratch, has_plan});
   to.push_back({"short_workspace_is_refused", short_workspace_is_refused, has_plan});
-  to.push_back({"weights_and_scores", weights_and_scores, [](const subject& s, layout) { return s.has_matrix(); }});
+  to.push_back(
+      {"weights_and_scores", weights_and_scores, [](const subject& s, layout) { return s.has_matrix(); }});
 }
 
 }  // namespace fovea_test

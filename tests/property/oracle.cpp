@@ -68,12 +68,14 @@ expectation textbook(const problem& p) {
           largest = std::max(largest, s.back());
         }
         if (largest == hidden) continue;
-        double sum = p.rules.features & sink ? std::exp(p.rules.sinks[static_cast<std::size_t>(h)] - largest) : 0;
+        double sum =
+            p.rules.features & sink ? std::exp(p.rules.sinks[static_cast<std::size_t>(h)] - largest) : 0;
         for (const double x : s) sum += std::exp(x - largest);
         e.lse(b, h, i, 0) = largest + std::log(sum);
         for (std::size_t j = 0; j < s.size(); ++j)
           for (index c = 0; c < n.value_dim && s[j] != hidden; ++c)
-            e.out(b, h, i, c) += std::exp(s[j] - largest) / sum * p.v(b, p.kv_head(h), static_cast<index>(j), c);
+            e.out(b, h, i, c) +=
+                std::exp(s[j] - largest) / sum * p.v(b, p.kv_head(h), static_cast<index>(j), c);
       }
   return e;
 }

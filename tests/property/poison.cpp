@@ -1,4 +1,5 @@
-// NaN and infinities: what is masked or beside the data reaches nothing; what is seen reaches exactly who sees it.
+// NaN and infinities: what is masked or beside the data reaches nothing; what is seen reaches exactly who
+// sees it.
 #include "run.hpp"
 
 namespace fovea_test {
@@ -38,10 +39,12 @@ index poison_hidden(problem& p, double key, double value) {
 
 /// A problem with keys that nobody sees, wherever its rules can hide one from all queries.
 problem with_hidden_keys(const subject& s, layout l, const sizes& n, std::uint64_t seed) {
-  problem p = random_problem(s, l, {n.batch, n.heads, n.kv_heads, n.queries, n.queries + 40, n.dim, n.value_dim}, seed);
+  problem p = random_problem(
+      s, l, {n.batch, n.heads, n.kv_heads, n.queries, n.queries + 40, n.dim, n.value_dim}, seed);
   rules& r = p.rules;
   r.offset = 1, r.left = 4, r.right = 3, r.diagonal = 2, r.prefix_keys = 3;
-  for (std::size_t b = 0; b < p.keys.size(); ++b) r.lengths[b] = p.keys[b] * 2 / 3, r.starts[b] = p.keys[b] / 5;
+  for (std::size_t b = 0; b < p.keys.size(); ++b)
+    r.lengths[b] = p.keys[b] * 2 / 3, r.starts[b] = p.keys[b] / 5;
   for (index b = 0; b < r.keep.batch; ++b)
     for (index h = 0; h < r.keep.heads; ++h)
       for (index i = 0; i < r.keep.queries; ++i)
@@ -60,9 +63,11 @@ void hidden_is_never_read(const subject& s, layout l) {
       const problem p = with_hidden_keys(s, l, n, 31);
       problem poisoned = p;
       hidden += poison_hidden(poisoned, value, -value);
-      expect_same_bits(p, run(s, l, p), run(s, l, poisoned), "after hidden keys and values became NaN or infinite");
+      expect_same_bits(p, run(s, l, p), run(s, l, poisoned),
+                       "after hidden keys and values became NaN or infinite");
     }
-  constexpr unsigned always_hide = causal_top_left | causal_offset | window | right_padding | left_padding | prefix;
+  constexpr unsigned always_hide =
+      causal_top_left | causal_offset | window | right_padding | left_padding | prefix;
   const bool expected = (s.rules.features & always_hide) != 0 && l != layout::packed_qkv;
   EXPECT_TRUE(hidden > 0 || !expected);
 }
@@ -77,7 +82,8 @@ void masked_bias_is_never_read(const subject& s, layout l) {
     problem poisoned = p;
     for (std::size_t i = 0; i < p.rules.keep.x.size(); ++i)
       if (p.rules.keep.x[i] == 0) poisoned.rules.addend.x[i] = i % 2 ? not_a_number : infinite;
-    expect_same_bits(p, run(s, l, p), run(s, l, poisoned), "after the bias of masked cells became NaN or infinite");
+    expect_same_bits(p, run(s, l, p), run(s, l, poisoned),
+                     "after the bias of masked cells became NaN or infinite");
   }
 }
 
@@ -86,8 +92,9 @@ void expect_nan_row(const problem& p, const outcome& r, index b, index h, index 
   if (visible_keys(p, b, h, i) == 0) return;
   EXPECT_TRUE(std::isnan(r.lse(b, h, i, 0))) << "LSE of row " << i << ", head " << h << " with " << what;
   for (index c = 0; c < p.n.value_dim; ++c)
-    ASSERT_TRUE(std::isnan(r.out(b, h, i, c))) << "row " << i << ", head " << h << ", column " << c << " with " << what
-                                               << " is " << r.out(b, h, i, c) << ", " << words(p.n);
+    ASSERT_TRUE(std::isnan(r.out(b, h, i, c)))
+        << "row " << i << ", head " << h << ", column " << c << " with " << what << " is "
+        << r.out(b, h, i, c) << ", " << words(p.n);
 }
 
 void nan_query_is_its_row(const subject& s, layout l) {
@@ -95,7 +102,8 @@ void nan_query_is_its_row(const subject& s, layout l) {
   for (const sizes& n : usual_shapes(s)) {
     const problem p = random_problem(s, l, n, 33);
     const outcome clean = run(s, l, p);
-    for (const index row : {index(0), p.n.queries / 2, p.n.queries - 1}) {  // of the first sequence, which is longest
+    for (const index row :
+         {index(0), p.n.queries / 2, p.n.queries - 1}) {  // of the first sequence, which is longest
       problem poisoned = p;
       const index head = random.integer(0, p.n.heads - 1);
       poisoned.q(0, head, row, random.integer(0, p.n.dim - 1)) = not_a_number;
@@ -104,8 +112,8 @@ void nan_query_is_its_row(const subject& s, layout l) {
         if (b == 0 && h == head && i == row && visible_keys(p, b, h, i) > 0)
           expect_nan_row(p, r, b, h, i, "a NaN query");
         else
-          EXPECT_TRUE(same_row(clean, r, b, h, i)) << "row " << i << " of head " << h << " changed with row " << row
-                                                   << " of head " << head << ", " << words(p.n);
+          EXPECT_TRUE(same_row(clean, r, b, h, i)) << "row " << i << " of head " << h << " changed with row "
+                                                   << row << " of head " << head << ", " << words(p.n);
       });
     }
   }
@@ -125,8 +133,8 @@ void nan_key_is_rows_that_see_it(const subject& s, layout l) {
         if (b == 0 && p.kv_head(h) == head && visible(p, b, h, i, key))
           expect_nan_row(p, r, b, h, i, "a NaN key");
         else
-          EXPECT_TRUE(same_row(clean, r, b, h, i)) << "row " << i << " of head " << h << " does not see key " << key
-                                                   << " but changed with it, " << words(p.n);
+          EXPECT_TRUE(same_row(clean, r, b, h, i)) << "row " << i << " of head " << h << " does not see key "
+                                                   << key << " but changed with it, " << words(p.n);
       });
     }
   }
@@ -145,15 +153,17 @@ void nan_value_is_rows_that_see_it(const subject& s, layout l) {
       const outcome r = run(s, l, poisoned);
       each_row(p, [&](index b, index h, index i) {
         if (b != 0 || p.kv_head(h) != head || !visible(p, b, h, i, key)) {
-          EXPECT_TRUE(same_row(clean, r, b, h, i)) << "row " << i << " of head " << h << " does not see value " << key
-                                                   << " but changed with it, " << words(p.n);
+          EXPECT_TRUE(same_row(clean, r, b, h, i))
+              << "row " << i << " of head " << h << " does not see value " << key << " but changed with it, "
+              << words(p.n);
           return;
         }
         for (index c = 0; c < p.n.value_dim; ++c) {
           if (c == column)
             ASSERT_TRUE(std::isnan(r.out(b, h, i, c))) << "row " << i << " sees a NaN, " << words(p.n);
           else
-            ASSERT_NEAR(r.out(b, h, i, c), want.out(b, h, i, c), bound_of(s, p, want, b, h, i, c)) << words(p.n);
+            ASSERT_NEAR(r.out(b, h, i, c), want.out(b, h, i, c), bound_of(s, p, want, b, h, i, c))
+                << words(p.n);
         }
       });
     }

@@ -1,4 +1,5 @@
-// tests/property/problem.hpp - an attention call as plain numbers: what every subject is given, whatever it stores.
+// tests/property/problem.hpp - an attention call as plain numbers: what every subject is given, whatever it
+// stores.
 #pragma once
 
 #include "../support/element.hpp"
@@ -40,12 +41,12 @@ struct rules_kind {
 };
 
 inline constexpr unsigned joined_masks = causal_top_left | window | right_padding | left_padding;
-inline constexpr unsigned everything = causal_offset | window | right_padding | left_padding | boolean | predicate |
-                                       softcap | alibi | bias | function | sink;
+inline constexpr unsigned everything = causal_offset | window | right_padding | left_padding | boolean |
+                                       predicate | softcap | alibi | bias | function | sink;
 inline constexpr unsigned tables = boolean | softcap | bias | sink | exact_tables;
 
-/// The tests' list of masks and scores, each alone and all together: a new one is an entry here, a bit above, a line in
-/// rules.hpp (what the library calls it) and one in oracle.cpp (what it means).
+/// The tests' list of masks and scores, each alone and all together: a new one is an entry here, a bit above,
+/// a line in rules.hpp (what the library calls it) and one in oracle.cpp (what it means).
 inline constexpr std::array all_rules = {
     rules_kind{0, "none"},
     rules_kind{causal, "causal"},
@@ -89,17 +90,17 @@ struct table {
 /// The parameters of masks and scores; a kind uses those of its features.
 struct rules {
   unsigned features = 0;
-  index offset = 0;                            // causal_offset
-  index left = -1, right = -1, diagonal = 0;   // window
-  std::vector<index> lengths, starts;          // right_padding, left_padding: one a sequence
-  index period = 2;                            // predicate: (k & period) == 0, or k == q
-  index prefix_keys = 0;                       // prefix: k < prefix_keys, or k <= q
-  table keep{1, 1, 1, 1, 1.0};                 // boolean
-  double cap = 0;                              // softcap
-  std::vector<double> slopes, sinks;           // alibi, sink: one a query head
+  index offset = 0;                           // causal_offset
+  index left = -1, right = -1, diagonal = 0;  // window
+  std::vector<index> lengths, starts;         // right_padding, left_padding: one a sequence
+  index period = 2;                           // predicate: (k & period) == 0, or k == q
+  index prefix_keys = 0;                      // prefix: k < prefix_keys, or k <= q
+  table keep{1, 1, 1, 1, 1.0};                // boolean
+  double cap = 0;                             // softcap
+  std::vector<double> slopes, sinks;          // alibi, sink: one a query head
   index alibi_offset = 0;
-  table addend;                                // bias
-  double tilt = 0;                             // function: s + tilt * (q - 2 k)
+  table addend;     // bias
+  double tilt = 0;  // function: s + tilt * (q - 2 k)
 };
 
 /// batch x heads x tokens x dim numbers.
@@ -153,8 +154,8 @@ expectation reference_of(const problem& p);
 // rewrite.cpp: the same mathematics, asked differently.
 problem one_sequence(const problem& p, index b);
 problem as_tables(const problem& p, index b);
-problem with_keys(const problem& p, const std::vector<index>& keys);      // of one sequence with exact tables
-problem with_queries(const problem& p, index first, index last);          // likewise
+problem with_keys(const problem& p, const std::vector<index>& keys);  // of one sequence with exact tables
+problem with_queries(const problem& p, index first, index last);      // likewise
 problem permuted(const problem& p, const std::vector<index>& batches, const std::vector<index>& heads,
                  const std::vector<index>& kv_heads);
 

@@ -43,9 +43,7 @@ table make_table(const problem& p, bool cells, random_source& random) {
 
 }  // namespace
 
-bool possible(const subject& s, layout l) {
-  return l != layout::packed_qkv || (s.q == s.k && s.k == s.v);
-}
+bool possible(const subject& s, layout l) { return l != layout::packed_qkv || (s.q == s.k && s.k == s.v); }
 
 sizes fitted(const subject& s, layout l, sizes n) {
   const view_kind views = view_of(l);
@@ -85,7 +83,8 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   p.rules.addend = make_table(p, !ragged, random);
   const double hidden = random.chance(0.5) ? 0.2 : 0.0;
   for (double& x : p.rules.addend.x)
-    x = random.chance(hidden) ? -std::numeric_limits<double>::infinity() : static_cast<double>(random.integer(-32, 32)) / 8;
+    x = random.chance(hidden) ? -std::numeric_limits<double>::infinity()
+                              : static_cast<double>(random.integer(-32, 32)) / 8;
   return p;
 }
 

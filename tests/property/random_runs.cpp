@@ -1,4 +1,5 @@
-// The error bound on random configurations of everything at once; a failure prints the seed that makes it again.
+// The error bound on random configurations of everything at once; a failure prints the seed that makes it
+// again.
 #include "run.hpp"
 
 namespace fovea_test {
@@ -15,14 +16,20 @@ void check_one(const subject_list& subjects, std::uint64_t seed) {
   do l = all_layouts[static_cast<std::size_t>(random.integer(0, static_cast<index>(all_layouts.size()) - 1))];
   while (!possible(s, l));
   const index kv_heads = random.integer(1, 3), heads = kv_heads * random.integer(1, 4);
-  const sizes n{random.integer(1, 3), heads, kv_heads, small_size(random, 120), small_size(random, 300),
-                random.integer(1, random.chance(0.2) ? 80 : 20), small_size(random, 60)};
+  const sizes n{random.integer(1, 3),
+                heads,
+                kv_heads,
+                small_size(random, 120),
+                small_size(random, 300),
+                random.integer(1, random.chance(0.2) ? 80 : 20),
+                small_size(random, 60)};
   problem p = random_problem(s, l, n, random.bits(), random.uniform(0.1, random.chance(0.3) ? 10 : 2));
   if (random.chance(0.3)) p.scale = random.uniform(-1, 2);
-  const executor_choice::kind who[] = {executor_choice::serial, executor_choice::threads, executor_choice::shuffled};
+  const executor_choice::kind who[] = {executor_choice::serial, executor_choice::threads,
+                                       executor_choice::shuffled};
   const executor_choice executor{who[random.integer(0, 2)], random.integer(1, 4), 7};
-  SCOPED_TRACE("FOVEA_SEED=" + std::to_string(seed) + ": " + s.elements() + " " + s.rules.name + " " + name_of(l) + " " +
-               words(p.n));
+  SCOPED_TRACE("FOVEA_SEED=" + std::to_string(seed) + ": " + s.elements() + " " + s.rules.name + " " +
+               name_of(l) + " " + words(p.n));
   expect_reference(s, l, p, executor);
 }
 

@@ -22,8 +22,9 @@ template <unsigned Has>
 expectation of_equal_lengths(const problem& p) {
   const stored_rules<double, bool> stored(p.rules, element_kind::f64);
   const fovea::reference_options options{p.n.heads, p.n.kv_heads, p.scale};
-  const auto r = with_rules<Has>(
-      stored, [&](const auto&... mods) { return fovea::reference(seen(p.q), seen(p.k), seen(p.v), options, mods...); });
+  const auto r = with_rules<Has>(stored, [&](const auto&... mods) {
+    return fovea::reference(seen(p.q), seen(p.k), seen(p.v), options, mods...);
+  });
   return {plain(r.out), plain(r.lse), plain(r.magnitude), plain(r.logits)};
 }
 

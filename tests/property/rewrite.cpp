@@ -1,5 +1,5 @@
-// The same attention asked differently: one sequence of a batch, masks and scores as tables, keys in another order or
-// only some of them, heads and batches permuted.
+// The same attention asked differently: one sequence of a batch, masks and scores as tables, keys in another
+// order or only some of them, heads and batches permuted.
 #include "problem.hpp"
 
 namespace fovea_test {
@@ -49,9 +49,9 @@ problem permuted(const problem& p, const std::vector<index>& batches, const std:
   r.q = moved(p.q, heads), r.k = moved(p.k, kv_heads), r.v = moved(p.v, kv_heads);
   r.rules.lengths = taken(p.rules.lengths, batches), r.rules.starts = taken(p.rules.starts, batches);
   const auto moved_table = [&](const table& t) {
-    return rebuilt_table(t.batch == 1 ? 1 : r.n.batch, t.heads, t.queries, t.keys, [&](index b, index h, index i, index j) {
-      return t.at(at(batches, b), at(heads, h), i, j);
-    });
+    return rebuilt_table(
+        t.batch == 1 ? 1 : r.n.batch, t.heads, t.queries, t.keys,
+        [&](index b, index h, index i, index j) { return t.at(at(batches, b), at(heads, h), i, j); });
   };
   r.rules.keep = moved_table(p.rules.keep), r.rules.addend = moved_table(p.rules.addend);
   for (index h = 0; h < n.heads; ++h) {
@@ -69,7 +69,8 @@ problem one_sequence(const problem& p, index b) {
   problem r = permuted(p, {b}, heads, kv_heads);
   r.n.queries = r.queries[0], r.n.keys = r.keys[0];
   const auto cut = [&](const array& a, index tokens) {
-    return rebuilt(1, a.heads, tokens, a.dim, [&](index, index h, index t, index c) { return a(0, h, t, c); });
+    return rebuilt(1, a.heads, tokens, a.dim,
+                   [&](index, index h, index t, index c) { return a(0, h, t, c); });
   };
   r.q = cut(r.q, r.n.queries), r.k = cut(r.k, r.n.keys), r.v = cut(r.v, r.n.keys);
   return r;
@@ -83,8 +84,9 @@ problem as_tables(const problem& p, index b) {
   t.cap = p.rules.features & softcap ? p.rules.cap : 0;
   t.sinks.assign(static_cast<std::size_t>(n.heads), -std::numeric_limits<double>::infinity());
   if (p.rules.features & sink) t.sinks = p.rules.sinks;
-  t.keep = rebuilt_table(1, n.heads, n.queries, n.keys,
-                         [&](index, index h, index i, index j) { return visible(p, b, h, i, j) ? 1.0 : 0.0; });
+  t.keep = rebuilt_table(1, n.heads, n.queries, n.keys, [&](index, index h, index i, index j) {
+    return visible(p, b, h, i, j) ? 1.0 : 0.0;
+  });
   t.addend = rebuilt_table(1, n.heads, n.queries, n.keys,
                            [&](index, index h, index i, index j) { return addend(p, b, h, i, j); });
   r.rules = t;
@@ -96,7 +98,8 @@ problem with_keys(const problem& p, const std::vector<index>& keys) {
   r.n.keys = static_cast<index>(keys.size());
   r.keys = {r.n.keys};
   const auto chosen = [&](const array& a) {
-    return rebuilt(1, a.heads, r.n.keys, a.dim, [&](index, index h, index t, index c) { return a(0, h, at(keys, t), c); });
+    return rebuilt(1, a.heads, r.n.keys, a.dim,
+                   [&](index, index h, index t, index c) { return a(0, h, at(keys, t), c); });
   };
   const auto chosen_cells = [&](const table& t) {
     return rebuilt_table(1, t.heads, t.queries, r.n.keys,

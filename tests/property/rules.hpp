@@ -10,7 +10,8 @@
 
 namespace fovea_test {
 
-/// The prefix of a prefix language model is visible to all, the rest causally: a mask as a user would write one.
+/// The prefix of a prefix language model is visible to all, the rest causally: a mask as a user would write
+/// one.
 struct prefix_mask {
   index prefix_keys;
 
@@ -28,7 +29,8 @@ struct prefix_mask {
 template <class B, class Keep>
 class stored_rules {
  public:
-  stored_rules(const rules& r, element_kind bias_kind) : given(r), keep_(r.keep.x.size()), bias_(r.addend.x.size()) {
+  stored_rules(const rules& r, element_kind bias_kind)
+      : given(r), keep_(r.keep.x.size()), bias_(r.addend.x.size()) {
     for (const double x : r.slopes) slopes.push_back(static_cast<float>(x));
     for (const double x : r.sinks) sinks.push_back(static_cast<float>(x));
     for (std::size_t i = 0; i < keep_.size(); ++i) keep_[i].value = r.keep.x[i] != 0;
@@ -76,7 +78,8 @@ auto masks_of(const auto& r) {
       where<(Has & boolean) != 0>([&] { return fovea::boolean_mask(r.keep()); }),
       where<(Has & predicate) != 0>([&] {
         const int period = static_cast<int>(p.period);
-        return fovea::mask([period](auto q, auto k) { return ((k & decltype(k)(period)) == decltype(k)(0)) | (k == q); });
+        return fovea::mask(
+            [period](auto q, auto k) { return ((k & decltype(k)(period)) == decltype(k)(0)) | (k == q); });
       }),
       where<(Has & prefix) != 0>([&] { return prefix_mask{p.prefix_keys}; }));
 }
@@ -85,9 +88,10 @@ template <unsigned Has>
 auto scores_of(const auto& r) {
   const auto& p = r.given;
   return std::tuple_cat(
-      where<(Has & alibi) != 0>([&] { return fovea::alibi{r.slopes, p.alibi_offset}; }),
-      where<(Has & bias) != 0>([&] { return fovea::bias(r.bias()); }),
-      where<(Has & function) != 0>([&] {
+      where<(Has & alibi) != 0>([&] {
+        return fovea::alibi{r.slopes, p.alibi_offset};
+      }),
+      where<(Has & bias) != 0>([&] { return fovea::bias(r.bias()); }), where<(Has & function) != 0>([&] {
         const float tilt = static_cast<float>(p.tilt);
         return fovea::score([tilt](auto s, auto q, auto k) { return s + decltype(s)(tilt) * (q - k - k); });
       }),

@@ -9,8 +9,8 @@ namespace fovea_test {
 
 std::string words(const sizes& n) {
   std::ostringstream text;
-  text << "B=" << n.batch << " Hq=" << n.heads << " Hkv=" << n.kv_heads << " Lq=" << n.queries << " Lk=" << n.keys
-       << " d=" << n.dim << " dv=" << n.value_dim;
+  text << "B=" << n.batch << " Hq=" << n.heads << " Hkv=" << n.kv_heads << " Lq=" << n.queries
+       << " Lk=" << n.keys << " d=" << n.dim << " dv=" << n.value_dim;
   return text.str();
 }
 
@@ -26,9 +26,19 @@ laid_out::laid_out(const subject& s, layout l, const problem& p) : subject_(s), 
   operands_.emplace_back(role::out, l, s.o, p.queries, n.heads, n.queries, n.value_dim);
   operands_.emplace_back(role::lse, l, s.compute(), p.queries, n.heads, n.queries, 1);
   operands_[0].write(p.q, p.queries), operands_[1].write(p.k, p.keys), operands_[2].write(p.v, p.keys);
-  call = {view_of(l),           operands_[0].view(), operands_[1].view(), operands_[2].view(), operands_[3].view(),
-          operands_[4].view(),  n.batch,             n.heads,             n.kv_heads,          p.scale,
-          &p.rules,             {},                  {}};
+  call = {view_of(l),
+          operands_[0].view(),
+          operands_[1].view(),
+          operands_[2].view(),
+          operands_[3].view(),
+          operands_[4].view(),
+          n.batch,
+          n.heads,
+          n.kv_heads,
+          p.scale,
+          &p.rules,
+          {},
+          {}};
 }
 
 outcome laid_out::run() {
@@ -36,7 +46,8 @@ outcome laid_out::run() {
   for (int i = 0; i < 3; ++i) before.push_back(operands_[static_cast<std::size_t>(i)].bytes());
   outcome r;
   r.allocated = subject_.attend(call);
-  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(operands_[i].bytes(), before[i]) << "operand " << i << " was written to";
+  for (std::size_t i = 0; i < 3; ++i)
+    EXPECT_EQ(operands_[i].bytes(), before[i]) << "operand " << i << " was written to";
   EXPECT_TRUE(operands_[3].canaries_stand(problem_.queries)) << "written beside the result";
   EXPECT_TRUE(operands_[4].canaries_stand(problem_.queries)) << "written beside the LSE";
   r.out = operands_[3].read(problem_.queries), r.lse = operands_[4].read(problem_.queries);
@@ -90,12 +101,14 @@ std::vector<sizes> busy_shapes(const subject& s, layout l) {
 }
 
 bool same_bits(double a, double b) noexcept {
-  return (std::isnan(a) && std::isnan(b)) || std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
+  return (std::isnan(a) && std::isnan(b)) ||
+         std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
 }
 
 bool same_row(const outcome& a, const outcome& b, index batch, index h, index i) {
   bool same = same_bits(a.lse(batch, h, i, 0), b.lse(batch, h, i, 0));
-  for (index c = 0; c < a.out.dim; ++c) same = same && same_bits(a.out(batch, h, i, c), b.out(batch, h, i, c));
+  for (index c = 0; c < a.out.dim; ++c)
+    same = same && same_bits(a.out(batch, h, i, c), b.out(batch, h, i, c));
   return same;
 }
 
@@ -104,10 +117,10 @@ void expect_same_bits(const problem& p, const outcome& a, const outcome& b, cons
     for (index h = 0; h < p.n.heads; ++h)
       for (index i = 0; i < p.queries[static_cast<std::size_t>(n)]; ++i)
         if (!same_row(a, b, n, h, i)) {
-          ADD_FAILURE() << "other bits " << what << ": sequence " << n << ", head " << h << ", row " << i << " of "
-                        << words(p.n) << ", first column " << (a.out.dim ? a.out(n, h, i, 0) : 0) << " and "
-                        << (b.out.dim ? b.out(n, h, i, 0) : 0) << ", LSE " << a.lse(n, h, i, 0) << " and "
-                        << b.lse(n, h, i, 0);
+          ADD_FAILURE() << "other bits " << what << ": sequence " << n << ", head " << h << ", row " << i
+                        << " of " << words(p.n) << ", first column " << (a.out.dim ? a.out(n, h, i, 0) : 0)
+                        << " and " << (b.out.dim ? b.out(n, h, i, 0) : 0) << ", LSE " << a.lse(n, h, i, 0)
+                        << " and " << b.lse(n, h, i, 0);
           return;
         }
 }

@@ -1,4 +1,5 @@
-// tests/property/run.hpp - random problems, running them through the library, and what their results must be within.
+// tests/property/run.hpp - random problems, running them through the library, and what their results must be
+// within.
 #pragma once
 
 #include "subject.hpp"
@@ -12,8 +13,8 @@ struct outcome {
   allocation_count allocated;
 };
 
-/// Sizes as near to `wanted` as the layout and the rules allow: Eigen maps are one sequence, packed heads are all of one
-/// size, causal wants as many keys as queries.
+/// Sizes as near to `wanted` as the layout and the rules allow: Eigen maps are one sequence, packed heads are
+/// all of one size, causal wants as many keys as queries.
 sizes fitted(const subject& s, layout l, sizes wanted);
 bool possible(const subject& s, layout l);
 
@@ -40,11 +41,12 @@ class laid_out {
 
 outcome run(const subject& s, layout l, const problem& p, const executor_choice& executor = {});
 
-/// |out - expected| <= 3 u P|V| (4 + A) + rounding of the output, u: half the compute type's spacing at 1, A: the row's
-/// largest logit; |lse - expected| <= 3 u (4 + A + |lse|). Rows without keys are exact.
+/// |out - expected| <= 3 u P|V| (4 + A) + rounding of the output, u: half the compute type's spacing at 1, A:
+/// the row's largest logit; |lse - expected| <= 3 u (4 + A + |lse|). Rows without keys are exact.
 void expect_near(const subject& s, const problem& p, const outcome& got, const expectation& want);
 void expect_reference(const subject& s, layout l, const problem& p, const executor_choice& executor = {});
-double bound_of(const subject& s, const problem& p, const expectation& want, index b, index h, index i, index c);
+double bound_of(const subject& s, const problem& p, const expectation& want, index b, index h, index i,
+                index c);
 
 /// Two results of the same rows, each as near to exact as it must be.
 struct checked {

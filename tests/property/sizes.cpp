@@ -25,7 +25,8 @@ void every_query_count(const subject& s, layout l) {
 void every_key_count(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
   for (const index queries : {index(1), g.lanes + 2})
-    for (const index keys : around({g.tile_rows, g.lanes, 2 * g.lanes, g.few_key_block, g.key_block, 2 * g.key_block}))
+    for (const index keys :
+         around({g.tile_rows, g.lanes, 2 * g.lanes, g.few_key_block, g.key_block, 2 * g.key_block}))
       expect_reference(s, l, random_problem(s, l, {1, 2, 1, queries, keys, 4, 3}, 53));
 }
 

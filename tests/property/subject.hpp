@@ -1,5 +1,6 @@
-// tests/property/subject.hpp - the library as the properties see it: one combination of elements and rules behind an
-// interface without templates, so that a property is compiled once, and the library once an instruction set.
+// tests/property/subject.hpp - the library as the properties see it: one combination of elements and rules
+// behind an interface without templates, so that a property is compiled once, and the library once an
+// instruction set.
 #pragma once
 
 #include "../support/allocations.hpp"
@@ -14,7 +15,8 @@ namespace fovea_test {
 struct executor_choice {
   enum kind { serial, threads, shuffled, last } who = serial;
   index workers = 1;
-  std::uint64_t seed = 0;  // shuffled: the order of tasks, and which worker each one gets; last: the last gets all
+  std::uint64_t seed =
+      0;  // shuffled: the order of tasks, and which worker each one gets; last: the last gets all
 };
 
 /// A call of the library, all in memory.

@@ -1,4 +1,5 @@
-// Every property of every subject in every layout, as tests by name: <isa>/<elements>.<rules>.<layout>, <property>.
+// Every property of every subject in every layout, as tests by name: <isa>/<elements>.<rules>.<layout>,
+// <property>.
 #include "suite.hpp"
 
 #include "run.hpp"
@@ -35,7 +36,8 @@ const subject_list& subjects() {
 void add_random_tests(const std::string& isa) {
   constexpr int configurations = 40, tests = 50;
   if (const char* seed = std::getenv("FOVEA_SEED"))
-    return add_test(isa + "/random", "seed", [first = std::strtoull(seed, nullptr, 10)] { check_random(subjects(), first, 1); });
+    return add_test(isa + "/random", "seed",
+                    [first = std::strtoull(seed, nullptr, 10)] { check_random(subjects(), first, 1); });
   for (int i = 0; i < tests; ++i) {
     const int first = configurations * i;
     add_test(isa + "/random", "seeds_from_" + std::to_string(first),

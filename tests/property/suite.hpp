@@ -1,4 +1,5 @@
-// tests/property/suite.hpp - the whole suite, registered with GoogleTest under the name of an instruction set.
+// tests/property/suite.hpp - the whole suite, registered with GoogleTest under the name of an instruction
+// set.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// What must not matter: the order of keys, heads and batches, where keys or queries are cut, who is in the same batch,
-// and who does the work.
+// What must not matter: the order of keys, heads and batches, where keys or queries are cut, who is in the
+// same batch, and who does the work.
 #include "run.hpp"
 
 #include <algorithm>
@@ -20,7 +20,8 @@ struct tabled {
   outcome got;
   expectation want;
 
-  tabled(const subject& s, problem p) : by(s), of(std::move(p)), got(run(s, layout::bhsd, of)), want(reference_of(of)) {}
+  tabled(const subject& s, problem p)
+      : by(s), of(std::move(p)), got(run(s, layout::bhsd, of)), want(reference_of(of)) {}
   checked result() const { return {by, of, got, want}; }
 };
 
@@ -53,10 +54,12 @@ void permuted_heads_and_batches(const subject& s, layout l) {
       for (index h = 0; h < n.heads; ++h)
         for (index i = 0; i < p.queries[static_cast<std::size_t>(batches[static_cast<std::size_t>(m)])]; ++i)
           for (index c = -1; c < p.n.value_dim; ++c) {
-            const index from = batches[static_cast<std::size_t>(m)], head = heads[static_cast<std::size_t>(h)];
+            const index from = batches[static_cast<std::size_t>(m)],
+                        head = heads[static_cast<std::size_t>(h)];
             const double x = c < 0 ? a.lse(from, head, i, 0) : a.out(from, head, i, c);
             const double y = c < 0 ? b.lse(m, h, i, 0) : b.out(m, h, i, c);
-            ASSERT_TRUE(same_bits(x, y)) << words(p.n) << " row " << i << " column " << c << ": " << x << " and " << y;
+            ASSERT_TRUE(same_bits(x, y))
+                << words(p.n) << " row " << i << " column " << c << ": " << x << " and " << y;
           }
   }
 }
@@ -146,7 +149,8 @@ void split_queries(const subject& s, layout l) {
 
 void alone_as_in_batch(const subject& s, layout l) {
   for (const sizes& n : usual_shapes(s)) {
-    const problem p = random_problem(s, l, {3, n.heads, n.kv_heads, n.queries, n.keys, n.dim, n.value_dim}, 26);
+    const problem p =
+        random_problem(s, l, {3, n.heads, n.kv_heads, n.queries, n.keys, n.dim, n.value_dim}, 26);
     const outcome all = run(s, l, p);
     for (index b = 0; b < p.n.batch; ++b) {
       const problem one = one_sequence(p, b);
@@ -182,7 +186,8 @@ void repeated_kv_heads(const subject& s, layout l) {
       const problem p = random_problem(s, l, n, 28);
       problem wide = p;
       wide.n.kv_heads = n.heads;
-      wide.k = array(p.n.batch, n.heads, p.n.keys, p.n.dim), wide.v = array(p.n.batch, n.heads, p.n.keys, p.n.value_dim);
+      wide.k = array(p.n.batch, n.heads, p.n.keys, p.n.dim),
+      wide.v = array(p.n.batch, n.heads, p.n.keys, p.n.value_dim);
       for (index b = 0; b < p.n.batch; ++b)
         for (index h = 0; h < n.heads; ++h)
           for (index j = 0; j < p.n.keys; ++j) {

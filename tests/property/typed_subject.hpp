@@ -1,5 +1,5 @@
-// tests/property/typed_subject.hpp - a subject of given elements and rules: the library's own types, once for tensors, for
-// Eigen maps by rows and by columns, and for ragged batches.
+// tests/property/typed_subject.hpp - a subject of given elements and rules: the library's own types, once for
+// tensors, for Eigen maps by rows and by columns, and for ragged batches.
 #pragma once
 
 #include "rules.hpp"
@@ -32,7 +32,8 @@ using stored = typename stored_as<Kind>::type;
 fovea::executor_ref executor_for(const executor_choice& choice);
 plan_facts facts_of(const fovea::plan& p);
 
-/// Memory whose kind of view is known at run time: the library is compiled for it once instead of once for each kind.
+/// Memory whose kind of view is known at run time: the library is compiled for it once instead of once for
+/// each kind.
 template <class E>
 struct any_view {
   view_kind kind;
@@ -50,9 +51,12 @@ struct any_view {
     using map = Eigen::Map<std::conditional_t<std::is_const_v<E>, const matrix, matrix>, 0, strides>;
     const memory_view& m = memory;
     const strides of_rows(m.token_stride, m.dim_stride), of_columns(m.dim_stride, m.token_stride);
-    return map(static_cast<E*>(m.data), m.tokens, m.heads * m.dim, Order == Eigen::RowMajor ? of_rows : of_columns);
+    return map(static_cast<E*>(m.data), m.tokens, m.heads * m.dim,
+               Order == Eigen::RowMajor ? of_rows : of_columns);
   }
-  std::span<const index> offsets() const { return {memory.offsets, static_cast<std::size_t>(memory.batch + 1)}; }
+  std::span<const index> offsets() const {
+    return {memory.offsets, static_cast<std::size_t>(memory.batch + 1)};
+  }
 };
 
 }  // namespace fovea_test
@@ -85,7 +89,8 @@ class typed_subject final : public subject {
   using compute = fovea::common_compute_t<query, stored<K>, stored<V>>;
   using bias_element = std::conditional_t<(Has & exact_tables) != 0, float, query>;
   static constexpr element_kind bias_kind = (Has & exact_tables) != 0 ? element_kind::f32 : Q;
-  using stored_type = stored_rules<bias_element, std::conditional_t<(Has & exact_tables) != 0, std::uint8_t, bool>>;
+  using stored_type =
+      stored_rules<bias_element, std::conditional_t<(Has & exact_tables) != 0, std::uint8_t, bool>>;
 
  public:
   explicit typed_subject(rules_kind kind) : subject(kind, Q, K, V, O) {}
@@ -101,7 +106,8 @@ class typed_subject final : public subject {
     });
   }
 
-  // Compiled for what differs: plans depend on sizes and elements, score matrices are the same function in any element.
+  // Compiled for what differs: plans depend on sizes and elements, score matrices are the same function in
+  // any element.
   static constexpr bool all_float = Q == K && K == V && V == O && O == element_kind::f32;
   static constexpr bool shows_plan = Has == tables || (all_float && (Has == 0 || Has == everything));
   static constexpr bool shows_matrix = all_float || Has == everything;
@@ -109,25 +115,27 @@ class typed_subject final : public subject {
   bool has_plan() const noexcept override { return shows_plan; }
   bool has_matrix() const noexcept override { return shows_matrix; }
 
-
   plan_facts plan_for(const call& c) const override {
     if constexpr (shows_plan)
-      return facts_of(with_call(
-          c, [&](const auto& a, const auto&... mods) { return a.plan_for(q_of(c), k_of(c), v_of(c), mods...); }));
+      return facts_of(with_call(c, [&](const auto& a, const auto&... mods) {
+        return a.plan_for(q_of(c), k_of(c), v_of(c), mods...);
+      }));
     else
       return {};
   }
 
   array weights(const call& c) const override {
     if constexpr (shows_matrix)
-      return plain(with_call(c, [&](const auto& a, const auto&... mods) { return a.weights(q_of(c), k_of(c), mods...); }));
+      return plain(with_call(
+          c, [&](const auto& a, const auto&... mods) { return a.weights(q_of(c), k_of(c), mods...); }));
     else
       return {};
   }
 
   array scores(const call& c) const override {
     if constexpr (shows_matrix)
-      return plain(with_call(c, [&](const auto& a, const auto&... mods) { return a.scores(q_of(c), k_of(c), mods...); }));
+      return plain(with_call(
+          c, [&](const auto& a, const auto&... mods) { return a.scores(q_of(c), k_of(c), mods...); }));
     else
       return {};
   }
@@ -136,8 +144,11 @@ class typed_subject final : public subject {
   template <class F>
   static auto with_call(const call& c, F f) {
     const stored_type rules(*c.rules, bias_kind);
-    const fovea::attention<query> a{{.scale = c.scale, .heads = c.heads, .kv_heads = c.kv_heads,
-                                     .executor = executor_for(c.executor), .workspace = c.workspace}};
+    const fovea::attention<query> a{{.scale = c.scale,
+                                     .heads = c.heads,
+                                     .kv_heads = c.kv_heads,
+                                     .executor = executor_for(c.executor),
+                                     .workspace = c.workspace}};
     return with_rules<Has>(rules, [&](const auto&... mods) { return f(a, mods...); });
   }
 
@@ -156,7 +167,8 @@ class typed_subject final : public subject {
 /// Every kind of rules in the list from First to (not including) Last.
 template <element_kind Q, element_kind K, element_kind V, element_kind O, std::size_t... Kinds>
 void add_kinds(subject_list& to, std::index_sequence<Kinds...>) {
-  (to.push_back(std::make_unique<typed_subject<Q, K, V, O, all_rules[Kinds].features>>(all_rules[Kinds])), ...);
+  (to.push_back(std::make_unique<typed_subject<Q, K, V, O, all_rules[Kinds].features>>(all_rules[Kinds])),
+   ...);
 }
 
 template <element_kind E>

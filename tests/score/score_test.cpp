@@ -11,7 +11,8 @@ namespace {
 using fovea::index;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-static_assert(fovea::score_like<fovea::softcap<float>> && fovea::score_like<fovea::alibi> && !fovea::score_like<fovea::sink>);
+static_assert(fovea::score_like<fovea::softcap<float>> && fovea::score_like<fovea::alibi> &&
+              !fovea::score_like<fovea::sink>);
 static_assert(fovea::sink_like<fovea::sink> && !fovea::sink_like<fovea::alibi>);
 
 /// The logits of one head: q . k, without a scale, so that they are these numbers.
@@ -50,8 +51,10 @@ TEST(score, formulas) {
 TEST(score, order_is_as_listed_but_softcap_is_first) {
   const logits_of_one_head l;
   const auto twice = fovea::score([](auto s, auto, auto) { return s + s; });
-  l.expect([](float s, float q, float k) { return 2 * (s - 0.5f * std::abs(q - k)); }, fovea::alibi{half}, twice);
-  l.expect([](float s, float q, float k) { return 2 * s - 0.5f * std::abs(q - k); }, twice, fovea::alibi{half});
+  l.expect([](float s, float q, float k) { return 2 * (s - 0.5f * std::abs(q - k)); }, fovea::alibi{half},
+           twice);
+  l.expect([](float s, float q, float k) { return 2 * s - 0.5f * std::abs(q - k); }, twice,
+           fovea::alibi{half});
   l.expect([](float s, float, float) { return 2 * std::tanh(s); }, twice, fovea::softcap{1.0f});
 }
 
@@ -86,7 +89,8 @@ TEST(score, bias_of_minus_infinity_hides) {
   for (index i = 0; i < 5; ++i)
     for (index j = 0; j < 7; ++j)
       if ((i + j) % 3 == 0) added(i, j) = -infinite;
-  l.expect([&](float s, float q, float k) { return added(index(q), index(k)) < 0 ? -infinite : s; }, fovea::bias(added));
+  l.expect([&](float s, float q, float k) { return added(index(q), index(k)) < 0 ? -infinite : s; },
+           fovea::bias(added));
 }
 
 TEST(score, hidden_is_hidden_even_where_it_is_nan) {
@@ -101,7 +105,8 @@ TEST(score, hidden_is_hidden_even_where_it_is_nan) {
 TEST(score, sink_joins_the_denominator) {
   const logits_of_one_head l;
   const std::vector<float> logit = {0.75f};
-  const auto with = l.attend.with_lse(l.q, l.k, l.k, fovea::sink{logit}), without = l.attend.with_lse(l.q, l.k, l.k);
+  const auto with = l.attend.with_lse(l.q, l.k, l.k, fovea::sink{logit}),
+             without = l.attend.with_lse(l.q, l.k, l.k);
   for (index i = 0; i < 5; ++i) {
     const float sum = std::exp(without.lse(i, 0)), share = sum / (sum + std::exp(0.75f));
     EXPECT_NEAR(with.lse(i, 0), std::log(sum + std::exp(0.75f)), 1e-5f);

@@ -1,4 +1,5 @@
-// tests/support/allocations.hpp - how often operator new was called; the program links allocations.cpp, which replaces it.
+// tests/support/allocations.hpp - how often operator new was called; the program links allocations.cpp, which
+// replaces it.
 #pragma once
 
 #include <cstddef>

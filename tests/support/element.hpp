@@ -1,4 +1,5 @@
-// tests/support/element.hpp - storage formats by their definition: slow, plain, and independent of the library.
+// tests/support/element.hpp - storage formats by their definition: slow, plain, and independent of the
+// library.
 #pragma once
 
 #include <cmath>
@@ -13,18 +14,22 @@ using index = std::ptrdiff_t;
 
 enum class element_kind { f32, f64, bf16, f16 };
 
-/// A binary floating-point format: significant bits (the hidden one counts), smallest and largest exponent of a
-/// normal number 1.x * 2^e.
+/// A binary floating-point format: significant bits (the hidden one counts), smallest and largest exponent of
+/// a normal number 1.x * 2^e.
 struct format {
   int bytes, digits, least_exponent, largest_exponent;
 };
 
 constexpr format format_of(element_kind kind) noexcept {
   switch (kind) {
-    case element_kind::f32: return {4, 24, -126, 127};
-    case element_kind::f64: return {8, 53, -1022, 1023};
-    case element_kind::bf16: return {2, 8, -126, 127};
-    case element_kind::f16: return {2, 11, -14, 15};
+    case element_kind::f32:
+      return {4, 24, -126, 127};
+    case element_kind::f64:
+      return {8, 53, -1022, 1023};
+    case element_kind::bf16:
+      return {2, 8, -126, 127};
+    case element_kind::f16:
+      return {2, 11, -14, 15};
   }
   return {};
 }
@@ -58,7 +63,8 @@ inline double from_16_bits(element_kind kind, std::uint16_t bits) noexcept {
   const int fraction = bits & ((1 << fraction_bits) - 1), exponent = (bits >> fraction_bits) & exponent_mask;
   const double sign = bits & 0x8000 ? -1.0 : 1.0;
   if (exponent == exponent_mask)
-    return fraction ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+    return fraction ? std::numeric_limits<double>::quiet_NaN()
+                    : sign * std::numeric_limits<double>::infinity();
   if (exponent == 0) return sign * std::ldexp(fraction, f.least_exponent - fraction_bits);
   return sign * std::ldexp((1 << fraction_bits) + fraction, exponent - 1 + f.least_exponent - fraction_bits);
 }
@@ -73,8 +79,9 @@ inline std::uint16_t to_16_bits(element_kind kind, double x) noexcept {
   const double steps = magnitude / spacing(kind, magnitude);
   const int exponent = magnitude == 0 ? f.least_exponent : std::max(std::ilogb(magnitude), f.least_exponent);
   // A normal number's hidden bit carries into the exponent field; a subnormal has none to carry.
-  return static_cast<std::uint16_t>(sign | (static_cast<unsigned>(steps) +
-                                            (static_cast<unsigned>(exponent - f.least_exponent) << fraction_bits)));
+  return static_cast<std::uint16_t>(
+      sign |
+      (static_cast<unsigned>(steps) + (static_cast<unsigned>(exponent - f.least_exponent) << fraction_bits)));
 }
 
 inline double decode(element_kind kind, const void* from) noexcept {

@@ -12,11 +12,13 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   const std::vector<float> slopes(2, 0.5f);
   fovea::threads pool(2);
   const fovea::attention<float, 2> attend{{.executor = pool}};
-  Matrix o = attend(m, m, m, fovea::causal & fovea::sliding_window{.left = 2}, fovea::alibi{slopes}, fovea::softcap{3.f});
+  Matrix o = attend(m, m, m, fovea::causal & fovea::sliding_window{.left = 2}, fovea::alibi{slopes},
+                    fovea::softcap{3.f});
   const Matrix bias = Matrix::Random(5, 5);
   o += attend(m, m, m, fovea::bias(bias), fovea::mask([](auto q, auto k) { return k != q; }));
   o += fovea::merge(attend.with_lse(m, m, m), attend.with_lse(m, m, m)).out;
   const auto view = fovea::bhsd(half.data(), 1, 2, 5, 4);
   const auto t = fovea::attention<fovea::bf16, 2>()(view, view, view, fovea::causal);
-  return o.sum() + t(0, 0, 0, 0) + attend.weights_of(1, m, m).sum() + float(attend.plan_for(m, m, m).explain().size());
+  return o.sum() + t(0, 0, 0, 0) + attend.weights_of(1, m, m).sum() +
+         float(attend.plan_for(m, m, m).explain().size());
 }

@@ -1,4 +1,5 @@
-// Where elements lie: every kind of view names the same element by (sequence, head, token, column), and says what does not fit.
+// Where elements lie: every kind of view names the same element by (sequence, head, token, column), and says
+// what does not fit.
 #include <fovea/element.hpp>
 #include <fovea/view.hpp>
 #include <fovea/view/broadcast.hpp>
@@ -21,7 +22,8 @@ void expect_refused(F f, std::initializer_list<std::string> parts) {
     f();
     ADD_FAILURE() << "not refused: " << *parts.begin();
   } catch (const std::invalid_argument& e) {
-    for (const std::string& part : parts) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    for (const std::string& part : parts)
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
   }
 }
 

@@ -16,6 +16,7 @@ class threads {
  public:
   FOVEA_INLINE explicit threads(index workers)
       : pool_(static_cast<int>(std::max<index>(checked(workers) - 1, 1))), workers_(workers) {}
+  FOVEA_INLINE ~threads() = default;
 
   FOVEA_INLINE index workers() const noexcept { return workers_; }
 

@@ -65,7 +65,7 @@ struct softmax_state {
   /// The natural logarithm of the sum of exponents: -inf for a row that saw no key.
   FOVEA_INLINE V lse() const noexcept {
     const V maximum = Units == unit_of::log2 ? m * V(static_cast<T>(std::numbers::ln2)) : m;
-    return xsimd::select(l == V(T(0)), V(hidden<T>), maximum + xsimd::log(l));
+    return xsimd::select(l == V(T(0)), V(hidden<T>), maximum + isa<Arch>::log(l));
   }
 };
 

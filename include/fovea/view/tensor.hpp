@@ -44,6 +44,11 @@ class tensor {
   using value_type = E;
 
   FOVEA_INLINE tensor() = default;
+  FOVEA_INLINE tensor(const tensor&) = default;
+  FOVEA_INLINE tensor(tensor&&) = default;
+  FOVEA_INLINE tensor& operator=(const tensor&) = default;
+  FOVEA_INLINE tensor& operator=(tensor&&) = default;
+  FOVEA_INLINE ~tensor() = default;
   FOVEA_INLINE tensor(index batch, index heads, index tokens, index dim)
       : sizes_{batch, heads, tokens, dim}, elements_(checked_size(sizes_)) {}
 

@@ -77,6 +77,14 @@ struct isa<Arch> : generic_isa<Arch> {
     return generic_isa<Arch>::template exp2_with<isa>(x);
   }
 
+  /// By the foundation's instructions: unoptimised, those that xsimd 8 takes of AVX-512BW do not compile.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> log(const vec<Arch, T>& x) noexcept {
+    using foundation = vec<xsimd::avx512f, T>;
+    using stored = typename foundation::register_type;
+    return vec<Arch, T>(static_cast<stored>(xsimd::log(foundation(static_cast<stored>(x)))));
+  }
+
  private:
   /// Two 128-bit lanes of a and two of b.
   template <int Lanes, class T>

@@ -73,6 +73,11 @@ struct generic_isa {
     });
   }
 
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> log(const vec<Arch, T>& x) noexcept {
+    return xsimd::log(x);
+  }
+
   /// 2^x for x <= 127 (1023), at least the smallest normal number: a visible cell never has a probability of
   /// exactly 0, and none is subnormal, which some processors multiply a hundred times slower. A NaN stays
   /// one. Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, where a shift makes it the exponent.

@@ -1,0 +1,162 @@
+// Wrong arguments are refused before anything is written, in a sentence with the argument and both values.
+#include <fovea/attention.hpp>
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+
+using fovea::index;
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+template <class F>
+void expect_refused(F f, const std::vector<std::string>& parts) {
+  try {
+    f();
+    ADD_FAILURE() << "not refused, though it should be for " << parts[0];
+  } catch (const std::invalid_argument& e) {
+    const std::string text = e.what();
+    EXPECT_EQ(text.rfind("fovea: ", 0), 0u) << text;
+    for (const std::string& part : parts)
+      EXPECT_NE(text.find(part), std::string::npos) << text << " lacks " << part;
+  }
+}
+
+/// Two heads of four dimensions, three of values; five queries, seven keys.
+struct wrong : testing::Test {
+  Matrix q = Matrix::Random(5, 8), k = Matrix::Random(7, 8), v = Matrix::Random(7, 6),
+         o = Matrix::Constant(5, 6, 42);
+  fovea::attention<float, 2> attend;
+
+  template <class... Mods>
+  void refused(const Matrix& q_, const Matrix& k_, const Matrix& v_, Matrix o_,
+               const std::vector<std::string>& parts, const Mods&... mods) const {
+    o_.setConstant(42);
+    expect_refused([&] { attend.into(o_, q_, k_, v_, mods...); }, parts);
+    EXPECT_TRUE((o_.array() == 42).all()) << "written before it was refused";
+  }
+  template <class... Mods>
+  void refused_with(const std::vector<std::string>& parts, const Mods&... mods) const {
+    refused(q, k, v, o, parts, mods...);
+    expect_refused([&] { attend(q, k, v, mods...); }, parts);
+    expect_refused([&] { attend.plan_for(q, k, v, mods...); }, parts);
+    expect_refused([&] { attend.weights(q, k, mods...); }, parts);
+  }
+};
+
+TEST_F(wrong, sizes) {
+  refused(q, k, Matrix::Zero(5, 6), o, {"k", "7", "v", "5", "tokens"});
+  refused(q, Matrix::Zero(7, 10), v, o, {"q", "4", "k", "5"});
+  refused(Matrix::Zero(5, 9), k, v, o, {"q", "9", "2"});
+  refused(q, Matrix::Zero(7, 9), v, o, {"k", "9", "2"});
+  refused(q, k, Matrix::Zero(7, 7), o, {"v", "7", "2"});
+  refused(q, k, v, Matrix::Zero(4, 6), {"o", "4", "5", "tokens"});
+  refused(q, k, v, Matrix::Zero(5, 8), {"o", "4", "3"});
+  refused(q, k, v, Matrix::Zero(5, 7), {"o", "7", "2"});
+}
+
+TEST_F(wrong, lse) {
+  Matrix lse = Matrix::Constant(4, 2, 42);
+  expect_refused([&] { attend.with_lse_into(o, lse, q, k, v); }, {"lse", "4", "5"});
+  Matrix wide = Matrix::Constant(5, 4, 42);
+  expect_refused([&] { attend.with_lse_into(o, wide, q, k, v); }, {"lse", "2", "1"});
+  EXPECT_TRUE((o.array() == 42).all() && (lse.array() == 42).all() && (wide.array() == 42).all());
+}
+
+TEST_F(wrong, options) {
+  using fovea::attention;
+  expect_refused([] { attention<float, 8> a({.heads = 4}); }, {"heads", "4", "8"});
+  expect_refused([] { attention<float, 8, 2> a({.kv_heads = 4}); }, {"kv_heads", "4", "2"});
+  expect_refused([] { attention<float> a({.heads = -1}); }, {"heads", "-1"});
+  expect_refused([] { attention<float> a({.scale = std::numeric_limits<double>::quiet_NaN()}); },
+                 {"scale", "nan"});
+  expect_refused([] { attention<float> a({.scale = std::numeric_limits<double>::infinity()}); },
+                 {"scale", "inf"});
+  const attention<float> uneven{{.heads = 4, .kv_heads = 3}};
+  expect_refused([&] { uneven(q, k, v); }, {"4", "3"});
+}
+
+TEST_F(wrong, head_of_weights) {
+  expect_refused([&] { attend.weights_of(2, q, k); }, {"head", "2"});
+  expect_refused([&] { attend.weights_of(-1, q, k); }, {"head", "-1", "2"});
+}
+
+TEST_F(wrong, masks) {
+  refused_with({"causal", "5", "7", "causal_top_left", "causal_bottom_right", "causal_offset"},
+               fovea::causal);
+  const std::vector<index> none, two = {1, 2}, eight = {8}, negative = {-1};
+  refused_with({"key_lengths", "0", "1"}, fovea::key_lengths{none});
+  refused_with({"key_lengths", "2", "1"}, fovea::key_lengths{two});
+  refused_with({"key_lengths", "8", "7"}, fovea::key_lengths{eight});
+  refused_with({"key_lengths", "-1"}, fovea::key_lengths{negative});
+  refused_with({"left_padding", "8", "7"}, fovea::left_padding{eight});
+  refused_with({"sliding_window", "left", "-2"}, fovea::sliding_window{.left = -2});
+  refused_with({"sliding_window", "right", "-5"}, fovea::sliding_window{.right = -5});
+  const Eigen::Matrix<bool, -1, -1> short_rows(4, 7), short_columns(5, 6);
+  refused_with({"boolean_mask", "4", "5"}, fovea::boolean_mask(short_rows));
+  refused_with({"boolean_mask", "6", "7"}, fovea::boolean_mask(short_columns));
+}
+
+TEST_F(wrong, masks_inside_of_an_intersection) {
+  refused_with({"sliding_window", "-2"}, fovea::causal_top_left & fovea::sliding_window{.left = -2});
+}
+
+TEST_F(wrong, scores) {
+  const std::vector<float> three(3);
+  refused_with({"alibi", "3", "2"}, fovea::alibi{three});
+  refused_with({"sink", "3", "2"}, fovea::sink{three});
+  const Matrix narrow = Matrix::Zero(5, 3);
+  refused_with({"bias", "3", "7"}, fovea::bias(narrow));
+  refused_with({"softcap", "-1"}, fovea::softcap{-1.0f});
+  refused_with({"softcap", "inf"}, fovea::softcap{std::numeric_limits<float>::infinity()});
+  refused_with({"softcap", "nan"}, fovea::softcap{std::numeric_limits<float>::quiet_NaN()});
+}
+
+TEST(wrong_tensor, sizes_and_pointers) {
+  std::vector<float> x(1000);
+  const auto view = [&](index b, index h, index t, index d) { return fovea::bhsd(x.data(), b, h, t, d); };
+  const fovea::attention<float> attend{{.heads = 4, .kv_heads = 2}};
+  const auto q = view(2, 4, 3, 5), k = view(2, 2, 6, 5), v = view(2, 2, 6, 7);
+  EXPECT_NO_THROW(attend(q, k, v));
+  expect_refused([&] { attend(view(2, 3, 3, 5), k, v); }, {"q", "3", "4"});
+  expect_refused([&] { attend(q, view(2, 4, 6, 5), v); }, {"k", "4", "2"});
+  expect_refused([&] { attend(q, k, view(2, 1, 6, 7)); }, {"v", "1", "2"});
+  expect_refused([&] { attend(q, view(3, 2, 6, 5), view(3, 2, 6, 7)); }, {"q", "2", "k", "3"});
+  expect_refused([&] { attend(q, k, view(1, 2, 6, 7)); }, {"k", "2", "v", "1"});
+  expect_refused([&] { attend(q, k, view(2, 2, 5, 7)); }, {"k", "6", "v", "5"});
+  expect_refused([&] { attend(q, view(2, 2, 6, 4), v); }, {"q", "5", "k", "4"});
+  expect_refused([&] { attend(q, view(2, 2, -6, 5), v); }, {"k", "-6"});
+  const fovea::tensor_view<float> null{nullptr, 2, 2, 6, 5, 60, 30, 5, 1};
+  expect_refused([&] { attend(q, null, v); }, {"k", "null"});
+  const fovea::tensor_view<float> no_q{nullptr, 2, 4, 3, 5, 60, 15, 5, 1};
+  expect_refused([&] { attend(no_q, k, v); }, {"q", "null"});
+  auto twice = view(2, 4, 3, 7);
+  twice.token_stride = 0;
+  expect_refused([&] { attend.into(twice, q, k, v); }, {"o", "3", "stride", "0"});
+}
+
+TEST(wrong_ragged, offsets) {
+  const Matrix q = Matrix::Zero(5, 4), k = Matrix::Zero(7, 4);
+  const fovea::attention<float> attend;
+  const std::vector<index> one = {0, 5}, two = {0, 2, 5}, keys = {0, 3, 7}, beyond = {0, 3, 8};
+  expect_refused([&] { attend(fovea::ragged(q, one), fovea::ragged(k, keys), fovea::ragged(k, keys)); },
+                 {"q", "1", "2"});
+  expect_refused([&] { attend(fovea::ragged(q, two), fovea::ragged(k, beyond), fovea::ragged(k, keys)); },
+                 {"k", "8", "7"});
+  const std::vector<index> other = {0, 4, 7};
+  expect_refused([&] { attend(fovea::ragged(q, two), fovea::ragged(k, keys), fovea::ragged(k, other)); },
+                 {"k", "3", "v", "4"});
+}
+
+TEST(wrong_merge, shapes) {
+  const fovea::attention<float, 2> attend;
+  const auto part = [&](index tokens) {
+    return attend.with_lse(Matrix::Zero(tokens, 4).eval(), Matrix::Zero(3, 4).eval(),
+                           Matrix::Zero(3, 4).eval());
+  };
+  expect_refused([&] { fovea::merge(part(5), part(6)); }, {"merge", "5", "6"});
+}
+
+}  // namespace
