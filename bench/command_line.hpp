@@ -60,6 +60,7 @@ inline void print_help() {
       "fovea_bench [--workload \"key=value,...\"]... [Google Benchmark's flags]\n"
       "  keys and defaults: B=1 Hq=8 Hkv=Hq Lq=1024 Lk=Lq d=64 dv=d threads=1\n"
       "    mask=none|causal|window:N   dtype, kv=f32|f64|bf16|f16   layout=bhsd|bshd|eigen|eigen_col\n"
+      "    with=none|alibi|softcap|bias|boolean|lengths|function (alibi as a lambda)\n"
       "  the option repeats; without it the standard table runs\n"
       "  --benchmark_filter=REGEX, or -REGEX for all others (-textbook); --benchmark_list_tests;\n"
       "  --benchmark_min_time=SECONDS; --benchmark_repetitions=N; --benchmark_format=console|json|csv;\n"

@@ -58,11 +58,12 @@ class Process:
         return {"error": f"crashed, exit status {status}"}
 
 
-def run_bench(bench, words, seconds, textbook):
+def run_benches(bench, workloads, seconds, textbook):
     """One run of fovea_bench: the rows by name, and its context."""
     hidden = "machine" if textbook else "textbook|machine"
-    command = [bench, "--workload", words, f"--benchmark_filter=-{hidden}", "--benchmark_format=json",
-               f"--benchmark_min_time={seconds}"]
+    command = [bench, f"--benchmark_filter=-{hidden}", "--benchmark_format=json", f"--benchmark_min_time={seconds}"]
+    for words in workloads:
+        command += ["--workload", words]
     run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if run.returncode != 0:
         sys.exit(run.stderr.strip() or f"{bench} ended with exit status {run.returncode}")
@@ -75,7 +76,7 @@ def measure(words, bench, peers, rounds, seconds, textbook):
     context of its last run; why a peer was not timed."""
     best, row, context, errors = {}, None, {}, {}
     for _ in range(rounds):
-        rows, context = run_bench(bench, words, seconds, textbook)
+        rows, context = run_benches(bench, [words], seconds, textbook)
         if row is None or rows[words]["best_ms"] < row["best_ms"]:
             row = rows[words]
         times = {"fovea": rows[words]["best_ms"] / 1e3}

@@ -140,7 +140,10 @@ void register_rows(const std::vector<named_workload>& rows) {
   };
   for (const auto& [name, w] : rows) {
     add(name, w, fovea_call);
-    if (double(w.threads) * double(w.queries) * double(w.keys) * double(wide(w) ? 8 : 4) < textbook_limit)
+    if (w.with != modifier::none)
+      std::fprintf(stderr, "%s: no textbook row, it has masks only\n", name.c_str());
+    else if (double(w.threads) * double(w.queries) * double(w.keys) * double(wide(w) ? 8 : 4) <
+             textbook_limit)
       add(name + "/textbook", w, textbook_call);
     else
       std::fprintf(stderr, "%s: no textbook row, its scores would fill the memory\n", name.c_str());

@@ -18,6 +18,15 @@ using index = std::ptrdiff_t;
 enum class element { f32, f64, bf16, f16 };
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
 enum class mask { none, causal, window };
+enum class modifier {
+  none,
+  alibi,
+  softcap,
+  bias,
+  boolean,
+  lengths,
+  function
+};  // function: alibi as a lambda
 
 /// What a row of the benchmark computes. The diagonal of causal and window joins the last query to the last
 /// key.
@@ -29,13 +38,14 @@ struct workload {
   index window = 0;  // keys seen before a query's own, for mask::window
   element dtype = element::f32, kv = element::f32;
   bench::layout layout = layout::bhsd;
+  modifier with = modifier::none;
   index threads = 1;
 
   friend bool operator==(const workload&, const workload&) = default;
 };
 
-template <class E>
-using names = std::array<std::pair<std::string_view, E>, 4>;
+template <class E, std::size_t N = 4>
+using names = std::array<std::pair<std::string_view, E>, N>;
 
 inline constexpr names<element> element_names{
     {{"f32", element::f32}, {"f64", element::f64}, {"bf16", element::bf16}, {"f16", element::f16}}};
@@ -44,8 +54,16 @@ inline constexpr names<layout> layout_names{{{"bhsd", layout::bhsd},
                                              {"eigen", layout::eigen},
                                              {"eigen_col", layout::eigen_col}}};
 
-template <class E>
-std::string_view name_of(const names<E>& all, E value) {
+inline constexpr names<modifier, 7> modifier_names{{{"none", modifier::none},
+                                                    {"alibi", modifier::alibi},
+                                                    {"softcap", modifier::softcap},
+                                                    {"bias", modifier::bias},
+                                                    {"boolean", modifier::boolean},
+                                                    {"lengths", modifier::lengths},
+                                                    {"function", modifier::function}}};
+
+template <class E, std::size_t N>
+std::string_view name_of(const names<E, N>& all, E value) {
   return std::find_if(all.begin(), all.end(), [&](const auto& n) { return n.second == value; })->first;
 }
 
@@ -68,8 +86,8 @@ struct word {
     return n;
   }
 
-  template <class E>
-  E one_of(const names<E>& all) const {
+  template <class E, std::size_t N>
+  E one_of(const names<E, N>& all) const {
     std::string known;
     for (const auto& [name, e] : all) {
       if (name == value) return e;
@@ -118,14 +136,18 @@ inline void check(const workload& w) {
                                 std::string(name_of(element_names, w.kv)) + ": f64 is timed with f64 only");
   if (w.batch != 1 && (w.layout == layout::eigen || w.layout == layout::eigen_col))
     throw std::invalid_argument("B=" + std::to_string(w.batch) + ": an Eigen matrix holds one sequence");
+  if (w.with != modifier::none &&
+      (w.mask != mask::none || w.dtype != element::f32 || w.kv != element::f32 || w.layout != layout::bhsd))
+    throw std::invalid_argument("with=" + std::string(name_of(modifier_names, w.with)) +
+                                ": timed without a mask, in f32 and bhsd only");
   const double widest = double(std::max(w.dim, w.value_dim)) * double(w.batch) *
                         std::max(double(w.heads) * double(w.queries), double(w.kv_heads) * double(w.keys));
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
 }
 
-/// Reads the words B Hq Hkv Lq Lk d dv mask dtype kv layout threads, separated by commas, in any order. What
-/// is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws std::invalid_argument,
-/// naming the culprit.
+/// Reads the words B Hq Hkv Lq Lk d dv mask dtype kv layout with threads, separated by commas, in any order.
+/// What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
+/// std::invalid_argument, naming the culprit.
 inline workload parse_workload(std::string_view text) try {
   workload w;
   const auto words = split_words(text);
@@ -153,9 +175,11 @@ inline workload parse_workload(std::string_view text) try {
       w.kv = x.one_of(element_names);
     else if (x.key == "layout")
       w.layout = x.one_of(layout_names);
+    else if (x.key == "with")
+      w.with = x.one_of(modifier_names);
     else
       x.refuse("unknown key \"" + std::string(x.key) +
-               "\"; known are B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, layout, threads");
+               "\"; known are B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, layout, with, threads");
   }
   if (!given("Hkv")) w.kv_heads = w.heads;
   if (!given("Lk")) w.keys = w.queries;
@@ -177,7 +201,9 @@ inline std::string to_text(const workload& w) {
          n("d", w.dim) + n("dv", w.value_dim) + "mask=" + mask +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
-         ",layout=" + std::string(name_of(layout_names, w.layout)) + ",threads=" + std::to_string(w.threads);
+         ",layout=" + std::string(name_of(layout_names, w.layout)) +
+         (w.with == modifier::none ? "" : ",with=" + std::string(name_of(modifier_names, w.with))) +
+         ",threads=" + std::to_string(w.threads);
 }
 
 /// The keys that query i sees: [first, last), empty where a query stands before the first key.

@@ -15,24 +15,28 @@
   }
 
 // Small functions are always inlined: they leave no symbol behind that a linker could merge with the same
-// function compiled for another instruction set, and tiles of registers stay in registers.
+// function compiled for another instruction set, and tiles of registers stay in registers. FOVEA_FLATTEN:
+// what is called inside, the user's functions and xsimd's among it, is inlined as well, however large the
+// program around is.
 #if defined(__GNUC__) || defined(__clang__)
 #define FOVEA_INLINE inline __attribute__((always_inline))
 #define FOVEA_INLINE_LAMBDA __attribute__((always_inline))
 #define FOVEA_NOINLINE __attribute__((noinline))
+#define FOVEA_FLATTEN __attribute__((flatten))
 #define FOVEA_RESTRICT __restrict__
 #else
 #define FOVEA_INLINE __forceinline
 #define FOVEA_INLINE_LAMBDA
 #define FOVEA_NOINLINE __declspec(noinline)
+#define FOVEA_FLATTEN
 #define FOVEA_RESTRICT __restrict
 #endif
 
-// FOVEA_PREFETCH(address, write): a hint, nothing more.
+// FOVEA_PREFETCH(address, write, locality): a hint, nothing more; locality is 3 for L1, 2 for L2.
 #if defined(__GNUC__) || defined(__clang__)
-#define FOVEA_PREFETCH(address, write) __builtin_prefetch(address, write)
+#define FOVEA_PREFETCH(address, write, locality) __builtin_prefetch(address, write, locality)
 #else
-#define FOVEA_PREFETCH(address, write) static_cast<void>(address)
+#define FOVEA_PREFETCH(address, write, locality) static_cast<void>(address)
 #endif
 
 // FOVEA_UNROLL(4) before a loop: the compiler's own unrolling, for loops whose trip count is known at run

@@ -53,6 +53,12 @@ FOVEA_INLINE auto near_of(const X& x, Square& at) noexcept {
     return x;
 }
 
+/// f(matrix_view) for each matrix that a bound mask or score reads.
+template <class X, class F>
+FOVEA_INLINE void each_matrix_of(const X& x, const F& f) noexcept {
+  if constexpr (matrices_of<X> > 0) x.each_matrix(f);
+}
+
 FOVEA_INLINE constexpr index ceil_div(index n, index d) noexcept { return (n + d - 1) / d; }
 FOVEA_INLINE constexpr index round_up(index n, index to) noexcept { return ceil_div(n, to) * to; }
 

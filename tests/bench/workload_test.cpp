@@ -58,7 +58,7 @@ TEST(workload, order_of_words_does_not_matter) {
 
 TEST(workload, text_reads_back) {
   for (const char* words : {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
-                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4"})
+                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap"})
     EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
   EXPECT_EQ(to_text(parse_workload("B=1")),
             "B=1,Hq=8,Hkv=8,Lq=1024,Lk=1024,d=64,dv=64,mask=none,dtype=f32,kv=f32,layout=bhsd,threads=1");
@@ -68,6 +68,8 @@ TEST(workload, refuses_and_names_the_culprit) {
   const std::pair<const char*, const char*> refused[] = {
       {"Lz=3", "unknown key \"Lz\""},
       {"lq=3", "unknown key \"lq\""},
+      {"with=alibi,mask=causal", "with=alibi: timed without a mask"},
+      {"with=magic", "unknown value \"magic\"; known are none, alibi, softcap"},
       {"mask=diagonal", "unknown value \"diagonal\"; known are none, causal, window:N"},
       {"mask=window:", "\"\" is not a whole number"},
       {"mask=window:-1", "\"-1\" is not a whole number from 0"},

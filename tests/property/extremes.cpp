@@ -3,6 +3,7 @@
 #include "run.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace fovea_test {
 namespace {
@@ -100,6 +101,46 @@ void tails_are_hidden(const subject& s, layout l) {
     }
 }
 
+/// The exponent of the smallest normal number, and one below which 4 times a number stays finite.
+int least_exponent(element_kind e) {
+  return e == element_kind::f64 ? -1022 : e == element_kind::f16 ? -14 : -126;
+}
+int most_exponent(element_kind e) {
+  return e == element_kind::f64 ? 1020 : e == element_kind::f16 ? 12 : 124;
+}
+
+// Half of Q is subnormal and K is large, so that their products are logits as usual: a kernel that takes
+// subnormal numbers for 0 gets all of them wrong. With subnormal V results have to be as exact as such
+// numbers can be.
+void subnormal_inputs(const subject& s, layout l) {
+  for (const sizes& n : usual_shapes(s)) {
+    problem queries = random_problem(s, l, n, 47);
+    const int down = least_exponent(s.q), up = std::min(-down - 6, most_exponent(s.k));
+    for (double& x : queries.q.x) x = std::ldexp(x, down);
+    for (double& x : queries.k.x) x = std::ldexp(x, up);
+    round_to_formats(queries, s);
+    expect_reference(s, l, queries);
+
+    problem values = random_problem(s, l, n, 48);
+    for (double& x : values.v.x) x = std::ldexp(x, least_exponent(s.v) - 1);
+    round_to_formats(values, s);
+    const outcome got = run(s, l, values);
+    const expectation want = reference_of(values);
+    const bool wide = s.compute() == element_kind::f64;
+    const double u = wide ? 0x1p-52 : 0x1p-24, least_step = wide ? 0x1p-1074 : 0x1p-149;
+    for (index b = 0; b < values.n.batch; ++b)
+      for (index h = 0; h < values.n.heads; ++h)
+        for (index i = 0; i < values.queries[static_cast<std::size_t>(b)]; ++i)
+          for (index c = 0; c < values.n.value_dim; ++c) {
+            const double exact = want.out(b, h, i, c);
+            const double bound = 6 * u * want.magnitude(b, h, i, c) * (4 + want.logits(b, h, i, 0)) +
+                                 static_cast<double>(2 * values.n.keys + 2) * least_step;
+            ASSERT_NEAR(got.out(b, h, i, c), exact, bound + spacing(s.o, exact))
+                << words(values.n) << " row " << i;
+          }
+  }
+}
+
 }  // namespace
 
 void add_extremes(std::vector<property>& to) {
@@ -108,6 +149,7 @@ void add_extremes(std::vector<property>& to) {
   to.push_back({"logits_up_to_4000", logits_up_to_4000});
   to.push_back({"up_to_576_dimensions", up_to_576_dimensions});
   to.push_back({"tails_are_hidden", tails_are_hidden});
+  to.push_back({"subnormal_inputs", subnormal_inputs});
 }
 
 }  // namespace fovea_test

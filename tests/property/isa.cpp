@@ -63,8 +63,8 @@ fovea::executor_ref executor_for(const executor_choice& choice) {
 }
 
 plan_facts facts_of(const fovea::plan& p) {
-  return {p.workspace_bytes(), p.scratch_bytes(), p.jobs,       p.workers,   p.lanes,    p.tile_rows,
-          p.tile_vectors,      p.key_block,       p.rows_a_job, p.rows_form, p.explain()};
+  return {p.workspace_bytes(), p.scratch_bytes(), p.jobs,       p.workers,   p.lanes,       p.tile_rows,
+          p.tile_vectors,      p.key_block,       p.rows_a_job, p.rows_form, p.allocates(), p.explain()};
 }
 
 void merge_parts(array& out, array& lse, const array& other_out, const array& other_lse) {

@@ -32,7 +32,7 @@ struct call {
 
 struct plan_facts {
   index workspace_bytes, scratch_bytes, jobs, workers, lanes, tile_rows, tile_vectors, key_block, rows_a_job;
-  bool rows_form;
+  bool rows_form, allocates;
   std::string words;
 };
 

@@ -5,25 +5,25 @@
 #include <fovea/kernel/arch.hpp>
 #include <fovea/view/matrix.hpp>
 
+#include <cstring>
+
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 enum class in_lanes { queries, keys };
 
-/// An element of a bias as it is; of anything else, a mask's, whether it is not zero.
-template <class T, class E>
-FOVEA_INLINE T cell_value(const E& x) noexcept {
-  if constexpr (element<E>)
-    return load_element<T>(x);
-  else
-    return static_cast<T>(static_cast<position_t<T>>(x != E(0)));  // by way of an integer: this vectorises
-}
-
-/// Elements of a mask or bias at n keys x n queries, converted and with queries in lanes: key first_key + e
-/// at row e.
+/// Elements of a bias at n keys x n queries, converted and with queries in lanes: key first_key + e at row e.
 template <class T>
 struct near_cells {
   const T* value;
+  index first_key;
+};
+
+/// What a mask says there, a byte a cell: a word a query for each `keys_a_word` keys.
+template <class Arch, class T>
+struct near_truth {
+  static constexpr index keys_a_word = std::min<index>(sizeof(T), lanes<Arch, T>);
+  const position_t<T>* words;
   index first_key;
 };
 
@@ -32,43 +32,96 @@ struct near_cells {
 template <class Arch, class T>
 struct square {
   static constexpr index n = lanes<Arch, T>;
+  static constexpr index bytes_a_copy = n * n * static_cast<index>(sizeof(T));
   index query, key, queries, keys;
-  T* room;
+  std::byte* room;  // bytes_a_copy for each copy
 
   /// Row-major matrices are read a row at a time and transposed in registers: gathers of columns cost ten
   /// times more.
   template <class E>
   FOVEA_INLINE near_cells<T> copy(const matrix_view<E>& m) noexcept {
-    T* to = room;
-    room += n * n;
+    T* const to = take<T>();
     if (m.row_stride == 1 || m.row_stride == 0) {
       for (index e = 0; e < keys; ++e) read(m.at(query, key + e), m.row_stride, queries, to + e * n);
       return {to, key};
     }
-    for (index i = 0; i < n; ++i) {
-      const E* row = m.at(query + std::min(i, queries - 1), key);
-      FOVEA_PREFETCH(reinterpret_cast<const char*>(row) + 128,
-                     false);  // rows are pages apart: hardware does not foresee
-      read(row, m.col_stride, keys, to + i * n);
-    }
     vec<Arch, T> v[n];
-    unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA { v[i] = vec<Arch, T>::load_aligned(to + i * n); });
+    bool loaded = false;
+    if constexpr (std::is_same_v<std::remove_const_t<E>, T>)
+      if (m.col_stride == 1 && keys >= n) {
+        for (index i = 0; i < n; ++i) v[i] = vec<Arch, T>::load_unaligned(row_of(m, i));
+        loaded = true;
+      }
+    if (!loaded)
+      for (index i = 0; i < n; ++i) {
+        read(row_of(m, i), m.col_stride, keys, to + i * n);
+        v[i] = vec<Arch, T>::load_aligned(to + i * n);
+      }
     isa<Arch>::transpose(v);
     unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e].store_aligned(to + e * n); });
     return {to, key};
   }
 
+  /// Whether elements are not zero. Bytes of several keys move as a word: a quarter of a transposition's
+  /// work.
+  template <class E>
+  FOVEA_INLINE near_truth<Arch, T> copy_truth(const matrix_view<E>& m) noexcept {
+    using word = position_t<T>;
+    constexpr index k = near_truth<Arch, T>::keys_a_word;
+    word* const words = take<word>();
+    if (m.row_stride == 1 || m.row_stride == 0) {
+      for (index e = 0; e < n; ++e) {
+        word* const to = words + e / k * n;
+        const E* const from = m.at(query, key + std::min(e, keys - 1));
+        const auto put = [&](index i, const E& x) FOVEA_INLINE_LAMBDA {
+          to[i] = (e % k == 0 ? 0 : to[i]) | static_cast<word>(word(x != E(0)) << (8 * (e % k)));
+        };
+        if (m.row_stride == 1 && queries >= n)
+          for (index i = 0; i < n; ++i) put(i, from[i]);
+        else
+          for (index i = 0; i < n; ++i) put(i, from[std::min(i, queries - 1) * m.row_stride]);
+      }
+      return {words, key};
+    }
+    for (index i = 0; i < n; ++i) {
+      const E* row = row_of(m, i);
+      const auto put = [&](const void* bytes) FOVEA_INLINE_LAMBDA {
+        const auto* from = static_cast<const unsigned char*>(bytes);
+        for (index w = 0; w < n / k; ++w) std::memcpy(words + w * n + i, from + w * k, k);
+      };
+      if (sizeof(E) == 1 && m.col_stride == 1 && keys >= n) {
+        put(row);
+      } else {
+        unsigned char byte[n];
+        for (index e = 0; e < n; ++e) byte[e] = row[std::min(e, keys - 1) * m.col_stride] != E(0);
+        put(byte);
+      }
+    }
+    return {words, key};
+  }
+
  private:
+  template <class U>
+  FOVEA_INLINE U* take() noexcept {
+    return reinterpret_cast<U*>(std::exchange(room, room + bytes_a_copy));
+  }
+
+  /// Row i of the square, or the last one that is inside.
+  template <class E>
+  FOVEA_INLINE const E* row_of(const matrix_view<E>& m, index i) const noexcept {
+    return m.at(query + std::min(i, queries - 1), key);
+  }
+
   // All n are written: a fixed number of steps is what compilers vectorise best; past `count` the last one is
   // repeated.
   template <class E>
   FOVEA_INLINE static void read(const E* from, index stride, index count, T* to) noexcept {
     if (stride != 1 || count < n) {
-      for (int i = 0; i < n; ++i) to[i] = cell_value<T>(from[std::min<index>(i, count - 1) * stride]);
+      for (int i = 0; i < n; ++i) to[i] = load_element<T>(from[std::min<index>(i, count - 1) * stride]);
     } else if constexpr (std::is_same_v<std::remove_const_t<E>, T>) {
       vec<Arch, T>::load_unaligned(from).store_aligned(to);
     } else {
-      for (int i = 0; i < n; ++i) to[i] = cell_value<T>(from[i]);
+      for (int i = 0; i < n; ++i) to[i] = load_element<T>(from[i]);
     }
   }
 };
@@ -92,15 +145,7 @@ struct cells {
 
   template <class E>
   FOVEA_INLINE number load(const matrix_view<E>& m) const noexcept {
-    const index stride = queries ? m.row_stride : m.col_stride;
-    const E* first = m.at(query, key);
-    if (stride == 0) return number(cell_value<T>(*first));
-    alignas(64) T value[width];
-    if (stride == 1 && count >= width)
-      for (int i = 0; i < width; ++i) value[i] = cell_value<T>(first[i]);
-    else
-      for (int i = 0; i < width; ++i) value[i] = cell_value<T>(first[std::min<index>(i, count - 1) * stride]);
-    return number::load_aligned(value);
+    return load_as(m, [](const E& x) FOVEA_INLINE_LAMBDA { return load_element<T>(x); });
   }
   FOVEA_INLINE number load(const near_cells<T>& near) const noexcept {
     return number::load_aligned(near.value + (key - near.first_key) * width);
@@ -112,7 +157,19 @@ struct cells {
     return xsimd::select(bias == hidden, hidden, s + bias);
   }
 
-  FOVEA_INLINE truth_value nonzero(const auto& m) const noexcept { return load(m) != number(T(0)); }
+  template <class E>
+  FOVEA_INLINE truth_value nonzero(const matrix_view<E>& m) const noexcept {
+    // By way of an integer: this vectorises.
+    const auto test = [](const E& x) FOVEA_INLINE_LAMBDA { return static_cast<T>(position_t<T>(x != E(0))); };
+    return load_as(m, test) != number(T(0));
+  }
+  FOVEA_INLINE truth_value nonzero(const near_truth<Arch, T>& near) const noexcept {
+    constexpr index k = near_truth<Arch, T>::keys_a_word;
+    const index e = key - near.first_key;
+    const auto byte = static_cast<position_t<T>>(position_t<T>(0xff) << (8 * (e % k)));
+    return truth((position::load_aligned(near.words + e / k * width) & position(byte)) !=
+                 position(position_t<T>(0)));
+  }
 
   FOVEA_INLINE static truth_value truth(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
     return as_truth_of<Arch, T>(b);
@@ -121,6 +178,19 @@ struct cells {
   FOVEA_INLINE static truth_value truth(bool b) noexcept { return truth_value(b); }
 
  private:
+  template <class E, class F>
+  FOVEA_INLINE number load_as(const matrix_view<E>& m, const F& value_of) const noexcept {
+    const index stride = queries ? m.row_stride : m.col_stride;
+    const E* first = m.at(query, key);
+    if (stride == 0) return number(value_of(*first));
+    alignas(64) T value[width];
+    if (stride == 1 && count >= width)
+      for (int i = 0; i < width; ++i) value[i] = value_of(first[i]);
+    else
+      for (int i = 0; i < width; ++i) value[i] = value_of(first[std::min<index>(i, count - 1) * stride]);
+    return number::load_aligned(value);
+  }
+
   template <class P>
   FOVEA_INLINE static xsimd::batch<P, Arch> counting(index first, bool up) noexcept {
     const xsimd::batch<P, Arch> start(static_cast<P>(first));

@@ -29,7 +29,7 @@ FOVEA_NOINLINE void emit_queries(const Problem& p, index b, index h, range rows,
     const auto k = keys_of.read(keys);
     each_panel([&](const auto& panel) {
       if (cover_of(rules.mask, panel.rows(), keys) == coverage::none) return;
-      panel.dot_keys(k, keys.size());
+      panel.template dot_keys<false>(k, keys.size());
       panel.revise(rules, keys);
       panel.each_logit(keys, [&](index i, index j, T s) {
         if (s != hidden<T>) to(i, j) = lse ? std::exp(s - (*lse)(i, 0)) : s;

@@ -45,6 +45,12 @@ struct rules {
                 scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return near_of(s, at); }));
   }
 
+  /// f(matrix_view) for each matrix that is read.
+  FOVEA_INLINE void each_matrix(const auto& f) const noexcept {
+    each_matrix_of(mask, f);
+    scores.each([&](const auto& s) FOVEA_INLINE_LAMBDA { each_matrix_of(s, f); });
+  }
+
   template <class V, class Cells>
   FOVEA_INLINE V score(V s, const Cells& at) const noexcept {
     scores.each([&](const auto& f) FOVEA_INLINE_LAMBDA { s = apply_score(f, s, at); });

@@ -29,7 +29,9 @@ struct tile {
 ///   S^T = K Q^T    a = K (rows: keys, steps: dim),      b = Q^T  (steps: dim, lanes: queries)
 ///   O^T = V^T P^T  a = V^T (rows: columns, steps: keys), b = P^T (steps: keys, lanes: queries)
 /// and O = P V with columns in lanes. Of row and step one is a constant 1, so that addresses stay cheap.
-/// `each_step` is called beside each step, for prefetches.
+/// With one pointer for all rows g++ reloads some of their addresses from the stack, which takes spare load
+/// ports; with a pointer for each four rows it did so as often, and clang spilled accumulators. `each_step`
+/// is called beside each step, for prefetches.
 template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
 FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, Step step,
                                            const T* FOVEA_RESTRICT b, Ld ld, index depth,
@@ -57,24 +59,46 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const
   return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, []() FOVEA_INLINE_LAMBDA {});
 }
 
-/// sum over t < depth (a multiple of the lanes) of a(r, t) * b(c, t), lane by lane; rows of both are
-/// contiguous.
+/// Register i of a row of `width` elements, at least one register: where it starts. The last one overlaps the
+/// one before, so that rows of any width are read in place; where a sum goes over all, one side has zeros
+/// there.
+template <class Arch, class T>
+FOVEA_INLINE index start_of(index i, index width) noexcept {
+  return std::min<index>(i * lanes<Arch, T>, width - lanes<Arch, T>);
+}
+
+/// sum over t < width of a(r, t) * b(c, t), lane by lane. Rows of b are contiguous; register i of a's row is
+/// at i * lanes, with zeros where it overlaps the one before.
 template <class Arch, int R, int C, class T>
 FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, index a_row, const T* FOVEA_RESTRICT b,
-                                           index b_row, index depth) noexcept {
+                                           index b_row, index width, auto&& each_step) noexcept {
   using V = vec<Arch, T>;
+  constexpr index n = lanes<Arch, T>;
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
-  for (index t = 0; t < depth; t += static_cast<index>(V::size)) {
+  for (index i = 0; i * n < width; ++i) {
+    each_step();
+    const T* const from = b + start_of<Arch, T>(i, width);
     V right[C];
-    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { right[c] = V::load_unaligned(b + c * b_row + t); });
+    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { right[c] = V::load_unaligned(from + c * b_row); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
-      const V left = V::load_unaligned(a + r * a_row + t);
+      const V left = V::load_unaligned(a + r * a_row + i * n);
       unroll<C>([&](auto c)
                     FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(left, right[c], sum.at[r][c]); });
     });
   }
   return sum;
+}
+
+/// f(constant rows, first) for tiles of Rows, and of smaller powers of two at the end.
+template <int Rows, class F>
+FOVEA_INLINE void in_tiles(index count, F&& f) noexcept {
+  index i = 0;
+  for (; i + Rows <= count; i += Rows) f(std::integral_constant<int, Rows>{}, i);
+  if constexpr (Rows > 4)
+    if (count - i >= 4) f(std::integral_constant<int, 4>{}, i), i += 4;
+  if (count - i >= 2) f(std::integral_constant<int, 2>{}, i), i += 2;
+  if (count - i >= 1) f(std::integral_constant<int, 1>{}, i);
 }
 
 /// Lane i of the result is the sum over the lanes of v[i]: a tree of zips, instead of a horizontal sum for
@@ -92,6 +116,23 @@ FOVEA_INLINE vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
   if constexpr (n >= 4) halve(std::integral_constant<int, 2>{});
   if constexpr (n >= 2) halve(std::integral_constant<int, 1>{});
   return v[0];
+}
+
+/// op over all lanes of v, in each lane: zipped with itself, v brings lane i together with lane i + n / 2.
+template <class Arch, class T, class Op>
+FOVEA_INLINE vec<Arch, T> over_lanes(vec<Arch, T> v, const Op& op) noexcept {
+  unroll<std::countr_zero(static_cast<unsigned>(lanes<Arch, T>))>(
+      [&](auto) FOVEA_INLINE_LAMBDA { v = op(isa<Arch>::zip_lo(v, v), isa<Arch>::zip_hi(v, v)); });
+  return v;
+}
+template <class Arch, class T>
+FOVEA_INLINE vec<Arch, T> sum_over_lanes(const vec<Arch, T>& v) noexcept {
+  return over_lanes<Arch, T>(v, [](const auto& a, const auto& b) FOVEA_INLINE_LAMBDA { return a + b; });
+}
+template <class Arch, class T>
+FOVEA_INLINE vec<Arch, T> max_over_lanes(const vec<Arch, T>& v) noexcept {
+  return over_lanes<Arch, T>(
+      v, [](const auto& a, const auto& b) FOVEA_INLINE_LAMBDA { return xsimd::max(a, b); });
 }
 
 }  // namespace kernel

@@ -13,6 +13,7 @@ template <class... Masks>
 struct all_of {
   using is_mask = void;
   static constexpr int matrices = (0 + ... + matrices_of<Masks>);
+  static constexpr bool unsure = (is_unsure<Masks> || ...);
   list<Masks...> masks;
 
   FOVEA_INLINE void check(const place& at) const {
@@ -23,6 +24,9 @@ struct all_of {
   }
   FOVEA_INLINE auto near(auto& square) const noexcept {
     return all_of_list(masks.map([&](const auto& m) FOVEA_INLINE_LAMBDA { return near_of(m, square); }));
+  }
+  FOVEA_INLINE void each_matrix(const auto& f) const noexcept {
+    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { each_matrix_of(m, f); });
   }
   FOVEA_INLINE auto visible(const auto& cells) const noexcept {
     auto seen = cells.truth(true);

@@ -13,23 +13,26 @@ struct boolean_cells {
   Matrix keep;
 
   FOVEA_INLINE auto near(auto& square) const noexcept {
-    return boolean_cells<decltype(square.copy(keep))>{square.copy(keep)};
+    return boolean_cells<decltype(square.copy_truth(keep))>{square.copy_truth(keep)};
   }
+  FOVEA_INLINE void each_matrix(const auto& f) const noexcept { f(keep); }
   FOVEA_INLINE auto visible(const auto& cells) const noexcept { return cells.nonzero(keep); }
 
   /// Reads the block: a byte a cell costs a hundredth of computing it.
   FOVEA_INLINE coverage cover(range rows, range keys) const noexcept
     requires requires { keep.row_stride; }
   {
-    bool all = true, any = false;
+    unsigned char all = 1, any = 0;  // bytes, so that a register takes many
     for (index q = rows.first; q < rows.last && (all || !any); ++q) {
-      index shown = 0;
       const auto* row = keep.at(q, keys.first);
+      const auto look = [&](const auto& x) FOVEA_INLINE_LAMBDA {
+        const unsigned char shown = x != 0;
+        all &= shown, any |= shown;
+      };
       if (keep.col_stride == 1)
-        for (index k = 0; k < keys.size(); ++k) shown += row[k] != 0;
+        for (index k = 0; k < keys.size(); ++k) look(row[k]);
       else
-        for (index k = 0; k < keys.size(); ++k) shown += row[k * keep.col_stride] != 0;
-      all = all && shown == keys.size(), any = any || shown > 0;
+        for (index k = 0; k < keys.size(); ++k) look(row[k * keep.col_stride]);
     }
     return all ? coverage::full : any ? coverage::partial : coverage::none;
   }

@@ -24,7 +24,8 @@ FOVEA_NAMESPACE_BEGIN
 ///   reach(range rows) const -> range                    keys outside are hidden from all these rows
 ///   near(square) const        the mask with its elements in a square of cells copied:
 ///   square.copy(matrix_view);
-///                             `matrices` says how many it copies (static constexpr int)
+///                             `matrices` says how many it copies (static constexpr int), each_matrix(f)
+///                             calls f with each
 template <class M>
 concept mask_like = requires(const std::remove_cvref_t<M>& m, int i) { m.visible(i, i); } || requires {
   typename std::remove_cvref_t<M>::reads_cells;
@@ -50,6 +51,14 @@ FOVEA_INLINE coverage cover_of(const M& m, range rows, range keys) noexcept {
   else
     return coverage::partial;
 }
+
+/// Whether cover_of may say partial of a block that is not, so that it pays to ask for each cell before any
+/// is computed.
+template <class M>
+inline constexpr bool is_unsure = !requires(const M& m, range r) { m.cover(r, r); };
+template <class M>
+  requires requires { M::unsure; }
+inline constexpr bool is_unsure<M> = M::unsure;
 
 template <class M>
 FOVEA_INLINE range reach_of(const M& m, range rows, index keys) noexcept {

@@ -17,8 +17,11 @@ struct plan {
   index rows_a_job = 0, key_block = 0;
   index tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
-  index kept = 0, logits = 0, key_copy = 0, value_copy = 0;         // elements of a worker's scratch, by use
-  index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;  // filled in by attention::plan_for
+  index kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
+
+  // Filled in by attention::plan_for, for job rows x key_block keys:
+  index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
+  index shortest_span = 0, longest_span = 0;  // keys from the first to the last block that a job computes
 
   static constexpr index alignment = 64;
 
@@ -31,6 +34,9 @@ struct plan {
   FOVEA_INLINE index workspace_bytes() const noexcept {
     return jobs == 0 ? 0 : workers * scratch_bytes() + alignment - 1;
   }
+  /// Whether a call without a workspace allocates one: less than `on_stack` lies on the stack.
+  FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > on_stack; }
+  static constexpr index on_stack = 20 * 1024;
   FOVEA_INLINE index part_bytes(index elements) const noexcept {
     return round_up(elements * compute_bytes, alignment);
   }
@@ -51,7 +57,8 @@ struct plan {
             ", values are " + (copies_values ? "copied a block at a time" : "read as they lie") + "\n";
     if (full_blocks >= 0)
       text += "blocks: " + n(full_blocks) + " full, " + n(partial_blocks) + " partial, " + n(hidden_blocks) +
-              " hidden and never computed\n";
+              " hidden and never computed; jobs span " + n(shortest_span) + " to " + n(longest_span) +
+              " keys\n";
     text += n(scratch_bytes()) + " bytes of scratch a worker, " + n(workers) +
             (workers == 1 ? " worker" : " workers");
     return text;

@@ -16,6 +16,8 @@ struct bias_cells {
     return bias_cells<decltype(square.copy(values))>{square.copy(values)};
   }
 
+  FOVEA_INLINE void each_matrix(const auto& f) const noexcept { f(values); }
+
   template <class V>
   FOVEA_INLINE V apply(const V& s, const auto& cells) const noexcept {
     return cells.sum_or_hidden(s, cells.load(values));

@@ -19,7 +19,8 @@ enum class score_stage { softcap, bias };
 ///   bind(place) const          the score of one head of one sequence (by default the score itself)
 ///   near(square) const         the score with its elements in a square of cells copied:
 ///   square.copy(matrix_view);
-///                             `matrices` says how many it copies (static constexpr int)
+///                             `matrices` says how many it copies (static constexpr int), each_matrix(f)
+///                             calls f with each
 ///   hides                      static constexpr bool: whether it can make s -inf, which hides the cell
 ///   (default true)
 template <class S>
