@@ -4,7 +4,7 @@
     hot_loops.py g++ -std=c++20 -O3 -march=x86-64-v4 -Iinclude -isystem /usr/include/eigen3 bench/hot_loops/calls.cpp
 
 A hot loop is an innermost loop over dim or over keys in one of the two products, dot_keys (Q K^T) and add_values
-(P V): at least a fifth of its instructions are multiply-adds. An accumulator that does not fit the registers shows as
+or write_values (P V): at least a fifth of its instructions are multiply-adds. An accumulator that does not fit the registers shows as
 a register that is stored to or loaded from the stack inside of one. Prints a line a loop that has any, then a summary
 with the addresses that are reloaded (which take a load port, not a multiply-add's); exits with 1 if there are
 registers on the stack, and with 1 if there is no hot loop at all."""
@@ -45,7 +45,7 @@ def innermost_loops(body):
 
 def hot_loops(lines):
     for name, body in functions(lines):
-        if not re.search("dot_keys|add_values", name):
+        if not re.search("dot_keys|add_values|write_values", name):
             continue
         framed = any(re.match(r"^\tmovq\t%rsp, %rbp", line) for line in body)
         stack = re.compile(r"\(%rsp[,)]|\(%rbp[,)]" if framed else r"\(%rsp[,)]")

@@ -12,9 +12,8 @@ struct sixteen_registers {
   static constexpr int tile_rows = 4;     // keys (or columns of V) of a tile, each broadcast
   static constexpr int tile_vectors = 3;  // registers of queries beside each other in a tile
   static constexpr int key_block = 64;    // keys between two looks at the maximum; a multiple of tile_rows
-  static constexpr int tile_queries = 3;  // queries of a tile with 4 registers of columns of V
-  static constexpr int short_block =
-      128;                          // up to so many keys are one block, and results are written at once
+  static constexpr int tile_queries = 6, tile_columns = 2;  // queries x registers of columns of V of a tile
+  static constexpr int short_block = 128;  // up to so many keys are one block; results are written at once
   static constexpr int panels = 4;  // panels of tile_vectors registers of queries that share a block of keys
   static constexpr int few_rows = 4;         // up to so many query rows a key/value head go with dim in lanes
   static constexpr int few_rows_block = 64;  // keys of a block there
@@ -23,7 +22,7 @@ struct sixteen_registers {
 /// For 32 registers: 8 x 3 accumulators.
 struct thirty_two_registers : sixteen_registers {
   static constexpr int tile_rows = 8;
-  static constexpr int tile_queries = 6;
+  static constexpr int tile_columns = 4;
   static constexpr int short_block = 256;
   static constexpr int key_block = 128;
   static constexpr int few_rows = 8;

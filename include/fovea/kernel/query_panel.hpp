@@ -195,7 +195,8 @@ class query_panel {
   FOVEA_NOINLINE void write_values(const rows_of<T>& v, index keys, const matrix_view<E>& out,
                                    const lines_ahead& ahead) const noexcept {
     const index registers = ceil_div(value_dim_, n), whole = value_dim_ / n;
-    const index tiles = ceil_div(registers, index(4)) * ceil_div(rows_.size(), index(shape::tile_queries));
+    const index tiles =
+        ceil_div(registers, index(shape::tile_columns)) * ceil_div(rows_.size(), index(shape::tile_queries));
     tile_shares<Arch, 1> shares({ahead}, tiles);
     alignas(64) T factor[width];
     for (int w = 0; w < W; ++w) load(w).reciprocal().store_aligned(factor + w * n);
@@ -210,8 +211,10 @@ class query_panel {
         });
       });
     };
-    index part = 0;  // registers of columns: 4, 2 or 1 a tile; the last may overlap the one before
-    for (; part + 4 <= whole; part += 4) tiles_of(std::integral_constant<int, 4>{}, part);
+    index part =
+        0;  // registers of columns: as many as a tile takes, then 2 or 1; the last may overlap the one before
+    if constexpr (shape::tile_columns == 4)
+      for (; part + 4 <= whole; part += 4) tiles_of(std::integral_constant<int, 4>{}, part);
     for (; part + 2 <= whole; part += 2) tiles_of(std::integral_constant<int, 2>{}, part);
     for (; part < registers; ++part) tiles_of(std::integral_constant<int, 1>{}, part);
   }
