@@ -5,7 +5,7 @@ not. Writes a table of time of the fastest other / time of fovea, and who that w
     VENV/bin/python bench/compare_grid.py [--bench build/bin/fovea_bench] [--heads 8] [--threads 1]
 
 The machine is set up as for compare_peers.py. All shapes of one dim are timed by fovea and the textbook, then by
-each peer, and so on; a time is the best of all rounds. Shapes that fovea lost are timed again, so that a disturbed
+each peer, and so on; a time is the best of all rounds. Shapes that fovea lost, or won by less than 2 %, are timed again, so that a disturbed
 minute does not decide."""
 import argparse
 import math

@@ -90,16 +90,35 @@ FOVEA_INLINE void each_query_panel(range rows, index dim, index value_dim, const
   }
 }
 
+/// What a job of one query head reads and writes.
+template <class Rules, class QE, class OE, class Keys, class Values>
+struct head_operands {
+  Rules rules;
+  matrix_view<QE> q;
+  matrix_view<OE> out;
+  Keys keys;
+  Values values;
+};
+
+template <class Rules, class QE, class OE, class Keys, class Values>
+head_operands(Rules, matrix_view<QE>, matrix_view<OE>, Keys, Values)
+    -> head_operands<Rules, QE, OE, Keys, Values>;
+
+template <class Arch, class Problem, class T = typename Problem::compute>
+FOVEA_INLINE auto operands_of_head(const Problem& p, index b, index h, const scratch<T>& memory) noexcept {
+  const index kv_head = h / p.group();
+  return head_operands{p.rules.bind(p.at(b, h)), p.q.head(b, h), p.out.head(b, h),
+                       operand_of<Arch>(p.k.head(b, kv_head), p.dim(), memory.keys),
+                       operand_of<Arch>(p.v.head(b, kv_head), p.value_dim(), memory.values)};
+}
+
 /// Rows of one query head against few keys: one block has them all, so its softmax is complete.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range rows, range keys,
                                     const scratch<T>& memory) noexcept {
-  const auto rules = p.rules.bind(p.at(b, h));
-  const auto q = p.q.head(b, h);
-  const auto out = p.out.head(b, h);
-  const auto k = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys).read(keys);
-  block_values<Arch, T> v(
-      operand_of<Arch>(p.v.head(b, h / p.group()), p.value_dim(), memory.values).read(keys), keys.size());
+  const auto [rules, q, out, keys_of, values_of] = operands_of_head<Arch>(p, b, h, memory);
+  const auto k = keys_of.read(keys);
+  block_values<Arch, T> v(values_of.read(keys), keys.size());
 
   each_query_panel<Arch, T, Problem::units>(rows, p.dim(), p.value_dim(), memory, [&](const auto& panel) {
     panel.open(q, p.factor());
@@ -133,11 +152,7 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range rows,
                                    const scratch<T>& memory) noexcept {
   constexpr index block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
-  const auto rules = p.rules.bind(p.at(b, h));
-  const auto q = p.q.head(b, h);
-  const auto out = p.out.head(b, h);
-  const auto keys_of = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys);
-  const auto values_of = operand_of<Arch>(p.v.head(b, h / p.group()), p.value_dim(), memory.values);
+  const auto [rules, q, out, keys_of, values_of] = operands_of_head<Arch>(p, b, h, memory);
   const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
     each_query_panel<Arch, T, Problem::units>(rows, p.dim(), p.value_dim(), memory, f);
   };

@@ -3,8 +3,8 @@
 //
 // A row is one query of one head; all heads of a group are rows of one panel, so each key and value is read
 // once for all of them. Scores are inner products (reduced by a tree of zips), the softmax has keys in lanes,
-// and the product with V is the outer-sum micro-kernel with columns in lanes. Rows of Q, K and V are padded
-// to whole registers.
+// and the product with V is the outer-sum micro-kernel with columns in lanes. Rows of K and V are read in
+// place, whatever their width: the last register overlaps the one before.
 #pragma once
 
 #include <fovea/kernel/lines_ahead.hpp>
@@ -31,8 +31,7 @@ class row_panel {
   static constexpr index max_rows = shape::few_rows;
   using per_row = std::array<V, max_rows>;
 
-  /// Elements of T that a panel keeps from its first block of keys to its last, and those that are free after
-  /// a block.
+  /// Elements of T that a panel keeps from its first block of keys to its last.
   FOVEA_INLINE static index kept_elements(index dim, index value_dim) noexcept {
     return max_rows * (round_up(dim, n) + round_up(value_dim, n) + 2 * n);
   }
