@@ -19,8 +19,9 @@
 #include <fovea/executor.hpp>
 #include <fovea/mask.hpp>
 #include <fovea/partial.hpp>
-#include <fovea/plan/jobs.hpp>
 #include <fovea/plan/modifiers.hpp>
+#include <fovea/plan/operands.hpp>
+#include <fovea/plan/run.hpp>
 #include <fovea/score.hpp>
 #include <fovea/view.hpp>
 
@@ -69,21 +70,35 @@ class attention {
   /// Returns O, of the kind and storage order of q: an Eigen matrix for matrices and ragged, a tensor for
   /// tensors.
   template <class Q, class K, class V, class... Mods>
+    requires(!key_value_cache<K>)
   auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     auto out = result_for<T>(q, k, v);
     into(cut_like(q, out), q, k, v, mods...);
     return out;
   }
 
+  /// Queries that are the last tokens of a cache (kv_cache.hpp) in place of k and v, here and below.
+  template <class Q, key_value_cache Cache, class... Mods>
+  auto operator()(const Q& q, const Cache& cache, const Mods&... mods) const {
+    return (*this)(q, cache.keys(), cache.values(), mods...);
+  }
+
   /// Writes O into `o`, which has its size and any element.
   template <class O, class Q, class K, class V, class... Mods>
+    requires(!key_value_cache<K>)
   void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     attend(view_of(o, heads_of(q), "o"), no_lse<Q, K, V>(), q, k, v, mods...);
+  }
+
+  template <class O, class Q, key_value_cache Cache, class... Mods>
+  void into(O&& o, const Q& q, const Cache& cache, const Mods&... mods) const {
+    into(o, q, cache.keys(), cache.values(), mods...);
   }
 
   /// Returns {O, LSE}: parts over different keys can be merged. LSE: the natural logarithm of each row's sum
   /// of exponents, sink included; a matrix tokens x heads, or a tensor with dim 1.
   template <class Q, class K, class V, class... Mods>
+    requires(!key_value_cache<K>)
   auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
     auto out = result_for<T>(q, k, v);
@@ -92,19 +107,33 @@ class attention {
     return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
   }
 
+  template <class Q, key_value_cache Cache, class... Mods>
+  auto with_lse(const Q& q, const Cache& cache, const Mods&... mods) const {
+    return with_lse(q, cache.keys(), cache.values(), mods...);
+  }
+
   /// Writes O and LSE; `lse` has the compute type: float, or double where an element is double.
   template <class O, class L, class Q, class K, class V, class... Mods>
+    requires(!key_value_cache<K>)
   void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     static_assert(std::is_same_v<element_of<L>, compute_of<Q, K, V>>,
                   "fovea: the LSE is float, or double where q, k or v is double");
     attend(view_of(o, heads_of(q), "o"), view_of(lse, heads_of(q), "lse"), q, k, v, mods...);
   }
 
+  template <class O, class L, class Q, key_value_cache Cache, class... Mods>
+  void with_lse_into(O&& o, L&& lse, const Q& q, const Cache& cache, const Mods&... mods) const {
+    with_lse_into(o, lse, q, cache.keys(), cache.values(), mods...);
+  }
+
   /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk, for looking at: memory O(Lq
   /// Lk).
   template <class Q, class K, class... Mods>
   auto weights(const Q& q, const K& k, const Mods&... mods) const {
-    return emit(true, {0, heads_of(q)}, q, k, mods...);
+    if constexpr (key_value_cache<K>)
+      return emit(true, {0, heads_of(q)}, q, k.keys(), mods...);
+    else
+      return emit(true, {0, heads_of(q)}, q, k, mods...);
   }
 
   /// The probabilities of one query head of one sequence (Eigen matrices only), Lq x Lk.
@@ -129,11 +158,16 @@ class attention {
 
   /// What the call attend(q, k, v, mods...) will do; allocates and computes nothing.
   template <class Q, class K, class V, class... Mods>
+    requires(!key_value_cache<K>)
   plan plan_for(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     const auto p = problem_of(sequences<T>{}, no_lse<Q, K, V>(), q, k, v, mods...);
     auto made = make_plan<Arch>(p, options_.executor.workers());
     count_coverage<Arch>(p, made);
     return made;
+  }
+  template <class Q, key_value_cache Cache, class... Mods>
+  plan plan_for(const Q& q, const Cache& cache, const Mods&... mods) const {
+    return plan_for(q, cache.keys(), cache.values(), mods...);
   }
 
  private:
@@ -150,7 +184,8 @@ class attention {
   FOVEA_INLINE static auto view_of(X& x, index heads, const char* name) {
     static_assert(viewable<X>,
                   "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
-    static_assert(element<element_of<X>>, "fovea: elements are float, double, bf16 or fp16");
+    static_assert(element<element_of<X>>,
+                  "fovea: elements are float, double, bf16 or fp16 (int8 in a cache alone)");
     return as_sequences(x, heads, name);
   }
 
@@ -176,12 +211,7 @@ class attention {
   FOVEA_INLINE auto result_for(const Q& q, const K& k, const V& v) const {
     const index heads = heads_of(q);
     static_cast<void>(view_of(k, kv_heads_of(heads), "k"));
-    return make_like<E>(q, heads, view_of(v, kv_heads_of(heads), "v").all.dim);
-  }
-
-  template <class A, class B>
-  FOVEA_INLINE static void same(const char* a, const char* what, A has, const char* b, B other) {
-    if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
+    return make_like<E>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
   }
 
   /// The call as kernels know it, checked.
@@ -197,48 +227,30 @@ class attention {
     return problem_from(out, lse, queries, keys, values, mods...);
   }
 
-  template <class OE, class L, class QE, class KE, class VE, class... Mods>
+  template <class OE, class L, class QE, class Keys, class Values, class... Mods>
   FOVEA_INLINE auto problem_from(const sequences<OE>& out, const sequences<L>& lse, const sequences<QE>& q,
-                                 const sequences<KE>& k, const sequences<VE>& v, const Mods&... mods) const {
-    same("q", "dimensions a head", q.all.dim, "k", k.all.dim);
-    same("q", "sequences", q.batches(), "k", k.batches());
-    same("k", "sequences", k.batches(), "v", v.batches());
+                                 const Keys& k, const Values& v, const Mods&... mods) const {
+    check_same("q", "dimensions a head", q.dim(), "k", k.dim());
+    check_same("q", "sequences", q.batches(), "k", k.batches());
+    check_same("k", "sequences", k.batches(), "v", v.batches());
     const auto rules = rules_of<all_of>(mods...);
     const auto sink = sink_of(mods...);
     for (index b = 0; b < q.batches(); ++b) {
-      same("k", "tokens", k.tokens(b), "v", v.tokens(b));
-      const place at{b, 0, q.batches(), q.all.heads, q.tokens(b), k.tokens(b)};
+      check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
+      const place at{b, 0, q.batches(), q.heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
       rules.check(at);
       if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
     }
     const double scale =
         options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(q.all.dim, 1))));
-    return kernel::problem<L, std::remove_const_t<QE>, std::remove_const_t<KE>, std::remove_const_t<VE>, OE,
-                           std::remove_const_t<decltype(rules)>, std::remove_const_t<decltype(sink)>>{
-        as_const(q), as_const(k), as_const(v), out, lse, static_cast<L>(scale), rules, sink};
-  }
-
-  template <class E>
-  FOVEA_INLINE static sequences<const E> as_const(const sequences<E>& x) noexcept {
-    return {x.all, x.offsets, x.count};
-  }
-
-  /// Whether `x` can take the result: as many tokens, heads and columns, no element written twice.
-  template <class E, class QE>
-  FOVEA_INLINE static void check_result(const char* name, const sequences<E>& x, const sequences<QE>& q,
-                                        index dim) {
-    static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
-    same(name, "sequences", x.batches(), "q", q.batches());
-    for (index b = 0; b < q.batches(); ++b) same(name, "tokens", x.tokens(b), "q", q.tokens(b));
-    if (x.all.dim != dim) reject(name, " has ", x.all.dim, " columns a head, not ", dim);
-    const bool some = x.all.dim > 0 && x.all.heads > 0 && x.max_tokens() > 0;
-    const auto spread = [&](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
-      if (size > 1 && stride == 0 && some)
-        reject(name, " has ", size, " ", what, " with a stride of 0: it can not be written");
-    };
-    spread(x.all.batch, x.offsets ? 1 : x.all.batch_stride, "batch entries"),
-        spread(x.all.heads, x.all.head_stride, "heads");
-    spread(x.all.tokens, x.all.token_stride, "tokens"), spread(x.all.dim, x.all.dim_stride, "columns");
+    const auto queries = read_only(q);
+    const auto keys = read_only(k);
+    const auto values = read_only(v);
+    using std::remove_const_t;
+    return kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
+                           remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
+                           remove_const_t<decltype(sink)>>{
+        queries, keys, values, out, lse, static_cast<L>(scale), rules, sink};
   }
 
   template <class OE, class L, class Q, class K, class V, class... Mods>
@@ -261,9 +273,8 @@ class attention {
     using compute = compute_of<Q, K>;
     const index all_heads = heads_of(q);
     const auto queries = view_of(q, all_heads, "q");
-    auto keys = view_of(k, kv_heads_of(all_heads), "k");
-    auto values = keys;
-    values.all.dim = 0;
+    const auto keys = view_of(k, kv_heads_of(all_heads), "k");
+    const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
     tensor<compute> lse(queries.batches(), all_heads, queries.max_tokens(), 1);
     tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), keys.max_tokens());
     const auto lse_of = as_sequences(lse, all_heads, "lse"),

@@ -6,6 +6,7 @@
 #include <fovea/element/f32.hpp>
 #include <fovea/element/f64.hpp>
 #include <fovea/element/fp16.hpp>
+#include <fovea/element/int8.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 

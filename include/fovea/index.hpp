@@ -35,6 +35,10 @@ struct place {
   index batch = 0, head = 0;     // which sequence, which query head
   index batches = 1, heads = 1;  // of how many
   index queries = 0, keys = 0;   // tokens of this sequence
+  bool in_cache = false;         // the keys are a cache's: the queries are its last tokens
+
+  /// Where the first query stands among the keys, as far as the call itself tells.
+  FOVEA_INLINE constexpr index first_query() const noexcept { return in_cache ? keys - queries : 0; }
 };
 
 /// How many matrices a bound mask or score reads a cell of: `matrices`, or none.

@@ -1,5 +1,7 @@
 // A translation unit that uses most of the library, compiled for more than one instruction set.
-#include <fovea/attention.hpp>
+#include <fovea/kv_cache.hpp>
+
+#include <sstream>
 
 #include <vector>
 
@@ -19,6 +21,17 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   o += fovea::merge(attend.with_lse(m, m, m), attend.with_lse(m, m, m)).out;
   const auto view = fovea::bhsd(half.data(), 1, 2, 5, 4);
   const auto t = fovea::attention<fovea::bf16, 2>()(view, view, view, fovea::causal);
+  const fovea::rotary_table<float> table(9, 4);
+  fovea::kv_cache<std::int8_t, 2> cache(9, 4);
+  cache.append(m, m, table.angles());
+  fovea::page_pool<float, 2> pages({.pages = 3, .page_tokens = 4, .dim = 4});
+  fovea::paged_cache<float, 2> paged(pages);
+  fovea::ring_cache<fovea::fp16, 2> ring(3, 4, {.sinks = 1});
+  paged.append(m, m), ring.append(m, m);
+  std::stringstream file;
+  cache.save(file), cache.load(file);
+  o += attend(m, cache, fovea::causal) + attend(m, paged.fork());
+  o.topRows(1) += attend(Matrix(m.topRows(1)), ring, fovea::causal);
   return o.sum() + t(0, 0, 0, 0) + attend.weights_of(1, m, m).sum() +
          float(attend.plan_for(m, m, m).explain().size());
 }

@@ -36,6 +36,10 @@ struct element_traits<E> {
   using compute = float;
   FOVEA_INLINE static float load(const E& x) noexcept { return std::bit_cast<bf16>(x); }
   FOVEA_INLINE static E store(float x) noexcept { return std::bit_cast<E>(bf16(x)); }
+  template <class Isa>
+  FOVEA_INLINE static auto load_lanes(const E* from) noexcept {
+    return Isa::load_bf16(from);
+  }
 };
 
 FOVEA_NAMESPACE_END

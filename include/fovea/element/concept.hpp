@@ -11,7 +11,8 @@ FOVEA_NAMESPACE_BEGIN
 /// A storage type E is an element where element_traits<E> has
 ///   compute                   float or double: what it is converted to before anything is computed
 ///   load(E) -> compute        exact
-///   store(compute) -> E       round to nearest, ties to even
+///   store(compute) -> E       round to nearest, ties to even; without it, E is only read (of a cache)
+///   load_lanes<Isa>(const E*) a register of float from contiguous E: for types that instructions convert
 template <class E>
 struct element_traits {};
 

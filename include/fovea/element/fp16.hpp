@@ -55,6 +55,10 @@ struct element_traits<E> {
   using compute = float;
   FOVEA_INLINE static float load(const E& x) noexcept { return std::bit_cast<fp16>(x); }
   FOVEA_INLINE static E store(float x) noexcept { return std::bit_cast<E>(fp16(x)); }
+  template <class Isa>
+  FOVEA_INLINE static auto load_lanes(const E* from) noexcept {
+    return Isa::load_fp16(from);
+  }
 };
 
 FOVEA_NAMESPACE_END

@@ -2,52 +2,11 @@
 // paper: Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 1.
 #pragma once
 
+#include <fovea/kernel/problem.hpp>
 #include <fovea/kernel/query_panel.hpp>
-#include <fovea/kernel/row_panel.hpp>
-#include <fovea/view/sequences.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
-
-/// No sink.
-struct no_sink {};
-
-/// All that a call is about. E..: the elements of q, k, v and the result; Rules and Sink are not bound to a
-/// head yet.
-template <class T, class QE, class KE, class VE, class OE, class Rules, class Sink>
-struct problem {
-  using compute = T;
-  static constexpr bool rules_hide = Rules::hide;
-  static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
-
-  sequences<const QE> q;
-  sequences<const KE> k;
-  sequences<const VE> v;
-  sequences<OE> out;
-  sequences<T> lse;  // no data: not wanted
-  T scale;
-  Rules rules;
-  Sink sink;
-
-  FOVEA_INLINE index heads() const noexcept { return q.all.heads; }
-  FOVEA_INLINE index group() const noexcept { return k.all.heads == 0 ? 1 : heads() / k.all.heads; }
-  FOVEA_INLINE index dim() const noexcept { return q.all.dim; }
-  FOVEA_INLINE index value_dim() const noexcept { return v.all.dim; }
-  FOVEA_INLINE place at(index b, index h) const noexcept {
-    return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b)};
-  }
-  /// The factor of q.k in the units that the softmax runs in.
-  FOVEA_INLINE T factor() const noexcept {
-    return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
-  }
-  FOVEA_INLINE bool wants_lse() const noexcept { return lse.all.data != nullptr; }
-};
-
-/// Where a job's working memory lies.
-template <class T>
-struct scratch {
-  T *kept, *logits, *keys, *values;
-};
 
 /// V of a block of keys, and whether it may be multiplied by probabilities of 0: looked up only where some
 /// are.
@@ -57,7 +16,7 @@ class block_values {
   FOVEA_INLINE block_values(rows_of<T> rows, index count) noexcept : rows_(rows), count_(count) {}
   FOVEA_INLINE rows_of<T> from(index offset) const noexcept { return rows_.from(offset); }
   FOVEA_INLINE bool finite() noexcept {
-    if (!known_) finite_ = all_finite<Arch>(rows_, count_), known_ = true;
+    if (!known_) finite_ = all_finite<Arch, T>(rows_, count_), known_ = true;
     return finite_;
   }
 
@@ -199,80 +158,6 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
     if constexpr (sink_like<decltype(p.sink)>) panel.absorb_sink(static_cast<T>(p.sink.logit(h)));
     panel.close(out);
     if (p.wants_lse()) panel.close_lse(p.lse.head(b, h));
-  });
-}
-
-/// Rows of all query heads of one key/value head, dim in lanes. Row r: head r / |queries| of the group, query
-/// queries.first + r % |queries|.
-/// (A job of several key/value heads, each step for all of them before the next, hid the latency of a lone
-/// key, 16 % less time, but took 10 % more for 8 queries of 8 keys and 14 % more for 1 of 128.)
-template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void attend_rows(const Problem& p, index b, index kv_head, range queries, range rows,
-                                const scratch<T>& memory) noexcept {
-  using panel = row_panel<Arch, T, Problem::units>;
-  constexpr index block = geometry<Arch>::few_rows_block;
-  const index first_head = kv_head * p.group();
-  const auto keys_of = operand_of<Arch>(p.k.head(b, kv_head), panel::read_width(p.dim()), memory.keys);
-  const auto values_of =
-      operand_of<Arch>(p.v.head(b, kv_head), panel::read_width(p.value_dim()), memory.values);
-  const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
-    T* kept = memory.kept;
-    for (range some = rows; !some.empty(); some.first += panel::max_rows) {
-      const range mine{some.first, std::min(some.first + panel::max_rows, rows.last)};
-      f(panel(kept, memory.logits, mine, queries, p.dim(), p.value_dim()));
-      kept += panel::kept_elements(p.dim(), p.value_dim());
-    }
-  };
-  const auto q = [&](index h) { return p.q.head(b, first_head + h); };
-  const auto rules_of = [&](const panel& some, index r) {
-    return p.rules.bind(p.at(b, first_head + some.head(r)));
-  };
-
-  each_panel([&](const panel& some) { some.open(q, p.factor()); });
-
-  for (range keys{0, 0}; keys.first < p.k.tokens(b); keys.first = keys.last) {
-    keys.last = std::min(keys.first + block, p.k.tokens(b));
-    coverage least = coverage::full, most = coverage::none;
-    for (index h = 0; h < p.group(); ++h) {
-      const auto rules = p.rules.bind(p.at(b, first_head + h));
-      const range seen = intersect(keys, reach_of(rules.mask, queries, keys.last));
-      const coverage covered = seen.empty() ? coverage::none : cover_of(rules.mask, queries, keys);
-      least = std::min(least, covered), most = std::max(most, covered);
-    }
-    if (most == coverage::none) continue;
-    const auto k = keys_of.read(keys);                           // (C, d)
-    block_values<Arch, T> v(values_of.read(keys), keys.size());  // (C, dv)
-    const coverage covered = least == coverage::full ? least : coverage::partial;
-    const bool may_hide = Problem::rules_hide || covered == coverage::partial;
-
-    // Memory is the limit here: V of this block is asked for while its keys are scored, K of the next while V
-    // is summed.
-    lines_ahead coming_values(line_use::read_l2, values_of.all, keys);
-    lines_ahead coming_keys(line_use::read_l2, keys_of.all,
-                            {keys.last, std::min(keys.last + block, p.k.tokens(b))});
-    each_panel([&](const panel& some) {  // q (R, d)   o (R, dv)
-      // (R, C)   S = Q K^T
-      some.dot_keys(k, keys.size(), std::exchange(coming_values, {}));
-      // (R, C)   S = score(S), hidden: -inf   P = exp(S - m)
-      typename panel::per_row shrink;
-      for (index r = 0; r < some.count(); ++r) {
-        const auto largest = some.revise(rules_of(some, r), covered, r, keys);
-        shrink[r] = some.absorb(r, keys.size(), largest);
-      }
-      // (R, dv)  O = O * shrink + P V
-      if (!may_hide || v.finite())
-        some.add_values(v.from(0), keys.size(), shrink, std::exchange(coming_keys, {}));
-      else
-        some.add_seen_values(v.from(0), keys.size(), shrink);
-    });
-  }
-
-  each_panel([&](const panel& some) {
-    if constexpr (sink_like<decltype(p.sink)>)
-      for (index r = 0; r < some.count(); ++r)
-        some.absorb_sink(r, static_cast<T>(p.sink.logit(first_head + some.head(r))));
-    some.close([&](index h) { return p.out.head(b, first_head + h); });
-    if (p.wants_lse()) some.close_lse([&](index h) { return p.lse.head(b, first_head + h); });
   });
 }
 

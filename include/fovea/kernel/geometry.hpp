@@ -15,8 +15,8 @@ struct sixteen_registers {
   static constexpr int tile_queries = 6, tile_columns = 2;  // queries x registers of columns of V of a tile
   static constexpr int short_block = 128;  // up to so many keys are one block; results are written at once
   static constexpr int panels = 4;  // panels of tile_vectors registers of queries that share a block of keys
-  static constexpr int few_rows = 4;         // up to so many query rows a key/value head go with dim in lanes
-  static constexpr int few_rows_block = 64;  // keys of a block there
+  static constexpr int few_rows = 4;  // up to so many query rows a key/value head go with dim in lanes
+  static constexpr int few_rows_block = 128;  // keys of a block there
 };
 
 /// For 32 registers: 8 x 3 accumulators.

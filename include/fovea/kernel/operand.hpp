@@ -1,4 +1,4 @@
-// fovea/kernel/operand.hpp - keys and values as a kernel reads them: rows of T with a stride, dim contiguous.
+// fovea/kernel/operand.hpp - keys and values as a kernel reads them: rows with a stride, dim contiguous.
 #pragma once
 
 #include <fovea/element/concept.hpp>
@@ -9,45 +9,109 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// Rows of a block of keys.
-template <class T>
+template <class E>
 struct rows_of {
-  const T* data;
+  const E* data;
   index stride, dim;
   FOVEA_INLINE rows_of from(index row) const noexcept { return {data + row * stride, stride, dim}; }
+  FOVEA_INLINE matrix_view<const E> view(index rows) const noexcept { return {data, rows, dim, stride, 1}; }
 };
 
-/// Reads a block at a time: where the elements lie as kernels want them, as it is; else through a buffer of
-/// block x width elements, converted and padded with zeros.
+/// A register of T from contiguous elements, converted by an instruction where there is one.
 template <class Arch, class T, class E>
+FOVEA_INLINE vec<Arch, T> load_lanes(const E* from) noexcept {
+  if constexpr (std::is_same_v<T, E>) {
+    return vec<Arch, T>::load_unaligned(from);
+  } else if constexpr (std::is_same_v<T, float> &&
+                       requires { element_traits<E>::template load_lanes<isa<Arch>>(from); }) {
+    return element_traits<E>::template load_lanes<isa<Arch>>(from);
+  } else {
+    alignas(64) T value[lanes<Arch, T>];
+    for (int i = 0; i < lanes<Arch, T>; ++i) value[i] = load_element<T>(from[i]);
+    return vec<Arch, T>::load_aligned(value);
+  }
+}
+
+/// What a row's elements are worth beside their own value; see piece.
+struct worth {
+  const float *channels = nullptr, *tokens = nullptr;
+};
+
+/// One head of keys or values, read a block at a time: where the elements lie as a kernel wants them, as they
+/// are; else through a buffer of block x width numbers, padded with zeros.
+template <class Arch, class T, class Head>
 struct operand {
-  matrix_view<const E> all;
-  index width;  // of a row as the kernel reads it: all.cols, or that rounded up to whole registers
+  Head all;
+  index width;  // of a row as the kernel reads it: all.cols, or at least a register
   T* buffer;    // block x width
 
-  FOVEA_INLINE bool direct() const noexcept {
-    return std::is_same_v<T, E> && all.col_stride == 1 && width == all.cols;
-  }
-
+  /// For the form with queries in lanes: rows of T.
   FOVEA_INLINE rows_of<T> read(range keys) const noexcept {
-    if constexpr (std::is_same_v<T, E>)
-      if (direct()) return {all.at(keys.first), all.row_stride, width};
+    if constexpr (as_it_is)
+      if (in_place()) return {all.at(keys.first), all.row_stride, width};
     return copy(keys);
   }
 
+  /// For the form with dim in lanes, which converts as it reads: f(first, count, rows of E, worth) for the
+  /// pieces of a block, `first` counted from the block's.
+  template <class F>
+  FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
+    index first = 0;
+    all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
+      using E = typename std::remove_cvref_t<decltype(some)>::element;
+      const index count = some.tokens.rows;
+      rows_of<E> rows{some.tokens.data, some.tokens.row_stride, width};
+      if (!in_place()) rows = gathered<E>(some.tokens);
+      f(first, count, rows, worth{some.channel_scales, some.token_scales});
+      first += count;
+    });
+  }
+
+  /// How much room the buffer needs for a block of keys: for rows of T, and for rows of E.
+  FOVEA_INLINE index copies_for_read(index block) const noexcept {
+    return as_it_is && in_place() ? 0 : block * width;
+  }
+  FOVEA_INLINE index copies_for_rows(index block) const noexcept { return in_place() ? 0 : block * width; }
+
  private:
+  static constexpr bool as_it_is =
+      std::is_same_v<Head, matrix_view<T>> || std::is_same_v<Head, matrix_view<const T>>;
+
+  FOVEA_INLINE bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
+
   FOVEA_NOINLINE rows_of<T> copy(range keys) const noexcept {
-    if (all.row_stride == 1 && all.col_stride != 1)
-      copy_columns(keys);
-    else
-      for (index j = 0; j < keys.size(); ++j)
-        load_elements(all.at(keys.first + j), all.col_stride, all.cols, buffer + j * width);
-    for (index j = 0; j < keys.size(); ++j)
-      for (index c = all.cols; c < width; ++c) buffer[j * width + c] = T(0);
+    if constexpr (as_it_is)
+      if (all.row_stride == 1 && all.col_stride != 1) return copy_columns(keys);
+    T* to = buffer;
+    all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
+      using E = typename std::remove_cvref_t<decltype(some)>::element;
+      for (index j = 0; j < some.tokens.rows; ++j, to += width) {
+        load_elements(some.tokens.at(j), some.tokens.col_stride, all.cols, to);
+        if constexpr (std::is_integral_v<E>) {
+          const T scale = some.token_scales ? static_cast<T>(some.token_scales[j]) : T(1);
+          for (index c = 0; c < all.cols; ++c)
+            to[c] *= scale * (some.channel_scales ? static_cast<T>(some.channel_scales[c]) : T(1));
+        }
+        for (index c = all.cols; c < width; ++c) to[c] = T(0);
+      }
+    });
     return {buffer, width, width};
   }
 
+  // The elements side by side, as they are: never wider than T, so that they fit into the buffer.
+  template <class E>
+  FOVEA_NOINLINE rows_of<E> gathered(const matrix_view<const E>& some) const noexcept {
+    if constexpr (as_it_is)
+      if (some.row_stride == 1 && some.col_stride != 1)
+        return operand{.all = some, .width = width, .buffer = buffer}.copy_columns({0, some.rows});
+    E* to = reinterpret_cast<E*>(buffer);
+    for (index j = 0; j < some.rows; ++j)
+      for (index c = 0; c < width; ++c) *to++ = c < some.cols ? some(j, c) : E{};
+    return {reinterpret_cast<E*>(buffer), width, width};
+  }
+
   // Column-major: n tokens of n columns are loaded along the columns and transposed in registers.
-  FOVEA_INLINE void copy_columns(range keys) const noexcept {
+  FOVEA_INLINE rows_of<T> copy_columns(range keys) const noexcept {
     constexpr index n = lanes<Arch, T>;
     using V = vec<Arch, T>;
     alignas(64) T row[n] = {};
@@ -70,28 +134,30 @@ struct operand {
           }
         }
       }
+    for (index j = 0; j < keys.size(); ++j)
+      for (index c = all.cols; c < width; ++c) buffer[j * width + c] = T(0);
+    return {buffer, width, width};
   }
 };
 
-/// The operand for a view, with rows of `width` and room for a block of them.
-template <class Arch, class T, class E>
-FOVEA_INLINE operand<Arch, T, E> operand_of(const matrix_view<const E>& all, index width,
-                                            T* buffer) noexcept {
+/// The operand for a head, with rows of `width` and room for a block of them.
+template <class Arch, class T, class Head>
+FOVEA_INLINE operand<Arch, T, Head> operand_of(const Head& all, index width, T* buffer) noexcept {
   return {all, width, buffer};
 }
 
 /// Whether no element of a block of rows is NaN or infinite.
-template <class Arch, class T>
-FOVEA_NOINLINE bool all_finite(rows_of<T> rows, index count) noexcept {
+template <class Arch, class T, class E>
+FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index count) noexcept {
   using V = vec<Arch, T>;
   constexpr index n = static_cast<index>(V::size);
   V nothing(T(0));  // 0 * x is 0, or NaN
   T rest = T(0);
   for (index j = 0; j < count; ++j) {
-    const T* row = rows.data + j * rows.stride;
+    const E* row = rows.data + j * rows.stride;
     index c = 0;
-    for (; c + n <= rows.dim; c += n) nothing = nothing + V::load_unaligned(row + c) * V(T(0));
-    for (; c < rows.dim; ++c) rest += row[c] * T(0);
+    for (; c + n <= rows.dim; c += n) nothing = nothing + load_lanes<Arch, T>(row + c) * V(T(0));
+    for (; c < rows.dim; ++c) rest += load_element<T>(row[c]) * T(0);
   }
   return xsimd::all(nothing == nothing) && rest == rest;
 }

@@ -7,13 +7,8 @@
 // place, whatever their width: the last register overlaps the one before.
 #pragma once
 
-#include <fovea/kernel/lines_ahead.hpp>
-#include <fovea/kernel/operand.hpp>
+#include <fovea/kernel/row_products.hpp>
 #include <fovea/kernel/softmax.hpp>
-#include <fovea/kernel/tile.hpp>
-
-#include <array>
-#include <cstring>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
@@ -26,42 +21,52 @@ class row_panel {
   using shape = geometry<Arch>;
   static constexpr index n = static_cast<index>(V::size);
   static constexpr index block = shape::few_rows_block;
+  static constexpr std::integral_constant<index, block> row_stride{};  // of scores
 
  public:
   static constexpr index max_rows = shape::few_rows;
-  using per_row = std::array<V, max_rows>;
 
-  /// Elements of T that a panel keeps from its first block of keys to its last.
-  FOVEA_INLINE static index kept_elements(index dim, index value_dim) noexcept {
-    return max_rows * (round_up(dim, n) + round_up(value_dim, n) + 2 * n);
+  /// Elements of T that stay of a panel when its keys are done, and that it works in beside.
+  FOVEA_INLINE static index state_elements(index rows, index value_dim) noexcept {
+    return rows * (round_up(value_dim, n) + 2 * n);
+  }
+  FOVEA_INLINE static index work_elements(index dim) noexcept {
+    return max_rows * (2 * round_up(dim, n) + block + n);
   }
   /// How wide rows of K and V are read: at least one register.
   FOVEA_INLINE static index read_width(index dim) noexcept { return dim == 0 ? 0 : std::max(dim, n); }
-  static constexpr index logit_elements = max_rows * block;
 
   /// Row r is query queries.first + (rows.first + r) % |queries| of head (rows.first + r) / |queries| of the
   /// group.
-  FOVEA_INLINE row_panel(T* kept, T* logits, range rows, range queries, index dim, index value_dim) noexcept
+  FOVEA_INLINE row_panel(T* state, T* work, range rows, range queries, index dim, index value_dim) noexcept
       : rows_(rows),
+        queries_(queries),
         dim_(read_width(dim)),
         value_dim_(read_width(value_dim)),
         columns_(value_dim),
-        q_(kept),
-        o_(q_ + max_rows * round_up(dim, n)),
-        m_(o_ + max_rows * round_up(value_dim, n)),
-        l_(m_ + max_rows * n),
-        s_(logits) {
-    const index each = queries.size();
-    index head = each == 1 ? rows.first : rows.first / each, i = rows.first - head * each;
-    for (index r = 0; r < rows.size(); ++r) {
-      places_[r] = {head, queries.first + i};
-      if (++i == each) ++head, i = 0;
-    }
+        channels_(dim),
+        o_(state),
+        m_(o_ + rows.size() * round_up(value_dim, n)),
+        l_(m_ + rows.size() * n),
+        q_(work),
+        worth_q_(q_ + max_rows * round_up(dim, n)),
+        s_(worth_q_ + max_rows * round_up(dim, n)),
+        shrink_(s_ + max_rows * block) {}
+
+  /// The same rows, their state so many elements further.
+  FOVEA_INLINE row_panel at_state(index further) const noexcept {
+    row_panel other = *this;
+    other.o_ += further, other.m_ += further, other.l_ += further;
+    return other;
   }
 
   FOVEA_INLINE index count() const noexcept { return rows_.size(); }
-  FOVEA_INLINE index head(index r) const noexcept { return places_[r].head; }
-  FOVEA_INLINE index query(index r) const noexcept { return places_[r].query; }
+  FOVEA_INLINE index head(index r) const noexcept {
+    return queries_.size() == 1 ? rows_.first + r : (rows_.first + r) / queries_.size();
+  }
+  FOVEA_INLINE index query(index r) const noexcept {
+    return queries_.first + rows_.first + r - head(r) * queries_.size();
+  }
 
   /// Copies scale * Q and starts with no key seen. `q(h)` is query head h of the group.
   template <class Q>
@@ -74,14 +79,19 @@ class row_panel {
     }
   }
 
-  /// S = Q K^T, asking for the lines `ahead` meanwhile.
-  FOVEA_NOINLINE void dot_keys(const rows_of<T>& k, index keys, lines_ahead ahead = {}) const noexcept {
+  /// S = Q K^T for `count` keys of the block from its key `first` on, asking for the lines `ahead` meanwhile.
+  /// What K's channels are worth becomes part of Q.
+  template <class E>
+  FOVEA_NOINLINE void dot_keys(index first, const rows_of<E>& k, index keys, const float* channel_scales,
+                               const rows_ahead& ahead) const noexcept {
+    const T* q = q_;
+    if (channel_scales != nullptr) q = worth_of_channels(channel_scales);
     constexpr index most = n < 4 ? n : 4;
     index r = 0;
-    for (; r + most <= count(); r += most) dot_rows<most>(k, keys, r, ahead);
+    for (; r + most <= count(); r += most) dot_some<most>(q, first, k, keys, r, ahead);
     if constexpr (most > 2)
-      if (r + 2 <= count()) dot_rows<2>(k, keys, r, ahead), r += 2;
-    if (r < count()) dot_rows<1>(k, keys, r, ahead);
+      if (r + 2 <= count()) dot_some<2>(q, first, k, keys, r, ahead), r += 2;
+    if (r < count()) dot_some<1>(q, first, k, keys, r, ahead);
   }
 
   /// Applies scores and mask to row r of S, the mask being that of the row's head, and pads it with hidden
@@ -102,8 +112,8 @@ class row_panel {
     return largest;
   }
 
-  /// Row r: P = exp(S - m); returns what the sums so far are worth now.
-  FOVEA_NOINLINE V absorb(index r, index keys, const V& largest_by_lane) const noexcept {
+  /// Row r: P = exp(S - m); what the sums so far are worth now waits for add_values.
+  FOVEA_NOINLINE void absorb(index r, index keys, const V& largest_by_lane) const noexcept {
     auto state = load(r);
     const V worth = state.raise(max_over_lanes<Arch, T>(largest_by_lane));
     V sum(T(0));
@@ -115,29 +125,46 @@ class row_panel {
     }
     state.add(worth, sum);
     store(r, state);
-    return worth;
+    worth.store_aligned(shrink_ + r * n);
   }
 
-  /// O = O * shrink + P V, asking for the lines `ahead` meanwhile.
-  FOVEA_NOINLINE void add_values(const rows_of<T>& v, index keys, const per_row& shrink,
-                                 lines_ahead ahead = {}) const noexcept {
+  /// O = O * shrink + P V for `keys` keys of the block from its key `first` on, asking for the lines `ahead`
+  /// meanwhile.
+  template <class E>
+  FOVEA_NOINLINE void add_values(index first, const rows_of<E>& v, index keys, const float* token_scales,
+                                 const rows_ahead& ahead) const noexcept {
+    if (token_scales != nullptr) weigh(first, keys, token_scales);
     index r = 0;
-    for (; r + 4 <= count(); r += 4) add_to_rows<4>(v, keys, r, shrink, ahead);
-    if (r + 2 <= count()) add_to_rows<2>(v, keys, r, shrink, ahead), r += 2;
-    if (r < count()) add_to_rows<1>(v, keys, r, shrink, ahead);
+    for (; r + 4 <= count(); r += 4) add_to_rows<4>(first, v, keys, r, ahead);
+    if (r + 2 <= count()) add_to_rows<2>(first, v, keys, r, ahead), r += 2;
+    if (r < count()) add_to_rows<1>(first, v, keys, r, ahead);
   }
 
   /// The same where V holds NaN or infinities: what a row does not see is left out, not multiplied by 0.
-  FOVEA_NOINLINE void add_seen_values(const rows_of<T>& v, index keys, const per_row& shrink) const noexcept {
+  template <class E>
+  FOVEA_NOINLINE void add_seen_values(index first, const rows_of<E>& v, index keys,
+                                      const float* token_scales) const noexcept {
+    if (token_scales != nullptr) weigh(first, keys, token_scales);
     for (index r = 0; r < count(); ++r)
       for (index i = 0; i * n < value_dim_; ++i) {
         V sum(T(0));
         for (index j = 0; j < keys; ++j)
-          if (const T p = s_[r * block + j]; p != T(0))
-            sum = isa<Arch>::fma(V::load_unaligned(v.data + j * v.stride + start_of<Arch, T>(i, value_dim_)),
-                                 V(p), sum);
-        add(r, i, shrink[r], sum);
+          if (const T p = s_[r * block + first + j]; p != T(0))
+            sum = isa<Arch>::fma(
+                load_lanes<Arch, T>(v.data + j * v.stride + start_of<Arch, T>(i, value_dim_)), V(p), sum);
+        add(r, i, shrink(first, r), sum);
       }
+  }
+
+  /// Takes in the same rows' state of other keys.
+  FOVEA_NOINLINE void merge(const row_panel& other) const noexcept {
+    for (index r = 0; r < count(); ++r) {
+      auto state = load(r);
+      const auto [mine, theirs] = state.merge(other.load(r));
+      store(r, state);
+      for (index i = 0; i * n < value_dim_; ++i)
+        add(r, i, mine, V::load_aligned(other.o_row(r) + i * n) * theirs);
+    }
   }
 
   FOVEA_INLINE void absorb_sink(index r, T logit) const noexcept {
@@ -182,8 +209,48 @@ class row_panel {
   FOVEA_INLINE state_type total(index r) const noexcept {
     return {V::load_aligned(m_ + r * n), sum_over_lanes<Arch, T>(V::load_aligned(l_ + r * n))};
   }
-  FOVEA_INLINE T* q_row(index r) const noexcept { return q_ + r * round_up(dim_, n); }
+  // S = Q K^T for R rows from r on.
+  template <int R, class E>
+  FOVEA_INLINE void dot_some(const T* q, index first, const rows_of<E>& k, index keys, index r,
+                             const rows_ahead& ahead) const noexcept {
+    dot_rows<Arch, R>(q + r * q_stride(), q_stride(), k, keys, s_ + r * block + first, row_stride, ahead);
+  }
+  // O = O * shrink + P V for R rows from r on.
+  template <int R, class E>
+  FOVEA_INLINE void add_to_rows(index first, const rows_of<E>& v, index keys, index r,
+                                const rows_ahead& ahead) const noexcept {
+    V worth[R];
+    unroll<R>([&](auto i) FOVEA_INLINE_LAMBDA { worth[i] = shrink(first, r + i); });
+    sum_rows<Arch, R>(s_ + r * block + first, row_stride, v, keys, ahead,
+                      [&](auto i, index part, V& x) FOVEA_INLINE_LAMBDA { add(r + i, part, worth[i], x); });
+  }
+  // What O was worth before this block, for the block's first piece; then 1.
+  FOVEA_INLINE V shrink(index first, index r) const noexcept {
+    return first == 0 ? V::load_aligned(shrink_ + r * n) : V(T(1));
+  }
+  FOVEA_INLINE index q_stride() const noexcept { return round_up(dim_, n); }
+  FOVEA_INLINE T* q_row(index r) const noexcept { return q_ + r * q_stride(); }
   FOVEA_INLINE T* o_row(index r) const noexcept { return o_ + r * round_up(value_dim_, n); }
+
+  // Q times what each channel of K is worth.
+  FOVEA_NOINLINE const T* worth_of_channels(const float* scales) const noexcept {
+    for (index i = 0; i * n < dim_; ++i) {
+      const index c = start_of<Arch, T>(i, dim_);
+      alignas(64) T part[n] = {};
+      load_elements(scales + c, index(1), std::min(n, channels_ - c), part);
+      const V worth = V::load_aligned(part);
+      for (index r = 0; r < count(); ++r) {
+        const index at = r * round_up(dim_, n) + i * n;
+        (V::load_aligned(q_ + at) * worth).store_aligned(worth_q_ + at);
+      }
+    }
+    return worth_q_;
+  }
+  // P times what each token of V is worth; a hidden key's stays 0.
+  FOVEA_NOINLINE void weigh(index first, index keys, const float* scales) const noexcept {
+    for (index r = 0; r < count(); ++r)
+      for (index j = 0; j < keys; ++j) s_[r * block + first + j] *= static_cast<T>(scales[j]);
+  }
 
   // dst = scale * src, register by register, with zeros beyond and where the last overlaps the one before.
   template <class E>
@@ -220,58 +287,9 @@ class row_panel {
     isa<Arch>::fma(V::load_aligned(o), shrink, sum).store_aligned(o);
   }
 
-  // R rows against the block: n / R keys at a time fill a register of sums.
-  template <int R>
-  FOVEA_INLINE void dot_rows(const rows_of<T>& k, index keys, index r, lines_ahead& ahead) const noexcept {
-    constexpr int C = static_cast<int>(n) / R;
-    const index lines = ahead.share(ceil_div(keys, index(C)) * ceil_div(dim_, n));
-    const auto fetch = [&]() FOVEA_INLINE_LAMBDA { ahead.fetch(lines); };
-    const T* q = q_row(r);
-    const auto put = [&](index j, V* sums) FOVEA_INLINE_LAMBDA {
-      alignas(64) T dots[n];
-      sums_of_lanes<Arch, T>(sums).store_aligned(dots);
-      unroll<R>([&](auto i) FOVEA_INLINE_LAMBDA {
-        std::memcpy(s_ + (r + i) * block + j, dots + i * C, C * sizeof(T));
-      });
-    };
-    index j = 0;
-    for (; j + C <= keys; j += C) {
-      auto sum = inner_sum<Arch, R, C>(q, round_up(dim_, n), k.data + j * k.stride, k.stride, dim_, fetch);
-      V flat[n];
-      sum.each([&](auto i, auto e, V& x) FOVEA_INLINE_LAMBDA { flat[i * C + e] = x; });
-      put(j, flat);
-    }
-    for (; j < keys; ++j) {
-      auto sum = inner_sum<Arch, R, 1>(q, round_up(dim_, n), k.data + j * k.stride, k.stride, dim_, fetch);
-      sum.each([&](auto i, auto, V& x)
-                   FOVEA_INLINE_LAMBDA { s_[(r + i) * block + j] = sum_over_lanes<Arch, T>(x).get(0); });
-    }
-  }
-
-  template <int R>
-  FOVEA_INLINE void add_to_rows(const rows_of<T>& v, index keys, index r, const per_row& shrink,
-                                lines_ahead& ahead) const noexcept {
-    constexpr int C = std::clamp(shape::tile_rows * shape::tile_vectors / R, 1, 4);
-    const index lines = ahead.share(keys * ceil_div(value_dim_, C * n));
-    const auto tile_of = [&](auto width, index c) FOVEA_INLINE_LAMBDA {
-      auto sum = outer_sum<Arch, R, decltype(width)::value>(
-          s_ + r * block, std::integral_constant<index, block>{}, unit{},
-          v.data + start_of<Arch, T>(c / n, value_dim_), v.stride, keys,
-          [&]() FOVEA_INLINE_LAMBDA { ahead.fetch(lines); });
-      sum.each([&](auto i, auto w, V& x) FOVEA_INLINE_LAMBDA { add(r + i, c / n + w, shrink[r + i], x); });
-    };
-    index c = 0;
-    for (; c + C * n <= value_dim_; c += C * n) tile_of(std::integral_constant<int, C>{}, c);
-    for (; c < value_dim_; c += n) tile_of(std::integral_constant<int, 1>{}, c);
-  }
-
-  struct place_of_row {
-    index head, query;
-  };
-  range rows_;
-  std::array<place_of_row, max_rows> places_;
-  index dim_, value_dim_, columns_;
-  T *q_, *o_, *m_, *l_, *s_;
+  range rows_, queries_;
+  index dim_, value_dim_, columns_, channels_;
+  T *o_, *m_, *l_, *q_, *worth_q_, *s_, *shrink_;
 };
 
 }  // namespace kernel

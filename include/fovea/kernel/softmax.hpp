@@ -52,6 +52,13 @@ struct softmax_state {
     return p;
   }
 
+  /// Takes in the state of other keys; returns the factors of what this and the other one summed.
+  FOVEA_INLINE std::pair<V, V> merge(const softmax_state& other) noexcept {
+    const V mine = raise(other.m), theirs = exp(other.m - subtrahend());
+    add(mine, other.l * theirs);
+    return {mine, theirs};
+  }
+
   /// The state after a sink: a logit (in these units) without a value. Returns the factor for O.
   FOVEA_INLINE V absorb_sink(const V& logit) noexcept {
     const V shrink = raise(logit);

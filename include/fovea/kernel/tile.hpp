@@ -1,7 +1,7 @@
 // fovea/kernel/tile.hpp - tiles of registers as values: the only unrolled loops.
 #pragma once
 
-#include <fovea/kernel/arch.hpp>
+#include <fovea/kernel/operand.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
@@ -30,20 +30,20 @@ struct tile {
 ///   O^T = V^T P^T  a = V^T (rows: columns, steps: keys), b = P^T (steps: keys, lanes: queries)
 /// and O = P V with columns in lanes. Of row and step one is a constant 1, so that addresses stay cheap.
 /// With one pointer for all rows g++ reloads some of their addresses from the stack, which takes spare load
-/// ports; with a pointer for each four rows it did so as often, and clang spilled accumulators. `each_step`
-/// is called beside each step, for prefetches.
-template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
+/// ports; with a pointer for each four rows it did so as often, and clang spilled accumulators.
+/// `each_step(t)` is called beside each step, for prefetches.
+template <class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
 FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, Step step,
-                                           const T* FOVEA_RESTRICT b, Ld ld, index depth,
+                                           const E* FOVEA_RESTRICT b, Ld ld, index depth,
                                            auto&& each_step) noexcept {
   using V = vec<Arch, T>;
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
   FOVEA_UNROLL(4)
   for (index t = 0; t < depth; ++t) {
-    each_step();
+    each_step(t);
     V lane[C];
-    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { lane[c] = V::load_unaligned(b + t * ld + c * V::size); });
+    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { lane[c] = load_lanes<Arch, T>(b + t * ld + c * V::size); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
       const V factor(a[r * row + t * step]);
       unroll<C>([&](auto c)
@@ -56,7 +56,7 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, S
 template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
 FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const T* b, Ld ld,
                                            index depth) noexcept {
-  return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, []() FOVEA_INLINE_LAMBDA {});
+  return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, [](index) FOVEA_INLINE_LAMBDA {});
 }
 
 /// Register i of a row of `width` elements, at least one register: where it starts. The last one overlaps the
@@ -69,18 +69,18 @@ FOVEA_INLINE index start_of(index i, index width) noexcept {
 
 /// sum over t < width of a(r, t) * b(c, t), lane by lane. Rows of b are contiguous; register i of a's row is
 /// at i * lanes, with zeros where it overlaps the one before.
-template <class Arch, int R, int C, class T>
-FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, index a_row, const T* FOVEA_RESTRICT b,
+template <class Arch, int R, int C, class T, class E>
+FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, index a_row, const E* FOVEA_RESTRICT b,
                                            index b_row, index width, auto&& each_step) noexcept {
   using V = vec<Arch, T>;
   constexpr index n = lanes<Arch, T>;
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
   for (index i = 0; i * n < width; ++i) {
-    each_step();
-    const T* const from = b + start_of<Arch, T>(i, width);
+    each_step(i);
+    const E* const from = b + start_of<Arch, T>(i, width);
     V right[C];
-    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { right[c] = V::load_unaligned(from + c * b_row); });
+    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { right[c] = load_lanes<Arch, T>(from + c * b_row); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
       const V left = V::load_unaligned(a + r * a_row + i * n);
       unroll<C>([&](auto c)

@@ -31,16 +31,19 @@ struct causal_bottom_right_mask {
   FOVEA_INLINE causal_offset bind(const place& at) const noexcept { return {at.keys - at.queries}; }
 };
 
-/// k <= q, where as many keys as queries leave no doubt what that means.
+/// k <= q, where as many keys as queries leave no doubt what that means, or a cache says where the queries
+/// stand: they are its last tokens.
 struct causal_mask {
   using is_mask = void;
   FOVEA_INLINE void check(const place& at) const {
-    if (at.queries != at.keys)
+    if (at.in_cache && at.queries > at.keys)
+      reject("causal: q has ", at.queries, " tokens, more than the ", at.keys, " in the cache");
+    if (!at.in_cache && at.queries != at.keys)
       reject("causal needs as many queries as keys, not ", at.queries, " queries and ", at.keys,
              " keys; say causal_top_left (k <= q) or causal_bottom_right (k <= q + Lk - Lq), or "
              "causal_offset{n}");
   }
-  FOVEA_INLINE causal_offset bind(const place&) const noexcept { return {0}; }
+  FOVEA_INLINE causal_offset bind(const place& at) const noexcept { return {at.first_query()}; }
 };
 
 inline constexpr causal_mask causal;

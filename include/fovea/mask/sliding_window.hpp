@@ -8,13 +8,17 @@ FOVEA_NAMESPACE_BEGIN
 /// Key k is visible to query q where q + offset - left <= k <= q + offset + right; -1 leaves a side open. A
 /// window counts extra keys: `.left = w, .right = 0` shows w + 1. (Longformer, arXiv:2004.05150; Mistral,
 /// arXiv:2310.06825.) `causal & sliding_window{.left = w}` is the window of a decoder. With fewer queries
-/// than keys, `.offset = Lk - Lq` puts the last query at the last key, as causal_bottom_right does.
+/// than keys, `.offset = Lk - Lq` puts the last query at the last key, as causal_bottom_right does; where the
+/// keys are a cache's, they stand so already.
 struct sliding_window {
   index left = -1, right = -1, offset = 0;
 
   FOVEA_INLINE void check(const place&) const {
     if (left < -1) reject("sliding_window's left is ", left, ", below -1 (open)");
     if (right < -1) reject("sliding_window's right is ", right, ", below -1 (open)");
+  }
+  FOVEA_INLINE sliding_window bind(const place& at) const noexcept {
+    return {left, right, offset + at.first_query()};
   }
   FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept {
     using position = std::remove_cvref_t<decltype(q)>;

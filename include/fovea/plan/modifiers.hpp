@@ -2,7 +2,7 @@
 // rules.
 #pragma once
 
-#include <fovea/kernel/block.hpp>
+#include <fovea/kernel/problem.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 

@@ -13,11 +13,14 @@ struct plan {
   index lanes = 0, compute_bytes = 4;            // of a register, of a number in it
   index workers = 1;                             // who get a scratch each; 1: the calling thread
   index jobs = 0, jobs_a_sequence = 0;           // some may be empty where sequences differ in length
+  index row_blocks_a_sequence = 0;               // jobs of the form with dim in lanes, but for spans:
+  index spans = 1;                               // into how many spans of keys the longest is cut
   bool rows_form = false, queries_form = false;  // dim in lanes (few query rows), queries in lanes
   index rows_a_job = 0, key_block = 0;
   index tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
   index kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
+  index states = 0;                                          // elements that spans leave to be merged
 
   // Filled in by attention::plan_for, for job rows x key_block keys:
   index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
@@ -32,7 +35,11 @@ struct plan {
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
   FOVEA_INLINE index workspace_bytes() const noexcept {
-    return jobs == 0 ? 0 : workers * scratch_bytes() + alignment - 1;
+    return jobs == 0 ? 0 : workers * scratch_bytes() + state_bytes() + alignment - 1;
+  }
+  /// Bytes of what jobs over spans of the keys leave to be merged.
+  FOVEA_INLINE index state_bytes() const noexcept {
+    return spans == 1 ? 0 : part_bytes(states) + batches * static_cast<index>(sizeof(index));
   }
   /// Whether a call without a workspace allocates one: less than `on_stack` lies on the stack.
   FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > on_stack; }
@@ -51,6 +58,9 @@ struct plan {
       text += "queries in lanes: tiles of " + n(tile_rows) + " keys x " + n(tile_vectors) + " registers of " +
               n(lanes) + " queries\n";
     if (rows_form) text += "dim in lanes: the query rows of a key/value head read each key and value once\n";
+    if (spans > 1)
+      text += "keys cut into up to " + n(spans) + " spans, whose results (" + n(state_bytes()) +
+              " bytes) are merged\n";
     text +=
         n(jobs) + " jobs of up to " + n(rows_a_job) + " query rows, in blocks of " + n(key_block) + " keys\n";
     text += std::string("keys are ") + (copies_keys ? "copied a block at a time" : "read as they lie") +

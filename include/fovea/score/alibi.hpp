@@ -24,7 +24,7 @@ struct linear_bias {
 
 /// s -> s - slopes[h] * |q + offset - k|, a slope a query head. (Press et al., arXiv:2108.12409; the slopes
 /// there are 2^(-8 (h + 1) / heads).) The offset places the first query among the keys: Lk - Lq when the
-/// queries are the last.
+/// queries are the last; where the keys are a cache's, they stand so already.
 struct alibi {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr bool hides = false;
@@ -35,7 +35,9 @@ struct alibi {
     if (static_cast<index>(slopes.size()) != at.heads)
       reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
   }
-  FOVEA_INLINE linear_bias bind(const place& at) const noexcept { return {slopes[at.head], offset}; }
+  FOVEA_INLINE linear_bias bind(const place& at) const noexcept {
+    return {slopes[at.head], offset + at.first_query()};
+  }
 };
 
 FOVEA_NAMESPACE_END

@@ -8,6 +8,19 @@
 
 FOVEA_NAMESPACE_BEGIN
 
+template <class E>
+struct matrix_view;
+
+/// Tokens of one head that lie in one piece, and what their numbers are worth: element (i, c) stands for
+/// tokens(i, c) * channel_scales[c] * token_scales[i]; a null pointer stands for ones.
+template <class E>
+struct piece {
+  using element = E;
+  matrix_view<const E> tokens;
+  const float* channel_scales = nullptr;
+  const float* token_scales = nullptr;
+};
+
 /// Element (r, c) lies at data[r * row_stride + c * col_stride]. Strides count elements and may be 0 or
 /// negative.
 template <class E>
@@ -22,6 +35,18 @@ struct matrix_view {
     requires(!std::is_const_v<E>)
   {
     return {data, rows, cols, row_stride, col_stride};
+  }
+
+  /// The rows `some` alone.
+  FOVEA_INLINE matrix_view only(range some) const noexcept {
+    return {at(some.first), some.size(), cols, row_stride, col_stride};
+  }
+
+  /// A head of tokens, as kernels read it, has rows, cols, col_stride and each_piece(range, f), which calls
+  /// f(piece) for the pieces that these tokens lie in, in order. A matrix lies in one.
+  template <class F>
+  FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
+    if (!some.empty()) f(piece<std::remove_const_t<E>>{only(some)});
   }
 };
 

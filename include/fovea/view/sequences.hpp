@@ -31,7 +31,11 @@ struct sequences {
   const index* offsets = nullptr;
   index count = offsets ? 0 : all.batch;
 
+  static constexpr bool in_cache = false;
+
   FOVEA_INLINE index batches() const noexcept { return count; }
+  FOVEA_INLINE index heads() const noexcept { return all.heads; }
+  FOVEA_INLINE index dim() const noexcept { return all.dim; }
   FOVEA_INLINE index tokens(index b) const noexcept {
     return offsets ? offsets[b + 1] - offsets[b] : all.tokens;
   }
@@ -67,6 +71,13 @@ template <viewable X>
 FOVEA_INLINE auto as_sequences(X& x, index heads, const char* name) {
   return view_traits<std::remove_cv_t<X>>::view(x, heads, name);
 }
+
+/// What a call takes in place of k and v: a cache, or a batch of caches. Both of its sides are viewable.
+template <class X>
+concept key_value_cache = requires(const std::remove_cvref_t<X>& x) {
+  x.keys();
+  x.values();
+};
 
 template <class T, viewable X>
 FOVEA_INLINE auto make_like(const X& x, index heads, index dim) {

@@ -16,9 +16,25 @@ concept avx = std::is_base_of_v<xsimd::avx, Arch>;
 template <avx Arch>
 struct geometry<Arch> : sixteen_registers {};
 
-/// xsimd 8 zips within 128-bit lanes.
+/// xsimd 8 zips within 128-bit lanes. What AVX alone lacks, the compiler writes.
 template <avx Arch>
 struct isa<Arch> : generic_isa<Arch> {
+#ifdef __AVX2__
+  FOVEA_INLINE static vec<Arch, float> load_bf16(const void* from) noexcept {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+    return vec<Arch, float>(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+  }
+  FOVEA_INLINE static vec<Arch, float> load_int8(const void* from) noexcept {
+    return vec<Arch, float>(
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from)))));
+  }
+#endif
+#ifdef __F16C__
+  FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
+    return vec<Arch, float>(_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from))));
+  }
+#endif
+
   template <class T>
   FOVEA_INLINE static vec<Arch, T> zip_lo(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
     return zip<T, 0x20>(a, b);

@@ -28,6 +28,18 @@ struct isa<Arch> : generic_isa<Arch> {
       return vec<Arch, T>(_mm512_fmadd_pd(a, b, c));
   }
 
+  FOVEA_INLINE static vec<Arch, float> load_bf16(const void* from) noexcept {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+    return vec<Arch, float>(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+  }
+  FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
+    return vec<Arch, float>(_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
+  }
+  FOVEA_INLINE static vec<Arch, float> load_int8(const void* from) noexcept {
+    return vec<Arch, float>(
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)))));
+  }
+
   template <class T>
   FOVEA_INLINE static vec<Arch, T> zip_lo(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
     return zip<T, 0>(a, b);

@@ -4,6 +4,8 @@
 #include <fovea/kernel/geometry.hpp>
 #include <fovea/kernel/simd.hpp>
 
+#include <cstring>
+
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
@@ -58,6 +60,30 @@ struct generic_isa {
     return xsimd::zip_hi(a, b);
   }
 
+  /// A register of float from contiguous elements of other types.
+  FOVEA_INLINE static vec<Arch, float> load_bf16(const void* from) noexcept {
+    const auto bits = widened<std::uint16_t>(
+        from, [](std::uint16_t x) FOVEA_INLINE_LAMBDA { return static_cast<std::int32_t>(x); });
+    return bits_as<float, Arch>(bits << 16);
+  }
+  FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
+    using P = xsimd::batch<std::int32_t, Arch>;
+    const P h = widened<std::uint16_t>(
+        from, [](std::uint16_t x) FOVEA_INLINE_LAMBDA { return static_cast<std::int32_t>(x); });
+    // As fp16::widen: the fraction under the exponent of 2^-14, less that, is a subnormal's value.
+    const P magnitude = (h & P(0x7fff)) << 13, sign = (h & P(0x8000)) << 16;
+    const auto subnormal =
+        bits_as<float, Arch>(magnitude + P(113 << 23)) - vec<Arch, float>(std::bit_cast<float>(113 << 23));
+    const P finite = xsimd::select(magnitude < P(1 << 23), bits_as<std::int32_t, Arch>(subnormal),
+                                   magnitude + P(112 << 23));
+    const P special = magnitude | P(0x7f800000);
+    return bits_as<float, Arch>(xsimd::select(magnitude >= P(31 << 23), special, finite) | sign);
+  }
+  FOVEA_INLINE static vec<Arch, float> load_int8(const void* from) noexcept {
+    return widened<std::int8_t>(from,
+                                [](std::int8_t x) FOVEA_INLINE_LAMBDA { return static_cast<float>(x); });
+  }
+
   /// Rows become columns, in place. Interleaving row i with row i + n/2, log2(n) times, is a perfect shuffle
   /// of indices.
   template <class T>
@@ -87,6 +113,17 @@ struct generic_isa {
   }
 
  protected:
+  template <class From, class F>
+  FOVEA_INLINE static auto widened(const void* from, const F& f) noexcept {
+    using P = decltype(f(From{}));
+    constexpr int n = lanes<Arch, P>;
+    From given[n];
+    std::memcpy(given, from, sizeof given);
+    alignas(64) P wide[n];
+    for (int i = 0; i < n; ++i) wide[i] = f(given[i]);
+    return xsimd::batch<P, Arch>::load_aligned(wide);
+  }
+
   template <class Isa, class T>
   FOVEA_INLINE static vec<Arch, T> exp2_with(const vec<Arch, T>& x) noexcept {
     using V = vec<Arch, T>;

@@ -1,0 +1,21 @@
+// fovea/element/int8.hpp - the integers -127 to 127 that a cache stores keys and values as, beside scales.
+#pragma once
+
+#include <fovea/element/concept.hpp>
+
+#include <cstdint>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Read only: what an integer stands for is known to who wrote its scale (fovea/cache/storage.hpp).
+template <>
+struct element_traits<std::int8_t> {
+  using compute = float;
+  FOVEA_INLINE static float load(std::int8_t x) noexcept { return static_cast<float>(x); }
+  template <class Isa>
+  FOVEA_INLINE static auto load_lanes(const std::int8_t* from) noexcept {
+    return Isa::load_int8(from);
+  }
+};
+
+FOVEA_NAMESPACE_END

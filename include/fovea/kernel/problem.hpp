@@ -1,0 +1,53 @@
+// fovea/kernel/problem.hpp - all that a call is about, as kernels read it.
+#pragma once
+
+#include <fovea/kernel/rules.hpp>
+#include <fovea/kernel/softmax.hpp>
+#include <fovea/view/sequences.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// No sink.
+struct no_sink {};
+
+/// QE, OE: the elements of q and of the result; Keys, Values: sequences, or what a cache shows of itself,
+/// with heads(), dim(), batches(), tokens(b), max_tokens(), in_cache and head(b, h), which is a matrix_view
+/// or reads like one; Rules and Sink are not bound to a head yet.
+template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink>
+struct problem {
+  using compute = T;
+  static constexpr bool rules_hide = Rules::hide;
+  static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
+
+  sequences<const QE> q;
+  Keys k;
+  Values v;
+  sequences<OE> out;
+  sequences<T> lse;  // no data: not wanted
+  T scale;
+  Rules rules;
+  Sink sink;
+
+  FOVEA_INLINE index heads() const noexcept { return q.all.heads; }
+  FOVEA_INLINE index group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
+  FOVEA_INLINE index dim() const noexcept { return q.all.dim; }
+  FOVEA_INLINE index value_dim() const noexcept { return v.dim(); }
+  FOVEA_INLINE place at(index b, index h) const noexcept {
+    return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
+  }
+  /// The factor of q.k in the units that the softmax runs in.
+  FOVEA_INLINE T factor() const noexcept {
+    return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
+  }
+  FOVEA_INLINE bool wants_lse() const noexcept { return lse.all.data != nullptr; }
+};
+
+/// Where a job's working memory lies.
+template <class T>
+struct scratch {
+  T *kept, *logits, *keys, *values;
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,91 @@
+// fovea/kv_cache/cached.hpp - what a cache shows of itself to a call: keys or values of one or more
+// sequences.
+#pragma once
+
+#include <fovea/view/sequences.hpp>
+
+#include <span>
+
+FOVEA_NAMESPACE_BEGIN
+namespace caching {
+
+enum class side { keys, values };
+
+/// One head of one sequence, read as a matrix_view is. Cache: shown() tokens, dim_of(side), and
+/// each_piece(side, head, range, f).
+template <class Cache, side Side>
+struct cached_head {
+  const Cache* cache;
+  index head, rows, cols;
+  static constexpr index row_stride = 0, col_stride = 1;
+
+  template <class F>
+  FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
+    if (!some.empty()) cache->template each_piece<Side>(head, some, f);
+  }
+};
+
+/// Sequences of equal or different length, each in a cache of its own.
+template <class Cache, side Side>
+struct cached {
+  static constexpr bool in_cache = true;
+  const Cache* const* caches;  // or, for one cache,
+  const Cache* one;
+  index count;
+
+  FOVEA_INLINE const Cache& of(index b) const noexcept { return one != nullptr ? *one : *caches[b]; }
+  FOVEA_INLINE index batches() const noexcept { return count; }
+  FOVEA_INLINE index heads() const noexcept { return count == 0 ? 0 : of(0).heads(); }
+  FOVEA_INLINE index dim() const noexcept { return count == 0 ? 0 : of(0).dim_of(Side); }
+  FOVEA_INLINE index tokens(index b) const noexcept { return of(b).tokens(); }
+  FOVEA_INLINE index max_tokens() const noexcept {
+    index most = 0;
+    for (index b = 0; b < count; ++b) most = std::max(most, tokens(b));
+    return most;
+  }
+  FOVEA_INLINE cached_head<Cache, Side> head(index b, index h) const noexcept {
+    return {&of(b), h, tokens(b), dim()};
+  }
+};
+
+}  // namespace caching
+
+template <class Cache, caching::side Side>
+struct view_traits<caching::cached<Cache, Side>> {
+  using element = typename Cache::compute;
+  FOVEA_INLINE static auto view(const caching::cached<Cache, Side>& x, index heads, const char* name) {
+    for (index b = 0; b < x.batches(); ++b)
+      if (heads != any_heads && x.of(b).heads() != heads)
+        reject(name, ": cache ", b, " has ", x.of(b).heads(), " heads, not ", heads);
+    return x;
+  }
+};
+
+/// Caches of several sequences as one argument: q is then ragged, or a tensor of as many batch entries. All
+/// have the same sizes, which is checked here. They are referred to, not copied.
+template <class Cache>
+class cache_batch {
+ public:
+  FOVEA_INLINE explicit cache_batch(std::span<const Cache* const> caches) : caches_(caches) {
+    for (std::size_t b = 0; b < caches.size(); ++b) {
+      if (caches[b] == nullptr) reject("cache ", b, " of a batch is a null pointer");
+      const auto same = [&](const char* what, index has, index first) {
+        if (has != first) reject("cache ", b, " of a batch has ", has, " ", what, ", the first has ", first);
+      };
+      same("heads", caches[b]->heads(), caches[0]->heads());
+      same("dimensions a key", caches[b]->dim(), caches[0]->dim());
+      same("dimensions a value", caches[b]->value_dim(), caches[0]->value_dim());
+    }
+  }
+  FOVEA_INLINE auto keys() const noexcept { return shown<caching::side::keys>(); }
+  FOVEA_INLINE auto values() const noexcept { return shown<caching::side::values>(); }
+
+ private:
+  template <caching::side Side>
+  FOVEA_INLINE caching::cached<Cache, Side> shown() const noexcept {
+    return {caches_.data(), nullptr, static_cast<index>(caches_.size())};
+  }
+  std::span<const Cache* const> caches_;
+};
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,182 @@
+// fovea/kv_cache/file.hpp - a cache as a file: a header that says what it holds, then the store's own bytes.
+#pragma once
+
+#include <fovea/kv_cache/store.hpp>
+
+#include <bit>
+#include <istream>
+#include <ostream>
+#include <stdexcept>
+#include <string>
+
+FOVEA_NAMESPACE_BEGIN
+namespace caching {
+
+/// Little-endian; then the planes of a store of one page of `tokens` tokens, 64-byte aligned, then the keys
+/// of an open block.
+struct file_header {
+  char magic[8] = {'f', 'o', 'v', 'e', 'a', 'k', 'v', '1'};
+  std::uint32_t key_element = 0, value_element = 0;
+  std::int64_t heads = 0, dim = 0, value_dim = 0, tokens = 0;
+  std::uint64_t payload_sum = 0, header_sum = 0;  // FNV-1a; the latter of what stands before it
+};
+static_assert(sizeof(file_header) == 64 && std::endian::native == std::endian::little);
+
+[[noreturn]] FOVEA_INLINE void bad_file(const std::string& what) {
+  throw std::runtime_error("fovea: the file " + what);
+}
+
+template <class E>
+inline constexpr std::uint32_t element_code = std::is_same_v<E, std::int8_t> ? 5
+                                              : sizeof(E) == 4               ? 1
+                                              : sizeof(E) == 8               ? 2
+                                              : bfloat16_bits<E>             ? 3
+                                                                             : 4;
+
+/// FNV-1a of 64 bits, of eight bytes at a time.
+FOVEA_INLINE std::uint64_t sum_of(std::span<const std::byte> bytes, std::uint64_t sum = 0xcbf29ce484222325u) {
+  for (std::size_t i = 0; i < bytes.size(); i += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + i, std::min<std::size_t>(8, bytes.size() - i));
+    sum = (sum ^ word) * 0x100000001b3u;
+  }
+  return sum;
+}
+FOVEA_INLINE std::uint64_t sum_of_header(const file_header& h) {
+  return sum_of(std::as_bytes(std::span(&h, 1)).first(offsetof(file_header, header_sum)));
+}
+
+/// The sizes of a store that holds a file's tokens and no more.
+FOVEA_INLINE extent extent_of(const file_header& h) noexcept {
+  return {1, std::max<index>(h.tokens, 1), h.heads, h.dim, h.value_dim, 0};
+}
+
+/// Copies the tokens of one page to another store of one page, as wide and with more or less room.
+template <class Store>
+FOVEA_INLINE void copy_tokens(const Store& from, const Store& to, index tokens) {
+  for (int which = 0; which < 4; ++which) {
+    const auto& p = from.planes()[static_cast<std::size_t>(which)];
+    const index units = which == Store::key_scales
+                            ? (p.units > 0 ? ceil_div(tokens, scale_blocks::tokens) : 0)
+                            : std::min(tokens, p.units);
+    for (index h = 0; h < from.sizes().heads && units > 0; ++h)
+      std::memcpy(to.unit(which, 0, h, 0), from.unit(which, 0, h, 0),
+                  static_cast<std::size_t>(units * p.width * p.size));
+  }
+}
+
+template <class KE, class VE, class Arch>
+FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index tokens,
+                       const open_block& open) {
+  const extent& e = all.sizes();
+  file_header header;
+  header.key_element = element_code<KE>, header.value_element = element_code<VE>;
+  header.heads = e.heads, header.dim = e.dim, header.value_dim = e.value_dim, header.tokens = tokens;
+  const store<KE, VE, Arch> compact(extent_of(header));
+  copy_tokens(all, compact, tokens);
+  const std::span<const std::byte> planes(compact.unit(0, 0, 0, 0),
+                                          static_cast<std::size_t>(compact.bytes()));
+  const auto rows = std::as_bytes(std::span(open.rows));
+  header.payload_sum = sum_of(rows, sum_of(planes));
+  header.header_sum = sum_of_header(header);
+  const auto write = [&](std::span<const std::byte> bytes) {
+    out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  };
+  write(std::as_bytes(std::span(&header, 1))), write(planes), write(rows);
+  if (!out.flush()) bad_file("could not be written");
+}
+
+/// The header of a file, which is one of these types and sizes (of another cache's, where given).
+template <class Store, class KE, class VE>
+FOVEA_INLINE file_header checked_header(std::span<const std::byte> bytes, const extent* wanted) {
+  file_header h;
+  if (bytes.size() < sizeof h)
+    bad_file("has " + std::to_string(bytes.size()) + " bytes, fewer than a header");
+  std::memcpy(&h, bytes.data(), sizeof h);
+  if (std::memcmp(h.magic, file_header{}.magic, sizeof h.magic) != 0) bad_file("is not a saved fovea cache");
+  if (h.header_sum != sum_of_header(h)) bad_file("has a damaged header");
+  const auto same = [](const char* what, std::int64_t has, std::int64_t other) {
+    if (has != other)
+      bad_file(std::string("has ") + what + " " + std::to_string(has) + ", the cache " +
+               std::to_string(other));
+  };
+  same("keys of element", h.key_element, element_code<KE>);
+  same("values of element", h.value_element, element_code<VE>);
+  if (wanted != nullptr) {
+    same("heads", h.heads, wanted->heads), same("dim", h.dim, wanted->dim);
+    same("value_dim", h.value_dim, wanted->value_dim);
+    if (h.tokens > wanted->page_tokens)
+      bad_file("has " + std::to_string(h.tokens) + " tokens, the cache room for " +
+               std::to_string(wanted->page_tokens));
+  }
+  return h;
+}
+
+/// Bytes of the payload: planes, and an open block where there is one.
+template <class Store>
+FOVEA_INLINE std::pair<index, index> payload_bytes(const file_header& h) {
+  const index open = Store::int8_keys && h.tokens % scale_blocks::tokens != 0
+                         ? h.heads * scale_blocks::tokens * h.dim * static_cast<index>(sizeof(float))
+                         : 0;
+  return {Store(extent_of(h), nullptr).bytes(), open};
+}
+
+FOVEA_INLINE void open_again(open_block& open, std::span<const std::byte> rows, index tokens) {
+  const index first = tokens / scale_blocks::tokens * scale_blocks::tokens;
+  open.rows.resize(rows.size() / sizeof(float));
+  if (!rows.empty()) std::memcpy(open.rows.data(), rows.data(), rows.size());
+  open.slots = rows.empty() ? range{} : range{first, tokens};
+}
+
+template <class KE, class VE, class Arch>
+FOVEA_INLINE index load(std::istream& in, store<KE, VE, Arch>& all, index capacity, open_block& open) {
+  using Store = store<KE, VE, Arch>;
+  std::vector<std::byte> first(sizeof(file_header));
+  in.read(reinterpret_cast<char*>(first.data()), static_cast<std::streamsize>(first.size()));
+  first.resize(static_cast<std::size_t>(in.gcount()));
+  extent wanted = all.sizes();
+  wanted.page_tokens = capacity;
+  const file_header h = checked_header<Store, KE, VE>(first, &wanted);
+  const auto [planes, rows] = payload_bytes<Store>(h);
+  const Store given(extent_of(h));
+  std::vector<std::byte> opened(static_cast<std::size_t>(rows));
+  const auto read = [&](std::byte* to, index count) {
+    in.read(reinterpret_cast<char*>(to), count);
+    if (in.gcount() != count) bad_file("ends early");
+  };
+  read(given.unit(0, 0, 0, 0), planes), read(opened.data(), rows);
+  const std::span<const std::byte> bytes(given.unit(0, 0, 0, 0), static_cast<std::size_t>(planes));
+  if (sum_of(opened, sum_of(bytes)) != h.payload_sum) bad_file("is damaged: its sum is not what it says");
+  copy_tokens(given, all, h.tokens);
+  open_again(open, opened, h.tokens);
+  return h.tokens;
+}
+
+/// A file's bytes as a store.
+template <class Store>
+struct mapped {
+  std::shared_ptr<Store> memory;
+  index tokens;
+  open_block open;
+};
+
+template <class KE, class VE, class Arch>
+FOVEA_INLINE mapped<store<KE, VE, Arch>> map(std::span<const std::byte> file) {
+  using Store = store<KE, VE, Arch>;
+  const file_header h = checked_header<Store, KE, VE>(file, nullptr);
+  const auto [planes, rows] = payload_bytes<Store>(h);
+  const auto size = static_cast<index>(file.size()) - static_cast<index>(sizeof h);
+  if (size != planes + rows)
+    bad_file("has " + std::to_string(size) + " bytes after its header, not " + std::to_string(planes + rows));
+  if (reinterpret_cast<std::uintptr_t>(file.data()) % alignof(float) != 0)
+    bad_file("lies at an address that is not a multiple of 4");
+  mapped<Store> made{nullptr, h.tokens, {}};
+  // Nothing is written: what is made of it is const.
+  std::byte* const data = const_cast<std::byte*>(file.data()) + sizeof h;
+  made.memory = std::make_shared<Store>(extent_of(h), data);
+  open_again(made.open, file.subspan(sizeof h + static_cast<std::size_t>(planes)), h.tokens);
+  return made;
+}
+
+}  // namespace caching
+FOVEA_NAMESPACE_END

@@ -1,0 +1,109 @@
+// fovea/kv_cache/layouts.hpp - which slot of a store a token of a sequence lies in.
+//
+// A layout has tokens() (those that are kept), position() (of the next token in the whole sequence), slot()
+// of the next token, advance(), prepare(count), truncate(tokens), reset(), and each_run(range, f), which
+// calls f(first slot, count) for consecutive slots of one page.
+#pragma once
+
+#include <fovea/index.hpp>
+
+#include <vector>
+
+FOVEA_NAMESPACE_BEGIN
+namespace caching {
+
+/// One token after another, up to a capacity.
+class contiguous {
+ public:
+  FOVEA_INLINE explicit contiguous(index capacity) noexcept : capacity_(capacity) {}
+  FOVEA_INLINE index tokens() const noexcept { return tokens_; }
+  FOVEA_INLINE index position() const noexcept { return tokens_; }
+  FOVEA_INLINE index capacity() const noexcept { return capacity_; }
+  FOVEA_INLINE index slot() const noexcept { return tokens_; }
+  FOVEA_INLINE void advance() noexcept { ++tokens_; }
+  FOVEA_INLINE void prepare(index count) const {
+    if (count > capacity_ - tokens_)
+      reject("the cache has room for ", capacity_ - tokens_, " tokens of ", capacity_, ", not for ", count);
+  }
+  FOVEA_INLINE void truncate(index tokens) noexcept { tokens_ = tokens; }
+  FOVEA_INLINE void reset() noexcept { tokens_ = 0; }
+  template <class F>
+  FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
+    f(some.first, some.size());
+  }
+
+ private:
+  index capacity_, tokens_ = 0;
+};
+
+/// The first `sinks` tokens and the newest `window` others: the slots after the sinks are used in turn.
+class ring {
+ public:
+  FOVEA_INLINE ring(index sinks, index window) noexcept : sinks_(sinks), window_(window) {}
+  FOVEA_INLINE index tokens() const noexcept { return position_ - evicted_; }
+  FOVEA_INLINE index position() const noexcept { return position_; }
+  FOVEA_INLINE index capacity() const noexcept { return sinks_ + window_; }
+  FOVEA_INLINE index sinks() const noexcept { return sinks_; }
+  /// Tokens after the sinks that are gone.
+  FOVEA_INLINE index evicted() const noexcept { return evicted_; }
+  FOVEA_INLINE index slot() const noexcept { return slot_of(position_); }
+  FOVEA_INLINE void advance() noexcept {
+    if (tokens() == capacity()) ++evicted_;
+    ++position_;
+  }
+  FOVEA_INLINE void prepare(index) const noexcept {}
+  FOVEA_INLINE void truncate(index tokens) noexcept {
+    if (tokens <= sinks_) evicted_ = 0;
+    position_ = tokens + evicted_;
+  }
+  FOVEA_INLINE void reset() noexcept { position_ = evicted_ = 0; }
+  template <class F>
+  FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
+    while (!some.empty()) {
+      const bool in_sinks = some.first < sinks_;
+      const index first = slot_of(in_sinks ? some.first : some.first + evicted_);
+      const index count = std::min(some.size(), (in_sinks ? sinks_ : capacity()) - first);
+      f(first, count);
+      some.first += count;
+    }
+  }
+
+ private:
+  FOVEA_INLINE index slot_of(index position) const noexcept {
+    return position < sinks_ ? position : sinks_ + (position - sinks_) % window_;
+  }
+  index sinks_, window_, position_ = 0, evicted_ = 0;
+};
+
+/// Pages from a pool, in whatever order they came.
+class paged {
+ public:
+  FOVEA_INLINE explicit paged(index page_tokens) noexcept : page_tokens_(page_tokens) {}
+  FOVEA_INLINE index tokens() const noexcept { return tokens_; }
+  FOVEA_INLINE index position() const noexcept { return tokens_; }
+  FOVEA_INLINE index slot() const noexcept { return slot_of(tokens_); }
+  FOVEA_INLINE void advance() noexcept { ++tokens_; }
+  FOVEA_INLINE void prepare(index) const noexcept {}  // there are pages already
+  FOVEA_INLINE void truncate(index tokens) noexcept { tokens_ = tokens; }
+  /// Pages that hold `tokens` tokens.
+  FOVEA_INLINE index pages_for(index tokens) const noexcept { return ceil_div(tokens, page_tokens_); }
+  FOVEA_INLINE index slot_of(index token) const noexcept {
+    return pages[static_cast<std::size_t>(token / page_tokens_)] * page_tokens_ + token % page_tokens_;
+  }
+  template <class F>
+  FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
+    while (!some.empty()) {
+      const index count = std::min(some.size(), page_tokens_ - some.first % page_tokens_);
+      f(slot_of(some.first), count);
+      some.first += count;
+    }
+  }
+
+  std::vector<index> pages;  // of the pool, in the order of the tokens
+
+ private:
+  index page_tokens_, tokens_ = 0;
+};
+
+}  // namespace caching
+FOVEA_NAMESPACE_END

@@ -1,0 +1,257 @@
+// fovea/kv_cache/store.hpp - pages of keys and values: how the tokens of a cache lie in memory.
+//
+// A page has room for page_tokens tokens of every head, [head][token][dim], keys and values apart. A token's
+// place is a slot: page * page_tokens + token in the page. Which slot a token of a sequence has is known to
+// layouts, not here.
+#pragma once
+
+#include <fovea/element/bf16.hpp>
+#include <fovea/element/f32.hpp>
+#include <fovea/element/f64.hpp>
+#include <fovea/element/fp16.hpp>
+#include <fovea/element/int8.hpp>
+#include <fovea/view/matrix.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+FOVEA_NAMESPACE_BEGIN
+namespace caching {
+
+/// Sizes of a store. `sinks`: the first tokens of a page that no other token ever replaces.
+struct extent {
+  index pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
+};
+
+/// The tokens of a page whose int8 keys share their scales: the sinks, then 32 at a time.
+struct scale_blocks {
+  static constexpr index tokens = 32;
+  index page_tokens, sinks;
+
+  FOVEA_INLINE index count() const noexcept {
+    return (sinks > 0 ? ceil_div(sinks, tokens) : 0) + ceil_div(page_tokens - sinks, tokens);
+  }
+  FOVEA_INLINE index of(index token) const noexcept {
+    return token < sinks ? token / tokens : ceil_div(sinks, tokens) + (token - sinks) / tokens;
+  }
+  /// The tokens that share their scales with `token`.
+  FOVEA_INLINE range around(index token) const noexcept {
+    const index origin = token < sinks ? 0 : sinks, end = token < sinks ? sinks : page_tokens;
+    const index first = origin + (token - origin) / tokens * tokens;
+    return {first, std::min(first + tokens, end)};
+  }
+};
+
+/// The newest keys of a sequence in an int8 cache, unquantised until their block is full: a scale a channel
+/// needs all tokens of its block.
+struct open_block {
+  range slots = {0, 0};     // of the store that they will have
+  std::vector<float> rows;  // [head][scale_blocks::tokens][dim]
+};
+
+/// E: float, double, bf16, fp16: as they are; std::int8_t: integers and scales. Keys have a scale a channel
+/// and block of 32 tokens, values a scale a token and head: x ~ code * scale, scale = max|x| / 127. (A scale
+/// a channel for keys: KIVI, arXiv:2402.02750.)
+template <class KE, class VE, class Arch>
+class store {
+ public:
+  static constexpr bool int8_keys = std::is_same_v<KE, std::int8_t>;
+  static constexpr bool int8_values = std::is_same_v<VE, std::int8_t>;
+  using compute = common_compute_t<KE, VE>;
+
+  /// A kind of data: units of `width` elements of `size` bytes, `units` a head and page.
+  struct plane {
+    index units = 0, width = 0, size = 0, start = 0;
+    FOVEA_INLINE index bytes() const noexcept { return units * width * size; }
+  };
+  static constexpr int keys = 0, values = 1, key_scales = 2, value_scales = 3;
+
+  FOVEA_INLINE explicit store(const extent& e) : store(e, nullptr) {
+    owned_.reset(new (std::align_val_t(64)) std::byte[static_cast<std::size_t>(bytes())]);
+    std::memset(owned_.get(), 0, static_cast<std::size_t>(bytes()));
+    data_ = owned_.get();
+  }
+  /// Over memory that the caller keeps.
+  FOVEA_INLINE store(const extent& e, std::byte* data) : extent_(e), data_(data) {
+    const index blocks = blocks_of_page().count();
+    planes_[keys] = {e.page_tokens, e.dim, static_cast<index>(sizeof(KE))};
+    planes_[values] = {e.page_tokens, e.value_dim, static_cast<index>(sizeof(VE))};
+    planes_[key_scales] = {int8_keys ? blocks : 0, e.dim, sizeof(float)};
+    planes_[value_scales] = {int8_values ? e.page_tokens : 0, 1, sizeof(float)};
+    for (plane& p : planes_) {
+      p.start = bytes_;
+      bytes_ += round_up(p.bytes() * e.heads * e.pages, 64);
+    }
+  }
+
+  FOVEA_INLINE const extent& sizes() const noexcept { return extent_; }
+  FOVEA_INLINE index bytes() const noexcept { return bytes_; }
+  FOVEA_INLINE const std::array<plane, 4>& planes() const noexcept { return planes_; }
+  FOVEA_INLINE scale_blocks blocks_of_page() const noexcept { return {extent_.page_tokens, extent_.sinks}; }
+
+  /// Unit `unit` of a head of a page.
+  FOVEA_INLINE std::byte* unit(int which, index page, index head, index unit) const noexcept {
+    const plane& p = planes_[which];
+    return data_ + p.start + (page * extent_.heads + head) * p.bytes() + unit * p.width * p.size;
+  }
+
+  /// Writes one head's key, or value, of a token, between begin() and end() of it.
+  FOVEA_INLINE void put_key(index slot, index head, const compute* key, open_block& open) const noexcept {
+    if constexpr (int8_keys)
+      std::memcpy(open_row(open, slot, head), key, static_cast<std::size_t>(extent_.dim) * sizeof(float));
+    else
+      store_elements(key, extent_.dim, row<KE>(keys, slot, head), index(1));
+  }
+  FOVEA_INLINE void put_value(index slot, index head, const compute* value) const noexcept {
+    if constexpr (int8_values)
+      *row<float>(value_scales, slot, head) =
+          quantise(value, index(1), extent_.value_dim, row<VE>(values, slot, head));
+    else
+      store_elements(value, extent_.value_dim, row<VE>(values, slot, head), index(1));
+  }
+
+  /// Before a token is written: opens the block of keys that it belongs to.
+  FOVEA_INLINE void begin(index slot, open_block& open) const {
+    if constexpr (int8_keys) {
+      const range block = block_around(slot);
+      if (open.slots.first == block.first && slot > block.first && slot <= open.slots.last) {
+        open.slots.last = slot;
+        return;
+      }
+      open.rows.resize(static_cast<std::size_t>(extent_.heads * scale_blocks::tokens * extent_.dim));
+      for (index s = block.first; s < slot; ++s)  // after a truncation: back from the integers
+        for (index h = 0; h < extent_.heads; ++h) decode_key(s, h, open.rows.data() + open_at(s, h, block));
+      open.slots = {block.first, slot};
+    }
+  }
+  /// After its heads are written: closes the block where that was its last.
+  FOVEA_INLINE void end(index slot, open_block& open) const noexcept {
+    if constexpr (int8_keys) {
+      open.slots.last = slot + 1;
+      const range block = block_around(slot);
+      if (open.slots.last == block.last) close(block, open);
+    }
+  }
+
+  /// f(piece) for the keys or values of `count` slots of one page.
+  template <class F>
+  FOVEA_INLINE void each_key_piece(index head, index slot, index count, const open_block& open,
+                                   F&& f) const noexcept {
+    if constexpr (!int8_keys) {
+      f(piece<KE>{{row<KE>(keys, slot, head), count, extent_.dim, extent_.dim, 1}});
+    } else {
+      for (const index last = slot + count; slot < last;) {
+        const range block = block_around(slot);
+        const bool opened = slot >= open.slots.first && slot < open.slots.last;
+        const index end = std::min({last, block.last, opened ? open.slots.last : last});
+        if (opened)
+          f(piece<float>{
+              {open.rows.data() + open_at(slot, head, block), end - slot, extent_.dim, extent_.dim, 1}});
+        else
+          f(piece<KE>{{row<KE>(keys, slot, head), end - slot, extent_.dim, extent_.dim, 1},
+                      scales_of(slot, head)});
+        slot = end;
+      }
+    }
+  }
+  template <class F>
+  FOVEA_INLINE void each_value_piece(index head, index slot, index count, const open_block&,
+                                     F&& f) const noexcept {
+    piece<VE> some{{row<VE>(values, slot, head), count, extent_.value_dim, extent_.value_dim, 1}};
+    if constexpr (int8_values) some.token_scales = row<float>(value_scales, slot, head);
+    f(some);
+  }
+
+  /// Copies a page, as copy-on-write needs it.
+  FOVEA_INLINE void copy_page(index from, index to) const noexcept {
+    for (int which = 0; which < 4; ++which)
+      if (planes_[which].units > 0)
+        std::memcpy(unit(which, to, 0, 0), unit(which, from, 0, 0),
+                    static_cast<std::size_t>(planes_[which].bytes() * extent_.heads));
+  }
+
+  /// The keys that are open were of page `from`, and are now of page `to`.
+  FOVEA_INLINE void move_open(open_block& open, index from, index to) const noexcept {
+    if (open.slots.empty() || open.slots.first / extent_.page_tokens != from) return;
+    const index by = (to - from) * extent_.page_tokens;
+    open.slots = {open.slots.first + by, open.slots.last + by};
+  }
+
+  /// One head's key of a token that lies in the store, in numbers.
+  FOVEA_INLINE void decode_key(index slot, index head, compute* to) const noexcept {
+    load_elements(row<KE>(keys, slot, head), index(1), extent_.dim, to);
+    if constexpr (int8_keys)
+      for (index c = 0; c < extent_.dim; ++c) to[c] *= scales_of(slot, head)[c];
+  }
+  /// Where an open block keeps a key.
+  FOVEA_INLINE const float* open_row(const open_block& open, index slot, index head) const noexcept {
+    return open.rows.data() + open_at(slot, head, block_around(slot));
+  }
+  FOVEA_INLINE float* open_row(open_block& open, index slot, index head) const noexcept {
+    return open.rows.data() + open_at(slot, head, block_around(slot));
+  }
+
+ private:
+  struct aligned_delete {
+    void operator()(std::byte* p) const noexcept { ::operator delete[](p, std::align_val_t(64)); }
+  };
+
+  template <class E>
+  FOVEA_INLINE E* row(int which, index slot, index head) const noexcept {
+    return reinterpret_cast<E*>(unit(which, slot / extent_.page_tokens, head, slot % extent_.page_tokens));
+  }
+  /// The slots whose keys share their scales with that of `slot`.
+  FOVEA_INLINE range block_around(index slot) const noexcept {
+    const index page = slot / extent_.page_tokens * extent_.page_tokens;
+    const range block = blocks_of_page().around(slot - page);
+    return {page + block.first, page + block.last};
+  }
+  FOVEA_INLINE float* scales_of(index slot, index head) const noexcept {
+    const index page = slot / extent_.page_tokens;
+    return reinterpret_cast<float*>(
+        unit(key_scales, page, head, blocks_of_page().of(slot - page * extent_.page_tokens)));
+  }
+  FOVEA_INLINE index open_at(index slot, index head, const range& block) const noexcept {
+    return (head * scale_blocks::tokens + slot - block.first) * extent_.dim;
+  }
+
+  /// to[i] = round(from[i * stride] / scale); returns the scale.
+  FOVEA_INLINE static float quantise(const compute* from, index stride, index count,
+                                     std::int8_t* to) noexcept {
+    compute most = 0;
+    for (index i = 0; i < count; ++i) most = std::max(most, std::abs(from[i * stride]));
+    const compute scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+    for (index i = 0; i < count; ++i)
+      to[i * stride] = static_cast<std::int8_t>(
+          std::clamp<compute>(std::nearbyint(from[i * stride] * inverse), -127, 127));
+    return static_cast<float>(scale);
+  }
+  FOVEA_INLINE void close(const range& block, open_block& open) const noexcept {
+    for (index h = 0; h < extent_.heads; ++h) {
+      const float* from = open.rows.data() + open_at(block.first, h, block);
+      KE* to = row<KE>(keys, block.first, h);
+      float* scales = scales_of(block.first, h);
+      for (index c = 0; c < extent_.dim; ++c)
+        scales[c] = quantise_column(from + c, extent_.dim, block.size(), to + c);
+    }
+    open.slots = {block.last, block.last};
+  }
+  FOVEA_INLINE static float quantise_column(const float* from, index stride, index count, KE* to) noexcept {
+    if constexpr (int8_keys) return quantise(from, stride, count, to);
+    return 1;
+  }
+
+  extent extent_;
+  std::array<plane, 4> planes_;
+  index bytes_ = 0;
+  std::unique_ptr<std::byte[], aligned_delete> owned_;
+  std::byte* data_ = nullptr;
+};
+
+}  // namespace caching
+FOVEA_NAMESPACE_END

@@ -1,0 +1,112 @@
+// fovea/plan/make_plan.hpp - the plan of a call: jobs, block sizes, bytes of scratch.
+#pragma once
+
+#include <fovea/kernel/block.hpp>
+#include <fovea/kernel/row_block.hpp>
+#include <fovea/plan/jobs.hpp>
+#include <fovea/plan/plan.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Work below which a call stays on its thread: waking another one costs about as much (some 10 us).
+inline constexpr double worth_waking = 1e6;
+
+/// Operations of a call without a mask: 2 Lq Lk (d + dv) a head.
+template <class Problem>
+FOVEA_INLINE double operations(const Problem& p) noexcept {
+  double cells = 0;
+  for (index b = 0; b < p.q.batches(); ++b)
+    cells += static_cast<double>(p.q.tokens(b)) * static_cast<double>(p.k.tokens(b));
+  return 2 * cells * static_cast<double>(p.heads() * (p.dim() + p.value_dim()));
+}
+
+template <class Arch, class Problem>
+FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
+  using T = typename Problem::compute;
+  using shape = kernel::geometry<Arch>;
+  constexpr index n = kernel::lanes<Arch, T>;
+  plan made{.batches = p.q.batches(),
+            .heads = p.heads(),
+            .kv_heads = p.k.heads(),
+            .queries = p.q.max_tokens(),
+            .keys = p.k.max_tokens(),
+            .dim = p.dim(),
+            .value_dim = p.value_dim(),
+            .lanes = n,
+            .compute_bytes = static_cast<index>(sizeof(T)),
+            .tile_rows = shape::tile_rows,
+            .tile_vectors = shape::tile_vectors};
+  const auto operand = [&](const auto& x, index width) FOVEA_INLINE_LAMBDA {
+    return kernel::operand_of<Arch>(x.head(0, 0), width, static_cast<T*>(nullptr));
+  };
+  const auto needs = [&](index kept, index logits, index key_copy, index value_copy) FOVEA_INLINE_LAMBDA {
+    made.kept = std::max(made.kept, kept);
+    made.logits = std::max(made.logits, logits);
+    made.key_copy = std::max(made.key_copy, key_copy);
+    made.value_copy = std::max(made.value_copy, value_copy);
+  };
+  for (index b = 0; b < made.batches; ++b) {
+    const auto cut = cut_of<Arch>(p, b);
+    if (cut.count() == 0) continue;
+    made.jobs_a_sequence = std::max(made.jobs_a_sequence, cut.count());
+    made.row_blocks_a_sequence = std::max(made.row_blocks_a_sequence, cut.row_blocks());
+    if (cut.lane_jobs() > 0) {
+      const index block =
+          p.k.tokens(b) <= shape::short_block ? index(shape::short_block) : index(shape::key_block);
+      const index registers = cut.lanes_a_job() / n;
+      made.queries_form = true;
+      made.rows_a_job = std::max(made.rows_a_job, cut.lanes_a_job());
+      made.key_block = std::max(made.key_block, block);
+      needs(registers *
+                kernel::query_panel<Arch, T, 1, Problem::units>::kept_elements(made.dim, made.value_dim),
+            std::min(block, p.k.tokens(b)) * n * std::min(index(shape::tile_vectors), registers),
+            operand(p.k, made.dim).copies_for_read(block),
+            operand(p.v, made.value_dim).copies_for_read(block));
+    }
+    if (cut.row_jobs() > 0) {
+      using panel = kernel::row_panel<Arch, T, Problem::units>;
+      constexpr index block = shape::few_rows_block;
+      made.rows_form = true;
+      made.rows_a_job = std::max(made.rows_a_job, cut.rows_a_job());
+      made.key_block = std::max(made.key_block, block);
+      needs(cut.state_a_job() + ceil_div(cut.rows_a_job(), panel::max_rows) * panel::work_elements(made.dim),
+            0, operand(p.k, panel::read_width(made.dim)).copies_for_rows(block),
+            operand(p.v, panel::read_width(made.value_dim)).copies_for_rows(block));
+      made.spans = std::max(made.spans, cut.spans());
+      made.states += cut.all_states();
+    }
+  }
+  made.copies_keys = made.key_copy > 0;
+  made.copies_values = made.value_copy > 0;
+  made.jobs = made.batches * made.jobs_a_sequence;
+  made.workers = made.jobs > 1 && operations(p) > worth_waking ? workers : 1;
+  return made;
+}
+
+/// Adds to a plan how many blocks of a job's rows x key_block keys the mask shows whole, in part, or not at
+/// all.
+template <class Arch, class Problem>
+FOVEA_INLINE void count_coverage(const Problem& p, plan& made) noexcept {
+  index seen[3] = {0, 0, 0};
+  made.shortest_span = made.keys;
+  for (index b = 0; b < made.batches; ++b)
+    for (index h = 0; h < made.heads; ++h) {
+      const auto rules = p.rules.bind(p.at(b, h));
+      const index queries = p.q.tokens(b), keys = p.k.tokens(b), step = std::max<index>(1, made.rows_a_job);
+      for (index i = 0; i < queries; i += step) {
+        range span{keys, 0};
+        for (index j = 0; j < keys; j += made.key_block) {
+          const range rows{i, std::min(i + step, queries)}, block{j, std::min(j + made.key_block, keys)};
+          const bool out = intersect(block, reach_of(rules.mask, rows, keys)).empty();
+          const coverage covered = out ? coverage::none : cover_of(rules.mask, rows, block);
+          ++seen[static_cast<int>(covered)];
+          if (covered != coverage::none) span = {std::min(span.first, j), block.last};
+        }
+        made.shortest_span = std::min(made.shortest_span, span.size());
+        made.longest_span = std::max(made.longest_span, span.size());
+      }
+    }
+  made.hidden_blocks = seen[0], made.partial_blocks = seen[1], made.full_blocks = seen[2];
+}
+
+FOVEA_NAMESPACE_END

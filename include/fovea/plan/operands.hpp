@@ -1,0 +1,53 @@
+// fovea/plan/operands.hpp - the operands of a call as kernels take them, and whether the result can be
+// written.
+#pragma once
+
+#include <fovea/view/sequences.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+template <class A, class B>
+FOVEA_INLINE void check_same(const char* a, const char* what, A has, const char* b, B other) {
+  if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
+}
+
+/// To be read only.
+template <class X>
+FOVEA_INLINE const X& read_only(const X& x) noexcept {
+  return x;
+}
+
+template <class E>
+FOVEA_INLINE sequences<const E> read_only(const sequences<E>& x) noexcept {
+  return {x.all, x.offsets, x.count};
+}
+
+/// As many tokens as there are keys, of no dimension.
+template <class Keys>
+struct without_columns : Keys {
+  FOVEA_INLINE index dim() const noexcept { return 0; }
+  FOVEA_INLINE auto head(index b, index h) const noexcept {
+    auto one = Keys::head(b, h);
+    one.cols = 0;
+    return one;
+  }
+};
+
+/// Whether `x` can take the result: as many tokens, heads and columns, no element written twice.
+template <class E, class QE>
+FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const sequences<QE>& q, index dim) {
+  static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
+  check_same(name, "sequences", x.batches(), "q", q.batches());
+  for (index b = 0; b < q.batches(); ++b) check_same(name, "tokens", x.tokens(b), "q", q.tokens(b));
+  if (x.all.dim != dim) reject(name, " has ", x.all.dim, " columns a head, not ", dim);
+  const bool some = x.all.dim > 0 && x.all.heads > 0 && x.max_tokens() > 0;
+  const auto spread = [&](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
+    if (size > 1 && stride == 0 && some)
+      reject(name, " has ", size, " ", what, " with a stride of 0: it can not be written");
+  };
+  spread(x.all.batch, x.offsets ? 1 : x.all.batch_stride, "batch entries"),
+      spread(x.all.heads, x.all.head_stride, "heads");
+  spread(x.all.tokens, x.all.token_stride, "tokens"), spread(x.all.dim, x.all.dim_stride, "columns");
+}
+
+FOVEA_NAMESPACE_END

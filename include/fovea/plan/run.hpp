@@ -1,0 +1,137 @@
+// fovea/plan/run.hpp - the jobs of a plan, run by an executor.
+#pragma once
+
+#include <fovea/executor/concept.hpp>
+#include <fovea/kernel/emit.hpp>
+#include <fovea/plan/make_plan.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Memory for all workers of a plan: the user's where given (at least workspace_bytes(), checked by the API),
+/// else own; on the stack where it is little, as allocating took a tenth of a call of a few microseconds.
+class workspace {
+ public:
+  FOVEA_INLINE workspace(const plan& made, std::span<std::byte> given) : plan_(made) {
+    const std::size_t bytes = static_cast<std::size_t>(made.workspace_bytes());
+    if (given.empty() && made.allocates()) own_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    std::byte* const memory = !given.empty() ? given.data() : own_ ? own_.get() : near_;
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    first_ =
+        memory + (static_cast<std::uintptr_t>(round_up(static_cast<index>(start), plan::alignment)) - start);
+  }
+
+  workspace(const workspace&) = delete;
+  FOVEA_INLINE ~workspace() = default;
+
+  template <class T>
+  FOVEA_INLINE kernel::scratch<T> of_worker(index worker) const noexcept {
+    std::byte* at = first_ + worker * plan_.scratch_bytes();
+    const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
+      T* part = reinterpret_cast<T*>(at);
+      at += plan_.part_bytes(elements);
+      return part;
+    };
+    kernel::scratch<T> memory;
+    memory.kept = take(plan_.kept);
+    memory.logits = take(plan_.logits);
+    memory.keys = take(plan_.key_copy);
+    memory.values = take(plan_.value_copy);
+    return memory;
+  }
+  /// What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
+  template <class T>
+  FOVEA_INLINE T* states() const noexcept {
+    return reinterpret_cast<T*>(first_ + plan_.workers * plan_.scratch_bytes());
+  }
+  FOVEA_INLINE index* starts() const noexcept {
+    return reinterpret_cast<index*>(first_ + plan_.workers * plan_.scratch_bytes() +
+                                    plan_.part_bytes(plan_.states));
+  }
+
+ private:
+  alignas(plan::alignment) std::byte near_[plan::on_stack];
+  const plan& plan_;
+  std::unique_ptr<std::byte[]> own_;
+  std::byte* first_ = nullptr;
+};
+
+/// A job of rows: all of their keys, or one span of them, the state of which waits for the others.
+template <class Arch, class Problem, class T>
+FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index b, const job& mine,
+                           const kernel::scratch<T>& memory, T* states) noexcept {
+  const kernel::row_block at{b, mine.head, mine.queries, mine.rows};
+  if (cut.spans() > 1) {
+    const kernel::row_memory<T> rows{states + cut.state_of(mine), memory.kept};
+    kernel::attend_rows<Arch>(p, at, cut.span(mine.span), rows, memory);
+  } else {
+    const kernel::row_memory<T> rows{memory.kept, memory.kept + cut.state_a_job()};
+    kernel::attend_rows<Arch>(p, at, cut.span(0), rows, memory);
+    kernel::close_rows<Arch>(p, at, 1, 0, rows);
+  }
+}
+
+/// The whole call.
+template <class Arch, class Problem>
+FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor, std::span<std::byte> given) {
+  using T = typename Problem::compute;
+  const workspace memory(made, given);
+  const executor_ref who = made.workers > 1 ? executor : executor_ref();
+  T* const states = memory.states<T>();
+  index* const starts = memory.starts();
+  if (made.spans > 1)
+    for (index b = 0, start = 0; b < made.batches; start += cut_of<Arch>(p, b++).all_states())
+      starts[b] = start;
+  const auto states_of = [&](index b)
+                             FOVEA_INLINE_LAMBDA { return made.spans > 1 ? states + starts[b] : states; };
+
+  who.for_each(made.jobs, [&](index i, index worker) {
+    const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
+    const auto cut = cut_of<Arch>(p, b);
+    if (j >= cut.count()) return;
+    const job mine = cut.at(j);
+    const auto scratch = memory.of_worker<T>(worker);
+    if (mine.dim_in_lanes)
+      run_rows<Arch>(p, cut, b, mine, scratch, states_of(b));
+    else
+      kernel::attend_queries<Arch>(p, b, mine.head, mine.rows, scratch);
+  });
+
+  if (made.spans > 1)
+    who.for_each(made.batches * made.row_blocks_a_sequence, [&](index i, index worker) {
+      const index b = i / made.row_blocks_a_sequence, j = i % made.row_blocks_a_sequence;
+      const auto cut = cut_of<Arch>(p, b);
+      if (cut.spans() == 1 || j >= cut.row_blocks()) return;
+      const job first = cut.row_block(j);
+      const kernel::row_memory<T> rows{states_of(b) + cut.state_of(first), memory.of_worker<T>(worker).kept};
+      kernel::close_rows<Arch>(p, kernel::row_block{b, first.head, first.queries, first.rows}, cut.spans(),
+                               cut.state_a_job(), rows);
+    });
+}
+
+/// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
+/// kernel/emit.hpp.
+template <class Arch, class Problem, class T = typename Problem::compute>
+FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
+  using shape = kernel::geometry<Arch>;
+  constexpr index rows = shape::panels * shape::tile_vectors * kernel::lanes<Arch, T>;
+  plan made{.compute_bytes = static_cast<index>(sizeof(T)), .jobs = 1};
+  made.kept = rows * (p.dim() + 2);
+  made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
+  made.key_copy = shape::key_block * p.dim();
+  const workspace memory(made, {});
+  for (index b = 0; b < p.q.batches(); ++b)
+    for (index h = heads.first; h < heads.last; ++h)
+      for (index first = 0; first < p.q.tokens(b); first += rows) {
+        auto matrix = to.head(b, h - heads.first);
+        matrix.cols = p.k.tokens(b);
+        const auto lse = p.lse.head(b, h);
+        kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))},
+                                   memory.template of_worker<T>(0), matrix, probabilities ? &lse : nullptr);
+      }
+}
+
+FOVEA_NAMESPACE_END
