@@ -26,6 +26,9 @@ struct call {
 call fovea_call(const workload& w);
 call textbook_call(const workload& w);
 
+/// fovea's attention over caches that hold the keys and values.
+call cached_call(const workload& w);
+
 /// The part of fovea_call whose q has elements T; a translation unit each, as they take long to compile.
 template <class T>
 call fovea_call_for(const workload& w);
@@ -79,7 +82,8 @@ void with_element(element e, const F& f) {
     return e == (std::is_same_v<E, float>         ? element::f32
                  : std::is_same_v<E, double>      ? element::f64
                  : std::is_same_v<E, fovea::bf16> ? element::bf16
-                                                  : element::f16);
+                 : std::is_same_v<E, fovea::fp16> ? element::f16
+                                                  : element::i8);
   };
   static_cast<void>(((is(Allowed{}) && (f(Allowed{}), true)) || ...));
 }

@@ -140,7 +140,9 @@ void register_rows(const std::vector<named_workload>& rows) {
   };
   for (const auto& [name, w] : rows) {
     add(name, w, fovea_call);
-    if (w.with != modifier::none)
+    if (w.cache != cache::none)
+      std::fprintf(stderr, "%s: no textbook row, it has no cache\n", name.c_str());
+    else if (w.with != modifier::none)
       std::fprintf(stderr, "%s: no textbook row, it has masks only\n", name.c_str());
     else if (double(w.threads) * double(w.queries) * double(w.keys) * double(wide(w) ? 8 : 4) <
              textbook_limit)
@@ -168,6 +170,7 @@ void register_machines(const std::set<std::pair<bool, index>>& machines) {
 }  // namespace
 
 bench::call bench::fovea_call(const workload& w) {
+  if (w.cache != cache::none) return cached_call(w);
   call made;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,
                                                         [&]<class T>(T) { made = fovea_call_for<T>(w); });

@@ -81,7 +81,7 @@ call fovea_call_of(const workload& w) {
   if (w.with != modifier::none) {
     if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
       with_modifier(w, *read, [&](auto modifier) {
-        make([](auto* data, auto... sizes) { return fovea::bhsd(data, sizes...); }, modifier);
+        make([](auto* first, auto... sizes) { return fovea::bhsd(first, sizes...); }, modifier);
       });
     return made;
   }

@@ -15,9 +15,10 @@ namespace bench {
 
 using index = std::ptrdiff_t;
 
-enum class element { f32, f64, bf16, f16 };
+enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
 enum class mask { none, causal, window };
+enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
   none,
   alibi,
@@ -39,6 +40,9 @@ struct workload {
   element dtype = element::f32, kv = element::f32;
   bench::layout layout = layout::bhsd;
   modifier with = modifier::none;
+  bench::cache cache = cache::none;
+  index page_tokens = 16;
+  std::vector<index> lengths = {};  // of a cache: keys of each sequence, where they differ
   index threads = 1;
 
   friend bool operator==(const workload&, const workload&) = default;
@@ -47,8 +51,13 @@ struct workload {
 template <class E, std::size_t N = 4>
 using names = std::array<std::pair<std::string_view, E>, N>;
 
-inline constexpr names<element> element_names{
-    {{"f32", element::f32}, {"f64", element::f64}, {"bf16", element::bf16}, {"f16", element::f16}}};
+inline constexpr names<element, 5> element_names{{{"f32", element::f32},
+                                                  {"f64", element::f64},
+                                                  {"bf16", element::bf16},
+                                                  {"f16", element::f16},
+                                                  {"i8", element::i8}}};
+inline constexpr names<cache, 3> cache_names{
+    {{"contiguous", cache::contiguous}, {"paged", cache::paged}, {"ring", cache::ring}}};
 inline constexpr names<layout> layout_names{{{"bhsd", layout::bhsd},
                                              {"bshd", layout::bshd},
                                              {"eigen", layout::eigen},
@@ -110,6 +119,26 @@ inline void read_mask(workload& w, const word& x) {
     x.refuse("unknown value \"" + std::string(x.value) + "\"; known are none, causal, window:N");
 }
 
+/// contiguous, ring, paged or paged:N, N tokens a page.
+inline void read_cache(workload& w, const word& x) {
+  constexpr std::string_view paged = "paged:";
+  if (x.value.starts_with(paged)) {
+    w.cache = cache::paged;
+    w.page_tokens = word{x.key, x.value.substr(paged.size())}.number(1, largest);
+  } else {
+    w.cache = x.one_of(cache_names);
+  }
+}
+
+/// "70:1:5000".
+inline void read_lengths(workload& w, const word& x) {
+  for (std::string_view rest = x.value; !rest.empty();) {
+    const auto end = std::min(rest.find(':'), rest.size());
+    w.lengths.push_back(word{x.key, rest.substr(0, end)}.number(1, largest));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+}
+
 inline std::vector<word> split_words(std::string_view text) {
   std::vector<word> words;
   for (bool more = true; more;) {
@@ -134,6 +163,18 @@ inline void check(const workload& w) {
   if ((w.dtype == element::f64) != (w.kv == element::f64))
     throw std::invalid_argument("dtype=" + std::string(name_of(element_names, w.dtype)) + " beside kv=" +
                                 std::string(name_of(element_names, w.kv)) + ": f64 is timed with f64 only");
+  if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
+  if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
+  if (w.cache != cache::none && (w.dtype != element::f32 || w.kv == element::f64 || w.mask == mask::window ||
+                                 w.layout != layout::bhsd || w.with != modifier::none))
+    throw std::invalid_argument("cache=" + std::string(name_of(cache_names, w.cache)) +
+                                ": timed with dtype=f32 in bhsd, causal, without modifiers");
+  if (!w.lengths.empty() && (w.cache == cache::none || static_cast<index>(w.lengths.size()) != w.batch ||
+                             *std::min_element(w.lengths.begin(), w.lengths.end()) < w.queries))
+    throw std::invalid_argument("lens: one length, at least Lq, for each of B sequences, in a cache");
+  if (w.cache != cache::none && w.lengths.empty() && w.keys < w.queries)
+    throw std::invalid_argument("Lk=" + std::to_string(w.keys) + ": a cache has at least the Lq=" +
+                                std::to_string(w.queries) + " tokens that ask");
   if (w.batch != 1 && (w.layout == layout::eigen || w.layout == layout::eigen_col))
     throw std::invalid_argument("B=" + std::to_string(w.batch) + ": an Eigen matrix holds one sequence");
   if (w.with != modifier::none &&
@@ -145,8 +186,8 @@ inline void check(const workload& w) {
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
 }
 
-/// Reads the words B Hq Hkv Lq Lk d dv mask dtype kv layout with threads, separated by commas, in any order.
-/// What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
+/// Reads the words B Hq Hkv Lq Lk d dv mask dtype kv cache lens layout with threads, separated by commas, in
+/// any order. What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
 /// std::invalid_argument, naming the culprit.
 inline workload parse_workload(std::string_view text) try {
   workload w;
@@ -173,22 +214,35 @@ inline workload parse_workload(std::string_view text) try {
       w.dtype = x.one_of(element_names);
     else if (x.key == "kv")
       w.kv = x.one_of(element_names);
+    else if (x.key == "cache")
+      read_cache(w, x);
+    else if (x.key == "lens")
+      read_lengths(w, x);
     else if (x.key == "layout")
       w.layout = x.one_of(layout_names);
     else if (x.key == "with")
       w.with = x.one_of(modifier_names);
     else
-      x.refuse("unknown key \"" + std::string(x.key) +
-               "\"; known are B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, layout, with, threads");
+      x.refuse(
+          "unknown key \"" + std::string(x.key) +
+          "\"; known are B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, cache, lens, layout, with, threads");
   }
   if (!given("Hkv")) w.kv_heads = w.heads;
   if (!given("Lk")) w.keys = w.queries;
   if (!given("dv")) w.value_dim = w.dim;
   if (!given("kv")) w.kv = w.dtype;
+  if (w.cache != cache::none && w.mask == mask::none) w.mask = mask::causal;
+  if (!w.lengths.empty()) w.keys = *std::max_element(w.lengths.begin(), w.lengths.end());
   check(w);
   return w;
 } catch (const std::invalid_argument& e) {
   throw std::invalid_argument("workload \"" + std::string(text) + "\": " + e.what());
+}
+
+inline std::string lengths_text(const workload& w) {
+  std::string text;
+  for (const index n : w.lengths) text += (text.empty() ? ",lens=" : ":") + std::to_string(n);
+  return text;
 }
 
 /// The same in words, every key present; parse_workload reads it back.
@@ -201,6 +255,8 @@ inline std::string to_text(const workload& w) {
          n("d", w.dim) + n("dv", w.value_dim) + "mask=" + mask +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
+         (w.cache == cache::none ? "" : ",cache=" + std::string(name_of(cache_names, w.cache))) +
+         (w.cache == cache::paged ? ":" + std::to_string(w.page_tokens) : "") + lengths_text(w) +
          ",layout=" + std::string(name_of(layout_names, w.layout)) +
          (w.with == modifier::none ? "" : ",with=" + std::string(name_of(modifier_names, w.with))) +
          ",threads=" + std::to_string(w.threads);
@@ -230,14 +286,29 @@ inline double useful_cells(const workload& w) {
 /// Useful floating-point operations: 2 (d + dv) a cell and head, which is 4 Lq Lk d where dv = d and nothing
 /// is masked.
 inline double useful_flops(const workload& w) {
+  if (!w.lengths.empty()) {
+    double sum = 0;
+    for (workload one = w; const index n : w.lengths) {
+      one.lengths.clear(), one.batch = 1, one.keys = n;
+      sum += useful_flops(one);
+    }
+    return sum;
+  }
   return 2.0 * double(w.dim + w.value_dim) * useful_cells(w) * double(w.batch * w.heads);
 }
 
-inline index bytes_of(element e) { return e == element::f64 ? 8 : e == element::f32 ? 4 : 2; }
+inline index bytes_of(element e) {
+  return e == element::f64 ? 8 : e == element::f32 ? 4 : e == element::i8 ? 1 : 2;
+}
 
-/// Bytes of K and V, each read once: the least a decode step can move.
+/// Bytes of K and V, each read once: the least a decode step can move. int8 has scales beside: of keys a
+/// channel and 32 tokens, of values a token.
 inline double kv_bytes(const workload& w) {
-  return double(w.batch * w.kv_heads * w.keys) * double(w.dim + w.value_dim) * double(bytes_of(w.kv));
+  double tokens = double(w.batch * w.keys);
+  if (!w.lengths.empty()) tokens = 0;
+  for (const index n : w.lengths) tokens += double(n);
+  const double scales = w.kv == element::i8 ? 4.0 * double(w.dim) / 32 + 4 : 0;
+  return tokens * double(w.kv_heads) * (double(w.dim + w.value_dim) * double(bytes_of(w.kv)) + scales);
 }
 
 }  // namespace bench

@@ -58,7 +58,8 @@ TEST(workload, order_of_words_does_not_matter) {
 
 TEST(workload, text_reads_back) {
   for (const char* words : {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
-                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap"})
+                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
+                            "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16"})
     EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
   EXPECT_EQ(to_text(parse_workload("B=1")),
             "B=1,Hq=8,Hkv=8,Lq=1024,Lk=1024,d=64,dv=64,mask=none,dtype=f32,kv=f32,layout=bhsd,threads=1");
@@ -88,6 +89,14 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"Hq=8,Hkv=3", "Hq=8 is not a multiple of Hkv=3"},
       {"dtype=f64,kv=f32", "f64 is timed with f64 only"},
       {"kv=f64", "f64 is timed with f64 only"},
+      {"cache=linear", "known are contiguous, paged, ring"},
+      {"cache=paged:0", "not a whole number from 1"},
+      {"kv=i8", "say which cache"},
+      {"dtype=i8", "int8 is for kv"},
+      {"cache=ring,with=alibi", "without modifiers"},
+      {"B=2,cache=ring,lens=4:9", "at least Lq"},
+      {"Lq=1,cache=ring,lens=4:9", "for each of B sequences"},
+      {"Lq=9,Lk=8,cache=ring", "at least the Lq=9"},
       {"B=2,layout=eigen", "an Eigen matrix holds one sequence"},
       {"Lq=1000000000,Lk=1,d=1000", "more than 10^12 elements"},
   };

@@ -202,7 +202,7 @@ class query_panel {
     for (int w = 0; w < W; ++w) load(w).reciprocal().store_aligned(factor + w * n);
     const auto tiles_of = [&](auto wide, index part) FOVEA_INLINE_LAMBDA {
       const index c = start_of<Arch, T>(part, value_dim_);
-      in_tiles<shape::tile_queries>(rows_.size(), [&](auto queries, index i) FOVEA_INLINE_LAMBDA {
+      in_tiles<std::min<int>(shape::tile_queries, width)>(rows_.size(), [&](auto queries, index i) FOVEA_INLINE_LAMBDA {
         shares.fetch();
         auto sum =
             outer_sum<Arch, queries(), wide()>(s_ + i, unit{}, row_stride{}, v.data + c, v.stride, keys);

@@ -88,4 +88,9 @@ class cache_batch {
   std::span<const Cache* const> caches_;
 };
 
+/// From a vector or span of pointers to caches.
+template <class Pointers>
+cache_batch(const Pointers&)
+    -> cache_batch<std::remove_const_t<std::remove_pointer_t<typename Pointers::value_type>>>;
+
 FOVEA_NAMESPACE_END

@@ -16,7 +16,8 @@ namespace caching {
 /// of an open block.
 struct file_header {
   char magic[8] = {'f', 'o', 'v', 'e', 'a', 'k', 'v', '1'};
-  std::uint32_t key_element = 0, value_element = 0;
+  std::uint16_t key_element = 0, value_element = 0;
+  std::uint32_t open_tokens = 0;  // the last of them, whose int8 keys are not quantised yet
   std::int64_t heads = 0, dim = 0, value_dim = 0, tokens = 0;
   std::uint64_t payload_sum = 0, header_sum = 0;  // FNV-1a; the latter of what stands before it
 };
@@ -27,7 +28,7 @@ static_assert(sizeof(file_header) == 64 && std::endian::native == std::endian::l
 }
 
 template <class E>
-inline constexpr std::uint32_t element_code = std::is_same_v<E, std::int8_t> ? 5
+inline constexpr std::uint16_t element_code = std::is_same_v<E, std::int8_t> ? 5
                                               : sizeof(E) == 4               ? 1
                                               : sizeof(E) == 8               ? 2
                                               : bfloat16_bits<E>             ? 3
@@ -72,11 +73,14 @@ FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index 
   file_header header;
   header.key_element = element_code<KE>, header.value_element = element_code<VE>;
   header.heads = e.heads, header.dim = e.dim, header.value_dim = e.value_dim, header.tokens = tokens;
+  const range opened = intersect(open.slots, {0, tokens});
+  header.open_tokens = static_cast<std::uint32_t>(opened.size());
   const store<KE, VE, Arch> compact(extent_of(header));
   copy_tokens(all, compact, tokens);
   const std::span<const std::byte> planes(compact.unit(0, 0, 0, 0),
                                           static_cast<std::size_t>(compact.bytes()));
-  const auto rows = std::as_bytes(std::span(open.rows));
+  auto rows = std::as_bytes(std::span(open.rows));
+  if (header.open_tokens == 0) rows = {};
   header.payload_sum = sum_of(rows, sum_of(planes));
   header.header_sum = sum_of_header(header);
   const auto write = [&](std::span<const std::byte> bytes) {
@@ -95,6 +99,9 @@ FOVEA_INLINE file_header checked_header(std::span<const std::byte> bytes, const 
   std::memcpy(&h, bytes.data(), sizeof h);
   if (std::memcmp(h.magic, file_header{}.magic, sizeof h.magic) != 0) bad_file("is not a saved fovea cache");
   if (h.header_sum != sum_of_header(h)) bad_file("has a damaged header");
+  if (h.tokens < 0 || h.heads <= 0 || h.dim <= 0 || h.value_dim <= 0 ||
+      h.open_tokens > (Store::int8_keys ? std::min<std::int64_t>(h.tokens, scale_blocks::tokens) : 0))
+    bad_file("has a header that no cache has");
   const auto same = [](const char* what, std::int64_t has, std::int64_t other) {
     if (has != other)
       bad_file(std::string("has ") + what + " " + std::to_string(has) + ", the cache " +
@@ -115,17 +122,15 @@ FOVEA_INLINE file_header checked_header(std::span<const std::byte> bytes, const 
 /// Bytes of the payload: planes, and an open block where there is one.
 template <class Store>
 FOVEA_INLINE std::pair<index, index> payload_bytes(const file_header& h) {
-  const index open = Store::int8_keys && h.tokens % scale_blocks::tokens != 0
-                         ? h.heads * scale_blocks::tokens * h.dim * static_cast<index>(sizeof(float))
-                         : 0;
+  const index open =
+      h.open_tokens > 0 ? h.heads * scale_blocks::tokens * h.dim * static_cast<index>(sizeof(float)) : 0;
   return {Store(extent_of(h), nullptr).bytes(), open};
 }
 
-FOVEA_INLINE void open_again(open_block& open, std::span<const std::byte> rows, index tokens) {
-  const index first = tokens / scale_blocks::tokens * scale_blocks::tokens;
+FOVEA_INLINE void open_again(open_block& open, std::span<const std::byte> rows, const file_header& h) {
   open.rows.resize(rows.size() / sizeof(float));
   if (!rows.empty()) std::memcpy(open.rows.data(), rows.data(), rows.size());
-  open.slots = rows.empty() ? range{} : range{first, tokens};
+  open.slots = {h.tokens - static_cast<index>(h.open_tokens), h.tokens};
 }
 
 template <class KE, class VE, class Arch>
@@ -148,7 +153,7 @@ FOVEA_INLINE index load(std::istream& in, store<KE, VE, Arch>& all, index capaci
   const std::span<const std::byte> bytes(given.unit(0, 0, 0, 0), static_cast<std::size_t>(planes));
   if (sum_of(opened, sum_of(bytes)) != h.payload_sum) bad_file("is damaged: its sum is not what it says");
   copy_tokens(given, all, h.tokens);
-  open_again(open, opened, h.tokens);
+  open_again(open, opened, h);
   return h.tokens;
 }
 
@@ -174,7 +179,7 @@ FOVEA_INLINE mapped<store<KE, VE, Arch>> map(std::span<const std::byte> file) {
   // Nothing is written: what is made of it is const.
   std::byte* const data = const_cast<std::byte*>(file.data()) + sizeof h;
   made.memory = std::make_shared<Store>(extent_of(h), data);
-  open_again(made.open, file.subspan(sizeof h + static_cast<std::size_t>(planes)), h.tokens);
+  open_again(made.open, file.subspan(sizeof h + static_cast<std::size_t>(planes)), h);
   return made;
 }
 

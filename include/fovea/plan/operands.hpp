@@ -27,9 +27,9 @@ template <class Keys>
 struct without_columns : Keys {
   FOVEA_INLINE index dim() const noexcept { return 0; }
   FOVEA_INLINE auto head(index b, index h) const noexcept {
-    auto one = Keys::head(b, h);
-    one.cols = 0;
-    return one;
+    auto narrow = Keys::head(b, h);
+    narrow.cols = 0;
+    return narrow;
   }
 };
 
