@@ -75,11 +75,12 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
 
     // Memory is the limit here: V of this block is asked for while its keys are scored, K of the next while V
     // is summed.
-    pieces_ahead coming_values(values_of.all, keys), coming_keys(keys_of.all, block_from(keys.last));
+    pieces_ahead these_keys(keys_of.all, keys), these_values(values_of.all, keys);
+    pieces_ahead coming_values = these_values, coming_keys(keys_of.all, block_from(keys.last));
     // q (R, d)   o (R, dv)   (R, C)   S = Q K^T
     keys_of.each_rows(keys, [&](index first, index count, const auto& k, const worth& of) {  // (C, d)
       const rows_ahead::place here(k.view(count));
-      rows_ahead ahead = coming_values.beside(here);
+      rows_ahead ahead(coming_values.beside(here), these_keys.after(here));
       each_panel([&](const panel& some) {
         some.dot_keys(first, k, count, of.channels, std::exchange(ahead, rows_ahead(here)));
       });
@@ -99,7 +100,7 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
       });
     values_of.each_rows(keys, [&](index first, index count, const auto& v, const worth& of) {  // (C, dv)
       const rows_ahead::place here(v.view(count));
-      rows_ahead ahead = coming_keys.beside(here);
+      rows_ahead ahead(coming_keys.beside(here), these_values.after(here));
       each_panel([&](const panel& some) {
         if (finite)
           some.add_values(first, v, count, of.tokens, std::exchange(ahead, rows_ahead(here)));

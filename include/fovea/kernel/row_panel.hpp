@@ -86,12 +86,10 @@ class row_panel {
                                const rows_ahead& ahead) const noexcept {
     const T* q = q_;
     if (channel_scales != nullptr) q = worth_of_channels(channel_scales);
-    constexpr index most = n < 4 ? n : 4;
-    index r = 0;
-    for (; r + most <= count(); r += most) dot_some<most>(q, first, k, keys, r, ahead);
-    if constexpr (most > 2)
-      if (r + 2 <= count()) dot_some<2>(q, first, k, keys, r, ahead), r += 2;
-    if (r < count()) dot_some<1>(q, first, k, keys, r, ahead);
+    in_row_tiles([&](auto rows, index r) FOVEA_INLINE_LAMBDA {
+      dot_rows<Arch, rows()>(q + r * q_stride(), q_stride(), k, keys, s_ + r * block + first, row_stride,
+                             ahead);
+    });
   }
 
   /// Applies scores and mask to row r of S, the mask being that of the row's head, and pads it with hidden
@@ -134,10 +132,13 @@ class row_panel {
   FOVEA_NOINLINE void add_values(index first, const rows_of<E>& v, index keys, const float* token_scales,
                                  const rows_ahead& ahead) const noexcept {
     if (token_scales != nullptr) weigh(first, keys, token_scales);
-    index r = 0;
-    for (; r + 4 <= count(); r += 4) add_to_rows<4>(first, v, keys, r, ahead);
-    if (r + 2 <= count()) add_to_rows<2>(first, v, keys, r, ahead), r += 2;
-    if (r < count()) add_to_rows<1>(first, v, keys, r, ahead);
+    in_row_tiles([&](auto rows, index r) FOVEA_INLINE_LAMBDA {
+      V worth[rows()];
+      unroll<rows()>([&](auto i) FOVEA_INLINE_LAMBDA { worth[i] = shrink(first, r + i); });
+      sum_rows<Arch, rows()>(s_ + r * block + first, row_stride, v, keys, ahead,
+                             [&](auto i, index part, V& x)
+                                 FOVEA_INLINE_LAMBDA { add(r + i, part, worth[i], x); });
+    });
   }
 
   /// The same where V holds NaN or infinities: what a row does not see is left out, not multiplied by 0.
@@ -209,20 +210,17 @@ class row_panel {
   FOVEA_INLINE state_type total(index r) const noexcept {
     return {V::load_aligned(m_ + r * n), sum_over_lanes<Arch, T>(V::load_aligned(l_ + r * n))};
   }
-  // S = Q K^T for R rows from r on.
-  template <int R, class E>
-  FOVEA_INLINE void dot_some(const T* q, index first, const rows_of<E>& k, index keys, index r,
-                             const rows_ahead& ahead) const noexcept {
-    dot_rows<Arch, R>(q + r * q_stride(), q_stride(), k, keys, s_ + r * block + first, row_stride, ahead);
-  }
-  // O = O * shrink + P V for R rows from r on.
-  template <int R, class E>
-  FOVEA_INLINE void add_to_rows(index first, const rows_of<E>& v, index keys, index r,
-                                const rows_ahead& ahead) const noexcept {
-    V worth[R];
-    unroll<R>([&](auto i) FOVEA_INLINE_LAMBDA { worth[i] = shrink(first, r + i); });
-    sum_rows<Arch, R>(s_ + r * block + first, row_stride, v, keys, ahead,
-                      [&](auto i, index part, V& x) FOVEA_INLINE_LAMBDA { add(r + i, part, worth[i], x); });
+  // f(constant rows, first) for tiles of 8, 4, 2 and 1 rows. (Eight at a time convert what is stored in 16
+  // bits once for all of them.)
+  template <class F>
+  FOVEA_INLINE void in_row_tiles(F&& f) const noexcept {
+    index r = 0;
+    if constexpr (max_rows >= 8 && n >= 8)
+      if (r + 8 <= count()) f(std::integral_constant<int, 8>{}, r), r += 8;
+    if constexpr (n >= 4)
+      for (; r + 4 <= count(); r += 4) f(std::integral_constant<int, 4>{}, r);
+    for (; r + 2 <= count(); r += 2) f(std::integral_constant<int, 2>{}, r);
+    if (r < count()) f(std::integral_constant<int, 1>{}, r);
   }
   // What O was worth before this block, for the block's first piece; then 1.
   FOVEA_INLINE V shrink(index first, index r) const noexcept {

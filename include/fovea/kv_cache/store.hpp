@@ -10,12 +10,12 @@
 #include <fovea/element/f64.hpp>
 #include <fovea/element/fp16.hpp>
 #include <fovea/element/int8.hpp>
+#include <fovea/kv_cache/memory.hpp>
 #include <fovea/view/matrix.hpp>
 
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -72,8 +72,7 @@ class store {
   static constexpr int keys = 0, values = 1, key_scales = 2, value_scales = 3;
 
   FOVEA_INLINE explicit store(const extent& e) : store(e, nullptr) {
-    owned_.reset(new (std::align_val_t(64)) std::byte[static_cast<std::size_t>(bytes())]);
-    std::memset(owned_.get(), 0, static_cast<std::size_t>(bytes()));
+    owned_ = zeroed_memory(bytes());
     data_ = owned_.get();
   }
   /// Over memory that the caller keeps.
@@ -197,10 +196,6 @@ class store {
   }
 
  private:
-  struct aligned_delete {
-    void operator()(std::byte* p) const noexcept { ::operator delete[](p, std::align_val_t(64)); }
-  };
-
   template <class E>
   FOVEA_INLINE E* row(int which, index slot, index head) const noexcept {
     return reinterpret_cast<E*>(unit(which, slot / extent_.page_tokens, head, slot % extent_.page_tokens));
@@ -249,7 +244,7 @@ class store {
   extent extent_;
   std::array<plane, 4> planes_;
   index bytes_ = 0;
-  std::unique_ptr<std::byte[], aligned_delete> owned_;
+  zeroed_memory owned_;
   std::byte* data_ = nullptr;
 };
 
