@@ -8,7 +8,7 @@
 // kv_cache: one piece of memory; saved, loaded and mapped (kv_cache/contiguous.hpp)
 // ring_cache: the newest tokens of an endless sequence, and its first (kv_cache/ring.hpp)
 // page_pool, paged_cache: pages that sequences share, fork and reorder (kv_cache/paged.hpp)
-// cache_batch: several sequences in one call
+// cache_batch: several sequences in one call; attend_shared_prefix: where they begin alike
 //
 // Elements of keys and values: float, double, bf16, fp16, or std::int8_t with scales (kv_cache/store.hpp).
 // In a call with a cache the queries are the cache's last tokens: causal, sliding_window and alibi stand so.
@@ -18,3 +18,4 @@
 #include <fovea/kv_cache/contiguous.hpp>
 #include <fovea/kv_cache/paged.hpp>
 #include <fovea/kv_cache/ring.hpp>
+#include <fovea/kv_cache/shared_prefix.hpp>

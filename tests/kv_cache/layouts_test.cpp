@@ -146,6 +146,36 @@ TEST(paged_cache, forks_share_pages_until_one_of_them_writes) {
   EXPECT_EQ(pool.free_pages(), pool.pages());
 }
 
+TEST(cache_batch, reads_a_shared_prefix_once) {
+  const index dim = 24, prefix = 300;
+  const tokens<float> all(400, dim, dim, 6);
+  fovea::page_pool<float, kv_heads> pool({.pages = 60, .page_tokens = 16, .dim = dim});
+  std::vector<fovea::paged_cache<float, kv_heads>> caches;
+  caches.emplace_back(pool);
+  append(caches[0], all.k, all.v, 0, prefix);
+  for (int i = 0; i < 3; ++i) caches.push_back(caches[0].fork());
+  std::vector<const fovea::paged_cache<float, kv_heads>*> some;
+  for (index b = 0; b < 4; ++b) {
+    append(caches[static_cast<std::size_t>(b)], all.k, all.v, prefix + 10 * b, prefix + 12 * b + 3);
+    some.push_back(&caches[static_cast<std::size_t>(b)]);
+  }
+  const std::vector<index> offsets{0, 1, 3, 4, 7};
+  const Matrix q = normal(7, heads * dim, 7);
+  const Matrix got =
+      fovea::attend_shared_prefix(attend, fovea::ragged{q, offsets}, fovea::cache_batch{some}, prefix);
+  for (std::size_t b = 0; b < 4; ++b) {
+    const index own = offsets[b + 1] - offsets[b];
+    const Matrix one = q.middleRows(offsets[b], own);
+    EXPECT_LE(relative_error(got.middleRows(offsets[b], own), attend(one, caches[b], fovea::causal)), 1e-6);
+  }
+  const auto shared = [&](index tokens, const std::vector<index>& where) {
+    return fovea::attend_shared_prefix(attend, fovea::ragged{q, where}, fovea::cache_batch{some}, tokens);
+  };
+  EXPECT_THROW(shared(303, offsets), std::invalid_argument);
+  EXPECT_THROW(shared(-1, offsets), std::invalid_argument);
+  EXPECT_THROW(shared(prefix, {0, 7}), std::invalid_argument);
+}
+
 TEST(cache_batch, is_each_sequence_bit_for_bit_whoever_works) {
   const index dim = 32;
   const std::vector<index> lengths{70, 1, 5000, 260}, queries{1, 1, 2, 60};

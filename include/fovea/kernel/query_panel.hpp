@@ -200,9 +200,10 @@ class query_panel {
     tile_shares<Arch, 1> shares({ahead}, tiles);
     alignas(64) T factor[width];
     for (int w = 0; w < W; ++w) load(w).reciprocal().store_aligned(factor + w * n);
+    constexpr int high = std::min<int>(shape::tile_queries, width);
     const auto tiles_of = [&](auto wide, index part) FOVEA_INLINE_LAMBDA {
       const index c = start_of<Arch, T>(part, value_dim_);
-      in_tiles<std::min<int>(shape::tile_queries, width)>(rows_.size(), [&](auto queries, index i) FOVEA_INLINE_LAMBDA {
+      in_tiles<high>(rows_.size(), [&](auto queries, index i) FOVEA_INLINE_LAMBDA {
         shares.fetch();
         auto sum =
             outer_sum<Arch, queries(), wide()>(s_ + i, unit{}, row_stride{}, v.data + c, v.stride, keys);
@@ -211,8 +212,7 @@ class query_panel {
         });
       });
     };
-    index part =
-        0;  // registers of columns: as many as a tile takes, then 2 or 1; the last may overlap the one before
+    index part = 0;  // registers of columns: as many as a tile takes, 2, 1; the last may overlap
     if constexpr (shape::tile_columns == 4)
       for (; part + 4 <= whole; part += 4) tiles_of(std::integral_constant<int, 4>{}, part);
     for (; part + 2 <= whole; part += 2) tiles_of(std::integral_constant<int, 2>{}, part);

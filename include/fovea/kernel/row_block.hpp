@@ -34,6 +34,30 @@ FOVEA_INLINE void each_row_panel(const Problem& p, const row_block& at, row_memo
   }
 }
 
+/// The keys of `span` that any of the heads may see.
+template <class Problem>
+FOVEA_INLINE range reach_of_rows(const Problem& p, const row_block& at, range span) noexcept {
+  range reach{span.last, span.first};
+  for (index h = at.kv_head * p.group(); h < (at.kv_head + 1) * p.group(); ++h) {
+    const range seen = reach_of(p.rules.bind(p.at(at.batch, h)).mask, at.queries, span.last);
+    reach = {std::min(reach.first, seen.first), std::max(reach.last, seen.last)};
+  }
+  return reach;
+}
+
+/// How much the heads see of `keys`: none, partial where it is not the same for all.
+template <class Problem>
+FOVEA_INLINE coverage cover_of_rows(const Problem& p, const row_block& at, range keys) noexcept {
+  coverage least = coverage::full, most = coverage::none;
+  for (index h = at.kv_head * p.group(); h < (at.kv_head + 1) * p.group(); ++h) {
+    const auto rules = p.rules.bind(p.at(at.batch, h));
+    const range seen = intersect(keys, reach_of(rules.mask, at.queries, keys.last));
+    const coverage covered = seen.empty() ? coverage::none : cover_of(rules.mask, at.queries, keys);
+    least = std::min(least, covered), most = std::max(most, covered);
+  }
+  return least == most ? most : coverage::partial;
+}
+
 /// The rows' states over the keys of `span`.
 /// (A job of several key/value heads, each step for all of them before the next, hid the latency of a lone
 /// key, 16 % less time, but took 10 % more for 8 queries of 8 keys and 14 % more for 1 of 128.)
@@ -55,26 +79,15 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     some.open([&](index h) { return p.q.head(b, first_head + h); }, p.factor());
   });
 
-  range reach{span.last, span.first};  // of any head
-  for (index h = 0; h < p.group(); ++h) {
-    const range seen = reach_of(p.rules.bind(p.at(b, first_head + h)).mask, at.queries, span.last);
-    reach = {std::min(reach.first, seen.first), std::max(reach.last, seen.last)};
-  }
+  const range reach = reach_of_rows(p, at, span);
   const index start = span.first + std::max<index>(reach.first - span.first, 0) / block * block;
   for (range keys = block_from(start); keys.first < reach.last; keys = block_from(keys.last)) {
-    coverage least = coverage::full, most = coverage::none;
-    for (index h = 0; h < p.group(); ++h) {
-      const auto rules = p.rules.bind(p.at(b, first_head + h));
-      const range seen = intersect(keys, reach_of(rules.mask, at.queries, keys.last));
-      const coverage covered = seen.empty() ? coverage::none : cover_of(rules.mask, at.queries, keys);
-      least = std::min(least, covered), most = std::max(most, covered);
-    }
-    if (most == coverage::none) continue;
-    const coverage covered = least == coverage::full ? least : coverage::partial;
+    const coverage covered = cover_of_rows(p, at, keys);
+    if (covered == coverage::none) continue;
     const bool may_hide = Problem::rules_hide || covered == coverage::partial;
 
-    // Memory is the limit here: V of this block is asked for while its keys are scored, K of the next while V
-    // is summed.
+    // Where memory is the limit: V of this block is asked for while its keys are scored, K of the next while
+    // V is summed.
     pieces_ahead these_keys(keys_of.all, keys), these_values(values_of.all, keys);
     pieces_ahead coming_values = these_values, coming_keys(keys_of.all, block_from(keys.last));
     // q (R, d)   o (R, dv)   (R, C)   S = Q K^T

@@ -133,12 +133,11 @@ class row_panel {
                                  const rows_ahead& ahead) const noexcept {
     if (token_scales != nullptr) weigh(first, keys, token_scales);
     in_row_tiles([&](auto rows, index r) FOVEA_INLINE_LAMBDA {
-      V worth[rows()];
-      unroll<rows()>([&](auto i) FOVEA_INLINE_LAMBDA { worth[i] = shrink(first, r + i); });
       sum_rows<Arch, rows()>(s_ + r * block + first, row_stride, v, keys, ahead,
                              [&](auto i, index part, V& x)
-                                 FOVEA_INLINE_LAMBDA { add(r + i, part, worth[i], x); });
+                                 FOVEA_INLINE_LAMBDA { add(r + i, part, shrink(r + i), x); });
     });
+    settle();
   }
 
   /// The same where V holds NaN or infinities: what a row does not see is left out, not multiplied by 0.
@@ -153,8 +152,9 @@ class row_panel {
           if (const T p = s_[r * block + first + j]; p != T(0))
             sum = isa<Arch>::fma(
                 load_lanes<Arch, T>(v.data + j * v.stride + start_of<Arch, T>(i, value_dim_)), V(p), sum);
-        add(r, i, shrink(first, r), sum);
+        add(r, i, shrink(r), sum);
       }
+    settle();
   }
 
   /// Takes in the same rows' state of other keys.
@@ -222,9 +222,11 @@ class row_panel {
     for (; r + 2 <= count(); r += 2) f(std::integral_constant<int, 2>{}, r);
     if (r < count()) f(std::integral_constant<int, 1>{}, r);
   }
-  // What O was worth before this block, for the block's first piece; then 1.
-  FOVEA_INLINE V shrink(index first, index r) const noexcept {
-    return first == 0 ? V::load_aligned(shrink_ + r * n) : V(T(1));
+  // What O was worth before this block, until a piece of the block is added. (Held in registers, ones for
+  // later pieces selected there, it made clang spill sums.)
+  FOVEA_INLINE V shrink(index r) const noexcept { return V::load_aligned(shrink_ + r * n); }
+  FOVEA_INLINE void settle() const noexcept {
+    for (index r = 0; r < count(); ++r) V(T(1)).store_aligned(shrink_ + r * n);
   }
   FOVEA_INLINE index q_stride() const noexcept { return round_up(dim_, n); }
   FOVEA_INLINE T* q_row(index r) const noexcept { return q_ + r * q_stride(); }

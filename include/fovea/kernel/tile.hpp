@@ -24,6 +24,11 @@ struct tile {
   }
 };
 
+/// Beside the steps of a sum, nothing.
+struct nothing_more {
+  FOVEA_INLINE void operator()(index) const noexcept {}
+};
+
 /// sum over t < depth of  broadcast a(r, t)  *  b(t, c..):  R scalars times C registers a step.
 /// a(r, t) = a[r * row + t * step]; b's row t is C registers at b + t * ld. It serves both products:
 ///   S^T = K Q^T    a = K (rows: keys, steps: dim),      b = Q^T  (steps: dim, lanes: queries)
@@ -39,9 +44,7 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, S
   using V = vec<Arch, T>;
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
-  FOVEA_UNROLL(4)
-  for (index t = 0; t < depth; ++t) {
-    each_step(t);
+  const auto step_of = [&](index t) FOVEA_INLINE_LAMBDA {
     V lane[C];
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { lane[c] = load_lanes<Arch, T>(b + t * ld + c * V::size); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
@@ -49,6 +52,13 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, S
       unroll<C>([&](auto c)
                     FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(lane[c], factor, sum.at[r][c]); });
     });
+  };
+  if constexpr (std::is_same_v<std::remove_cvref_t<decltype(each_step)>, nothing_more>) {
+    FOVEA_UNROLL(4)
+    for (index t = 0; t < depth; ++t) step_of(t);
+  } else {  // clang moves the loads of all unrolled steps before the prefetches, and spills
+    FOVEA_UNROLL(1)
+    for (index t = 0; t < depth; ++t) step_of(t), each_step(t);
   }
   return sum;
 }
@@ -56,7 +66,7 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, S
 template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
 FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const T* b, Ld ld,
                                            index depth) noexcept {
-  return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, [](index) FOVEA_INLINE_LAMBDA {});
+  return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, nothing_more{});
 }
 
 /// Register i of a row of `width` elements, at least one register: where it starts. The last one overlaps the

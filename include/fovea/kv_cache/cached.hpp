@@ -4,6 +4,7 @@
 
 #include <fovea/view/sequences.hpp>
 
+#include <limits>
 #include <span>
 
 FOVEA_NAMESPACE_BEGIN
@@ -17,11 +18,12 @@ template <class Cache, side Side>
 struct cached_head {
   const Cache* cache;
   index head, rows, cols;
+  index first;  // token of the cache that row 0 is
   static constexpr index row_stride = 0, col_stride = 1;
 
   template <class F>
   FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
-    if (!some.empty()) cache->template each_piece<Side>(head, some, f);
+    if (!some.empty()) cache->template each_piece<Side>(head, {first + some.first, first + some.last}, f);
   }
 };
 
@@ -32,19 +34,20 @@ struct cached {
   const Cache* const* caches;  // or, for one cache,
   const Cache* one;
   index count;
+  range part = {0, std::numeric_limits<index>::max()};  // of the tokens of each
 
   FOVEA_INLINE const Cache& of(index b) const noexcept { return one != nullptr ? *one : *caches[b]; }
   FOVEA_INLINE index batches() const noexcept { return count; }
   FOVEA_INLINE index heads() const noexcept { return count == 0 ? 0 : of(0).heads(); }
   FOVEA_INLINE index dim() const noexcept { return count == 0 ? 0 : of(0).dim_of(Side); }
-  FOVEA_INLINE index tokens(index b) const noexcept { return of(b).tokens(); }
+  FOVEA_INLINE index tokens(index b) const noexcept { return intersect({0, of(b).tokens()}, part).size(); }
   FOVEA_INLINE index max_tokens() const noexcept {
     index most = 0;
     for (index b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
   FOVEA_INLINE cached_head<Cache, Side> head(index b, index h) const noexcept {
-    return {&of(b), h, tokens(b), dim()};
+    return {&of(b), h, tokens(b), dim(), part.first};
   }
 };
 
@@ -80,12 +83,24 @@ class cache_batch {
   FOVEA_INLINE auto keys() const noexcept { return shown<caching::side::keys>(); }
   FOVEA_INLINE auto values() const noexcept { return shown<caching::side::values>(); }
 
+  FOVEA_INLINE index size() const noexcept { return static_cast<index>(caches_.size()); }
+  FOVEA_INLINE const Cache& operator[](index b) const noexcept {
+    return *caches_[static_cast<std::size_t>(b)];
+  }
+  /// The same, each without its first `skipped` tokens.
+  FOVEA_INLINE cache_batch after(index skipped) const noexcept {
+    cache_batch rest = *this;
+    rest.skipped_ += skipped;
+    return rest;
+  }
+
  private:
   template <caching::side Side>
   FOVEA_INLINE caching::cached<Cache, Side> shown() const noexcept {
-    return {caches_.data(), nullptr, static_cast<index>(caches_.size())};
+    return {caches_.data(), nullptr, size(), {skipped_, std::numeric_limits<index>::max()}};
   }
   std::span<const Cache* const> caches_;
+  index skipped_ = 0;
 };
 
 /// From a vector or span of pointers to caches.

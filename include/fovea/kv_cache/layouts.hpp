@@ -79,6 +79,11 @@ class ring {
 class paged {
  public:
   FOVEA_INLINE explicit paged(index page_tokens) noexcept : page_tokens_(page_tokens) {}
+  FOVEA_INLINE paged(const paged&) = default;
+  FOVEA_INLINE paged(paged&&) = default;
+  FOVEA_INLINE paged& operator=(const paged&) = default;
+  FOVEA_INLINE paged& operator=(paged&&) = default;
+  FOVEA_INLINE ~paged() = default;
   FOVEA_INLINE index tokens() const noexcept { return tokens_; }
   FOVEA_INLINE index position() const noexcept { return tokens_; }
   FOVEA_INLINE index slot() const noexcept { return slot_of(tokens_); }

@@ -15,7 +15,8 @@ FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
 struct aligned_release {
-  std::size_t alignment = 64;
+  std::size_t alignment;
+  FOVEA_INLINE aligned_release(std::size_t to = 64) noexcept : alignment(to) {}
   FOVEA_INLINE void operator()(std::byte* p) const noexcept {
     ::operator delete[](p, std::align_val_t(alignment));
   }
@@ -26,6 +27,9 @@ struct aligned_release {
 class zeroed_memory {
  public:
   FOVEA_INLINE zeroed_memory() noexcept = default;
+  FOVEA_INLINE zeroed_memory(zeroed_memory&&) noexcept = default;
+  FOVEA_INLINE zeroed_memory& operator=(zeroed_memory&&) noexcept = default;
+  FOVEA_INLINE ~zeroed_memory() = default;
   FOVEA_INLINE explicit zeroed_memory(index bytes) {
     const bool large = bytes >= 2 * large_page;
     const std::size_t alignment = large ? large_page : 64;

@@ -52,6 +52,13 @@ struct scale_blocks {
 struct open_block {
   range slots = {0, 0};     // of the store that they will have
   std::vector<float> rows;  // [head][scale_blocks::tokens][dim]
+
+  FOVEA_INLINE open_block() = default;
+  FOVEA_INLINE open_block(const open_block&) = default;
+  FOVEA_INLINE open_block(open_block&&) = default;
+  FOVEA_INLINE open_block& operator=(const open_block&) = default;
+  FOVEA_INLINE open_block& operator=(open_block&&) = default;
+  FOVEA_INLINE ~open_block() = default;
 };
 
 /// E: float, double, bf16, fp16: as they are; std::int8_t: integers and scales. Keys have a scale a channel

@@ -40,6 +40,11 @@ struct rotary_angles {
 template <class T = float>
 class rotary_table {
  public:
+  FOVEA_INLINE rotary_table(const rotary_table&) = default;
+  FOVEA_INLINE rotary_table(rotary_table&&) = default;
+  FOVEA_INLINE rotary_table& operator=(const rotary_table&) = default;
+  FOVEA_INLINE rotary_table& operator=(rotary_table&&) = default;
+  FOVEA_INLINE ~rotary_table() = default;
   FOVEA_INLINE rotary_table(index positions, index rotary_dim, double base = 10000.0)
       : rows_(positions), columns_(rotary_dim / 2) {
     if (positions < 0) reject("rotary_table has ", positions, " positions, fewer than 0");

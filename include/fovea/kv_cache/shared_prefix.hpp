@@ -1,0 +1,50 @@
+// fovea/kv_cache/shared_prefix.hpp - many sequences that begin with the same tokens read those once (cascade
+// inference: Ye et al., FlashInfer, arXiv:2501.01005; Hydragen, arXiv:2402.05099).
+#pragma once
+
+#include <fovea/attention.hpp>
+#include <fovea/kv_cache/cached.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace caching {
+
+/// The first tokens of a cache.
+template <class Cache>
+struct prefix_of {
+  const Cache& cache;
+  index tokens;
+  FOVEA_INLINE auto keys() const noexcept {
+    return cached<Cache, side::keys>{nullptr, &cache, 1, {0, tokens}};
+  }
+  FOVEA_INLINE auto values() const noexcept {
+    return cached<Cache, side::values>{nullptr, &cache, 1, {0, tokens}};
+  }
+};
+
+}  // namespace caching
+
+/// attend(q, batch, causal), where the first `prefix` tokens of all caches are the same (of forks, the same
+/// pages): those are read from the first cache, once for the queries of all sequences, then each sequence's
+/// own; the two results are merged. The same as the plain call up to rounding, for about
+/// (prefix + sum of the rest) / (sum of all tokens) of its time where reading is the limit.
+///
+/// q: the newest tokens of each sequence, packed in the rows of a matrix; none of them lies in the prefix.
+/// Throws std::invalid_argument where a sequence has fewer tokens than that.
+template <class T, int Heads, int KVHeads, class Arch, class M, class Cache>
+auto attend_shared_prefix(const attention<T, Heads, KVHeads, Arch>& attend, const ragged<M>& q,
+                          const cache_batch<Cache>& batch, index prefix) {
+  if (static_cast<index>(q.offsets.size()) != batch.size() + 1)
+    reject("q has ", static_cast<index>(q.offsets.size()) - 1, " sequences but the batch has ", batch.size());
+  for (index b = 0; b < batch.size(); ++b) {
+    const index own = q.offsets[static_cast<std::size_t>(b) + 1] - q.offsets[static_cast<std::size_t>(b)];
+    if (prefix < 0 || batch[b].tokens() < prefix + own)
+      reject("the prefix is ", prefix, " tokens, but cache ", b, " has ", batch[b].tokens(), " with the ",
+             own, " that ask");
+  }
+  auto all = attend.with_lse(q, batch.after(prefix), causal);
+  if (prefix > 0 && batch.size() > 0)
+    merge_into(all, attend.with_lse(q.tokens, caching::prefix_of<Cache>{batch[0], prefix}));
+  return all.out;
+}
+
+FOVEA_NAMESPACE_END
