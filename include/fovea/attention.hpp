@@ -130,10 +130,7 @@ class attention {
   /// Lk).
   template <class Q, class K, class... Mods>
   auto weights(const Q& q, const K& k, const Mods&... mods) const {
-    if constexpr (key_value_cache<K>)
-      return emit(true, {0, heads_of(q)}, q, k.keys(), mods...);
-    else
-      return emit(true, {0, heads_of(q)}, q, k, mods...);
+    return emit(true, {0, heads_of(q)}, q, keys_of(k), mods...);
   }
 
   /// The probabilities of one query head of one sequence (Eigen matrices only), Lq x Lk.
@@ -153,7 +150,7 @@ class attention {
   /// What enters the softmax: score(scale * Q K^T), masked cells -inf; batch x heads x Lq x Lk.
   template <class Q, class K, class... Mods>
   auto scores(const Q& q, const K& k, const Mods&... mods) const {
-    return emit(false, {0, heads_of(q)}, q, k, mods...);
+    return emit(false, {0, heads_of(q)}, q, keys_of(k), mods...);
   }
 
   /// What the call attend(q, k, v, mods...) will do; allocates and computes nothing.
@@ -187,6 +184,15 @@ class attention {
     static_assert(element<element_of<X>>,
                   "fovea: elements are float, double, bf16 or fp16 (int8 in a cache alone)");
     return as_sequences(x, heads, name);
+  }
+
+  /// The keys of a cache; other keys, as they are.
+  template <class K>
+  FOVEA_INLINE static decltype(auto) keys_of(const K& k) noexcept {
+    if constexpr (key_value_cache<K>)
+      return k.keys();
+    else
+      return (k);
   }
 
   template <class Q, class K, class V>

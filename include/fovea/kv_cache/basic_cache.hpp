@@ -8,14 +8,11 @@
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
-template <class E>
-concept cache_element = element<E> && !std::is_const_v<E>;
-
 /// Keys and values of one sequence. KE, VE: float, double, bf16, fp16 or std::int8_t; KVHeads: as in
 /// attention.
 template <class Layout, class KE, class VE, int KVHeads, class Arch>
 class basic_cache {
-  static_assert(cache_element<KE> && cache_element<VE>,
+  static_assert(element<KE> && element<VE>,
                 "fovea: a cache stores float, double, fovea::bf16, fovea::fp16 or std::int8_t");
 
  public:
@@ -81,17 +78,6 @@ class basic_cache {
  protected:
   FOVEA_INLINE basic_cache(std::shared_ptr<store_type> memory, Layout layout)
       : store_(std::move(memory)), layout_(std::move(layout)) {}
-
-  FOVEA_INLINE static extent checked(const extent& e) {
-    const auto positive = [](const char* name, index value) FOVEA_INLINE_LAMBDA {
-      if (value <= 0) reject("a cache's ", name, " is ", value, ", not above 0");
-    };
-    positive("number of pages", e.pages), positive("capacity (tokens a page)", e.page_tokens);
-    positive("number of heads", e.heads), positive("dim", e.dim), positive("value_dim", e.value_dim);
-    if (KVHeads != Dynamic && e.heads != KVHeads)
-      reject("a cache has ", e.heads, " heads, but its type says ", KVHeads);
-    return e;
-  }
 
   template <class K, class V, class ReadKey>
   FOVEA_INLINE void append_with(const K& k, const V& v, const ReadKey& read_key) {

@@ -29,8 +29,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
  public:
   FOVEA_INLINE kv_cache(index capacity, index dim, const cache_options& options = {})
       : kv_cache(std::make_shared<typename base::store_type>(
-                     base::checked({1, capacity, options.heads == 0 ? std::max(KVHeads, 0) : options.heads,
-                                    dim, options.value_dim == 0 ? dim : options.value_dim, 0})),
+                     caching::checked({1, capacity, options.heads, dim, options.value_dim, 0}, KVHeads)),
                  capacity) {}
   kv_cache(kv_cache&&) = default;
   kv_cache& operator=(kv_cache&&) = default;
@@ -52,7 +51,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// Throws as load().
   FOVEA_INLINE static const kv_cache over(std::span<const std::byte> file) {
     auto [memory, tokens, open] = caching::map<E, VE, Arch>(file);
-    static_cast<void>(base::checked(memory->sizes()));
+    static_cast<void>(caching::checked(memory->sizes(), KVHeads));
     kv_cache made(std::move(memory), tokens);
     made.layout_.truncate(tokens);
     made.open_ = std::move(open);

@@ -20,7 +20,9 @@ class page_pool {
   using store_type = caching::store<E, VE, Arch>;
 
   FOVEA_INLINE explicit page_pool(const pool_options& options)
-      : memory_(std::make_shared<store_type>(checked(options))),
+      : memory_(std::make_shared<store_type>(caching::checked(
+            {options.pages, options.page_tokens, options.heads, options.dim, options.value_dim, 0},
+            KVHeads))),
         holders_(static_cast<std::size_t>(options.pages), 0) {
     for (index page = options.pages; page > 0; --page) free_.push_back(page - 1);
   }
@@ -51,18 +53,6 @@ class page_pool {
   FOVEA_INLINE bool shared(index page) const noexcept { return holders_[static_cast<std::size_t>(page)] > 1; }
 
  private:
-  FOVEA_INLINE static caching::extent checked(const pool_options& o) {
-    const auto positive = [](const char* name, index value) FOVEA_INLINE_LAMBDA {
-      if (value <= 0) reject("a page_pool's ", name, " is ", value, ", not above 0");
-    };
-    const index heads = o.heads == 0 && KVHeads != Dynamic ? KVHeads : o.heads;
-    positive("pages", o.pages), positive("page_tokens", o.page_tokens), positive("heads", heads);
-    positive("dim", o.dim);
-    if (KVHeads != Dynamic && heads != KVHeads)
-      reject("a page_pool has ", heads, " heads, but its type says ", KVHeads);
-    return {o.pages, o.page_tokens, heads, o.dim, o.value_dim == 0 ? o.dim : o.value_dim, 0};
-  }
-
   std::shared_ptr<store_type> memory_;
   std::vector<index> holders_, free_;
 };

@@ -4,8 +4,6 @@
 #include <fovea/kv_cache/basic_cache.hpp>
 #include <fovea/kv_cache/layouts.hpp>
 
-#include <optional>
-
 FOVEA_NAMESPACE_BEGIN
 
 struct ring_options {
@@ -29,9 +27,9 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
  public:
   FOVEA_INLINE ring_cache(index window, index dim, const ring_options& options = {})
       : base(std::make_shared<typename base::store_type>(
-                 base::checked({1, checked_window(window, options.sinks) + options.sinks,
-                                options.heads == 0 ? std::max(KVHeads, 0) : options.heads, dim,
-                                options.value_dim == 0 ? dim : options.value_dim, options.sinks})),
+                 caching::checked({1, checked_window(window, options.sinks) + options.sinks, options.heads,
+                                   dim, options.value_dim, options.sinks},
+                                  KVHeads)),
              caching::ring(options.sinks, window)) {}
   ring_cache(ring_cache&&) = default;
   ring_cache& operator=(ring_cache&&) = default;

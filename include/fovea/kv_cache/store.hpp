@@ -28,6 +28,21 @@ struct extent {
   index pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
 };
 
+/// `e`, with as many heads as a type says (KVHeads, or Dynamic) where it names none, and a value_dim of dim
+/// where it names none; or throws std::invalid_argument.
+FOVEA_INLINE extent checked(extent e, int kv_heads) {
+  if (e.heads == 0 && kv_heads != Dynamic) e.heads = kv_heads;
+  if (e.value_dim == 0) e.value_dim = e.dim;
+  const auto positive = [](const char* name, index value) FOVEA_INLINE_LAMBDA {
+    if (value <= 0) reject("a cache's ", name, " is ", value, ", not above 0");
+  };
+  positive("number of pages", e.pages), positive("capacity (tokens a page)", e.page_tokens);
+  positive("number of heads", e.heads), positive("dim", e.dim), positive("value_dim", e.value_dim);
+  if (kv_heads != Dynamic && e.heads != kv_heads)
+    reject("a cache has ", e.heads, " heads, but its type says ", kv_heads);
+  return e;
+}
+
 /// The tokens of a page whose int8 keys share their scales: the sinks, then 32 at a time.
 struct scale_blocks {
   static constexpr index tokens = 32;
@@ -195,9 +210,6 @@ class store {
       for (index c = 0; c < extent_.dim; ++c) to[c] *= scales_of(slot, head)[c];
   }
   /// Where an open block keeps a key.
-  FOVEA_INLINE const float* open_row(const open_block& open, index slot, index head) const noexcept {
-    return open.rows.data() + open_at(slot, head, block_around(slot));
-  }
   FOVEA_INLINE float* open_row(open_block& open, index slot, index head) const noexcept {
     return open.rows.data() + open_at(slot, head, block_around(slot));
   }
