@@ -6,7 +6,6 @@
 #include <fovea/kv_cache.hpp>
 
 #include <memory>
-#include <optional>
 
 namespace generate {
 
@@ -36,7 +35,7 @@ class memory {
 template <class E>
 std::unique_ptr<memory> make_memory(const memory_options& options);
 
-template <class E, class Cache>
+template <class Cache>
 class cached_memory : public memory {
  public:
   template <class Make>
@@ -76,11 +75,11 @@ struct pages_first {
   fovea::page_pool<E> pool;
 };
 template <class E>
-class paged_memory : pages_first<E>, public cached_memory<E, fovea::paged_cache<E>> {
+class paged_memory : pages_first<E>, public cached_memory<fovea::paged_cache<E>> {
  public:
   explicit paged_memory(const memory_options& o)
       : pages_first<E>(o),
-        cached_memory<E, fovea::paged_cache<E>>(o, [this] { return fovea::paged_cache<E>(this->pool); }) {}
+        cached_memory<fovea::paged_cache<E>>(o, [this] { return fovea::paged_cache<E>(this->pool); }) {}
   std::ptrdiff_t bytes() const override { return this->pool.bytes(); }
 };
 
@@ -88,9 +87,9 @@ template <class E>
 std::unique_ptr<memory> make_memory_of(const memory_options& o) {
   if (o.layout == layout::paged) return std::make_unique<paged_memory<E>>(o);
   if (o.layout == layout::ring)
-    return std::make_unique<cached_memory<E, fovea::ring_cache<E>>>(
+    return std::make_unique<cached_memory<fovea::ring_cache<E>>>(
         o, [&] { return fovea::ring_cache<E>(o.capacity, o.dim, {.heads = o.kv_heads, .sinks = o.sinks}); });
-  return std::make_unique<cached_memory<E, fovea::kv_cache<E>>>(
+  return std::make_unique<cached_memory<fovea::kv_cache<E>>>(
       o, [&] { return fovea::kv_cache<E>(o.capacity, o.dim, {.heads = o.kv_heads}); });
 }
 
