@@ -15,27 +15,22 @@
 // arXiv:2305.13245.
 #pragma once
 
+#include <fovea/attention_call.hpp>
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
 #include <fovea/mask.hpp>
 #include <fovea/partial.hpp>
-#include <fovea/plan/modifiers.hpp>
-#include <fovea/plan/operands.hpp>
-#include <fovea/plan/run.hpp>
 #include <fovea/score.hpp>
 #include <fovea/view.hpp>
 
-#include <cmath>
-#include <optional>
-
 FOVEA_NAMESPACE_BEGIN
 
-struct attention_options {
-  std::optional<double> scale = {};  // of Q K^T; 1 / sqrt(dim) without
-  index heads = 0, kv_heads = 0;     // where the type leaves them Dynamic; kv_heads: 0 means heads
-  executor_ref executor = {};        // who does the work; must outlive the attention object
-  std::span<std::byte> workspace =
-      {};  // at least plan_for(...).workspace_bytes(): calls then allocate nothing
+/// What backward returns.
+template <class DQ, class DK, class DV>
+struct gradients {
+  DQ d_q;
+  DK d_k;
+  DV d_v;
 };
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.
@@ -53,26 +48,23 @@ struct attention_options {
 /// the same time, unless they share a workspace. Cost: 2 Lq Lk (d + dv) operations a head, less what masks
 /// hide in whole blocks; memory O(Lq + Lk) beyond the arguments, see plan.
 template <class T, int Heads = Dynamic, int KVHeads = Heads, class Arch = xsimd::default_arch>
-class attention {
-  static_assert(element<T>, "fovea: attention<T>: T is float, double, fovea::bf16 or fovea::fp16");
-  static_assert(Heads == Dynamic || Heads > 0, "fovea: attention<T, Heads>: Heads is positive, or Dynamic");
-  static_assert(KVHeads == Dynamic || (KVHeads > 0 && (Heads == Dynamic || Heads % KVHeads == 0)),
-                "fovea: attention<T, Heads, KVHeads>: KVHeads divides Heads");
+class attention : attention_call<T, Heads, KVHeads, Arch> {
+  using call = attention_call<T, Heads, KVHeads, Arch>;
+  template <class... X>
+  using compute_of = typename call::template compute_of<X...>;
+  using call::check_workspace, call::gradients_of, call::problem_of, call::view_of;
+  using call::emit, call::heads_of, call::kv_heads_of, call::keys_of, call::options_;
 
  public:
   FOVEA_INLINE attention() = default;
-  FOVEA_INLINE explicit attention(attention_options options) : options_(options) {
-    agree("heads", options.heads, Heads), agree("kv_heads", options.kv_heads, KVHeads);
-    if (options.scale && !std::isfinite(*options.scale))
-      reject("scale is ", *options.scale, ", not a finite number");
-  }
+  FOVEA_INLINE explicit attention(attention_options options) : call(options) {}
 
   /// Returns O, of the kind and storage order of q: an Eigen matrix for matrices and ragged, a tensor for
   /// tensors.
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for<T>(q, k, v);
+    auto out = this->template result_for<T>(q, k, v);
     into(cut_like(q, out), q, k, v, mods...);
     return out;
   }
@@ -87,7 +79,7 @@ class attention {
   template <class O, class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    attend(view_of(o, heads_of(q), "o"), no_lse<Q, K, V>(), q, k, v, mods...);
+    this->attend(view_of(o, heads_of(q), "o"), this->template no_lse<Q, K, V>(), q, k, v, mods...);
   }
 
   template <class O, class Q, key_value_cache Cache, class... Mods>
@@ -101,7 +93,7 @@ class attention {
     requires(!key_value_cache<K>)
   auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
-    auto out = result_for<T>(q, k, v);
+    auto out = this->template result_for<T>(q, k, v);
     auto lse = make_like<compute>(q, heads_of(q), 1);
     with_lse_into(cut_like(q, out), cut_like(q, lse), q, k, v, mods...);
     return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
@@ -118,7 +110,7 @@ class attention {
   void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     static_assert(std::is_same_v<element_of<L>, compute_of<Q, K, V>>,
                   "fovea: the LSE is float, or double where q, k or v is double");
-    attend(view_of(o, heads_of(q), "o"), view_of(lse, heads_of(q), "lse"), q, k, v, mods...);
+    this->attend(view_of(o, heads_of(q), "o"), view_of(lse, heads_of(q), "lse"), q, k, v, mods...);
   }
 
   template <class O, class L, class Q, key_value_cache Cache, class... Mods>
@@ -157,7 +149,7 @@ class attention {
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   plan plan_for(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    const auto p = problem_of(sequences<T>{}, no_lse<Q, K, V>(), q, k, v, mods...);
+    const auto p = problem_of(sequences<T>{}, this->template no_lse<Q, K, V>(), q, k, v, mods...);
     auto made = make_plan<Arch>(p, options_.executor.workers());
     count_coverage<Arch>(p, made);
     return made;
@@ -167,131 +159,44 @@ class attention {
     return plan_for(q, cache.keys(), cache.values(), mods...);
   }
 
- private:
-  template <class... X>
-  using compute_of = common_compute_t<T, element_of<X>...>;
-
-  FOVEA_INLINE static void agree(const char* name, index option, int fixed) {
-    if (option < 0) reject("the option ", name, " is ", option, ", below 0");
-    if (fixed != Dynamic && option != 0 && option != fixed)
-      reject("the option ", name, " is ", option, ", but the type says ", fixed);
-  }
-
-  template <class X>
-  FOVEA_INLINE static auto view_of(X& x, index heads, const char* name) {
-    static_assert(viewable<X>,
-                  "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
-    static_assert(element<element_of<X>>,
-                  "fovea: elements are float, double, bf16 or fp16 (int8 in a cache alone)");
-    return as_sequences(x, heads, name);
-  }
-
-  /// The keys of a cache; other keys, as they are.
-  template <class K>
-  FOVEA_INLINE static decltype(auto) keys_of(const K& k) noexcept {
-    if constexpr (key_value_cache<K>)
-      return k.keys();
-    else
-      return (k);
-  }
-
-  template <class Q, class K, class V>
-  FOVEA_INLINE static auto no_lse() noexcept {
-    return sequences<compute_of<Q, K, V>>{};
-  }
-
-  template <class Q>
-  FOVEA_INLINE index heads_of(const Q& q) const {
-    if (Heads != Dynamic) return Heads;
-    if (options_.heads > 0) return options_.heads;
-    return view_of(q, any_heads, "q").all.heads;  // a matrix: one
-  }
-  FOVEA_INLINE index kv_heads_of(index heads) const {
-    const index kv_heads = KVHeads != Dynamic ? KVHeads : options_.kv_heads > 0 ? options_.kv_heads : heads;
-    if (kv_heads <= 0 || heads % kv_heads != 0)
-      reject(heads, " query heads can not share ", kv_heads, " key/value heads evenly");
-    return kv_heads;
-  }
-
-  template <class E, class Q, class K, class V>
-  FOVEA_INLINE auto result_for(const Q& q, const K& k, const V& v) const {
-    const index heads = heads_of(q);
-    static_cast<void>(view_of(k, kv_heads_of(heads), "k"));
-    return make_like<E>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
-  }
-
-  /// The call as kernels know it, checked.
-  template <class OE, class L, class Q, class K, class V, class... Mods>
-  FOVEA_INLINE auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
-                               const V& v, const Mods&... mods) const {
-    static_assert(same_format<T, element_of<Q>>, "fovea: attention<T>: q has elements of type T");
-    static_assert((modifier<Mods> && ...),
-                  "fovea: what follows q, k, v is a mask, a score or a sink (see mask.hpp, score.hpp)");
+  /// Returns {d_q, d_k, d_v}, like q, k and v: the gradients of a loss whose gradient by O is `d_out`. `out`
+  /// and `lse` are what with_lse gave for the same q, k, v and mods; a gradient by the LSE as well is added
+  /// by lse_gradient(d_lse). Gradients of a bias, of ALiBi's slopes and of sinks go where these say.
+  ///   P = exp(S - LSE)   dV = P^T dO   dS = P (dO V^T - sum_c dO O + dLSE)   dQ = scale dS K   dK = scale
+  ///   dS^T Q
+  /// with dS times the scores' derivatives. dK and dV are summed over the query heads of a group. A row that
+  /// sees no key has a gradient of exactly 0. Scores are computed again, a block at a time: 10 Lq Lk d
+  /// operations a head (8 more a cell and dim for each learnt bias), memory O(Lq + Lk). (Dao,
+  /// "FlashAttention-2", arXiv:2307.08691, algorithm 2.)
+  template <class Q, class K, class V, class O, class L, class G, class... Mods>
+  auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
+                const Mods&... mods) const {
     const index heads = heads_of(q), kv_heads = kv_heads_of(heads);
-    const auto queries = view_of(q, heads, "q");
-    const auto keys = view_of(k, kv_heads, "k"), values = view_of(v, kv_heads, "v");
-    return problem_from(out, lse, queries, keys, values, mods...);
+    auto d_q = make_like<element_of<Q>>(q, heads, view_of(q, heads, "q").dim());
+    auto d_k = make_like<element_of<K>>(k, kv_heads, view_of(k, kv_heads, "k").dim());
+    auto d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
+    backward_into(cut_like(q, d_q), cut_like(k, d_k), cut_like(v, d_v), q, k, v, out, lse, d_out, mods...);
+    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
+                                                                  std::move(d_v)};
   }
 
-  template <class OE, class L, class QE, class Keys, class Values, class... Mods>
-  FOVEA_INLINE auto problem_from(const sequences<OE>& out, const sequences<L>& lse, const sequences<QE>& q,
-                                 const Keys& k, const Values& v, const Mods&... mods) const {
-    check_same("q", "dimensions a head", q.dim(), "k", k.dim());
-    check_same("q", "sequences", q.batches(), "k", k.batches());
-    check_same("k", "sequences", k.batches(), "v", v.batches());
-    const auto rules = rules_of<all_of>(mods...);
-    const auto sink = sink_of(mods...);
-    for (index b = 0; b < q.batches(); ++b) {
-      check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
-      const place at{b, 0, q.batches(), q.heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
-      rules.check(at);
-      if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
-    }
-    const double scale =
-        options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(q.all.dim, 1))));
-    const auto queries = read_only(q);
-    const auto keys = read_only(k);
-    const auto values = read_only(v);
-    using std::remove_const_t;
-    return kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
-                           remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
-                           remove_const_t<decltype(sink)>>{
-        queries, keys, values, out, lse, static_cast<L>(scale), rules, sink};
+  /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element.
+  template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
+  void backward_into(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v, const O& out,
+                     const L& lse, const G& d_out, const Mods&... mods) const {
+    const auto g = gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...);
+    const auto made = make_gradient_plan<Arch>(g, options_.executor.workers());
+    check_workspace(made);
+    differentiate<Arch>(g, made, options_.executor, options_.workspace);
   }
 
-  template <class OE, class L, class Q, class K, class V, class... Mods>
-  FOVEA_INLINE void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
-                           const V& v, const Mods&... mods) const {
-    const auto p = problem_of(out, lse, q, k, v, mods...);
-    check_result("o", out, p.q, p.value_dim());
-    if (p.wants_lse()) check_result("lse", lse, p.q, 1);
-    const auto made = make_plan<Arch>(p, options_.executor.workers());
-    const auto given = static_cast<index>(options_.workspace.size());
-    if (given > 0 && given < made.workspace_bytes())
-      reject("workspace has ", given, " bytes, fewer than the ", made.workspace_bytes(), " of the plan");
-    run<Arch>(p, made, options_.executor, options_.workspace);
+  /// What a call of backward_into with the same arguments will do; writes and computes nothing.
+  template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
+  gradient_plan backward_plan_for(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v,
+                                  const O& out, const L& lse, const G& d_out, const Mods&... mods) const {
+    return make_gradient_plan<Arch>(gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...),
+                                    options_.executor.workers());
   }
-
-  /// The score matrices of some heads: probabilities (given the LSE, which a run without values finds) or
-  /// logits.
-  template <class Q, class K, class... Mods>
-  FOVEA_INLINE auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
-    using compute = compute_of<Q, K>;
-    const index all_heads = heads_of(q);
-    const auto queries = view_of(q, all_heads, "q");
-    const auto keys = view_of(k, kv_heads_of(all_heads), "k");
-    const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
-    tensor<compute> lse(queries.batches(), all_heads, queries.max_tokens(), 1);
-    tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), keys.max_tokens());
-    const auto lse_of = as_sequences(lse, all_heads, "lse"),
-               to = as_sequences(result, heads.size(), "result");
-    const auto p = problem_from(sequences<T>{}, lse_of, queries, keys, values, mods...);
-    if (probabilities) run<Arch>(p, make_plan<Arch>(p, 1), {}, {});
-    emit_all<Arch>(p, heads, to, probabilities);
-    return result;
-  }
-
-  attention_options options_{};
 };
 
 FOVEA_NAMESPACE_END

@@ -4,6 +4,8 @@
 
 #include <fovea/config.hpp>
 
+#include <type_traits>
+
 FOVEA_NAMESPACE_BEGIN
 
 template <class... X>
@@ -12,6 +14,8 @@ struct list;
 template <>
 struct list<> {
   FOVEA_INLINE constexpr void each(const auto&) const noexcept {}
+  template <int I = 0>
+  FOVEA_INLINE constexpr void each_numbered(const auto&) const noexcept {}
   FOVEA_INLINE constexpr list map(const auto&) const noexcept { return {}; }
 };
 
@@ -24,6 +28,12 @@ struct list<First, Rest...> {
   FOVEA_INLINE constexpr void each(const auto& f) const {
     f(first);
     rest.each(f);
+  }
+  /// f(constant number, x) for each x in order, counted from 0.
+  template <int I = 0>
+  FOVEA_INLINE constexpr void each_numbered(const auto& f) const {
+    f(std::integral_constant<int, I>{}, first);
+    rest.template each_numbered<I + 1>(f);
   }
   /// The list of all f(x).
   FOVEA_INLINE constexpr auto map(const auto& f) const noexcept { return prepend(f(first), rest.map(f)); }

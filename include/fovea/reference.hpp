@@ -44,6 +44,7 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
       options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(qs.all.dim, 1))));
   const auto rules = rules_of<all_of>(mods...);
   const auto sink = sink_of(mods...);
+  const auto dropout = dropout_of(mods...);
   const index batches = qs.batches(), rows = qs.max_tokens(), columns = vs.all.dim;
   reference_result r{{batches, heads, rows, columns},
                      {batches, heads, rows, 1},
@@ -54,7 +55,12 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
     for (index h = 0; h < heads; ++h) {
       const auto Q_ = qs.head(b, h);
       const auto K_ = ks.head(b, h / (heads / kv_heads)), V_ = vs.head(b, h / (heads / kv_heads));
-      const auto bound = rules.bind(place{b, h, batches, heads, Q_.rows, K_.rows});
+      const place at{b, h, batches, heads, Q_.rows, K_.rows};
+      const auto bound = rules.bind(at);
+      const auto worth = [&](const cell& c) {
+        if constexpr (dropout.drops) return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
+        return 1.0;
+      };
       for (index i = 0; i < Q_.rows; ++i) {
         std::vector<double> s(static_cast<std::size_t>(K_.rows), -std::numeric_limits<double>::infinity());
         double maximum = -std::numeric_limits<double>::infinity(), sum = 0;
@@ -79,8 +85,9 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
         for (index j = 0; j < K_.rows; ++j)
           for (index c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {
-            r.out(b, h, i, c) += p(s[j]) / sum * load_element<double>(V_(j, c));
-            r.magnitude(b, h, i, c) += p(s[j]) / sum * std::abs(load_element<double>(V_(j, c)));
+            r.out(b, h, i, c) += p(s[j]) / sum * worth({i, j}) * load_element<double>(V_(j, c));
+            r.magnitude(b, h, i, c) +=
+                p(s[j]) / sum * worth({i, j}) * std::abs(load_element<double>(V_(j, c)));
           }
       }
     }

@@ -5,12 +5,14 @@
 //   bias(m)                        s -> s + m(q, k); broadcasts to batch x heads x Lq x Lk; -inf hides
 //   score(f)                       s -> f(s, q, k), any function, written once for scalars and SIMD batches
 //   sink{logits}                   exp(logits[h]) joins the denominator
+//   dropout{rate, seed}            after the softmax: weights are left out at random, for training
 //
 // A score of your own is a struct with `stage` and apply(s, q, k) (see score/concept.hpp).
 #pragma once
 
 #include <fovea/score/alibi.hpp>
 #include <fovea/score/bias.hpp>
+#include <fovea/score/dropout.hpp>
 #include <fovea/score/function.hpp>
 #include <fovea/score/sink.hpp>
 #include <fovea/score/softcap.hpp>
@@ -24,6 +26,17 @@ template <viewable M>
 FOVEA_INLINE auto bias(M&& m) {
   static_assert(outlives_call<M>, "fovea: bias keeps a view; give it a named matrix, not a temporary");
   return bias_matrix<broadcast<const element_of<M>>>{broadcast_of(m, "bias")};
+}
+
+/// The same, to be learnt: a backward call writes the gradient of each element to `gradient`, of the same
+/// sizes as m, summed over batch entries, heads, queries or keys where a size of m is 1.
+template <viewable M, viewable G>
+FOVEA_INLINE auto bias(M&& m, G&& gradient) {
+  static_assert(outlives_call<M> && outlives_call<G>,
+                "fovea: bias keeps views; give it named matrices, not temporaries");
+  const auto to = as_sequences(gradient, any_heads, "gradient").all;
+  using table = broadcast<const element_of<M>>;
+  return learnt_bias_matrix<table, std::remove_const_t<decltype(to)>>{{broadcast_of(m, "bias")}, to};
 }
 
 FOVEA_NAMESPACE_END

@@ -2,29 +2,12 @@
 // paper: Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 1.
 #pragma once
 
+#include <fovea/kernel/dropout.hpp>
 #include <fovea/kernel/problem.hpp>
 #include <fovea/kernel/query_panel.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
-
-/// V of a block of keys, and whether it may be multiplied by probabilities of 0: looked up only where some
-/// are.
-template <class Arch, class T>
-class block_values {
- public:
-  FOVEA_INLINE block_values(rows_of<T> rows, index count) noexcept : rows_(rows), count_(count) {}
-  FOVEA_INLINE rows_of<T> from(index offset) const noexcept { return rows_.from(offset); }
-  FOVEA_INLINE bool finite() noexcept {
-    if (!known_) finite_ = all_finite<Arch, T>(rows_, count_), known_ = true;
-    return finite_;
-  }
-
- private:
-  rows_of<T> rows_;
-  index count_;
-  bool known_ = false, finite_ = false;
-};
 
 /// The registers of queries of `rows`, dealt to panels of 1 to 3 as evenly as can be: f(panel) for each.
 template <class Arch, class T, unit_of Units, class F>
@@ -77,7 +60,8 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range ro
                                     const scratch<T>& memory) noexcept {
   const auto [rules, q, out, keys_of, values_of] = operands_of_head<Arch>(p, b, h, memory);
   const auto k = keys_of.read(keys);
-  block_values<Arch, T> v(values_of.read(keys), keys.size());
+  block_rows<Arch, T> v(values_of.read(keys), keys.size());
+  constexpr bool drops = Problem::drops;
 
   each_query_panel<Arch, T, Problem::units>(rows, p.dim(), p.value_dim(), memory, [&](const auto& panel) {
     panel.open(q, p.factor());
@@ -93,7 +77,8 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range ro
       const auto largest = panel.score_keys(k.from(skipped), rules, covered, seen,
                                             lines_ahead(line_use::read, q, panel.next_rows(rows)));
       const auto shrink = panel.absorb(seen.size(), largest, may_hide);
-      if (!may_hide || v.finite()) {
+      if constexpr (drops) drop<Arch>(p.dropout.bind(p.at(b, h)), panel, seen);
+      if ((!may_hide && !drops) || v.finite()) {
         panel.write_values(v.from(skipped), seen.size(), out,
                            lines_ahead(line_use::write, out, panel.next_rows(rows)));
       } else {
@@ -111,6 +96,7 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range rows,
                                    const scratch<T>& memory) noexcept {
   constexpr index block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
+  constexpr bool drops = Problem::drops;
   const auto [rules, q, out, keys_of, values_of] = operands_of_head<Arch>(p, b, h, memory);
   const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
     each_query_panel<Arch, T, Problem::units>(rows, p.dim(), p.value_dim(), memory, f);
@@ -125,8 +111,8 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
   for (index first = reach.first / block * block; first < reach.last; first += block) {
     const range keys{first, std::min(first + block, reach.last)};
     if (cover_of(rules.mask, rows, keys) == coverage::none) continue;
-    const auto k = keys_of.read(keys);                           // (C, d)
-    block_values<Arch, T> v(values_of.read(keys), keys.size());  // (C, dv)
+    const auto k = keys_of.read(keys);                         // (C, d)
+    block_rows<Arch, T> v(values_of.read(keys), keys.size());  // (C, dv)
 
     each_panel([&](const auto& panel) {  // q (R, d)   o (R, dv)
       if (!opened) panel.open(q, p.factor()), panel.clear();
@@ -144,8 +130,9 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
       const auto largest = panel.score_keys(k.from(skipped), rules, covered, seen, soon_read);
       // (R, C)   P = exp(S - m)
       const auto shrink = panel.absorb(seen.size(), largest, may_hide);
+      if constexpr (drops) drop<Arch>(p.dropout.bind(p.at(b, h)), panel, seen);
       // (R, dv)  O = O * shrink + P V
-      if (!may_hide || v.finite())
+      if ((!may_hide && !drops) || v.finite())
         panel.add_values(v.from(skipped), seen.size(), shrink, soon_written);
       else
         panel.add_seen_values(v.from(skipped), seen.size(), shrink);

@@ -31,8 +31,9 @@ FOVEA_NOINLINE void emit_queries(const Problem& p, index b, index h, range rows,
       if (cover_of(rules.mask, panel.rows(), keys) == coverage::none) return;
       panel.template dot_keys<false>(k, keys.size());
       panel.revise(rules, keys);
-      panel.each_logit(keys, [&](index i, index j, T s) {
-        if (s != hidden<T>) to(i, j) = lse ? std::exp(s - (*lse)(i, 0)) : s;
+      panel.each_register(keys, [&](const auto& at, const T* s) {
+        for (index i = at.query; i < at.query + at.count; ++i, ++s)
+          if (*s != hidden<T>) to(i, at.key) = lse ? std::exp(*s - (*lse)(i, 0)) : *s;
       });
     });
   }

@@ -162,5 +162,22 @@ FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index count) noexcept {
   return xsimd::all(nothing == nothing) && rest == rest;
 }
 
+/// Rows of a block, and whether they may be multiplied by probabilities of 0: looked up only where some are.
+template <class Arch, class T>
+class block_rows {
+ public:
+  FOVEA_INLINE block_rows(rows_of<T> rows, index count) noexcept : rows_(rows), count_(count) {}
+  FOVEA_INLINE rows_of<T> from(index offset) const noexcept { return rows_.from(offset); }
+  FOVEA_INLINE bool finite() noexcept {
+    if (!known_) finite_ = all_finite<Arch, T>(rows_, count_), known_ = true;
+    return finite_;
+  }
+
+ private:
+  rows_of<T> rows_;
+  index count_;
+  bool known_ = false, finite_ = false;
+};
+
 }  // namespace kernel
 FOVEA_NAMESPACE_END

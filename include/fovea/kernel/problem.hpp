@@ -11,13 +11,19 @@ namespace kernel {
 /// No sink.
 struct no_sink {};
 
+/// No dropout.
+struct no_dropout {
+  static constexpr bool drops = false;
+  FOVEA_INLINE no_dropout bind(const place&) const noexcept { return {}; }
+};
+
 /// QE, OE: the elements of q and of the result; Keys, Values: sequences, or what a cache shows of itself,
 /// with heads(), dim(), batches(), tokens(b), max_tokens(), in_cache and head(b, h), which is a matrix_view
-/// or reads like one; Rules and Sink are not bound to a head yet.
-template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink>
+/// or reads like one; Rules, Sink and Dropout are not bound to a head yet.
+template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout>
 struct problem {
   using compute = T;
-  static constexpr bool rules_hide = Rules::hide;
+  static constexpr bool rules_hide = Rules::hide, drops = Dropout::drops;
   static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
 
   sequences<const QE> q;
@@ -28,6 +34,7 @@ struct problem {
   T scale;
   Rules rules;
   Sink sink;
+  Dropout dropout;
 
   FOVEA_INLINE index heads() const noexcept { return q.all.heads; }
   FOVEA_INLINE index group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }

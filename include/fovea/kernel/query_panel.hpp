@@ -46,7 +46,6 @@ class query_panel {
         s_(logits) {}
 
   FOVEA_INLINE range rows() const noexcept { return rows_; }
-  /// Those of `all` that the panel after this one has.
   FOVEA_INLINE range next_rows(range all) const noexcept {
     return {rows_.last, std::min(rows_.last + width, all.last)};
   }
@@ -190,7 +189,7 @@ class query_panel {
 
   /// O = P V / l where all keys were in this one block, written at once with columns in lanes: nothing is
   /// kept, nothing transposed. The rows of `out` are contiguous, at least one register long. (48 keys of dim
-  /// 256 take 12 % less time than by way of O^T, 128 of dim 64 take 5 % less, 200 of dim 160 take 3 % less.)
+  /// 256 take 12 % less time than by way of O^T, 128 of dim 64 take 5 % less.)
   template <class E>
   FOVEA_NOINLINE void write_values(const rows_of<T>& v, index keys, const matrix_view<E>& out,
                                    const lines_ahead& ahead) const noexcept {
@@ -234,11 +233,12 @@ class query_panel {
     for (index i = 0; i < rows_.size(); ++i) lse(rows_.first + i, 0) = static_cast<E>(value[i]);
   }
 
-  /// f(query, key, logit) for each cell of the block just revised.
+  /// f(cells, where they are) for each register of the block of logits or weights.
   template <class F>
-  FOVEA_INLINE void each_logit(range keys, F&& f) const noexcept {
-    for (index i = 0; i < rows_.size(); ++i)
-      for (index j = 0; j < keys.size(); ++j) f(rows_.first + i, keys.first + j, s_[j * width + i]);
+  FOVEA_INLINE void each_register(range keys, F&& f) const noexcept {
+    for (index j = 0; j < keys.size(); ++j)
+      for (index i = 0; i < rows_.size(); i += n)
+        f(here{rows_.first + i, keys.first + j, std::min(n, rows_.size() - i)}, s_ + j * width + i);
   }
 
  private:

@@ -2,6 +2,7 @@
 // head, against a span of its keys. What decoding runs: each key and value is read once.
 #pragma once
 
+#include <fovea/kernel/dropout.hpp>
 #include <fovea/kernel/problem.hpp>
 #include <fovea/kernel/row_panel.hpp>
 
@@ -84,7 +85,7 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
   for (range keys = block_from(start); keys.first < reach.last; keys = block_from(keys.last)) {
     const coverage covered = cover_of_rows(p, at, keys);
     if (covered == coverage::none) continue;
-    const bool may_hide = Problem::rules_hide || covered == coverage::partial;
+    const bool may_hide = Problem::rules_hide || Problem::drops || covered == coverage::partial;
 
     // Where memory is the limit: V of this block is asked for while its keys are scored, K of the next while
     // V is summed.
@@ -103,6 +104,8 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
       for (index r = 0; r < some.count(); ++r) {
         const auto rules = p.rules.bind(p.at(b, first_head + some.head(r)));
         some.absorb(r, keys.size(), some.revise(rules, covered, r, keys));
+        if constexpr (Problem::drops)
+          drop<Arch>(p.dropout.bind(p.at(b, first_head + some.head(r))), some, r, keys);
       }
     });
     // (R, dv)  O = O * shrink + P V

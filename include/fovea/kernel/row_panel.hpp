@@ -1,10 +1,9 @@
 // fovea/kernel/row_panel.hpp - a few query rows that share a key/value head, dim in lanes: the form for short
 // inputs and for decoding, where reading K and V is most of the work.
 //
-// A row is one query of one head; all heads of a group are rows of one panel, so each key and value is read
-// once for all of them. Scores are inner products (reduced by a tree of zips), the softmax has keys in lanes,
-// and the product with V is the outer-sum micro-kernel with columns in lanes. Rows of K and V are read in
-// place, whatever their width: the last register overlaps the one before.
+// All heads of a group are rows of one panel: each key and value is read once for all of them. Scores are
+// inner products (reduced by a tree of zips), the softmax has keys in lanes, the product with V columns. Rows
+// of K and V are read in place, whatever their width: the last register overlaps the one before.
 #pragma once
 
 #include <fovea/kernel/row_products.hpp>
@@ -18,13 +17,11 @@ class row_panel {
   using V = vec<Arch, T>;
   using state_type = softmax_state<Arch, T, Units>;
   using here = cells<Arch, T, in_lanes::keys>;
-  using shape = geometry<Arch>;
-  static constexpr index n = static_cast<index>(V::size);
-  static constexpr index block = shape::few_rows_block;
+  static constexpr index n = static_cast<index>(V::size), block = geometry<Arch>::few_rows_block;
   static constexpr std::integral_constant<index, block> row_stride{};  // of scores
 
  public:
-  static constexpr index max_rows = shape::few_rows;
+  static constexpr index max_rows = geometry<Arch>::few_rows;
 
   /// Elements of T that stay of a panel when its keys are done, and that it works in beside.
   FOVEA_INLINE static index state_elements(index rows, index value_dim) noexcept {
@@ -36,8 +33,8 @@ class row_panel {
   /// How wide rows of K and V are read: at least one register.
   FOVEA_INLINE static index read_width(index dim) noexcept { return dim == 0 ? 0 : std::max(dim, n); }
 
-  /// Row r is query queries.first + (rows.first + r) % |queries| of head (rows.first + r) / |queries| of the
-  /// group.
+  /// Row r is query queries.first + (rows.first + r) % |queries| of the group's head (rows.first + r) /
+  /// |queries|.
   FOVEA_INLINE row_panel(T* state, T* work, range rows, range queries, index dim, index value_dim) noexcept
       : rows_(rows),
         queries_(queries),
@@ -124,6 +121,13 @@ class row_panel {
     state.add(worth, sum);
     store(r, state);
     worth.store_aligned(shrink_ + r * n);
+  }
+
+  /// f(cells, where they are) for each register of row r's logits or weights.
+  template <class F>
+  FOVEA_INLINE void each_register(index r, range keys, F&& f) const noexcept {
+    for (index j = 0; j < keys.size(); j += n)
+      f(here{query(r), keys.first + j, keys.size() - j}, s_ + r * block + j);
   }
 
   /// O = O * shrink + P V for `keys` keys of the block from its key `first` on, asking for the lines `ahead`

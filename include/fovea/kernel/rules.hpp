@@ -57,6 +57,17 @@ struct rules {
     return s;
   }
 
+  /// The same with its derivative: the product of the slopes of the scores from number `From` on.
+  template <int From = 0, class V, class Cells>
+  FOVEA_INLINE std::pair<V, V> score_and_slope(V s, const Cells& at) const noexcept {
+    V slope(1);
+    scores.each_numbered([&](auto i, const auto& f) FOVEA_INLINE_LAMBDA {
+      if constexpr (i() >= From) slope = slope * slope_of_score(f, s, at);
+      s = apply_score(f, s, at);
+    });
+    return {s, slope};
+  }
+
  private:
   template <class M, class... S>
   FOVEA_INLINE static rules<M, S...> with(const M& mask, const list<S...>& scores) noexcept {

@@ -29,7 +29,7 @@ struct nothing_more {
   FOVEA_INLINE void operator()(index) const noexcept {}
 };
 
-/// sum over t < depth of  broadcast a(r, t)  *  b(t, c..):  R scalars times C registers a step.
+/// sum += over t < depth of  broadcast a(r, t)  *  b(t, c..):  R scalars times C registers a step.
 /// a(r, t) = a[r * row + t * step]; b's row t is C registers at b + t * ld. It serves both products:
 ///   S^T = K Q^T    a = K (rows: keys, steps: dim),      b = Q^T  (steps: dim, lanes: queries)
 ///   O^T = V^T P^T  a = V^T (rows: columns, steps: keys), b = P^T (steps: keys, lanes: queries)
@@ -38,12 +38,9 @@ struct nothing_more {
 /// ports; with a pointer for each four rows it did so as often, and clang spilled accumulators.
 /// `each_step(t)` is called beside each step, for prefetches.
 template <class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
-FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, Step step,
-                                           const E* FOVEA_RESTRICT b, Ld ld, index depth,
-                                           auto&& each_step) noexcept {
+FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a, Row row, Step step,
+                            const E* FOVEA_RESTRICT b, Ld ld, index depth, auto&& each_step) noexcept {
   using V = vec<Arch, T>;
-  tile<Arch, T, R, C> sum;
-  sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
   const auto step_of = [&](index t) FOVEA_INLINE_LAMBDA {
     V lane[C];
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { lane[c] = load_lanes<Arch, T>(b + t * ld + c * V::size); });
@@ -60,6 +57,15 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* FOVEA_RESTRICT a, Row row, S
     FOVEA_UNROLL(1)
     for (index t = 0; t < depth; ++t) step_of(t), each_step(t);
   }
+}
+
+/// The same sum, from 0.
+template <class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
+FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const E* b, Ld ld, index depth,
+                                           auto&& each_step) noexcept {
+  tile<Arch, T, R, C> sum;
+  sum.each([](auto, auto, vec<Arch, T>& s) FOVEA_INLINE_LAMBDA { s = vec<Arch, T>(T(0)); });
+  add_outer(sum, a, row, step, b, ld, depth, each_step);
   return sum;
 }
 

@@ -8,12 +8,14 @@ FOVEA_NAMESPACE_BEGIN
 
 /// What may follow q, k, v in a call.
 template <class M>
-concept modifier = mask_like<M> || score_like<M> || sink_like<M>;
+concept modifier = mask_like<M> || score_like<M> || sink_like<M> || dropout_like<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;
 template <class M>
 using is_sink = std::bool_constant<sink_like<M>>;
+template <class M>
+using is_dropout = std::bool_constant<dropout_like<M>>;
 template <class M>
 struct is_softcap : std::false_type {};
 template <score_like M>
@@ -26,6 +28,13 @@ template <class... Mods>
 FOVEA_INLINE auto sink_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(sink_like<Mods>)) <= 1, "fovea: a call has at most one sink");
   return concat(keep<is_sink>(mods...), list<kernel::no_sink>{}).first;
+}
+
+/// The dropout of a call, or kernel::no_dropout.
+template <class... Mods>
+FOVEA_INLINE auto dropout_of(const Mods&... mods) noexcept {
+  static_assert((0 + ... + int(dropout_like<Mods>)) <= 1, "fovea: a call has at most one dropout");
+  return concat(keep<is_dropout>(mods...), list<kernel::no_dropout>{}).first;
 }
 
 /// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.

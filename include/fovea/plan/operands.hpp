@@ -33,13 +33,20 @@ struct without_columns : Keys {
   }
 };
 
-/// Whether `x` can take the result: as many tokens, heads and columns, no element written twice.
-template <class E, class QE>
-FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const sequences<QE>& q, index dim) {
+/// Whether `x` has as many sequences and tokens as `y`, and `dim` columns a head.
+template <class X, class Y>
+FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, const Y& y, index dim) {
+  check_same(name, "sequences", x.batches(), other, y.batches());
+  for (index b = 0; b < y.batches(); ++b) check_same(name, "tokens", x.tokens(b), other, y.tokens(b));
+  if (x.dim() != dim) reject(name, " has ", x.dim(), " columns a head, not ", dim);
+}
+
+/// Whether `x` can take a result: as many tokens and columns, no element written twice.
+template <class E, class Y>
+FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const char* other, const Y& y,
+                               index dim) {
   static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
-  check_same(name, "sequences", x.batches(), "q", q.batches());
-  for (index b = 0; b < q.batches(); ++b) check_same(name, "tokens", x.tokens(b), "q", q.tokens(b));
-  if (x.all.dim != dim) reject(name, " has ", x.all.dim, " columns a head, not ", dim);
+  check_like(name, x, other, y, dim);
   const bool some = x.all.dim > 0 && x.all.heads > 0 && x.max_tokens() > 0;
   const auto spread = [&](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
     if (size > 1 && stride == 0 && some)

@@ -1,7 +1,7 @@
 // fovea/plan/plan.hpp - what a call will do, as a value.
 #pragma once
 
-#include <fovea/index.hpp>
+#include <fovea/plan/workspace.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -26,8 +26,6 @@ struct plan {
   index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
   index shortest_span = 0, longest_span = 0;  // keys from the first to the last block that a job computes
 
-  static constexpr index alignment = 64;
-
   /// Bytes of scratch memory of one worker.
   FOVEA_INLINE index scratch_bytes() const noexcept {
     return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy);
@@ -35,17 +33,16 @@ struct plan {
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
   FOVEA_INLINE index workspace_bytes() const noexcept {
-    return jobs == 0 ? 0 : workers * scratch_bytes() + state_bytes() + alignment - 1;
+    return jobs == 0 ? 0 : workers * scratch_bytes() + state_bytes() + workspace_alignment - 1;
   }
   /// Bytes of what jobs over spans of the keys leave to be merged.
   FOVEA_INLINE index state_bytes() const noexcept {
     return spans == 1 ? 0 : part_bytes(states) + batches * static_cast<index>(sizeof(index));
   }
-  /// Whether a call without a workspace allocates one: less than `on_stack` lies on the stack.
-  FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > on_stack; }
-  static constexpr index on_stack = 20 * 1024;
+  /// Whether a call without a workspace allocates one: less than workspace::on_stack lies on the stack.
+  FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > workspace::on_stack; }
   FOVEA_INLINE index part_bytes(index elements) const noexcept {
-    return round_up(elements * compute_bytes, alignment);
+    return round_up(elements * compute_bytes, workspace_alignment);
   }
 
   /// The plan in words.

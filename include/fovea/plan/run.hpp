@@ -4,60 +4,26 @@
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/emit.hpp>
 #include <fovea/plan/make_plan.hpp>
-
-#include <cstdint>
-#include <memory>
-#include <span>
+#include <fovea/plan/workspace.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Memory for all workers of a plan: the user's where given (at least workspace_bytes(), checked by the API),
-/// else own; on the stack where it is little, as allocating took a tenth of a call of a few microseconds.
-class workspace {
- public:
-  FOVEA_INLINE workspace(const plan& made, std::span<std::byte> given) : plan_(made) {
-    const std::size_t bytes = static_cast<std::size_t>(made.workspace_bytes());
-    if (given.empty() && made.allocates()) own_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-    std::byte* const memory = !given.empty() ? given.data() : own_ ? own_.get() : near_;
-    const auto start = reinterpret_cast<std::uintptr_t>(memory);
-    first_ =
-        memory + (static_cast<std::uintptr_t>(round_up(static_cast<index>(start), plan::alignment)) - start);
-  }
-
-  workspace(const workspace&) = delete;
-  FOVEA_INLINE ~workspace() = default;
-
-  template <class T>
-  FOVEA_INLINE kernel::scratch<T> of_worker(index worker) const noexcept {
-    std::byte* at = first_ + worker * plan_.scratch_bytes();
-    const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
-      T* part = reinterpret_cast<T*>(at);
-      at += plan_.part_bytes(elements);
-      return part;
-    };
-    kernel::scratch<T> memory;
-    memory.kept = take(plan_.kept);
-    memory.logits = take(plan_.logits);
-    memory.keys = take(plan_.key_copy);
-    memory.values = take(plan_.value_copy);
-    return memory;
-  }
-  /// What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
-  template <class T>
-  FOVEA_INLINE T* states() const noexcept {
-    return reinterpret_cast<T*>(first_ + plan_.workers * plan_.scratch_bytes());
-  }
-  FOVEA_INLINE index* starts() const noexcept {
-    return reinterpret_cast<index*>(first_ + plan_.workers * plan_.scratch_bytes() +
-                                    plan_.part_bytes(plan_.states));
-  }
-
- private:
-  alignas(plan::alignment) std::byte near_[plan::on_stack];
-  const plan& plan_;
-  std::unique_ptr<std::byte[]> own_;
-  std::byte* first_ = nullptr;
-};
+/// Where a worker's scratch of a plan lies.
+template <class T>
+FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index worker) noexcept {
+  std::byte* at = memory.of_worker(worker);
+  const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
+    T* part = reinterpret_cast<T*>(at);
+    at += made.part_bytes(elements);
+    return part;
+  };
+  kernel::scratch<T> scratch;
+  scratch.kept = take(made.kept);
+  scratch.logits = take(made.logits);
+  scratch.keys = take(made.key_copy);
+  scratch.values = take(made.value_copy);
+  return scratch;
+}
 
 /// A job of rows: all of their keys, or one span of them, the state of which waits for the others.
 template <class Arch, class Problem, class T>
@@ -80,8 +46,9 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
   using T = typename Problem::compute;
   const workspace memory(made, given);
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
-  T* const states = memory.states<T>();
-  index* const starts = memory.starts();
+  // What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
+  T* const states = reinterpret_cast<T*>(memory.shared());
+  index* const starts = reinterpret_cast<index*>(memory.shared() + made.part_bytes(made.states));
   if (made.spans > 1)
     for (index b = 0, start = 0; b < made.batches; start += cut_of<Arch>(p, b++).all_states())
       starts[b] = start;
@@ -93,7 +60,7 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
     const auto cut = cut_of<Arch>(p, b);
     if (j >= cut.count()) return;
     const job mine = cut.at(j);
-    const auto scratch = memory.of_worker<T>(worker);
+    const auto scratch = scratch_of<T>(made, memory, worker);
     if (mine.dim_in_lanes)
       run_rows<Arch>(p, cut, b, mine, scratch, states_of(b));
     else
@@ -106,7 +73,8 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
       const auto cut = cut_of<Arch>(p, b);
       if (cut.spans() == 1 || j >= cut.row_blocks()) return;
       const job first = cut.row_block(j);
-      const kernel::row_memory<T> rows{states_of(b) + cut.state_of(first), memory.of_worker<T>(worker).kept};
+      const kernel::row_memory<T> rows{states_of(b) + cut.state_of(first),
+                                       scratch_of<T>(made, memory, worker).kept};
       kernel::close_rows<Arch>(p, kernel::row_block{b, first.head, first.queries, first.rows}, cut.spans(),
                                cut.state_a_job(), rows);
     });
@@ -130,7 +98,7 @@ FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to
         matrix.cols = p.k.tokens(b);
         const auto lse = p.lse.head(b, h);
         kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))},
-                                   memory.template of_worker<T>(0), matrix, probabilities ? &lse : nullptr);
+                                   scratch_of<T>(made, memory, 0), matrix, probabilities ? &lse : nullptr);
       }
 }
 

@@ -20,6 +20,15 @@ struct linear_bias {
     using std::abs;
     return s - V(slope) * abs(q + V(static_cast<float>(offset)) - k);
   }
+  template <class V>
+  FOVEA_INLINE V derivative(const V&, const V&, const V&) const noexcept {
+    return V(1);
+  }
+  template <class V>
+  FOVEA_INLINE V parameter_slope(const V&, const V& q, const V& k) const noexcept {
+    using std::abs;
+    return -abs(q + V(static_cast<float>(offset)) - k);
+  }
 };
 
 /// s -> s - slopes[h] * |q + offset - k|, a slope a query head. (Press et al., arXiv:2108.12409; the slopes
@@ -30,8 +39,16 @@ struct alibi {
   static constexpr bool hides = false;
   std::span<const float> slopes;
   index offset = 0;
+  std::span<float> d_slopes = {};  // where a backward call writes their gradient, if wanted
 
+  FOVEA_INLINE parameter_gradient<float> gradient() const noexcept {
+    return {.data = d_slopes.empty() ? nullptr : d_slopes.data(),
+            .heads = static_cast<index>(d_slopes.size()),
+            .head_stride = 1};
+  }
   FOVEA_INLINE void check(const place& at) const {
+    if (!d_slopes.empty() && d_slopes.size() != slopes.size())
+      reject("alibi has ", slopes.size(), " slopes but d_slopes has ", d_slopes.size());
     if (static_cast<index>(slopes.size()) != at.heads)
       reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
   }

@@ -22,6 +22,10 @@ struct bias_cells {
   FOVEA_INLINE V apply(const V& s, const auto& cells) const noexcept {
     return cells.sum_or_hidden(s, cells.load(values));
   }
+  template <class V>
+  FOVEA_INLINE V derivative(const V&, const auto&) const noexcept {
+    return V(1);
+  }
 };
 
 /// s -> s + values(q, k); -inf hides the cell. Broadcasts to batch x heads x queries x keys: each of its four
@@ -34,6 +38,28 @@ struct bias_matrix {
   FOVEA_INLINE void check(const place& at) const { table.check(at, "bias"); }
   FOVEA_INLINE auto bind(const place& at) const noexcept {
     return bias_cells<decltype(table.bind(at))>{table.bind(at)};
+  }
+};
+
+/// The same, with where a backward call writes its gradient: a tensor of the same sizes, summed over those
+/// that are 1. Made by bias(m, gradient).
+template <class Table, class Gradient>
+struct learnt_bias_matrix : bias_matrix<Table> {
+  Gradient to;
+
+  FOVEA_INLINE auto gradient() const noexcept {
+    return parameter_gradient<std::remove_pointer_t<decltype(to.data)>>{
+        to.data,         to.batch,       to.heads,        to.tokens,    to.dim,
+        to.batch_stride, to.head_stride, to.token_stride, to.dim_stride};
+  }
+  FOVEA_INLINE void check(const place& at) const {
+    bias_matrix<Table>::check(at);
+    const auto& t = this->table.table;
+    const auto same = [](const char* what, index has, index wanted) FOVEA_INLINE_LAMBDA {
+      if (has != wanted) reject("bias: the gradient has ", has, " ", what, ", the bias ", wanted);
+    };
+    same("batch entries", to.batch, t.batch), same("heads", to.heads, t.heads);
+    same("rows (queries)", to.tokens, t.tokens), same("columns (keys)", to.dim, t.dim);
   }
 };
 

@@ -1,9 +1,7 @@
 // fovea/score/concept.hpp - what a score function answers.
 #pragma once
 
-#include <fovea/index.hpp>
-
-#include <type_traits>
+#include <fovea/score/dual.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -21,6 +19,8 @@ enum class score_stage { softcap, bias };
 ///   square.copy(matrix_view);
 ///                             `matrices` says how many it copies (static constexpr int), each_matrix(f)
 ///                             calls f with each
+///   derivative(s, q, k) const, or of (s, cells)      d apply / d s, for gradients; without it, apply is
+///   called with a dual number (score/dual.hpp)
 ///   hides                      static constexpr bool: whether it can make s -inf, which hides the cell
 ///   (default true)
 template <class S>
@@ -49,14 +49,58 @@ FOVEA_INLINE V apply_score(const S& score, const V& s, const Cells& cells) noexc
     return score.apply(s, cells);
 }
 
+/// The slope of a score at s: d apply / d s.
+template <class S, class V, class Cells>
+FOVEA_INLINE V slope_of_score(const S& score, const V& s, const Cells& cells) noexcept {
+  if constexpr (requires { score.derivative(s, cells.row(), cells.col()); }) {
+    return score.derivative(s, cells.row(), cells.col());
+  } else if constexpr (requires { score.derivative(s, cells); }) {
+    return score.derivative(s, cells);
+  } else {
+    const dual<V> x(s, V(1));
+    static_assert(
+        requires { score.apply(x, dual<V>(cells.row()), dual<V>(cells.col())); },
+        "fovea: gradients need derivative(s, q, k) of a score that takes no dual numbers");
+    return dual<V>(score.apply(x, dual<V>(cells.row()), dual<V>(cells.col()))).slope;
+  }
+}
+
+/// Where the gradient of a score's parameters goes: batch x heads x queries x keys, each size 1 (summed over)
+/// or the full one. No data: it is not wanted.
+template <class E>
+struct parameter_gradient {
+  E* data = nullptr;
+  index batch = 1, heads = 1, queries = 1, keys = 1;
+  index batch_stride = 0, head_stride = 0, query_stride = 0, key_stride = 0;
+};
+
+/// A score with parameters to learn has gradient() -> parameter_gradient and, once bound, may have
+///   parameter_slope(s, q, k) const      d apply / d parameter; 1 without it
+template <class S>
+concept learning_score = requires(const std::remove_cvref_t<S>& s) { s.gradient().data; };
+
+template <class S, class V, class Cells>
+FOVEA_INLINE V slope_of_parameter(const S& score, const V& s, const Cells& cells) noexcept {
+  if constexpr (requires { score.parameter_slope(s, cells.row(), cells.col()); })
+    return score.parameter_slope(s, cells.row(), cells.col());
+  else
+    return V(1);
+}
+
 template <class S>
 inline constexpr bool score_hides = true;
 template <class S>
   requires requires { S::hides; }
 inline constexpr bool score_hides<S> = S::hides;
 
-/// A sink is a logit a head that takes part in the softmax and has no value: it has logit(head).
+/// A sink is a logit a head that takes part in the softmax and has no value: it has logit(head), and may have
+/// set_gradient(head, double) const.
 template <class S>
 concept sink_like = requires(const std::remove_cvref_t<S>& s, index head) { s.logit(head); };
+
+/// Dropout acts on the weights after the softmax: it has bind(place), which has kept(cells), a truth value,
+/// and scale, by which what is kept is multiplied.
+template <class D>
+concept dropout_like = requires { requires std::remove_cvref_t<D>::drops; };
 
 FOVEA_NAMESPACE_END

@@ -17,12 +17,31 @@ struct score_function {
   }
 };
 
+/// The same with its derivative d f / d s, for gradients.
+template <class F, class D>
+struct differentiated_function : score_function<F> {
+  D df;
+
+  template <class V>
+  FOVEA_INLINE V derivative(const V& s, const V& q, const V& k) const noexcept {
+    return V(df(s, q, k));
+  }
+};
+
 template <class F>
 FOVEA_INLINE score_function<F> score(F f) noexcept {
   static_assert(
       std::is_invocable_v<const F&, double, double, double>,
       "fovea: a score is a function of (s, q, k): the logit, the query's position, the key's position");
   return {f};
+}
+
+/// With df = d f / d s, a function of (s, q, k) as f is. Without it gradients call f with dual numbers.
+template <class F, class D>
+FOVEA_INLINE differentiated_function<F, D> score(F f, D df) noexcept {
+  static_assert(std::is_invocable_v<const D&, double, double, double>,
+                "fovea: the derivative of a score is a function of (s, q, k)");
+  return {score(f), df};
 }
 
 FOVEA_NAMESPACE_END

@@ -12,8 +12,14 @@ FOVEA_NAMESPACE_BEGIN
 /// other scores do not touch it.
 struct sink {
   std::span<const float> logits;
+  std::span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
 
+  FOVEA_INLINE void set_gradient(index head, double value) const noexcept {
+    if (!d_logits.empty()) d_logits[head] = static_cast<float>(value);
+  }
   FOVEA_INLINE void check(const place& at) const {
+    if (!d_logits.empty() && d_logits.size() != logits.size())
+      reject("sink has ", logits.size(), " logits but d_logits has ", d_logits.size());
     if (static_cast<index>(logits.size()) != at.heads)
       reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
   }

@@ -26,6 +26,13 @@ struct softcap {
     if (cap == 0) return s;
     return V(cap) * tanh(s / V(cap));
   }
+  template <class V>
+  FOVEA_INLINE V derivative(const V& s, const V&, const V&) const noexcept {
+    using std::tanh;
+    if (cap == 0) return V(1);
+    const V t = tanh(s / V(cap));
+    return V(1) - t * t;
+  }
 };
 
 FOVEA_NAMESPACE_END

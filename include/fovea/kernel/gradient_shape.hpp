@@ -1,0 +1,45 @@
+// fovea/kernel/gradient_shape.hpp - the blocks of the backward pass: their sizes, and what a block of rows
+// is.
+#pragma once
+
+#include <fovea/kernel/operand.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Sizes of blocks: `lanes_a_group` keys x `rows` queries at a time, `keys` keys to a superblock, whose dK
+/// and dV stay in L2. (dim 64: 96 keys x 64 rows is a flat optimum; dim 128: 96 lanes lose 3 to 7 points.)
+template <class Arch, class T>
+struct gradient_shape {
+  static constexpr index tile_lanes = geometry<Arch>::tile_vectors * lanes<Arch, T>;
+  static constexpr index tile_rows = geometry<Arch>::tile_rows;
+  static constexpr index line = 64 / static_cast<index>(sizeof(T));
+  static constexpr index most_rows = 256, keys = 24 * line;
+
+  index lanes_a_group, rows;
+
+  FOVEA_INLINE explicit gradient_shape(index dim) noexcept
+      : lanes_a_group(dim * static_cast<index>(sizeof(T)) <= 256 ? 6 * line : 3 * line),
+        rows(dim * static_cast<index>(sizeof(T)) <= 256 ? 64 : most_rows) {}
+
+  FOVEA_INLINE index stride() const noexcept { return (lanes_a_group / line | 1) * line; }
+  FOVEA_INLINE index cells() const noexcept { return rows * stride(); }
+};
+
+/// A block of query rows of one head.
+template <class T>
+struct gradient_rows {
+  range rows;
+  rows_of<T> q, d_out;  // registers wide
+  T* d_q;               // accumulators of the rows
+  index d_q_stride;
+  const T *lse, *delta;  // of each row: LSE in the units of the softmax; sum_c dO O - dLSE
+};
+
+/// What a tile of rows sees of a group.
+struct seen_keys {
+  range rows, lanes;  // both counted from the block's and the group's first
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

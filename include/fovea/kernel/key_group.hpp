@@ -1,0 +1,297 @@
+// fovea/kernel/key_group.hpp - a group of keys in lanes against a block of query rows, for gradients.
+//
+// K^T and V^T of the group are packed once, [dim][lanes]; rows of Q, dO and K are read as they lie, broadcast
+// or a register of columns at a time. P and dS lie row by row, their stride an odd number of cache lines.
+#pragma once
+
+#include <fovea/kernel/gradient_shape.hpp>
+#include <fovea/kernel/packing.hpp>
+#include <fovea/kernel/rules.hpp>
+#include <fovea/kernel/tile.hpp>
+
+#include <tuple>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+template <class Arch, class T>
+class key_group {
+  using V = vec<Arch, T>;
+  using shape = gradient_shape<Arch, T>;
+  using here = cells<Arch, T, in_lanes::keys>;
+  static constexpr index n = lanes<Arch, T>;
+  static constexpr index tile_lanes = shape::tile_lanes;
+  static constexpr index most_tiles = shape::most_rows / shape::tile_rows + 4;
+  using panel_stride = std::integral_constant<index, tile_lanes>;
+
+ public:
+  /// `panels`: K^T, then V^T, each a panel [dim][tile_lanes] after another; p, ds: shape.cells() each.
+  FOVEA_INLINE key_group(const shape& sizes, range keys, index dim, index value_dim, T* panels, T* p,
+                         T* ds) noexcept
+      : sizes_(sizes),
+        keys_(keys),
+        dim_(dim),
+        value_dim_(value_dim),
+        k_(panels),
+        v_(panels + sizes.lanes_a_group * dim),
+        p_(p),
+        ds_(ds) {}
+
+  FOVEA_INLINE range keys() const noexcept { return keys_; }
+
+  /// K^T * k_scale and V^T * v_scale.
+  template <class K, class Values>
+  FOVEA_NOINLINE void pack_keys(const K& k, T k_scale, const Values& v, T v_scale) const noexcept {
+    for (index j = 0; j < sizes_.lanes_a_group; j += n) {
+      const range some{keys_.first + j, std::max(keys_.first + j, std::min(keys_.first + j + n, keys_.last))};
+      const index panel = j / tile_lanes * tile_lanes, lane = j % tile_lanes;
+      pack<Arch, tile_lanes>(k, some, k_scale, k_ + panel * dim_ + lane);
+      pack<Arch, tile_lanes>(v, some, v_scale, v_ + panel * value_dim_ + lane);
+    }
+  }
+
+  /// Finds out what each tile of rows sees of the keys: whether any does.
+  template <class Mask>
+  FOVEA_NOINLINE bool look(const Mask& mask, range rows) noexcept {
+    tiles_ = 0, hides_ = false;
+    bool any = false;
+    in_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
+      const range these{rows.first + i, rows.first + i + high};
+      const range reach = intersect(reach_of(mask, these, keys_.last), keys_);
+      seen_keys all{{i, i + high}, {sizes_.lanes_a_group, 0}};
+      for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
+        const index first = keys_.first + t * tile_lanes;
+        auto& seen = seen_[tiles_][t];
+        const range wanted = intersect(reach, {first, first + tile_lanes});
+        seen = {};
+        if (!wanted.empty()) {
+          seen.first = static_cast<int>((wanted.first - first) / n);
+          seen.last = static_cast<int>(ceil_div(wanted.last - first, n));
+          const range whole{first + seen.first * n, std::min(first + seen.last * n, keys_.last)};
+          seen.covered = cover_of(mask, these, whole);
+          if (seen.covered == coverage::none) seen.first = seen.last = 0;
+        }
+        hides_ = hides_ || seen.covered == coverage::partial || seen.first > 0 || seen.last * n < tile_lanes;
+        if (seen.last == 0) continue;
+        any = true;
+        all.lanes = {std::min(all.lanes.first, t * tile_lanes + seen.first * n),
+                     std::max(all.lanes.last, t * tile_lanes + seen.last * n)};
+      }
+      of_tile_[tiles_++] = all;
+    });
+    return any;
+  }
+  /// Whether some cell of the block is hidden, or beyond the keys.
+  FOVEA_INLINE bool hides() const noexcept { return hides_; }
+
+  /// P = exp(Q K^T - LSE); raw products where cells are not `plain`, or partly hidden.
+  FOVEA_NOINLINE void score(const gradient_rows<T>& r, bool plain) const noexcept {
+    each_seen(r.rows, k_, dim_, [&](auto tile, const T* k, coverage covered) FOVEA_INLINE_LAMBDA {
+      const bool done = plain && covered == coverage::full;
+      auto s = tile.start(r.lse, done ? T(-1) : T(0));
+      add_outer(s, r.q.data + tile.row * r.q.stride, r.q.stride, unit{}, k, panel_stride{}, dim_,
+                nothing_more{});
+      T* const p = p_ + tile.row * sizes_.stride() + tile.lane;
+      if (done) s.each([&](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = isa<Arch>::exp2(x); });
+      store(s, p, sizes_.stride());
+    });
+  }
+
+  /// dS = P (dO V^T - delta) * v_scale, V^T being scaled already; raw products where P is.
+  FOVEA_NOINLINE void differentiate(const gradient_rows<T>& r, T v_scale, bool plain) const noexcept {
+    each_seen(r.rows, v_, value_dim_, [&](auto tile, const T* v, coverage covered) FOVEA_INLINE_LAMBDA {
+      const bool done = plain && covered == coverage::full;
+      auto s = tile.start(r.delta, done ? -v_scale : T(0));
+      add_outer(s, r.d_out.data + tile.row * r.d_out.stride, r.d_out.stride, unit{}, v, panel_stride{},
+                value_dim_, nothing_more{});
+      const index at = tile.row * sizes_.stride() + tile.lane;
+      if (done)
+        s.each([&](auto i, auto w, V& x)
+                   FOVEA_INLINE_LAMBDA { x = x * V::load_aligned(p_ + at + i * sizes_.stride() + w * n); });
+      store(s, ds_ + at, sizes_.stride());
+    });
+  }
+
+  /// P = exp(score(S) - LSE) and dS = P (dO V^T - delta) d score of the raw products left, and 0 of all that
+  /// nobody sees.
+  template <class Cells>
+  FOVEA_NOINLINE FOVEA_FLATTEN void revise(const gradient_rows<T>& r, T v_scale,
+                                           const Cells& of_cells) const noexcept {
+    for (int number = 0; number < tiles_; ++number)
+      for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
+        const seen_registers seen = seen_[number][t];
+        if (Cells::plain && seen.covered == coverage::full &&
+            seen.last - seen.first == geometry<Arch>::tile_vectors)
+          continue;
+        for (index i = of_tile_[number].rows.first; i < of_tile_[number].rows.last; ++i)
+          for (int w = 0; w < geometry<Arch>::tile_vectors; ++w) {
+            const index j = t * tile_lanes + w * n, at = i * sizes_.stride() + j;
+            V p(T(0)), ds(T(0));
+            if (w >= seen.first && w < seen.last && j < keys_.size()) {
+              if (Cells::plain && seen.covered == coverage::full) continue;
+              const here cells{r.rows.first + i, keys_.first + j, keys_.size() - j};
+              std::tie(p, ds) =
+                  of_cells.differentiate(cells, seen.covered, V::load_aligned(p_ + at),
+                                         V::load_aligned(ds_ + at), V(r.lse[i]), V(r.delta[i] * v_scale));
+            }
+            p.store_aligned(p_ + at), ds.store_aligned(ds_ + at);
+          }
+      }
+  }
+
+  /// dV += P^T dO (or, of dS and Q, dK): `sums` are registers wide, a row a key.
+  template <bool Weights>
+  FOVEA_NOINLINE void add_to_keys(const gradient_rows<T>& r, bool finite, T* sums,
+                                  index width) const noexcept {
+    const T* const cells = Weights ? p_ : ds_;
+    const rows_of<T>& from = Weights ? r.d_out : r.q;
+    const index stride = sizes_.stride();
+    if (!finite) return add_seen(cells, 1, stride, keys_.size(), from, r.rows.size(), sums, width, width);
+    each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
+      in_tiles<high()>(keys_.size(), [&](auto keys, index j) FOVEA_INLINE_LAMBDA {
+        const range rows = rows_that_see({j, j + keys});
+        if (rows.empty()) return;
+        T* const to = sums + j * width + c;
+        auto sum = load<keys(), wide()>(to, width);
+        add_outer(sum, cells + rows.first * stride + j, unit{}, stride,
+                  from.data + rows.first * from.stride + c, from.stride, rows.size(), nothing_more{});
+        store(sum, to, width);
+      });
+    });
+  }
+
+  /// dQ += dS K
+  FOVEA_NOINLINE void add_to_queries(const gradient_rows<T>& r, const rows_of<T>& k, bool finite,
+                                     index width) const noexcept {
+    const index stride = sizes_.stride();
+    if (!finite) return add_seen(ds_, stride, 1, r.rows.size(), k, keys_.size(), r.d_q, r.d_q_stride, width);
+    each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
+      in_tiles<high()>(r.rows.size(), [&](auto rows, index i) FOVEA_INLINE_LAMBDA {
+        const range keys = keys_seen_by({i, i + rows});
+        if (keys.empty()) return;
+        T* const to = r.d_q + i * r.d_q_stride + c;
+        auto sum = load<rows(), wide()>(to, r.d_q_stride);
+        add_outer(sum, ds_ + i * stride + keys.first, stride, unit{}, k.data + keys.first * k.stride + c,
+                  k.stride, keys.size(), nothing_more{});
+        store(sum, to, r.d_q_stride);
+      });
+    });
+  }
+
+  /// f(row, cells, dS) for the registers of cells that are seen, after differentiate().
+  template <class F>
+  FOVEA_INLINE void each_register(const gradient_rows<T>& r, F&& f) const noexcept {
+    for (int t = 0; t < tiles_; ++t)
+      for (index i = of_tile_[t].rows.first; i < of_tile_[t].rows.last; ++i)
+        for (index j = of_tile_[t].lanes.first; j < of_tile_[t].lanes.last && j < keys_.size(); j += n)
+          f(i, here{r.rows.first + i, keys_.first + j, std::min(n, keys_.size() - j)},
+            V::load_aligned(ds_ + i * sizes_.stride() + j));
+  }
+
+ private:
+  struct seen_registers {
+    int first = 0, last = 0;
+    coverage covered = coverage::none;
+  };
+  static constexpr int most_panels = static_cast<int>(6 * shape::line / tile_lanes);
+
+  template <int R, int C>
+  FOVEA_INLINE static tile<Arch, T, R, C> load(const T* from, index stride) noexcept {
+    tile<Arch, T, R, C> s;
+    s.each([&](auto r, auto c, V& x)
+               FOVEA_INLINE_LAMBDA { x = V::load_unaligned(from + r * stride + c * n); });
+    return s;
+  }
+  template <int R, int C>
+  FOVEA_INLINE static void store(tile<Arch, T, R, C>& s, T* to, index stride) noexcept {
+    s.each([&](auto r, auto c, V& x) FOVEA_INLINE_LAMBDA { x.store_unaligned(to + r * stride + c * n); });
+  }
+  /// R rows x C registers of cells, the first at (row, lane).
+  template <int R, int C>
+  struct cell_tile {
+    index row, lane;
+    FOVEA_INLINE tile<Arch, T, R, C> start(const T* of_rows, T factor) const noexcept {
+      tile<Arch, T, R, C> s;
+      s.each([&](auto r, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(of_rows[row + r] * factor); });
+      return s;
+    }
+  };
+
+  /// f(cell_tile, panel, coverage) for each tile of cells that is seen.
+  template <class F>
+  FOVEA_INLINE void each_seen(range rows, const T* panels, index depth, F&& f) const noexcept {
+    for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
+      int number = 0;
+      in_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
+        const seen_registers seen = seen_[number++][t];
+        const index lane = t * tile_lanes + seen.first * n;
+        const T* const panel = panels + t * tile_lanes * depth + seen.first * n;
+        const int wide = seen.last - seen.first;
+        if (wide == 3) f(cell_tile<high(), 3>{i, lane}, panel, seen.covered);
+        if (wide == 2) f(cell_tile<high(), 2>{i, lane}, panel, seen.covered);
+        if (wide == 1) f(cell_tile<high(), 1>{i, lane}, panel, seen.covered);
+      });
+    }
+  }
+
+  FOVEA_INLINE range rows_that_see(range keys) const noexcept {
+    range rows{of_tile_[tiles_ - 1].rows.last, 0};
+    for (int t = 0; t < tiles_; ++t)
+      if (!intersect(of_tile_[t].lanes, keys).empty())
+        rows = {std::min(rows.first, of_tile_[t].rows.first), of_tile_[t].rows.last};
+    return rows;
+  }
+  FOVEA_INLINE range keys_seen_by(range rows) const noexcept {
+    range keys{keys_.size(), 0};
+    for (int t = 0; t < tiles_; ++t)
+      if (!intersect(of_tile_[t].rows, rows).empty())
+        keys = {std::min(keys.first, of_tile_[t].lanes.first), std::max(keys.last, of_tile_[t].lanes.last)};
+    return {keys.first, std::min(keys.last, keys_.size())};
+  }
+
+  /// f(constant registers, constant rows a tile, first column).
+  template <class F>
+  FOVEA_INLINE static void each_columns(index width, F&& f) noexcept {
+    constexpr int most = geometry<Arch>::tile_columns;
+    for (index c = 0, left = width / n; left > 0;) {
+      const index take = left > most && left < 2 * most ? ceil_div(left, 2) : std::min<index>(left, most);
+      const auto call = [&](auto wide) FOVEA_INLINE_LAMBDA {
+        constexpr int high = wide() == most ? geometry<Arch>::tile_queries : 8;
+        f(wide, std::integral_constant<int, high>{}, c);
+      };
+      if constexpr (most == 4) {
+        if (take == 4) call(std::integral_constant<int, 4>{});
+        if (take == 3) call(std::integral_constant<int, 3>{});
+      }
+      if (take == 2) call(std::integral_constant<int, 2>{});
+      if (take == 1) call(std::integral_constant<int, 1>{});
+      c += take * n, left -= take;
+    }
+  }
+
+  /// sums(i, c) += over t of cells(i, t) from(t, c), where a cell of 0 hides what it would be multiplied by.
+  FOVEA_NOINLINE static void add_seen(const T* cells, index row, index step, index count,
+                                      const rows_of<T>& from, index depth, T* sums, index stride,
+                                      index width) noexcept {
+    for (index i = 0; i < count; ++i)
+      for (index c = 0; c < width; c += n) {
+        V sum = V::load_unaligned(sums + i * stride + c);
+        for (index t = 0; t < depth; ++t)
+          if (const T x = cells[i * row + t * step]; x != T(0))
+            sum = isa<Arch>::fma(V::load_unaligned(from.data + t * from.stride + c), V(x), sum);
+        sum.store_unaligned(sums + i * stride + c);
+      }
+  }
+
+  shape sizes_;
+  range keys_;
+  index dim_, value_dim_;
+  T *k_, *v_, *p_, *ds_;
+  int tiles_ = 0;
+  bool hides_ = false;
+  seen_registers seen_[most_tiles][most_panels];
+  seen_keys of_tile_[most_tiles];
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,45 @@
+// fovea/lse_gradient.hpp - a gradient that enters a backward call by way of the LSE.
+#pragma once
+
+#include <fovea/list.hpp>
+#include <fovea/plan/operands.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// d loss / d LSE, as with_lse gives the LSE: a matrix tokens x heads, or a tensor with dim 1. Made by
+/// lse_gradient(d_lse).
+template <class X>
+struct lse_gradient_of {
+  using is_lse_gradient = void;
+  const X& values;
+};
+
+template <class M>
+concept lse_gradient_like = requires { typename std::remove_cvref_t<M>::is_lse_gradient; };
+
+/// For a backward call of a loss that the LSE is part of, as when partial results are merged or attention is
+/// distilled. `d_lse` must outlive the call.
+template <viewable X>
+FOVEA_INLINE lse_gradient_of<X> lse_gradient(const X& d_lse) noexcept {
+  return {d_lse};
+}
+template <viewable X>
+void lse_gradient(const X&& d_lse) = delete;
+
+template <class M>
+using is_lse_gradient = std::bool_constant<lse_gradient_like<M>>;
+
+/// The LSE's gradient among `mods`; without data, where there is none.
+template <class T, class... Mods>
+FOVEA_INLINE sequences<const T> view_of_lse_gradient(index heads, const Mods&... mods) {
+  static_assert((0 + ... + int(lse_gradient_like<Mods>)) <= 1, "fovea: a call has at most one lse_gradient");
+  sequences<const T> found{};
+  keep<is_lse_gradient>(mods...).each([&](const auto& given) FOVEA_INLINE_LAMBDA {
+    static_assert(std::is_same_v<element_of<decltype(given.values)>, T>,
+                  "fovea: the LSE's gradient is float, or double where q, k or v is double");
+    found = read_only(as_sequences(given.values, heads, "d_lse"));
+  });
+  return found;
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,178 @@
+// fovea/plan/differentiate.hpp - the jobs of a backward call, run by an executor.
+#pragma once
+
+#include <fovea/executor/concept.hpp>
+#include <fovea/kernel/parameter_gradient.hpp>
+#include <fovea/plan/gradient_plan.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Where the parts of a workspace lie.
+template <class Arch, class Gradients>
+class gradient_memory {
+  using T = typename Gradients::compute;
+  static constexpr index n = kernel::lanes<Arch, T>;
+
+ public:
+  struct row_terms {
+    T *lse, *delta;
+  };
+
+  FOVEA_INLINE gradient_memory(const Gradients& g, const gradient_plan& made,
+                               const workspace& memory) noexcept
+      : g_(g), made_(made), memory_(memory) {
+    std::byte* at = memory.shared();
+    const auto take = [&](index bytes) FOVEA_INLINE_LAMBDA { return std::exchange(at, at + bytes); };
+    terms_ = reinterpret_cast<T*>(take(made.part_bytes(made.terms)));
+    d_q_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_q)));
+    d_kv_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_kv)));
+    of_sinks_ = reinterpret_cast<double*>(
+        take(round_up(made.batches * made.heads * index(sizeof(double)), workspace_alignment)));
+    starts_ = reinterpret_cast<index*>(at);
+    index terms = 0, d_q = 0, d_kv = 0;
+    for (index b = 0; b < made.batches; ++b) {
+      starts_[3 * b] = terms, starts_[3 * b + 1] = d_q, starts_[3 * b + 2] = d_kv;
+      const auto cut = gradient_cut_of<Arch>(g, b);
+      terms += 2 * cut.heads * cut.queries;
+      d_q += partial_d_q<Arch>(g, cut), d_kv += partial_d_kv<Arch>(g, cut);
+    }
+  }
+
+  FOVEA_INLINE kernel::gradient_scratch<T> of_worker(index worker, T** table = nullptr) const noexcept {
+    std::byte* at = memory_.of_worker(worker);
+    const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
+      return reinterpret_cast<T*>(std::exchange(at, at + made_.part_bytes(elements)));
+    };
+    kernel::gradient_scratch<T> s;
+    s.panels = take(made_.panels), s.d_k = take(made_.key_sums), s.d_v = take(made_.value_sums);
+    s.p = take(made_.cells), s.ds = take(made_.cells);
+    s.q_copy = take(made_.query_copy), s.d_out_copy = take(made_.d_out_copy), s.k_copy = take(made_.key_copy);
+    if (table) *table = take(made_.table);
+    return s;
+  }
+
+  FOVEA_INLINE row_terms terms_of(index b, index h) const noexcept {
+    const index queries = g_.forward.q.tokens(b);
+    T* const first = terms_ + starts_[3 * b] + 2 * h * queries;
+    return {first, first + queries};
+  }
+  FOVEA_INLINE double& of_sink(index b, index h) const noexcept { return of_sinks_[b * made_.heads + h]; }
+
+  /// Where dQ of a head is summed over a span of the keys: the result itself, where it can be.
+  FOVEA_INLINE kernel::sums_of_rows<T> d_q(const gradient_cut& cut, index b, index h,
+                                           index span) const noexcept {
+    if constexpr (std::is_same_v<T, std::remove_cvref_t<decltype(*g_.d_q.all.data)>>)
+      if (partial_d_q<Arch>(g_, cut) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
+    const index width = round_up(g_.forward.dim(), n);
+    return {d_q_ + starts_[3 * b + 1] + (h * cut.spans() + span) * cut.queries * width, width};
+  }
+  /// Where what a part of a group's heads adds to dK and dV is kept: rows of dK, then of dV.
+  FOVEA_INLINE T* d_k(const gradient_cut& cut, index b, index kv_head, index part) const noexcept {
+    const index a_key = round_up(g_.forward.dim(), n) + round_up(g_.forward.value_dim(), n);
+    return d_kv_ + starts_[3 * b + 2] + (kv_head * cut.parts() + part) * cut.keys * a_key;
+  }
+
+ private:
+  const Gradients& g_;
+  const gradient_plan& made_;
+  const workspace& memory_;
+  T *terms_, *d_q_, *d_kv_;
+  double* of_sinks_;
+  index* starts_;
+};
+
+/// Writes the sum of `count` partial sums, each `apart` after the one before, to `to`; the first takes it up.
+template <class Arch, class T, class E>
+FOVEA_NOINLINE void write_sum(T* sums, index count, index apart, index width,
+                              const matrix_view<E>& to) noexcept {
+  for (index i = 0; i < to.rows; ++i) {
+    T* const first = sums + i * width;
+    for (index part = 1; part < count; ++part)
+      for (index c = 0; c < to.cols; ++c) first[c] += first[part * apart + c];
+  }
+  kernel::write_rows(sums, width, to, {0, to.rows});
+}
+
+/// The whole backward call.
+template <class Arch, class Gradients>
+FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, executor_ref executor,
+                                std::span<std::byte> given) {
+  using T = typename Gradients::compute;
+  if (made.batches == 0) return;
+  const auto& p = g.forward;
+  const workspace room(made, given);
+  const gradient_memory<Arch, Gradients> memory(g, made, room);
+  const executor_ref who = made.workers > 1 ? executor : executor_ref();
+  const index width = round_up(p.dim(), kernel::lanes<Arch, T>);
+  const index value_width = round_up(p.value_dim(), kernel::lanes<Arch, T>);
+
+  who.for_each(made.batches * made.heads, [&](index i, index worker) {
+    const index b = i / made.heads, h = i % made.heads;
+    const auto terms = memory.terms_of(b, h);
+    memory.of_sink(b, h) = kernel::row_terms<Arch>(g, b, h, memory.of_worker(worker), terms.lse, terms.delta);
+  });
+
+  who.for_each(made.jobs, [&](index i, index worker) {
+    const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
+    const auto cut = gradient_cut_of<Arch>(g, b);
+    if (j >= cut.count()) return;
+    const auto job = cut.at(b, j);
+    kernel::differentiate_keys<Arch>(
+        g, job, memory.of_worker(worker),
+        [&](index h) FOVEA_INLINE_LAMBDA { return memory.d_q(cut, b, h, job.span); },
+        [&](index h) FOVEA_INLINE_LAMBDA { return memory.terms_of(b, h); },
+        [&](range keys, const T* d_k, const T* d_v) FOVEA_INLINE_LAMBDA {
+          if (cut.parts() == 1) {
+            kernel::write_rows(d_k, width, g.d_k.head(b, job.kv_head), keys);
+            kernel::write_rows(d_v, value_width, g.d_v.head(b, job.kv_head), keys);
+          } else {
+            T* const to = memory.d_k(cut, b, job.kv_head, job.part);
+            std::copy_n(d_k, keys.size() * width, to + keys.first * width);
+            std::copy_n(d_v, keys.size() * value_width, to + cut.keys * width + keys.first * value_width);
+          }
+        });
+  });
+
+  who.for_each(made.batches * made.heads, [&](index i, index) {
+    const index b = i / made.heads, h = i % made.heads;
+    const auto cut = gradient_cut_of<Arch>(g, b);
+    if (partial_d_q<Arch>(g, cut) > 0)
+      write_sum<Arch>(memory.d_q(cut, b, h, 0).data, cut.spans(), cut.queries * width, width,
+                      g.d_q.head(b, h));
+    if (cut.parts() == 1 || h >= cut.kv_heads) return;
+    T* const sums = memory.d_k(cut, b, h, 0);
+    const index apart = cut.keys * (width + value_width);
+    write_sum<Arch>(sums, cut.parts(), apart, width, g.d_k.head(b, h));
+    write_sum<Arch>(sums + cut.keys * width, cut.parts(), apart, value_width, g.d_v.head(b, h));
+  });
+
+  if constexpr (requires { p.sink.set_gradient(index(0), 0.0); })
+    for (index h = 0; h < made.heads; ++h) {
+      double sum = 0;
+      for (index b = 0; b < made.batches; ++b) sum += memory.of_sink(b, h);
+      p.sink.set_gradient(h, sum);
+    }
+
+  p.rules.scores.each_numbered([&](auto number, const auto& score) FOVEA_INLINE_LAMBDA {
+    if constexpr (learning_score<decltype(score)>) {
+      const auto to = score.gradient();
+      if (to.data == nullptr) return;
+      const index step = to.queries == 1 ? std::max<index>(made.queries, 1) : made.rows_a_block;
+      const index blocks = to.queries == 1 ? 1 : ceil_div(made.queries, step);
+      who.for_each(to.batch * to.heads * blocks, [&](index i, index worker) {
+        const index b = i / blocks / to.heads, h = i / blocks % to.heads, first = i % blocks * step;
+        const kernel::parameter_job job{to.batch == 1 ? range{0, made.batches} : range{b, b + 1},
+                                        to.heads == 1 ? range{0, made.heads} : range{h, h + 1},
+                                        {first, std::min(first + step, made.queries)}};
+        T* sums = nullptr;
+        const auto scratch = memory.of_worker(worker, &sums);
+        kernel::differentiate_parameters<Arch, number()>(
+            g, score, to, job,
+            [&](index of_b, index of_h) FOVEA_INLINE_LAMBDA { return memory.terms_of(of_b, of_h); }, sums,
+            scratch);
+      });
+    }
+  });
+}
+
+FOVEA_NAMESPACE_END

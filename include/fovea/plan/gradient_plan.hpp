@@ -1,0 +1,162 @@
+// fovea/plan/gradient_plan.hpp - how a backward call is cut into jobs, and how much memory they need.
+#pragma once
+
+#include <fovea/kernel/gradient_block.hpp>
+#include <fovea/plan/workspace.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// How the keys of one sequence become jobs: by key/value head, by parts of its query heads, by spans of its
+/// keys; as many as a few workers can share. It depends on this sequence alone, so that it gets the same bits
+/// whether it comes alone or in a batch, and whoever runs the jobs. What parts add to dK and dV, and spans to
+/// dQ, is kept apart and summed in order.
+struct gradient_cut {
+  static constexpr index jobs_wanted = 16;
+
+  index queries, keys, heads, kv_heads, superblock;
+
+  FOVEA_INLINE index group() const noexcept { return kv_heads == 0 ? 0 : heads / kv_heads; }
+  FOVEA_INLINE index parts() const noexcept {
+    return std::clamp<index>(ceil_div(jobs_wanted, std::max<index>(kv_heads, 1)), 1,
+                             std::max<index>(group(), 1));
+  }
+  FOVEA_INLINE index spans() const noexcept {
+    const index wanted = jobs_wanted / std::max<index>(kv_heads * parts(), 1);
+    return std::clamp<index>(wanted, 1, std::max<index>(ceil_div(keys, superblock), 1));
+  }
+  FOVEA_INLINE index count() const noexcept { return kv_heads * parts() * spans(); }
+
+  /// Early keys come first: under a causal mask most queries see them.
+  FOVEA_INLINE kernel::gradient_job at(index b, index i) const noexcept {
+    const index kv_head = i % kv_heads, part = i / kv_heads % parts(), span = i / kv_heads / parts();
+    const index heads_a_part = ceil_div(group(), parts());
+    const index first = kv_head * group(), last = first + group();
+    const index each = round_up(ceil_div(keys, spans()), superblock);
+    return {b,
+            kv_head,
+            part,
+            span,
+            {std::min(first + part * heads_a_part, last), std::min(first + (part + 1) * heads_a_part, last)},
+            {std::min(span * each, keys), std::min((span + 1) * each, keys)}};
+  }
+};
+
+/// Who computes what of a backward call, with how much memory beyond the arguments: a value, which depends on
+/// sizes, strides and the executor alone.
+struct gradient_plan {
+  index batches = 0, heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;  // tokens: the most
+  index workers = 1, jobs = 0, jobs_a_sequence = 0;
+  index rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
+  index compute_bytes = 4;
+  index panels = 0, key_sums = 0, value_sums = 0, cells = 0;  // elements of a worker's scratch, by use
+  index query_copy = 0, d_out_copy = 0, key_copy = 0, table = 0;
+  index terms = 0, d_q = 0, d_kv = 0;  // elements that all workers share
+
+  FOVEA_INLINE index part_bytes(index elements) const noexcept {
+    return round_up(elements * compute_bytes, workspace_alignment);
+  }
+  /// Bytes of scratch memory of one worker.
+  FOVEA_INLINE index scratch_bytes() const noexcept {
+    index bytes = 0;
+    for (const index part :
+         {panels, key_sums, value_sums, cells, cells, query_copy, d_out_copy, key_copy, table})
+      bytes += part_bytes(part);
+    return bytes;
+  }
+  FOVEA_INLINE index shared_bytes() const noexcept {
+    return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) +
+           round_up(batches * heads * index(sizeof(double)), workspace_alignment) +
+           batches * 3 * index(sizeof(index));
+  }
+  /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
+  /// nothing.
+  FOVEA_INLINE index workspace_bytes() const noexcept {
+    return jobs == 0 ? 0 : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
+  }
+
+  /// The plan in words.
+  FOVEA_INLINE std::string explain() const {
+    const auto n = [](index i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
+    return n(jobs) + " jobs over keys, in superblocks of " + n(keys_a_superblock) + ": " + n(keys_a_group) +
+           " keys in lanes x " + n(rows_a_block) +
+           " queries at a time; scores are computed again from the LSE\n" +
+           "partial sums: " + n(part_bytes(d_q)) + " bytes of dQ, " + n(part_bytes(d_kv)) +
+           " of dK and dV\n" + n(scratch_bytes()) + " bytes of scratch a worker, " + n(workers) +
+           (workers == 1 ? " worker" : " workers");
+  }
+};
+
+/// Whether sums of rows can be made where the result lies: registers of its own element, side by side.
+template <class Arch, class T, class E>
+FOVEA_INLINE bool sums_in_place(const sequences<E>& x) noexcept {
+  return std::is_same_v<T, E> && x.all.dim_stride == 1 && x.all.dim % kernel::lanes<Arch, T> == 0;
+}
+
+template <class Arch, class Gradients>
+FOVEA_INLINE gradient_cut gradient_cut_of(const Gradients& g, index b) noexcept {
+  const auto& p = g.forward;
+  return {p.q.tokens(b), p.k.tokens(b), p.heads(), p.k.heads(),
+          kernel::gradient_shape<Arch, typename Gradients::compute>::keys};
+}
+
+/// Elements of the partial sums of one sequence.
+template <class Arch, class Gradients>
+FOVEA_INLINE index partial_d_q(const Gradients& g, const gradient_cut& cut) noexcept {
+  using T = typename Gradients::compute;
+  if (cut.spans() == 1 && sums_in_place<Arch, T>(g.d_q)) return 0;
+  return cut.heads * cut.spans() * cut.queries * round_up(g.forward.dim(), kernel::lanes<Arch, T>);
+}
+template <class Arch, class Gradients>
+FOVEA_INLINE index partial_d_kv(const Gradients& g, const gradient_cut& cut) noexcept {
+  constexpr index n = kernel::lanes<Arch, typename Gradients::compute>;
+  if (cut.parts() == 1) return 0;
+  return cut.kv_heads * cut.parts() * cut.keys *
+         (round_up(g.forward.dim(), n) + round_up(g.forward.value_dim(), n));
+}
+
+/// `table`: elements that a gradient of a score's parameters takes a worker.
+template <class Arch, class Gradients>
+FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index workers) noexcept {
+  using T = typename Gradients::compute;
+  constexpr index n = kernel::lanes<Arch, T>;
+  const auto& p = g.forward;
+  const kernel::gradient_shape<Arch, T> shape(p.dim());
+  const index width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n);
+  gradient_plan made{.batches = p.q.batches(),
+                     .heads = p.heads(),
+                     .queries = p.q.max_tokens(),
+                     .keys = p.k.max_tokens(),
+                     .dim = p.dim(),
+                     .value_dim = p.value_dim(),
+                     .rows_a_block = shape.rows,
+                     .keys_a_group = shape.lanes_a_group,
+                     .keys_a_superblock = shape.keys,
+                     .compute_bytes = static_cast<index>(sizeof(T))};
+  const index keys = std::min(shape.keys, round_up(made.keys, shape.lanes_a_group));
+  made.panels = keys * (made.dim + made.value_dim);
+  made.key_sums = keys * width, made.value_sums = keys * value_width;
+  made.cells = shape.cells();
+  made.query_copy = shape.rows * std::max(width, value_width), made.d_out_copy = shape.rows * value_width;
+  made.key_copy =
+      kernel::operand_of<Arch>(p.k.head(0, 0), width, static_cast<T*>(nullptr)).copies_for_read(keys);
+  p.rules.scores.each([&](const auto& score) FOVEA_INLINE_LAMBDA {
+    if constexpr (learning_score<decltype(score)>)
+      if (const auto table = score.gradient(); table.data != nullptr)
+        made.table = std::max(made.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));
+  });
+  double cells = 0;
+  for (index b = 0; b < made.batches; ++b) {
+    const auto cut = gradient_cut_of<Arch>(g, b);
+    made.jobs_a_sequence = std::max(made.jobs_a_sequence, cut.count());
+    made.terms += 2 * cut.heads * cut.queries;
+    made.d_q += partial_d_q<Arch>(g, cut), made.d_kv += partial_d_kv<Arch>(g, cut);
+    cells += static_cast<double>(cut.heads * cut.queries) * static_cast<double>(cut.keys);
+  }
+  made.jobs = made.batches * made.jobs_a_sequence;
+  constexpr double worth_waking = 1e6;  // operations; as in make_plan
+  made.workers =
+      made.jobs > 1 && cells * static_cast<double>(p.dim() + p.value_dim()) > worth_waking ? workers : 1;
+  return made;
+}
+
+FOVEA_NAMESPACE_END
