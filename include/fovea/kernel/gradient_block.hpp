@@ -128,8 +128,9 @@ FOVEA_NOINLINE double row_terms(const Gradients& g, index b, index h, const grad
                      : natural;
       delta[row] = empty ? T(0) : sums[0] - (g.d_lse.all.data ? d_lse_of(row, 0) : T(0));
       if constexpr (sink_like<decltype(p.sink)>)
-        of_sink -= std::exp(static_cast<double>(p.sink.logit(h)) - static_cast<double>(natural)) *
-                   static_cast<double>(delta[row]);
+        if (!empty)
+          of_sink -= std::exp(static_cast<double>(p.sink.logit(h)) - static_cast<double>(natural)) *
+                     static_cast<double>(delta[row]);
     }
   }
   return of_sink;
@@ -193,10 +194,10 @@ FOVEA_INLINE void differentiate_keys(const Gradients& g, const gradient_job& job
           group.differentiate(block, scale, of_cells.plain);  // (R, C)   dS = P (dO V^T - D)
           if (!of_cells.plain || group.hides()) group.revise(block, scale, of_cells);
           const bool finite = !may_hide || (q_rows.finite() && d_out_rows.finite() && k_rows.finite());
-          group.template add_to_keys<true>(block, finite, memory.d_v + skipped * value_width,
-                                           value_width);  // (C, dv)  dV += P^T dO
-          group.template add_to_keys<false>(block, finite, memory.d_k + skipped * width,
-                                            width);                          // (C, d)   dK += dS^T Q
+          group.add_to_values(block, finite, memory.d_v + skipped * value_width,
+                              value_width);  // (C, dv)  dV += P^T dO
+          group.add_to_keys(block, finite, memory.d_k + skipped * width,
+                            width);                                          // (C, d)   dK += dS^T Q
           group.add_to_queries(block, k_rows.from(skipped), finite, width);  // (R, d)   dQ += dS K
         }
       }

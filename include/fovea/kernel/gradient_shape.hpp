@@ -8,19 +8,19 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// Sizes of blocks: `lanes_a_group` keys x `rows` queries at a time, `keys` keys to a superblock, whose dK
-/// and dV stay in L2. (dim 64: 96 keys x 64 rows is a flat optimum; dim 128: 96 lanes lose 3 to 7 points.)
+/// and dV stay in L2. (dim 64: 96 keys x 72 rows is a flat optimum; dim 128: 96 lanes lose 3 to 7 points.)
 template <class Arch, class T>
 struct gradient_shape {
   static constexpr index tile_lanes = geometry<Arch>::tile_vectors * lanes<Arch, T>;
   static constexpr index tile_rows = geometry<Arch>::tile_rows;
   static constexpr index line = 64 / static_cast<index>(sizeof(T));
-  static constexpr index most_rows = 256, keys = 24 * line;
+  static constexpr index most_rows = 240, keys = 24 * line;
 
   index lanes_a_group, rows;
 
   FOVEA_INLINE explicit gradient_shape(index dim) noexcept
       : lanes_a_group(dim * static_cast<index>(sizeof(T)) <= 256 ? 6 * line : 3 * line),
-        rows(dim * static_cast<index>(sizeof(T)) <= 256 ? 64 : most_rows) {}
+        rows(dim * static_cast<index>(sizeof(T)) <= 256 ? 72 : most_rows) {}
 
   FOVEA_INLINE index stride() const noexcept { return (lanes_a_group / line | 1) * line; }
   FOVEA_INLINE index cells() const noexcept { return rows * stride(); }

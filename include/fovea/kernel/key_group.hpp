@@ -55,7 +55,7 @@ class key_group {
   FOVEA_NOINLINE bool look(const Mask& mask, range rows) noexcept {
     tiles_ = 0, hides_ = false;
     bool any = false;
-    in_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
+    in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
       const range these{rows.first + i, rows.first + i + high};
       const range reach = intersect(reach_of(mask, these, keys_.last), keys_);
       seen_keys all{{i, i + high}, {sizes_.lanes_a_group, 0}};
@@ -139,25 +139,14 @@ class key_group {
       }
   }
 
-  /// dV += P^T dO (or, of dS and Q, dK): `sums` are registers wide, a row a key.
-  template <bool Weights>
-  FOVEA_NOINLINE void add_to_keys(const gradient_rows<T>& r, bool finite, T* sums,
+  /// dV += P^T dO: `sums` are registers wide, a row a key.
+  FOVEA_INLINE void add_to_values(const gradient_rows<T>& r, bool finite, T* sums,
                                   index width) const noexcept {
-    const T* const cells = Weights ? p_ : ds_;
-    const rows_of<T>& from = Weights ? r.d_out : r.q;
-    const index stride = sizes_.stride();
-    if (!finite) return add_seen(cells, 1, stride, keys_.size(), from, r.rows.size(), sums, width, width);
-    each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
-      in_tiles<high()>(keys_.size(), [&](auto keys, index j) FOVEA_INLINE_LAMBDA {
-        const range rows = rows_that_see({j, j + keys});
-        if (rows.empty()) return;
-        T* const to = sums + j * width + c;
-        auto sum = load<keys(), wide()>(to, width);
-        add_outer(sum, cells + rows.first * stride + j, unit{}, stride,
-                  from.data + rows.first * from.stride + c, from.stride, rows.size(), nothing_more{});
-        store(sum, to, width);
-      });
-    });
+    add_to_keys(p_, r.d_out, r.rows.size(), finite, sums, width);
+  }
+  /// dK += dS^T Q
+  FOVEA_INLINE void add_to_keys(const gradient_rows<T>& r, bool finite, T* sums, index width) const noexcept {
+    add_to_keys(ds_, r.q, r.rows.size(), finite, sums, width);
   }
 
   /// dQ += dS K
@@ -166,7 +155,7 @@ class key_group {
     const index stride = sizes_.stride();
     if (!finite) return add_seen(ds_, stride, 1, r.rows.size(), k, keys_.size(), r.d_q, r.d_q_stride, width);
     each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
-      in_tiles<high()>(r.rows.size(), [&](auto rows, index i) FOVEA_INLINE_LAMBDA {
+      in_whole_tiles<high()>(r.rows.size(), [&](auto rows, index i) FOVEA_INLINE_LAMBDA {
         const range keys = keys_seen_by({i, i + rows});
         if (keys.empty()) return;
         T* const to = r.d_q + i * r.d_q_stride + c;
@@ -189,6 +178,23 @@ class key_group {
   }
 
  private:
+  FOVEA_NOINLINE void add_to_keys(const T* cells, const rows_of<T>& from, index rows, bool finite, T* sums,
+                                  index width) const noexcept {
+    const index stride = sizes_.stride();
+    if (!finite) return add_seen(cells, 1, stride, keys_.size(), from, rows, sums, width, width);
+    each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
+      in_whole_tiles<high()>(keys_.size(), [&](auto keys, index j) FOVEA_INLINE_LAMBDA {
+        const range seeing = rows_that_see({j, j + keys});
+        if (seeing.empty()) return;
+        T* const to = sums + j * width + c;
+        auto sum = load<keys(), wide()>(to, width);
+        add_outer(sum, cells + seeing.first * stride + j, unit{}, stride,
+                  from.data + seeing.first * from.stride + c, from.stride, seeing.size(), nothing_more{});
+        store(sum, to, width);
+      });
+    });
+  }
+
   struct seen_registers {
     int first = 0, last = 0;
     coverage covered = coverage::none;
@@ -222,7 +228,7 @@ class key_group {
   FOVEA_INLINE void each_seen(range rows, const T* panels, index depth, F&& f) const noexcept {
     for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
       int number = 0;
-      in_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
+      in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
         const seen_registers seen = seen_[number++][t];
         const index lane = t * tile_lanes + seen.first * n;
         const T* const panel = panels + t * tile_lanes * depth + seen.first * n;

@@ -75,6 +75,16 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const
   return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, nothing_more{});
 }
 
+/// f(constant rows, first) for tiles of Rows, and for pairs and single ones at the end: less code, where ends
+/// are rare.
+template <int Rows, class F>
+FOVEA_INLINE void in_whole_tiles(index count, F&& f) noexcept {
+  index i = 0;
+  for (; i + Rows <= count; i += Rows) f(std::integral_constant<int, Rows>{}, i);
+  for (; i + 2 <= count; i += 2) f(std::integral_constant<int, 2>{}, i);
+  if (i < count) f(std::integral_constant<int, 1>{}, i);
+}
+
 /// Register i of a row of `width` elements, at least one register: where it starts. The last one overlaps the
 /// one before, so that rows of any width are read in place; where a sum goes over all, one side has zeros
 /// there.
