@@ -17,6 +17,7 @@
 
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
+#include <fovea/inspect/rows.hpp>
 #include <fovea/mask.hpp>
 #include <fovea/partial.hpp>
 #include <fovea/plan/modifiers.hpp>
@@ -31,11 +32,10 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct attention_options {
-  std::optional<double> scale = {};  // of Q K^T; 1 / sqrt(dim) without
-  index heads = 0, kv_heads = 0;     // where the type leaves them Dynamic; kv_heads: 0 means heads
-  executor_ref executor = {};        // who does the work; must outlive the attention object
-  std::span<std::byte> workspace =
-      {};  // at least plan_for(...).workspace_bytes(): calls then allocate nothing
+  std::optional<double> scale = {};     // of Q K^T; 1 / sqrt(dim) without
+  index heads = 0, kv_heads = 0;        // where the type leaves them Dynamic; kv_heads: 0 means heads
+  executor_ref executor = {};           // who does the work; must outlive the attention object
+  std::span<std::byte> workspace = {};  // plan_for(...).workspace_bytes(): then calls allocate nothing
 };
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.
@@ -126,8 +126,7 @@ class attention {
     with_lse_into(o, lse, q, cache.keys(), cache.values(), mods...);
   }
 
-  /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk, for looking at: memory O(Lq
-  /// Lk).
+  /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk: memory O(Lq Lk).
   template <class Q, class K, class... Mods>
   auto weights(const Q& q, const K& k, const Mods&... mods) const {
     return emit(true, {0, heads_of(q)}, q, keys_of(k), mods...);
@@ -153,6 +152,17 @@ class attention {
     return emit(false, {0, heads_of(q)}, q, keys_of(k), mods...);
   }
 
+  /// The LSE of each row, and entropy, mean distance and largest probability as inspect/rows.hpp says, in one
+  /// sweep over blocks of keys: the numbers of statistics_of(weights(q, k, mods...)) in memory O(Lq).
+  template <class Q, class K, class... Mods>
+  row_statistics statistics(const Q& q, const K& k, const Mods&... mods) const {
+    const auto& keys = keys_of(k);
+    const auto p = problem_of_keys(sequences<compute_of<Q, decltype(keys)>>{}, q, keys, mods...);
+    row_statistics rows(p.q.batches(), p.heads(), p.q.max_tokens());
+    measure_all<Arch>(p, options_.executor, rows.writer());
+    return rows;
+  }
+
   /// What the call attend(q, k, v, mods...) will do; allocates and computes nothing.
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
@@ -175,24 +185,6 @@ class attention {
     if (option < 0) reject("the option ", name, " is ", option, ", below 0");
     if (fixed != Dynamic && option != 0 && option != fixed)
       reject("the option ", name, " is ", option, ", but the type says ", fixed);
-  }
-
-  template <class X>
-  FOVEA_INLINE static auto view_of(X& x, index heads, const char* name) {
-    static_assert(viewable<X>,
-                  "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
-    static_assert(element<element_of<X>>,
-                  "fovea: elements are float, double, bf16 or fp16 (int8 in a cache alone)");
-    return as_sequences(x, heads, name);
-  }
-
-  /// The keys of a cache; other keys, as they are.
-  template <class K>
-  FOVEA_INLINE static decltype(auto) keys_of(const K& k) noexcept {
-    if constexpr (key_value_cache<K>)
-      return k.keys();
-    else
-      return (k);
   }
 
   template <class Q, class K, class V>
@@ -272,22 +264,26 @@ class attention {
     run<Arch>(p, made, options_.executor, options_.workspace);
   }
 
-  /// The score matrices of some heads: probabilities (given the LSE, which a run without values finds) or
-  /// logits.
+  /// A call without values.
+  template <class L, class Q, class K, class... Mods>
+  FOVEA_INLINE auto problem_of_keys(const sequences<L>& lse, const Q& q, const K& k,
+                                    const Mods&... mods) const {
+    const index heads = heads_of(q);
+    const auto keys = view_of(k, kv_heads_of(heads), "k");
+    const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
+    return problem_from(sequences<T>{}, lse, view_of(q, heads, "q"), keys, values, mods...);
+  }
+
+  /// The score matrices of some heads: probabilities, given the LSE of a run without values, or logits.
   template <class Q, class K, class... Mods>
   FOVEA_INLINE auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
     using compute = compute_of<Q, K>;
-    const index all_heads = heads_of(q);
-    const auto queries = view_of(q, all_heads, "q");
-    const auto keys = view_of(k, kv_heads_of(all_heads), "k");
-    const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
-    tensor<compute> lse(queries.batches(), all_heads, queries.max_tokens(), 1);
-    tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), keys.max_tokens());
-    const auto lse_of = as_sequences(lse, all_heads, "lse"),
-               to = as_sequences(result, heads.size(), "result");
-    const auto p = problem_from(sequences<T>{}, lse_of, queries, keys, values, mods...);
+    const auto queries = view_of(q, heads_of(q), "q");
+    tensor<compute> lse(queries.batches(), queries.heads(), queries.max_tokens(), 1);
+    const auto p = problem_of_keys(as_sequences(lse, any_heads, "lse"), q, k, mods...);
+    tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), p.k.max_tokens());
     if (probabilities) run<Arch>(p, make_plan<Arch>(p, 1), {}, {});
-    emit_all<Arch>(p, heads, to, probabilities);
+    emit_all<Arch>(p, heads, as_sequences(result, any_heads, "result"), probabilities);
     return result;
   }
 

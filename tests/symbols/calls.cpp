@@ -33,5 +33,5 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   o += attend(m, cache, fovea::causal) + attend(m, paged.fork());
   o.topRows(1) += attend(Matrix(m.topRows(1)), ring, fovea::causal);
   return o.sum() + t(0, 0, 0, 0) + attend.weights_of(1, m, m).sum() +
-         float(attend.plan_for(m, m, m).explain().size());
+         float(attend.plan_for(m, m, m).explain().size()) + float(attend.statistics(m, m).lse(0, 0, 0, 0));
 }

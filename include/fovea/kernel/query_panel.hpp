@@ -234,12 +234,8 @@ class query_panel {
     for (index i = 0; i < rows_.size(); ++i) lse(rows_.first + i, 0) = static_cast<E>(value[i]);
   }
 
-  /// f(query, key, logit) for each cell of the block just revised.
-  template <class F>
-  FOVEA_INLINE void each_logit(range keys, F&& f) const noexcept {
-    for (index i = 0; i < rows_.size(); ++i)
-      for (index j = 0; j < keys.size(); ++j) f(rows_.first + i, keys.first + j, s_[j * width + i]);
-  }
+  /// The block of logits just scored, [key][width]: those of one query are a column.
+  FOVEA_INLINE const T* logits() const noexcept { return s_; }
 
  private:
   /// What is read soon: `soon`, and the cells of each matrix of the rules, which their squares alone would
