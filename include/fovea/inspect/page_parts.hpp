@@ -14,7 +14,8 @@ namespace inspect {
 inline constexpr std::string_view page_style = R"css(
   :root { color: #1b2330; background: #fff; font: 15px/1.45 system-ui, "DejaVu Sans", sans-serif; }
   body { margin: 0 auto; padding: 20px 28px 40px; max-width: 1500px; }
-  h1 { font-size: 21px; margin: 0 0 4px; overflow-wrap: anywhere; }
+  h1 { font-size: 21px; line-height: 1.3; max-height: 2.6em; margin: 0 0 4px;
+       overflow: auto; overflow-wrap: anywhere; }
   p { margin: 0 0 14px; color: #4a5567; max-width: 72em; }
   form { display: flex; flex-wrap: wrap; gap: 8px 20px; align-items: center; margin-bottom: 16px; }
   label { color: #4a5567; }
@@ -28,7 +29,8 @@ inline constexpr std::string_view page_style = R"css(
   table { border-collapse: separate; border-spacing: 6px 3px; margin: 0 0 16px -6px; }
   caption, h2 { text-align: left; font-size: 13px; font-weight: 600; color: #4a5567; margin: 0 0 4px; }
   caption { margin-left: 6px; white-space: nowrap; }
-  td { font-variant-numeric: tabular-nums; }
+  td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+  #top td:last-child { width: 100%; }
   td i { display: inline-block; height: 10px; min-width: 1px; background: #2d62b4; }
   #answer { min-height: 200px; }
   #side { min-width: 290px; max-width: 720px; }
@@ -109,19 +111,24 @@ function sized(canvas, width, height) {
   return context;
 }
 
-const cell = Math.max(2, Math.min(40, Math.floor(Math.min(680, innerWidth - 180) / Math.max(rows, columns))));
+// The map takes what the overview leaves of the window, or all of a narrow one.
+const measure = document.createElement('canvas').getContext('2d'), overviewWidth = 560;
+measure.font = '700 14px ' + font;
+const widest = labels => Math.max(0, ...labels.map(t => measure.measureText(short(t)).width / 14));
+const ems = {left: widest(page.queries), above: widest(page.keys) * 0.72};
+const beside = innerWidth - 150 - overviewWidth - 14 * (ems.left + ems.above);
+const across = beside > 320 ? beside : innerWidth - 180, down = innerHeight - 200 - 14 * ems.above;
+const room = Math.min(across, Math.max(320, down));
+const cell = Math.max(2, Math.min(40, Math.floor(room / Math.max(rows, columns))));
 const size = Math.max(8, Math.min(14, cell * 0.62)), labelled = cell >= 9;
-const measure = document.createElement('canvas').getContext('2d');
-measure.font = '700 ' + size + 'px ' + font;
-const widest = labels => Math.max(0, ...labels.map(t => measure.measureText(short(t)).width));
-const left = labelled ? widest(page.queries) + 10 : 4, above = labelled ? widest(page.keys) * 0.72 + 14 : 4;
-let shown = [];
+const left = labelled ? ems.left * size + 10 : 4, above = labelled ? ems.above * size + 14 : 4;
+let shown = [], picture = null;  // the probabilities and the image of what is chosen
 
 function draw() {
   const width = columns * cell, height = rows * cell;
   const context = sized(get('map'), left + width + above, above + height + 4);
   context.imageSmoothingEnabled = false;
-  context.drawImage(cells(shown), left, above, width, height);
+  context.drawImage(picture, left, above, width, height);
   context.strokeStyle = '#aab3c0';
   context.strokeRect(left - 0.5, above - 0.5, width + 1, height + 1);
   const {row, column} = state;
@@ -191,6 +198,7 @@ function choose(layer, head) {
   Object.assign(get('layer'), {value: layer});
   Object.assign(get('head'), {value: head});
   shown = map(layer, head);
+  picture = cells(shown);
   const name = head < heads ? 'head ' + (page.firstHead + head) : 'mean of all heads';
   get('map').setAttribute('aria-label', 'Attention of layer ' + (page.firstLayer + layer) + ', ' + name);
   for (const button of document.querySelectorAll('#overview button'))
@@ -200,8 +208,9 @@ function choose(layer, head) {
 }
 
 function fill() {
-  const overview = get('overview'), across = Math.max(18, Math.min(64, Math.floor(640 / (heads + 1)) - 9));
-  const side = Math.max(rows, columns), wide = across * columns / side, high = across * rows / side;
+  const overview = get('overview');
+  const most = Math.max(18, Math.min(64, Math.floor(overviewWidth / (heads + 1)) - 9));
+  const side = Math.max(rows, columns), wide = most * columns / side, high = most * rows / side;
   overview.replaceChildren();
   const top = overview.insertRow();
   top.append(create('th'), ...Array.from({length: heads}, (_, h) => create('th', page.firstHead + h)));
@@ -215,7 +224,7 @@ function fill() {
       button.setAttribute('aria-label', name);
       button.dataset.place = l + ' ' + h;
       const context = sized(canvas, wide, high);
-      context.imageSmoothingEnabled = side > across;
+      context.imageSmoothingEnabled = side > most;
       context.drawImage(cells(map(l, h)), 0, 0, wide, high);
       button.append(canvas);
       line.insertCell().append(button);

@@ -21,8 +21,9 @@ struct svg_layout {
     const double most = static_cast<double>(std::max<index>({maps.rows(), maps.columns(), 1}));
     single = maps.layers() * maps.heads() == 1;
     const double room =
-        single ? 640 : std::clamp(1500 / static_cast<double>(std::max<index>(maps.heads(), 1)), 90.0, 320.0);
-    cell = std::clamp(std::floor(room / most), 1.0, single ? 44.0 : 24.0);
+        single ? 640 : std::clamp(1500 / std::max(1.0, static_cast<double>(maps.heads())), 90.0, 320.0);
+    const double least = most <= 32 ? 8 : 1;  // with labels, where they do not make a grid too wide
+    cell = std::clamp(std::floor(room / most), least, single ? 44.0 : 24.0);
     labelled = cell >= 8, numbered = single && cell >= 26;
     font = labelled ? std::clamp(cell * 0.7, 7.0, 14.0) : 12;
     const double before = labelled ? widest(maps.rows(), [&](index i) { return maps.query(i); }) * font : 0;
@@ -143,9 +144,9 @@ FOVEA_INLINE void add_map(std::string& svg, const attention_maps& maps, const sv
 /// Writes the maps as a self-contained SVG document (UTF-8, no script, no font or link from elsewhere): rows
 /// are queries, columns are keys, darker is more; the colour follows the square root of the probability, as
 /// the legend says. One head is drawn large, with its numbers where they fit; several as a grid, a row a
-/// layer, a column a head. Tokens stand beside the cells where cells are at least 8 pixels high. A NaN is
-/// red. Throws std::invalid_argument where labels are not as many as tokens; a failed stream is the caller's
-/// to see. Cost and size O(cells), less where neighbours have one colour.
+/// layer, a column a head. Tokens stand beside cells of at least 8 pixels, which up to 32 tokens always have.
+/// A NaN is red. Throws std::invalid_argument where labels are not as many as tokens; a failed stream is the
+/// caller's to see. Cost and size O(cells), less where neighbours have one colour.
 FOVEA_INLINE void write_svg(std::ostream& out, const attention_maps& maps) {
   maps.check();
   const inspect::svg_layout at(maps);
