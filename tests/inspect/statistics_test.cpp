@@ -1,4 +1,5 @@
 // attention::statistics: found block by block, equal to what the matrix of probabilities says in double.
+#include "../support/allocations.hpp"
 #include "../support/random.hpp"
 
 #include <fovea/inspect/rows.hpp>
@@ -249,6 +250,17 @@ TEST(statistics, are_the_same_bits_for_any_number_of_threads) {
     ASSERT_EQ(a.lse.data()[i], b.lse.data()[i]);
     ASSERT_EQ(a.key.data()[i], b.key.data()[i]);
   }
+}
+
+TEST(statistics, take_memory_for_rows_and_a_block_alone) {
+  const inputs<float> in(300, 5000, 1.0);
+  const fovea::attention<float, heads, kv_heads> attend;
+  const auto before = fovea_test::allocations().bytes;
+  const auto rows = attend.statistics(in.q, in.k);
+  const auto used = fovea_test::allocations().bytes - before;
+  EXPECT_GT(used, std::size_t{batch * heads * 300 * 7 * 8});  // seven numbers a row
+  EXPECT_LT(used,
+            std::size_t{batch * heads * 300 * 7 * 8 + 200'000});  // one head's matrix has 6'000'000 bytes
 }
 
 TEST(statistics, of_nothing) {
