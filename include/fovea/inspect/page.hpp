@@ -34,9 +34,9 @@ FOVEA_INLINE std::string page_data(const attention_maps& maps) {
     for (index i = 0; i < n; ++i) append(json, i == 0 ? "" : ",", json_quoted(text(i)));
     json += ']';
   };
-  list("queries", maps.rows(), [&](index i) { return maps.query(i); });
-  list("keys", maps.columns(), [&](index j) { return maps.key(j); });
-  list("colours", colour_levels, [](index level) { return hex(colour_of_level(level)); });
+  list("queries", maps.rows(), [&](index i) FOVEA_INLINE_LAMBDA { return maps.query(i); });
+  list("keys", maps.columns(), [&](index j) FOVEA_INLINE_LAMBDA { return maps.key(j); });
+  list("colours", colour_levels, [](index level) FOVEA_INLINE_LAMBDA { return hex(colour_of_level(level)); });
   append(json, ",\n\"nan\":", json_quoted(hex(colour_of_nan)), ",\n\"weights\":\"",
          base64(packed_weights(maps.weights)), "\"}");
   return json;

@@ -10,6 +10,16 @@ FOVEA_NAMESPACE_BEGIN
 struct raster {
   index width = 0, height = 0;
   std::vector<std::uint8_t> pixels;
+
+  FOVEA_INLINE raster() = default;
+  FOVEA_INLINE raster(const raster&) = default;
+  FOVEA_INLINE raster(raster&&) = default;
+  FOVEA_INLINE raster& operator=(const raster&) = default;
+  FOVEA_INLINE raster& operator=(raster&&) = default;
+  FOVEA_INLINE ~raster() = default;
+  /// White.
+  FOVEA_INLINE raster(index w, index h)
+      : width(w), height(h), pixels(static_cast<std::size_t>(3 * w * h), 255) {}
 };
 
 /// The maps without text: a row a layer, a column a head, `cell` x `cell` pixels a probability in the colours
@@ -19,8 +29,7 @@ FOVEA_INLINE raster draw(const attention_maps& maps, index cell = 4, index gap =
   if (cell < 1) reject("cell is ", cell, " pixels, fewer than 1");
   if (gap < 0) reject("gap is ", gap, " pixels, fewer than 0");
   const index across = maps.columns() * cell + gap, down = maps.rows() * cell + gap;
-  raster image{maps.heads() * across + gap, maps.layers() * down + gap, {}};
-  image.pixels.assign(static_cast<std::size_t>(3 * image.width * image.height), 255);
+  raster image(maps.heads() * across + gap, maps.layers() * down + gap);
   for (index l = 0; l < maps.layers(); ++l)
     for (index h = 0; h < maps.heads(); ++h)
       for (index y = 0; y < maps.rows() * cell; ++y)

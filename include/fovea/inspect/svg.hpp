@@ -26,8 +26,11 @@ struct svg_layout {
     cell = std::clamp(std::floor(room / most), least, single ? 44.0 : 24.0);
     labelled = cell >= 8, numbered = single && cell >= 26;
     font = labelled ? std::clamp(cell * 0.7, 7.0, 14.0) : 12;
-    const double before = labelled ? widest(maps.rows(), [&](index i) { return maps.query(i); }) * font : 0;
-    const double above = labelled ? widest(maps.columns(), [&](index j) { return maps.key(j); }) * font : 0;
+    const double before =
+        labelled ? widest(maps.rows(), [&](index i) FOVEA_INLINE_LAMBDA { return maps.query(i); }) * font : 0;
+    const double above =
+        labelled ? widest(maps.columns(), [&](index j) FOVEA_INLINE_LAMBDA { return maps.key(j); }) * font
+                 : 0;
     left = margin + (single ? 22 : 60) + before;
     top = margin + heading + (single ? 22 : 20) + above * 0.72 + 8;
     step_x = cell * static_cast<double>(maps.columns()) + gap;

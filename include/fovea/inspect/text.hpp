@@ -54,7 +54,7 @@ FOVEA_INLINE void append_utf8(std::string& to, char32_t point) {
 /// Text between tags or in a quoted attribute of XML and HTML.
 FOVEA_INLINE std::string xml_escaped(std::string_view text) {
   std::string escaped;
-  each_code_point(text, [&](char32_t point) {
+  each_code_point(text, [&](char32_t point) FOVEA_INLINE_LAMBDA {
     switch (point) {
       case '&':
         escaped += "&amp;";
@@ -81,7 +81,7 @@ FOVEA_INLINE std::string xml_escaped(std::string_view text) {
 /// A JSON string with its quotes, which may stand in a <script> of HTML or XML: no <, >, & in it.
 FOVEA_INLINE std::string json_quoted(std::string_view text) {
   std::string quoted = "\"";
-  each_code_point(text, [&](char32_t point) {
+  each_code_point(text, [&](char32_t point) FOVEA_INLINE_LAMBDA {
     constexpr std::string_view hex = "0123456789abcdef";
     if (point == '"' || point == '\\' || point == '<' || point == '>' || point == '&' || point < 0x20) {
       quoted += "\\u00";
@@ -96,10 +96,10 @@ FOVEA_INLINE std::string json_quoted(std::string_view text) {
 /// At most `most` characters, the last one an ellipsis where some are left out.
 FOVEA_INLINE std::string shortened(std::string_view text, index most) {
   index length = 0;
-  each_code_point(text, [&](char32_t) { ++length; });
+  each_code_point(text, [&](char32_t) FOVEA_INLINE_LAMBDA { ++length; });
   std::string kept;
   index at = 0;
-  each_code_point(text, [&](char32_t point) {
+  each_code_point(text, [&](char32_t point) FOVEA_INLINE_LAMBDA {
     if (length <= most || at < most - 1) append_utf8(kept, point);
     ++at;
   });
@@ -111,7 +111,8 @@ FOVEA_INLINE std::string shortened(std::string_view text, index most) {
 /// emoji.
 FOVEA_INLINE double text_width(std::string_view text) {
   double width = 0;
-  each_code_point(text, [&](char32_t point) { width += point >= 0x1100 && point != 0x2026 ? 1 : 0.6; });
+  each_code_point(text, [&](char32_t point)
+                            FOVEA_INLINE_LAMBDA { width += point >= 0x1100 && point != 0x2026 ? 1 : 0.6; });
   return width;
 }
 
