@@ -15,9 +15,8 @@ FOVEA_NAMESPACE_BEGIN
 ///            `collapsed_entropy`. In training it goes before divergence (Zhai et al., "Stabilizing
 ///            Transformer Training by Preventing Attention Entropy Collapse", arXiv:2303.06296); in a trained
 ///            model heads that copy a neighbour are like this and healthy.
-/// dead       The head chooses nothing: its mean normalised entropy is above `dead_entropy`, so that it adds
-/// the
-///            mean of what is visible; or the mean mass is below `dead_mass`, so that a sink takes all.
+/// dead       The head chooses nothing: its mean normalised entropy is above `dead_entropy`, and it adds the
+///            mean of what is visible; or its mean mass is below `dead_mass`, and a sink takes all.
 /// sink       Most weight goes to one and the same key: favourite_weight (inspect/heads.hpp) is above
 ///            `sink_weight`; often the first token (Xiao et al., "Efficient Streaming Language Models with
 ///            Attention Sinks", arXiv:2309.17453).

@@ -27,7 +27,7 @@ struct head_statistics {
 };
 
 /// Of one head of one sequence. Throws std::invalid_argument where there is no such head. Cost O(Lq), memory
-/// O(number of keys that are some row's first choice, and those before them).
+/// O(Lk).
 FOVEA_INLINE head_statistics summarise_head(const row_statistics& of, index batch, index head) {
   if (batch < 0 || batch >= of.batch()) reject("batch entry ", batch, " is not one of ", of.batch());
   if (head < 0 || head >= of.heads()) reject("head ", head, " is not one of ", of.heads());

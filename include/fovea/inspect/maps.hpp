@@ -1,5 +1,4 @@
-// fovea/inspect/maps.hpp - what a picture of attention shows: the probabilities of layers and heads, and the
-// tokens.
+// fovea/inspect/maps.hpp - what a picture of attention shows: probabilities of layers and heads, and tokens.
 #pragma once
 
 #include <fovea/element/concept.hpp>

@@ -1,5 +1,4 @@
-// fovea/inspect/rows.hpp - what each row of attention probabilities is like: how spread, how far, how
-// certain.
+// fovea/inspect/rows.hpp - what each row of attention probabilities is like: how spread, far, certain.
 //
 //   fovea::row_statistics rows = attend.statistics(q, k, fovea::causal);    // without the matrix, O(Lq)
 //   fovea::row_statistics same = fovea::statistics_of(attend.weights(q, k, fovea::causal));
@@ -18,8 +17,11 @@ FOVEA_NAMESPACE_BEGIN
 /// A number a row of probabilities P_i, each batch x heads x Lq x 1. Sums are over the keys j.
 ///
 ///   entropy   -sum P_ij ln P_ij, in nats: 0 where one key has all, ln n where n keys share alike
-///   distance  sum P_ij |i + offset - j|, in tokens; the offset is Lk - Lq: the last query stands at the last
-///   key largest   max P_ij, and key: the first j that has it mass      sum P_ij: 1, less what a sink takes
+///   distance  sum P_ij |i + offset - j|, in tokens; the offset is Lk - Lq of the sequence, so that its last
+///             query stands at its last key
+///   largest   max P_ij
+///   key       the first j that has it
+///   mass      sum P_ij: 1, less what a sink takes
 ///   visible   the number of keys that are not masked
 ///   lse       ln sum exp s_ij, the sink included; found by attention::statistics alone, else an empty tensor
 ///

@@ -1,5 +1,4 @@
-// fovea/inspect/text.hpp - labels and numbers as pictures and pages write them: whatever the input, the
-// output is well-formed.
+// fovea/inspect/text.hpp - labels and numbers as pictures and pages write them: well-formed for any input.
 #pragma once
 
 #include <fovea/index.hpp>

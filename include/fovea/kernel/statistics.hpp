@@ -1,5 +1,4 @@
-// fovea/kernel/statistics.hpp - what each row of probabilities is like, found in the sweep that finds its
-// LSE.
+// fovea/kernel/statistics.hpp - what each row of probabilities is like, found in the sweep of its LSE.
 //
 // Beside the maximum m and the sum l of softmax.hpp a row keeps two sums that shrink with them:
 //   e_j = exp(s_j - m)      l = sum e_j      t = sum e_j (s_j - m)      d = sum e_j |i + offset - j|
@@ -44,14 +43,9 @@ struct row_state {
   FOVEA_INLINE row_measures finish(double sink) const noexcept {
     if (visible == 0) return {sink, 0, 0, 0, 0, -1, 0};
     const double top = std::max(m, sink), f = std::exp(m - top);
-    const double sum = f * l + std::exp(sink - top), log_of_largest = m - top - std::log(sum);  // of P
-    return {top + std::log(sum),
-            -f * (l * log_of_largest + t) / sum,
-            f * d / sum,
-            f / sum,
-            f * l / sum,
-            l == l ? key : -1,
-            visible};
+    const double sum = f * l + std::exp(sink - top), least = std::log(sum) + (top - m);  // -ln of max P
+    return {top + std::log(sum), f * (l * least - t) / sum, f * d / sum, f / sum,
+            f * l / sum,         l == l ? key : -1,         visible};
   }
 
  private:
