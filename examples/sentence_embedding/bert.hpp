@@ -145,6 +145,18 @@ class bert {
     });
   }
 
+  /// What one sentence attends to: the probabilities of each layer, 1 x heads x tokens x tokens.
+  std::vector<fovea::tensor<float>> attention_of(const std::vector<int>& sentence) const {
+    const fovea::attention<float> attend({.heads = config_.heads});
+    std::vector<fovea::tensor<float>> layers;
+    embed({sentence}, static_cast<Eigen::Index>(sentence.size()), {0},
+          [&](const Matrix& q, const Matrix& k, const Matrix& v) {
+            layers.push_back(attend.weights(q, k));
+            return attend(q, k, v);
+          });
+    return layers;
+  }
+
  private:
   Matrix embed(const std::vector<std::vector<int>>& sentences, Eigen::Index rows,
                const std::vector<fovea::index>& starts, const auto& attend) const {

@@ -1,6 +1,7 @@
-// sentence_embedding MODEL_DIR [--out FILE]: sentences on standard input, one a line, to vectors whose inner
-// products say how similar the sentences are. MODEL_DIR holds a BERT sentence encoder (all-MiniLM-L6-v2):
-// model.safetensors, config.json, vocab.txt, sentence_bert_config.json.
+// sentence_embedding MODEL_DIR [--out FILE] [--attention FILE]: sentences on standard input, one a line, to
+// vectors whose inner products say how similar the sentences are. MODEL_DIR holds a BERT sentence encoder
+// (all-MiniLM-L6-v2): model.safetensors, config.json, vocab.txt, sentence_bert_config.json.
+#include "attention_file.hpp"
 #include "bert.hpp"
 #include "wordpiece.hpp"
 
@@ -19,7 +20,7 @@ namespace {
 using embedding::Matrix;
 
 struct arguments {
-  std::string model, out, batching = "ragged";
+  std::string model, out, attention, batching = "ragged";
   int threads = 2;
 };
 
@@ -127,6 +128,16 @@ void write(const std::string& path, const Matrix& embeddings) {
   if (!stream.flush()) throw embedding::input_error("cannot write " + path);
 }
 
+/// What the first sentence attends to in each layer and head.
+void write_attention(const std::string& path, const embedding::bert& model, const embedding::wordpiece& split,
+                     const std::vector<std::string>& lines, const std::vector<std::vector<int>>& tokens) {
+  if (lines.empty()) throw embedding::input_error("standard input has no sentence, --attention needs one");
+  std::vector<std::string> labels;
+  for (const int id : tokens.front()) labels.push_back(split.piece(id));
+  embedding::write_attention_file(
+      path, fovea::maps_of(model.attention_of(tokens.front()), lines.front(), std::move(labels)));
+}
+
 void run(const arguments& wanted) {
   const std::filesystem::path folder = wanted.model;
   const embedding::bert_config config(folder / "config.json");
@@ -136,8 +147,11 @@ void run(const arguments& wanted) {
                                  " pieces, config.json says " + std::to_string(config.vocabulary));
   const auto most = longest_sequence(folder / "sentence_bert_config.json", config);
   const embedding::bert model(folder / "model.safetensors", config);
-  const Matrix embeddings = embed(model, tokenize(read_lines(std::cin), split, most), wanted);
+  const auto lines = read_lines(std::cin);
+  const auto tokens = tokenize(lines, split, most);
+  const Matrix embeddings = embed(model, tokens, wanted);
   if (!wanted.out.empty()) write(wanted.out, embeddings);
+  if (!wanted.attention.empty()) write_attention(wanted.attention, model, split, lines, tokens);
   print_similarities(embeddings);
 }
 
@@ -149,6 +163,9 @@ int main(int argc, char** argv) {
       "Sentence embeddings: one sentence a line on standard input, their similarities on standard output.");
   app.add_option("MODEL_DIR", wanted.model, "folder of the model")->required();
   app.add_option("--out", wanted.out, "write the embeddings here: raw float32, one row a line of input");
+  app.add_option("--attention", wanted.attention,
+                 "write what the first sentence attends to here: a page (.html) or a picture (.svg, .png)")
+      ->check(embedding::is_attention_file);
   app.add_option("--batching", wanted.batching, "how sentences share a batch")
       ->check(CLI::IsMember({"ragged", "padded"}));
   app.add_option("--threads", wanted.threads, "threads")->check(CLI::Range(1, 1024));

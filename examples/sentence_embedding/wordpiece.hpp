@@ -45,7 +45,7 @@ class wordpiece {
     if (!stream) throw input_error("cannot open " + vocabulary.string());
     for (std::string piece; std::getline(stream, piece);) {
       if (!piece.empty() && piece.back() == '\r') piece.pop_back();
-      ids_.emplace(piece, static_cast<int>(ids_.size()));
+      if (ids_.emplace(piece, static_cast<int>(ids_.size())).second) pieces_.push_back(piece);
     }
     for (auto [piece, id] : {std::pair{"[UNK]", &unknown_}, {"[CLS]", &start_}, {"[SEP]", &end_}}) {
       const auto at = ids_.find(piece);
@@ -55,6 +55,7 @@ class wordpiece {
   }
 
   std::size_t size() const { return ids_.size(); }
+  const std::string& piece(int id) const { return pieces_[static_cast<std::size_t>(id)]; }
 
   /// [CLS] pieces [SEP], at most `most` of them in all. Throws std::invalid_argument where the text is no
   /// UTF-8.
@@ -159,6 +160,7 @@ class wordpiece {
   }
 
   std::unordered_map<std::string, int> ids_;
+  std::vector<std::string> pieces_;
   int unknown_ = 0, start_ = 0, end_ = 0;
 };
 

@@ -18,6 +18,7 @@
 #include <fovea/attention_call.hpp>
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
+#include <fovea/inspect/rows.hpp>
 #include <fovea/mask.hpp>
 #include <fovea/partial.hpp>
 #include <fovea/score.hpp>
@@ -52,8 +53,8 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   using call = attention_call<T, Heads, KVHeads, Arch>;
   template <class... X>
   using compute_of = typename call::template compute_of<X...>;
-  using call::check_workspace, call::gradients_of, call::problem_of, call::view_of;
-  using call::emit, call::heads_of, call::kv_heads_of, call::keys_of, call::options_;
+  using call::check_workspace, call::emit, call::gradients_of, call::heads_of, call::kv_heads_of;
+  using call::options_, call::problem_of, call::problem_of_keys;
 
  public:
   FOVEA_INLINE attention() = default;
@@ -118,8 +119,7 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     with_lse_into(o, lse, q, cache.keys(), cache.values(), mods...);
   }
 
-  /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk, for looking at: memory O(Lq
-  /// Lk).
+  /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk: memory O(Lq Lk).
   template <class Q, class K, class... Mods>
   auto weights(const Q& q, const K& k, const Mods&... mods) const {
     return emit(true, {0, heads_of(q)}, q, keys_of(k), mods...);
@@ -143,6 +143,17 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   template <class Q, class K, class... Mods>
   auto scores(const Q& q, const K& k, const Mods&... mods) const {
     return emit(false, {0, heads_of(q)}, q, keys_of(k), mods...);
+  }
+
+  /// The LSE of each row, and entropy, mean distance and largest probability as inspect/rows.hpp says, in one
+  /// sweep over blocks of keys: the numbers of statistics_of(weights(q, k, mods...)) in memory O(Lq).
+  template <class Q, class K, class... Mods>
+  row_statistics statistics(const Q& q, const K& k, const Mods&... mods) const {
+    const auto& keys = keys_of(k);
+    const auto p = problem_of_keys(sequences<compute_of<Q, decltype(keys)>>{}, q, keys, mods...);
+    row_statistics rows(p.q.batches(), p.heads(), p.q.max_tokens());
+    measure_all<Arch>(p, options_.executor, rows.writer());
+    return rows;
   }
 
   /// What the call attend(q, k, v, mods...) will do; allocates and computes nothing.

@@ -50,24 +50,6 @@ class attention_call {
       reject("the option ", name, " is ", option, ", but the type says ", fixed);
   }
 
-  template <class X>
-  FOVEA_INLINE static auto view_of(X& x, index heads, const char* name) {
-    static_assert(viewable<X>,
-                  "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
-    static_assert(element<element_of<X>>,
-                  "fovea: elements are float, double, bf16 or fp16 (int8 in a cache alone)");
-    return as_sequences(x, heads, name);
-  }
-
-  /// The keys of a cache; other keys, as they are.
-  template <class K>
-  FOVEA_INLINE static decltype(auto) keys_of(const K& k) noexcept {
-    if constexpr (key_value_cache<K>)
-      return k.keys();
-    else
-      return (k);
-  }
-
   template <class Q, class K, class V>
   FOVEA_INLINE static auto no_lse() noexcept {
     return sequences<compute_of<Q, K, V>>{};
@@ -179,22 +161,26 @@ class attention_call {
     return kernel::gradient_problem{p, given_out, given_lse, given_d_out, given_d_lse, to_q, to_k, to_v};
   }
 
-  /// The score matrices of some heads: probabilities (given the LSE, which a run without values finds) or
-  /// logits.
+  /// A call without values.
+  template <class L, class Q, class K, class... Mods>
+  FOVEA_INLINE auto problem_of_keys(const sequences<L>& lse, const Q& q, const K& k,
+                                    const Mods&... mods) const {
+    const index heads = heads_of(q);
+    const auto keys = view_of(k, kv_heads_of(heads), "k");
+    const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
+    return problem_from(sequences<T>{}, lse, view_of(q, heads, "q"), keys, values, mods...);
+  }
+
+  /// The score matrices of some heads: probabilities, given the LSE of a run without values, or logits.
   template <class Q, class K, class... Mods>
   FOVEA_INLINE auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
     using compute = compute_of<Q, K>;
-    const index all_heads = heads_of(q);
-    const auto queries = view_of(q, all_heads, "q");
-    const auto keys = view_of(k, kv_heads_of(all_heads), "k");
-    const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
-    tensor<compute> lse(queries.batches(), all_heads, queries.max_tokens(), 1);
-    tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), keys.max_tokens());
-    const auto lse_of = as_sequences(lse, all_heads, "lse"),
-               to = as_sequences(result, heads.size(), "result");
-    const auto p = problem_from(sequences<T>{}, lse_of, queries, keys, values, mods...);
+    const auto queries = view_of(q, heads_of(q), "q");
+    tensor<compute> lse(queries.batches(), queries.heads(), queries.max_tokens(), 1);
+    const auto p = problem_of_keys(as_sequences(lse, any_heads, "lse"), q, k, mods...);
+    tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), p.k.max_tokens());
     if (probabilities) run<Arch>(p, make_plan<Arch>(p, 1), {}, {});
-    emit_all<Arch>(p, heads, to, probabilities);
+    emit_all<Arch>(p, heads, as_sequences(result, any_heads, "result"), probabilities);
     return result;
   }
 

@@ -103,11 +103,41 @@ TEST(SentenceEmbedding, NamesTheLineThatIsNoUtf8) {
   EXPECT_NE(errors.find("line 3"), std::string::npos) << errors;
 }
 
+TEST(SentenceEmbedding, WritesTheAttentionOfTheFirstSentence) {
+  if (model_folder().empty()) GTEST_SKIP() << "FOVEA_MINILM_DIR is not set";
+  const auto written = [](const std::string& name, const std::string& input) {
+    const auto [status, errors] = run("'" + model_folder() + "' --attention '" + in_temp(name) + "'", input);
+    EXPECT_EQ(status, 0) << errors;
+    std::stringstream text;
+    text << std::ifstream(in_temp(name), std::ios::binary).rdbuf();
+    return text.str();
+  };
+  const std::string input = "A man <b>.\nAnother one.\n";
+  const std::string page = written("attention.html", input);
+  EXPECT_NE(page.find("<h1>A man &lt;b&gt;.</h1>"), std::string::npos);
+  EXPECT_NE(page.find("\"layers\":6,\"heads\":12,\"rows\":8,\"columns\":8"), std::string::npos);
+  EXPECT_NE(page.find(R"(["[CLS]","a","man","\u003c","b","\u003e",".","[SEP]"])"), std::string::npos);
+  EXPECT_EQ(page.find("another"), std::string::npos);
+  const std::string svg = written("attention.svg", input);
+  EXPECT_NE(svg.find(">head 11</text>"), std::string::npos);
+  EXPECT_NE(svg.find(">layer 5</text>"), std::string::npos);
+  const std::string png = written("attention.png", input);
+  EXPECT_EQ(png.substr(0, 8), "\x89PNG\r\n\x1a\n");
+  // Cells of 16 pixels, 4 between maps: 12 * (8 * 16 + 4) + 4 across, most significant byte first.
+  EXPECT_EQ(png.substr(16, 8), std::string("\0\0\x06\x34\0\0\x03\x1c", 8));
+
+  const auto [status, errors] =
+      run("'" + model_folder() + "' --attention '" + in_temp("none.html") + "'", "");
+  EXPECT_EQ(status, 2);
+  EXPECT_NE(errors.find("no sentence"), std::string::npos) << errors;
+}
+
 TEST(SentenceEmbedding, BadInputIsNamedAndExitsWithTwo) {
   for (const auto& [arguments, part] :
        {std::pair<std::string, const char*>{"/nonexistent/model", "/nonexistent/model/config.json"},
         {"", "MODEL_DIR"},
         {"/nonexistent/model --unknown", "--unknown"},
+        {"x --attention out.gif", "out.gif ends in none of .html, .svg, .png"},
         {"x --threads 0", "threads"}}) {
     const auto [status, errors] = run(arguments, "");
     EXPECT_EQ(status, 2) << arguments;

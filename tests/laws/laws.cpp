@@ -27,7 +27,8 @@ broken laws_broken_by(const std::string& path, const std::string& include_line) 
                               {"mask/causal.hpp", {}}, {"mask.hpp", {}},
                               {"kernel/arch.hpp", {}}, {"kernel/arch/avx2.hpp", {}},
                               {"kernel/tile.hpp", {}}, {"plan/plan.hpp", {}},
-                              {"attention.hpp", {}},   {"executor/threads.hpp", {}}};
+                              {"attention.hpp", {}},   {"executor/threads.hpp", {}},
+                              {"inspect.hpp", {}},     {"inspect/rows.hpp", {}}};
   std::erase_if(tree, [&](const header& h) { return h.path == path; });
   tree.push_back({path, {"#pragma once", include_line}});
   return fovea_test::broken_include_laws(tree);
@@ -56,6 +57,7 @@ TEST(include_laws, allow_what_points_downward) {
   EXPECT_TRUE(laws_broken_by("kernel/new.hpp", "#include <fovea/kernel/arch.hpp>").empty());
   EXPECT_TRUE(laws_broken_by("kernel/arch/new.hpp", "#include <immintrin.h>").empty());
   EXPECT_TRUE(laws_broken_by("new.hpp", "#include <fovea/view.hpp>").empty());
+  EXPECT_TRUE(laws_broken_by("attention.hpp", "#include <fovea/inspect/rows.hpp>").empty());
   EXPECT_TRUE(laws_broken_by("view/eigen.hpp", "#include <Eigen/Core>").empty());
   EXPECT_TRUE(
       laws_broken_by("executor/threads.hpp", "#include <unsupported/Eigen/CXX11/ThreadPool>").empty());
@@ -72,6 +74,8 @@ TEST(include_laws, see_what_does_not) {
   sees("mask/new.hpp", "#include <fovea/mask.hpp>", "law 1: layer 4 stands above 1");
   sees("mask/new.hpp", "  #  include <fovea/view/matrix.hpp>", "law 1: siblings");
   sees("position/new.hpp", "#include <fovea/view.hpp>", "law 1: a part never includes an umbrella");
+  sees("inspect/new.hpp", "#include <fovea/inspect.hpp>", "law 1: a part never includes an umbrella");
+  sees("plan/new.hpp", "#include <fovea/inspect/rows.hpp>", "law 1: layer 4 stands above 3");
   sees("kernel/arch/new.hpp", "#include <fovea/kernel/arch.hpp>", "law 1: a part never includes an umbrella");
   sees("attention.hpp", "#include <fovea/attention.hpp>", "law 1: a circle");
   sees("kernel/new.hpp", "#include <Eigen/Core>", "law 2");

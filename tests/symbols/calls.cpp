@@ -1,4 +1,5 @@
 // A translation unit that uses most of the library, compiled for more than one instruction set.
+#include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
 
 #include <sstream>
@@ -32,6 +33,14 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   cache.save(file), cache.load(file);
   o += attend(m, cache, fovea::causal) + attend(m, paged.fork());
   o.topRows(1) += attend(Matrix(m.topRows(1)), ring, fovea::causal);
+  const auto weights = attend.weights(m, m);
+  const std::vector layers{weights, weights};
+  const auto rows = attend.statistics(m, m), same = fovea::statistics_of(weights);
+  const auto maps = fovea::maps_of(layers, "title", {"a", "b", "c", "d", "e"});
+  fovea::write_svg(file, maps), fovea::write_svg(file, maps.only(0, 1)), fovea::write_page(file, maps);
+  for (const auto& found : fovea::find_unusual_heads(rows)) file << found.explain();
+  o(0, 0) += float(fovea::summarise_head(same, 0, 0).entropy + fovea::rollout(layers)(0, 0, 0, 0) +
+                   fovea::head_similarity(weights)(0, 0, 0, 1) + double(fovea::draw(maps).width));
   return o.sum() + t(0, 0, 0, 0) + attend.weights_of(1, m, m).sum() +
          float(attend.plan_for(m, m, m).explain().size());
 }

@@ -77,7 +77,7 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range ro
       const auto largest = panel.score_keys(k.from(skipped), rules, covered, seen,
                                             lines_ahead(line_use::read, q, panel.next_rows(rows)));
       const auto shrink = panel.absorb(seen.size(), largest, may_hide);
-      if constexpr (drops) drop<Arch>(p.dropout.bind(p.at(b, h)), panel, seen);
+      if constexpr (drops) drop<Arch, T>(p.dropout.bind(p.at(b, h)), panel, seen);
       if ((!may_hide && !drops) || v.finite()) {
         panel.write_values(v.from(skipped), seen.size(), out,
                            lines_ahead(line_use::write, out, panel.next_rows(rows)));
@@ -130,7 +130,7 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
       const auto largest = panel.score_keys(k.from(skipped), rules, covered, seen, soon_read);
       // (R, C)   P = exp(S - m)
       const auto shrink = panel.absorb(seen.size(), largest, may_hide);
-      if constexpr (drops) drop<Arch>(p.dropout.bind(p.at(b, h)), panel, seen);
+      if constexpr (drops) drop<Arch, T>(p.dropout.bind(p.at(b, h)), panel, seen);
       // (R, dv)  O = O * shrink + P V
       if ((!may_hide && !drops) || v.finite())
         panel.add_values(v.from(skipped), seen.size(), shrink, soon_written);

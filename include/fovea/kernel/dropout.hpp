@@ -14,14 +14,30 @@ FOVEA_INLINE typename Cells::number worth_of(const Dropout& dropout, const Cells
   return xsimd::select(dropout.kept(at), V(static_cast<T>(dropout.scale)), V(T(0)));
 }
 
-/// The weights of a panel after dropout; the sums they were normalised by stay.
-template <class Arch, class Dropout, class Panel, class... Rows>
-FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel,
-                                       const Rows&... rows) noexcept {
-  panel.each_register(rows..., [&](const auto& at, auto* p) FOVEA_INLINE_LAMBDA {
-    using V = typename std::remove_cvref_t<decltype(at)>::number;
-    (V::load_aligned(p) * worth_of(dropout, at)).store_aligned(p);
-  });
+template <class Dropout, class Cells, class T>
+FOVEA_INLINE void drop_register(const Dropout& dropout, const Cells& at, T* p) noexcept {
+  (Cells::number::load_aligned(p) * worth_of(dropout, at)).store_aligned(p);
+}
+
+/// The weights of a query_panel after dropout; the sums they were normalised by stay.
+template <class Arch, class T, class Dropout, class Panel>
+FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel, range keys) noexcept {
+  using here = cells<Arch, T, in_lanes::queries>;
+  const range rows = panel.rows();
+  for (index j = 0; j < keys.size(); ++j)
+    for (index i = 0; i < rows.size(); i += here::width)
+      drop_register(dropout,
+                    here{rows.first + i, keys.first + j, std::min<index>(here::width, rows.size() - i)},
+                    panel.logits() + j * Panel::width + i);
+}
+
+/// The same for row r of a row_panel.
+template <class Arch, class T, class Dropout, class Panel>
+FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel, index r,
+                                       range keys) noexcept {
+  using here = cells<Arch, T, in_lanes::keys>;
+  for (index j = 0; j < keys.size(); j += here::width)
+    drop_register(dropout, here{panel.query(r), keys.first + j, keys.size() - j}, panel.logits(r) + j);
 }
 
 }  // namespace kernel

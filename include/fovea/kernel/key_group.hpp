@@ -37,8 +37,6 @@ class key_group {
         p_(p),
         ds_(ds) {}
 
-  FOVEA_INLINE range keys() const noexcept { return keys_; }
-
   /// K^T * k_scale and V^T * v_scale.
   template <class K, class Values>
   FOVEA_NOINLINE void pack_keys(const K& k, T k_scale, const Values& v, T v_scale) const noexcept {
@@ -50,7 +48,7 @@ class key_group {
     }
   }
 
-  /// Finds out what each tile of rows sees of the keys: whether any does.
+  /// Finds out what each tile of rows sees of the keys: whether any does; hides(): whether not all do.
   template <class Mask>
   FOVEA_NOINLINE bool look(const Mask& mask, range rows) noexcept {
     tiles_ = 0, hides_ = false;
@@ -81,7 +79,6 @@ class key_group {
     });
     return any;
   }
-  /// Whether some cell of the block is hidden, or beyond the keys.
   FOVEA_INLINE bool hides() const noexcept { return hides_; }
 
   /// P = exp(Q K^T - LSE); raw products where cells are not `plain`, or partly hidden.

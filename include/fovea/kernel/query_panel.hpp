@@ -233,13 +233,8 @@ class query_panel {
     for (index i = 0; i < rows_.size(); ++i) lse(rows_.first + i, 0) = static_cast<E>(value[i]);
   }
 
-  /// f(cells, where they are) for each register of the block of logits or weights.
-  template <class F>
-  FOVEA_INLINE void each_register(range keys, F&& f) const noexcept {
-    for (index j = 0; j < keys.size(); ++j)
-      for (index i = 0; i < rows_.size(); i += n)
-        f(here{rows_.first + i, keys.first + j, std::min(n, rows_.size() - i)}, s_ + j * width + i);
-  }
+  /// The block of logits, or of weights, [key][width]: those of one query are a column.
+  FOVEA_INLINE T* logits() const noexcept { return s_; }
 
  private:
   /// What is read soon: `soon`, and the cells of each matrix of the rules, which their squares alone would

@@ -105,7 +105,7 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
         const auto rules = p.rules.bind(p.at(b, first_head + some.head(r)));
         some.absorb(r, keys.size(), some.revise(rules, covered, r, keys));
         if constexpr (Problem::drops)
-          drop<Arch>(p.dropout.bind(p.at(b, first_head + some.head(r))), some, r, keys);
+          drop<Arch, T>(p.dropout.bind(p.at(b, first_head + some.head(r))), some, r, keys);
       }
     });
     // (R, dv)  O = O * shrink + P V

@@ -123,12 +123,8 @@ class row_panel {
     worth.store_aligned(shrink_ + r * n);
   }
 
-  /// f(cells, where they are) for each register of row r's logits or weights.
-  template <class F>
-  FOVEA_INLINE void each_register(index r, range keys, F&& f) const noexcept {
-    for (index j = 0; j < keys.size(); j += n)
-      f(here{query(r), keys.first + j, keys.size() - j}, s_ + r * block + j);
-  }
+  /// Row r's logits, or weights.
+  FOVEA_INLINE T* logits(index r) const noexcept { return s_ + r * block; }
 
   /// O = O * shrink + P V for `keys` keys of the block from its key `first` on, asking for the lines `ahead`
   /// meanwhile.

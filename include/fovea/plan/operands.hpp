@@ -2,6 +2,7 @@
 // written.
 #pragma once
 
+#include <fovea/element/concept.hpp>
 #include <fovea/view/sequences.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -9,6 +10,24 @@ FOVEA_NAMESPACE_BEGIN
 template <class A, class B>
 FOVEA_INLINE void check_same(const char* a, const char* what, A has, const char* b, B other) {
   if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
+}
+
+template <class X>
+FOVEA_INLINE auto view_of(X& x, index heads, const char* name) {
+  static_assert(viewable<X>,
+                "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
+  static_assert(element<element_of<X>>,
+                "fovea: elements are float, double, bf16 or fp16 (int8 in a cache alone)");
+  return as_sequences(x, heads, name);
+}
+
+/// The keys of a cache; other keys, as they are.
+template <class K>
+FOVEA_INLINE decltype(auto) keys_of(const K& k) noexcept {
+  if constexpr (key_value_cache<K>)
+    return k.keys();
+  else
+    return (k);
 }
 
 /// To be read only.

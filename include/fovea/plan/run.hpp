@@ -3,6 +3,7 @@
 
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/emit.hpp>
+#include <fovea/kernel/statistics.hpp>
 #include <fovea/plan/make_plan.hpp>
 #include <fovea/plan/workspace.hpp>
 
@@ -80,16 +81,29 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
     });
 }
 
+/// Query rows that look at a block of keys together, where scores are looked at rather than attended with.
+template <class Arch, class T>
+inline constexpr index rows_of_a_look =
+    kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
+
+/// One worker's scratch for rows_of_a_look.
+template <class Arch, class Problem>
+FOVEA_INLINE plan plan_of_looks(const Problem& p) noexcept {
+  using T = typename Problem::compute;
+  using shape = kernel::geometry<Arch>;
+  plan made{.compute_bytes = static_cast<index>(sizeof(T)), .jobs = 1};
+  made.kept = rows_of_a_look<Arch, T> * (p.dim() + 2);
+  made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
+  made.key_copy = shape::key_block * p.dim();
+  return made;
+}
+
 /// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
 /// kernel/emit.hpp.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
-  using shape = kernel::geometry<Arch>;
-  constexpr index rows = shape::panels * shape::tile_vectors * kernel::lanes<Arch, T>;
-  plan made{.compute_bytes = static_cast<index>(sizeof(T)), .jobs = 1};
-  made.kept = rows * (p.dim() + 2);
-  made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
-  made.key_copy = shape::key_block * p.dim();
+  constexpr index rows = rows_of_a_look<Arch, T>;
+  const plan made = plan_of_looks<Arch>(p);
   const workspace memory(made, {});
   for (index b = 0; b < p.q.batches(); ++b)
     for (index h = heads.first; h < heads.last; ++h)
@@ -100,6 +114,30 @@ FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to
         kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))},
                                    scratch_of<T>(made, memory, 0), matrix, probabilities ? &lse : nullptr);
       }
+}
+
+/// write(batch, head, row, kernel::row_measures) for each row of each query head, from several threads where
+/// the executor has them: see kernel/statistics.hpp.
+template <class Arch, class Problem, class Write, class T = typename Problem::compute>
+FOVEA_INLINE void measure_all(const Problem& p, executor_ref executor, const Write& write) {
+  constexpr index rows = rows_of_a_look<Arch, T>;
+  const index blocks = ceil_div(p.q.max_tokens(), rows);
+  plan made = plan_of_looks<Arch>(p);
+  made.value_copy = rows * ceil_div(index(sizeof(kernel::row_state)), index(sizeof(T)));
+  made.jobs = p.q.batches() * p.heads() * blocks;
+  made.workers = made.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1;
+  const workspace memory(made, {});
+  const executor_ref who = made.workers > 1 ? executor : executor_ref();
+  who.for_each(made.jobs, [&](index i, index worker) {
+    const index b = i / blocks / p.heads(), h = i / blocks % p.heads(), first = i % blocks * rows;
+    const range some{first, std::min(first + rows, p.q.tokens(b))};
+    const auto scratch = scratch_of<T>(made, memory, worker);
+    auto* const states = reinterpret_cast<kernel::row_state*>(scratch.values);
+    if (!some.empty())
+      kernel::measure_queries<Arch>(p, b, h, some, scratch, states,
+                                    [&](index row, const kernel::row_measures& of)
+                                        FOVEA_INLINE_LAMBDA { write(b, h, row, of); });
+  });
 }
 
 FOVEA_NAMESPACE_END

@@ -70,7 +70,7 @@ class tensor {
 
  private:
   struct sizes {
-    index batch = 0, heads = 0, tokens = 0, dim = 0;
+    index batch, heads, tokens, dim;
   };
   FOVEA_INLINE static std::size_t checked_size(const sizes& s) {
     if (s.batch < 0 || s.heads < 0 || s.tokens < 0 || s.dim < 0)
@@ -78,7 +78,7 @@ class tensor {
     return static_cast<std::size_t>(s.batch * s.heads * s.tokens * s.dim);
   }
 
-  sizes sizes_;
+  sizes sizes_{0, 0, 0, 0};
   std::vector<E> elements_;
 };
 

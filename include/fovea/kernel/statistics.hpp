@@ -1,0 +1,130 @@
+// fovea/kernel/statistics.hpp - what each row of probabilities is like, found in the sweep of its LSE.
+//
+// Beside the maximum m and the sum l of softmax.hpp a row keeps two sums that shrink with them:
+//   e_j = exp(s_j - m)      l = sum e_j      t = sum e_j (s_j - m)      d = sum e_j |i + offset - j|
+// and when m rises to m', with f = exp(m - m'),
+//   l' = f l                t' = f (t + (m - m') l)                     d' = f d.
+// In the end P_j = e_j / l, so the entropy -sum P_j ln P_j is ln l - t / l: both terms are at most the
+// logarithm of the number of keys, whereas LSE - sum P_j s_j is a difference of logits, however large.
+#pragma once
+
+#include <fovea/kernel/block.hpp>
+
+#include <cmath>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// What is known of a row in the end; row_statistics (inspect/rows.hpp) says what each means.
+struct row_measures {
+  double lse, entropy, distance, largest, mass;
+  index key, visible;
+};
+
+/// A row's running state, in double: a block of keys is summed in the compute type, then merged.
+struct row_state {
+  double m = hidden<double>, l = 0, t = 0, d = 0;
+  index key = -1, visible = 0;  // the first key with logit m; how many keys were not hidden
+
+  /// Takes in keys that come after those so far. NaN stays.
+  FOVEA_INLINE void merge(row_state later) noexcept {
+    if (later.visible == 0) return;
+    if (!(later.m <= m)) {
+      shrink_to(later.m);
+      key = later.key;
+    } else {
+      later.shrink_to(m);
+    }
+    l += later.l, t += later.t, d += later.d;
+    visible += later.visible;
+  }
+
+  /// After a sink: a logit that is no key's, -inf without one.
+  FOVEA_INLINE row_measures finish(double sink) const noexcept {
+    if (visible == 0) return {sink, 0, 0, 0, 0, -1, 0};
+    const double top = std::max(m, sink), f = std::exp(m - top);
+    const double sum = f * l + std::exp(sink - top), least = std::log(sum) + (top - m);  // -ln of max P
+    return {top + std::log(sum), f * (l * least - t) / sum, f * d / sum, f / sum,
+            f * l / sum,         l == l ? key : -1,         visible};
+  }
+
+ private:
+  /// Where nothing is left, not even of (m - to) l, which may be 0 * -inf.
+  FOVEA_INLINE void shrink_to(double to) noexcept {
+    const double f = visible == 0 ? 0 : std::exp(m - to);
+    t = f == 0 ? 0 : f * (t + (m - to) * l);
+    l = f == 0 ? 0 : f * l;
+    d = f == 0 ? 0 : f * d;
+    m = to;
+  }
+};
+
+/// Merges a block of logits, [key][W registers of queries], into the states of the queries `rows`; `largest`:
+/// of each query; `offset`: query i stands at key i + offset.
+template <class Arch, class T, std::size_t W>
+FOVEA_NOINLINE void measure_block(const T* logits, const std::array<vec<Arch, T>, W>& largest, range rows,
+                                  range keys, index offset, row_state* states) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index n = lanes<Arch, T>;
+  const V none(T(0)), one(T(1)), beyond(static_cast<T>(keys.size()));
+  for (std::size_t w = 0; w < W; ++w, logits += n, rows.first += n) {
+    const softmax_state<Arch, T, unit_of::natural> row{largest[w], none};
+    const V m = row.subtrahend();
+    const V here = V(static_cast<T>(rows.first + offset - keys.first)) + counting_up<Arch, T>();
+    V l = none, t = none, d = none, visible = none, first = beyond;
+    for (index j = 0; j < keys.size(); ++j) {
+      const V s = V::load_aligned(logits + j * static_cast<index>(W) * n), key(static_cast<T>(j));
+      const V e = row.template probability<true>(s);
+      l = l + e;
+      t = isa<Arch>::fma(e, xsimd::select(e == none, none, s - m), t);
+      d = isa<Arch>::fma(e, xsimd::abs(here - key), d);
+      visible = visible + xsimd::select(s == V(hidden<T>), none, one);
+      first = xsimd::min(first, xsimd::select(s == m, key, beyond));
+    }
+    alignas(64) T sum[6][n];
+    largest[w].store_aligned(sum[0]), l.store_aligned(sum[1]), t.store_aligned(sum[2]);
+    d.store_aligned(sum[3]), first.store_aligned(sum[4]), visible.store_aligned(sum[5]);
+    for (index i = 0; i < std::min(n, rows.size()); ++i)
+      (states++)->merge({sum[0][i], sum[1][i], sum[2][i], sum[3][i],
+                         keys.first + static_cast<index>(sum[4][i]), static_cast<index>(sum[5][i])});
+  }
+}
+
+/// write(row, row_measures) for rows of one query head; `states` has room for them. p.v has no columns.
+template <class Arch, class Problem, class Write, class T = typename Problem::compute>
+FOVEA_NOINLINE void measure_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
+                                    row_state* states, const Write& write) noexcept {
+  constexpr index block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
+  const auto rules = p.rules.bind(p.at(b, h));
+  const auto q = p.q.head(b, h);
+  const auto keys_of = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys);
+  const index offset = p.k.tokens(b) - p.q.tokens(b);
+  const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
+    each_query_panel<Arch, T, unit_of::natural>(rows, p.dim(), index(0), memory, f);
+  };
+  for (index i = 0; i < rows.size(); ++i) states[i] = {};
+
+  each_panel([&](const auto& panel) { panel.open(q, p.scale); });
+  const range reach = reach_of(rules.mask, rows, p.k.tokens(b));
+  for (index first = reach.first / block * block; first < reach.last; first += block) {
+    const range keys{first, std::min(first + block, reach.last)};
+    if (cover_of(rules.mask, rows, keys) == coverage::none) continue;
+    const auto k = keys_of.read(keys);  // (C, d)
+    each_panel([&](const auto& panel) {
+      range seen = intersect(keys, reach_of(rules.mask, panel.rows(), keys.last));
+      seen.first = seen.first / step * step;
+      const coverage covered = panel.cover(rules.mask, seen);
+      if (covered == coverage::none) return;
+      const auto largest = panel.score_keys(k.from(seen.first - first), rules, covered, seen, {});  // (R, C)
+      measure_block<Arch>(panel.logits(), largest, panel.rows(), seen, offset,
+                          states + (panel.rows().first - rows.first));
+    });
+  }
+
+  double sink = hidden<double>;
+  if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<double>(p.sink.logit(h));
+  for (index i = 0; i < rows.size(); ++i) write(rows.first + i, states[i].finish(sink));
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END
