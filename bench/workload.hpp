@@ -17,6 +17,7 @@ using index = std::ptrdiff_t;
 
 enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
+enum class operation { forward, backward };
 enum class mask { none, causal, window };
 enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
@@ -32,6 +33,7 @@ enum class modifier {
 /// What a row of the benchmark computes. The diagonal of causal and window joins the last query to the last
 /// key.
 struct workload {
+  operation op = operation::forward;
   index batch = 1, heads = 8, kv_heads = 8;  // B, Hq, Hkv
   index queries = 1024, keys = 1024;         // Lq, Lk
   index dim = 64, value_dim = 64;            // d, dv
@@ -70,6 +72,9 @@ inline constexpr names<modifier, 7> modifier_names{{{"none", modifier::none},
                                                     {"boolean", modifier::boolean},
                                                     {"lengths", modifier::lengths},
                                                     {"function", modifier::function}}};
+
+inline constexpr names<operation, 2> operation_names{
+    {{"forward", operation::forward}, {"backward", operation::backward}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -163,6 +168,10 @@ inline void check(const workload& w) {
   if ((w.dtype == element::f64) != (w.kv == element::f64))
     throw std::invalid_argument("dtype=" + std::string(name_of(element_names, w.dtype)) + " beside kv=" +
                                 std::string(name_of(element_names, w.kv)) + ": f64 is timed with f64 only");
+  if (w.op == operation::backward &&
+      (w.dtype != element::f32 || w.kv != element::f32 || w.cache != cache::none ||
+       w.layout != layout::bhsd || w.with != modifier::none))
+    throw std::invalid_argument("op=backward: timed in f32 and bhsd, without modifiers");
   if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
   if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
   if (w.cache != cache::none && (w.dtype != element::f32 || w.kv == element::f64 || w.mask == mask::window ||
@@ -186,8 +195,8 @@ inline void check(const workload& w) {
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
 }
 
-/// Reads the words B Hq Hkv Lq Lk d dv mask dtype kv cache lens layout with threads, separated by commas, in
-/// any order. What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
+/// Reads the words op B Hq Hkv Lq Lk d dv mask dtype kv cache lens layout with threads, separated by commas,
+/// in any order. What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
 /// std::invalid_argument, naming the culprit.
 inline workload parse_workload(std::string_view text) try {
   workload w;
@@ -208,6 +217,8 @@ inline workload parse_workload(std::string_view text) try {
         std::find_if(numbers.begin(), numbers.end(), [&](const auto& n) { return n.first == x.key; });
     if (number != numbers.end())
       *number->second = x.number(1, x.key == "threads" ? 1024 : largest);
+    else if (x.key == "op")
+      w.op = x.one_of(operation_names);
     else if (x.key == "mask")
       read_mask(w, x);
     else if (x.key == "dtype")
@@ -225,7 +236,7 @@ inline workload parse_workload(std::string_view text) try {
     else
       x.refuse(
           "unknown key \"" + std::string(x.key) +
-          "\"; known are B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, cache, lens, layout, with, threads");
+          "\"; known are op, B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, cache, lens, layout, with, threads");
   }
   if (!given("Hkv")) w.kv_heads = w.heads;
   if (!given("Lk")) w.keys = w.queries;
@@ -251,9 +262,9 @@ inline std::string to_text(const workload& w) {
   const std::string mask = w.mask == mask::none     ? "none"
                            : w.mask == mask::causal ? "causal"
                                                     : "window:" + std::to_string(w.window);
-  return n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) + n("Lq", w.queries) + n("Lk", w.keys) +
-         n("d", w.dim) + n("dv", w.value_dim) + "mask=" + mask +
-         ",dtype=" + std::string(name_of(element_names, w.dtype)) +
+  return std::string(w.op == operation::backward ? "op=backward," : "") + n("B", w.batch) + n("Hq", w.heads) +
+         n("Hkv", w.kv_heads) + n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) +
+         "mask=" + mask + ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
          (w.cache == cache::none ? "" : ",cache=" + std::string(name_of(cache_names, w.cache))) +
          (w.cache == cache::paged ? ":" + std::to_string(w.page_tokens) : "") + lengths_text(w) +
@@ -284,7 +295,7 @@ inline double useful_cells(const workload& w) {
 }
 
 /// Useful floating-point operations: 2 (d + dv) a cell and head, which is 4 Lq Lk d where dv = d and nothing
-/// is masked.
+/// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
     double sum = 0;
@@ -294,7 +305,9 @@ inline double useful_flops(const workload& w) {
     }
     return sum;
   }
-  return 2.0 * double(w.dim + w.value_dim) * useful_cells(w) * double(w.batch * w.heads);
+  const double a_cell = w.op == operation::forward ? 2.0 * double(w.dim + w.value_dim)
+                                                   : 6.0 * double(w.dim) + 4.0 * double(w.value_dim);
+  return a_cell * useful_cells(w) * double(w.batch * w.heads);
 }
 
 inline index bytes_of(element e) {
