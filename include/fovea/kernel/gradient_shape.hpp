@@ -36,10 +36,5 @@ struct gradient_rows {
   const T *lse, *delta;  // of each row: LSE in the units of the softmax; sum_c dO O - dLSE
 };
 
-/// What a tile of rows sees of a group.
-struct seen_keys {
-  range rows, lanes;  // both counted from the block's and the group's first
-};
-
 }  // namespace kernel
 FOVEA_NAMESPACE_END

@@ -4,10 +4,9 @@
 // or a register of columns at a time. P and dS lie row by row, their stride an odd number of cache lines.
 #pragma once
 
-#include <fovea/kernel/gradient_shape.hpp>
 #include <fovea/kernel/packing.hpp>
 #include <fovea/kernel/rules.hpp>
-#include <fovea/kernel/tile.hpp>
+#include <fovea/kernel/seen_tiles.hpp>
 
 #include <tuple>
 
@@ -21,7 +20,6 @@ class key_group {
   using here = cells<Arch, T, in_lanes::keys>;
   static constexpr index n = lanes<Arch, T>;
   static constexpr index tile_lanes = shape::tile_lanes;
-  static constexpr index most_tiles = shape::most_rows / shape::tile_rows + 4;
   using panel_stride = std::integral_constant<index, tile_lanes>;
 
  public:
@@ -48,38 +46,11 @@ class key_group {
     }
   }
 
-  /// Finds out what each tile of rows sees of the keys: whether any does; hides(): whether not all do.
   template <class Mask>
-  FOVEA_NOINLINE bool look(const Mask& mask, range rows) noexcept {
-    tiles_ = 0, hides_ = false;
-    bool any = false;
-    in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
-      const range these{rows.first + i, rows.first + i + high};
-      const range reach = intersect(reach_of(mask, these, keys_.last), keys_);
-      seen_keys all{{i, i + high}, {sizes_.lanes_a_group, 0}};
-      for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
-        const index first = keys_.first + t * tile_lanes;
-        auto& seen = seen_[tiles_][t];
-        const range wanted = intersect(reach, {first, first + tile_lanes});
-        seen = {};
-        if (!wanted.empty()) {
-          seen.first = static_cast<int>((wanted.first - first) / n);
-          seen.last = static_cast<int>(ceil_div(wanted.last - first, n));
-          const range whole{first + seen.first * n, std::min(first + seen.last * n, keys_.last)};
-          seen.covered = cover_of(mask, these, whole);
-          if (seen.covered == coverage::none) seen.first = seen.last = 0;
-        }
-        hides_ = hides_ || seen.covered == coverage::partial || seen.first > 0 || seen.last * n < tile_lanes;
-        if (seen.last == 0) continue;
-        any = true;
-        all.lanes = {std::min(all.lanes.first, t * tile_lanes + seen.first * n),
-                     std::max(all.lanes.last, t * tile_lanes + seen.last * n)};
-      }
-      of_tile_[tiles_++] = all;
-    });
-    return any;
+  FOVEA_INLINE bool look(const Mask& mask, range rows) noexcept {
+    return seen_.look(mask, rows, keys_, sizes_.lanes_a_group);
   }
-  FOVEA_INLINE bool hides() const noexcept { return hides_; }
+  FOVEA_INLINE bool hides() const noexcept { return seen_.hides(); }
 
   /// P = exp(Q K^T - LSE); raw products where cells are not `plain`, or partly hidden.
   FOVEA_NOINLINE void score(const gradient_rows<T>& r, bool plain) const noexcept {
@@ -89,8 +60,8 @@ class key_group {
       add_outer(s, r.q.data + tile.row * r.q.stride, r.q.stride, unit{}, k, panel_stride{}, dim_,
                 nothing_more{});
       T* const p = p_ + tile.row * sizes_.stride() + tile.lane;
-      if (done) s.each([&](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = isa<Arch>::exp2(x); });
       store(s, p, sizes_.stride());
+      if (done) exponentiate<tile.wide>(p, tile.high);
     });
   }
 
@@ -114,13 +85,13 @@ class key_group {
   template <class Cells>
   FOVEA_NOINLINE FOVEA_FLATTEN void revise(const gradient_rows<T>& r, T v_scale,
                                            const Cells& of_cells) const noexcept {
-    for (int number = 0; number < tiles_; ++number)
+    for (int number = 0; number < seen_.count(); ++number)
       for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
-        const seen_registers seen = seen_[number][t];
+        const seen_registers seen = seen_[number].panels[t];
         if (Cells::plain && seen.covered == coverage::full &&
             seen.last - seen.first == geometry<Arch>::tile_vectors)
           continue;
-        for (index i = of_tile_[number].rows.first; i < of_tile_[number].rows.last; ++i)
+        for (index i = seen_[number].rows.first; i < seen_[number].rows.last; ++i)
           for (int w = 0; w < geometry<Arch>::tile_vectors; ++w) {
             const index j = t * tile_lanes + w * n, at = i * sizes_.stride() + j;
             V p(T(0)), ds(T(0));
@@ -153,7 +124,7 @@ class key_group {
     if (!finite) return add_seen(ds_, stride, 1, r.rows.size(), k, keys_.size(), r.d_q, r.d_q_stride, width);
     each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
       in_whole_tiles<high()>(r.rows.size(), [&](auto rows, index i) FOVEA_INLINE_LAMBDA {
-        const range keys = keys_seen_by({i, i + rows});
+        const range keys = seen_.keys_seen_by({i, i + rows});
         if (keys.empty()) return;
         T* const to = r.d_q + i * r.d_q_stride + c;
         auto sum = load<rows(), wide()>(to, r.d_q_stride);
@@ -167,9 +138,9 @@ class key_group {
   /// f(row, cells, dS) for the registers of cells that are seen, after differentiate().
   template <class F>
   FOVEA_INLINE void each_register(const gradient_rows<T>& r, F&& f) const noexcept {
-    for (int t = 0; t < tiles_; ++t)
-      for (index i = of_tile_[t].rows.first; i < of_tile_[t].rows.last; ++i)
-        for (index j = of_tile_[t].lanes.first; j < of_tile_[t].lanes.last && j < keys_.size(); j += n)
+    for (int t = 0; t < seen_.count(); ++t)
+      for (index i = seen_[t].rows.first; i < seen_[t].rows.last; ++i)
+        for (index j = seen_[t].lanes.first; j < std::min(seen_[t].lanes.last, keys_.size()); j += n)
           f(i, here{r.rows.first + i, keys_.first + j, std::min(n, keys_.size() - j)},
             V::load_aligned(ds_ + i * sizes_.stride() + j));
   }
@@ -181,7 +152,7 @@ class key_group {
     if (!finite) return add_seen(cells, 1, stride, keys_.size(), from, rows, sums, width, width);
     each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
       in_whole_tiles<high()>(keys_.size(), [&](auto keys, index j) FOVEA_INLINE_LAMBDA {
-        const range seeing = rows_that_see({j, j + keys});
+        const range seeing = seen_.rows_that_see({j, j + keys});
         if (seeing.empty()) return;
         T* const to = sums + j * width + c;
         auto sum = load<keys(), wide()>(to, width);
@@ -191,12 +162,6 @@ class key_group {
       });
     });
   }
-
-  struct seen_registers {
-    int first = 0, last = 0;
-    coverage covered = coverage::none;
-  };
-  static constexpr int most_panels = static_cast<int>(6 * shape::line / tile_lanes);
 
   template <int R, int C>
   FOVEA_INLINE static tile<Arch, T, R, C> load(const T* from, index stride) noexcept {
@@ -209,9 +174,19 @@ class key_group {
   FOVEA_INLINE static void store(tile<Arch, T, R, C>& s, T* to, index stride) noexcept {
     s.each([&](auto r, auto c, V& x) FOVEA_INLINE_LAMBDA { x.store_unaligned(to + r * stride + c * n); });
   }
+  /// P = exp2(P) for rows of C registers, in memory: with a tile in registers g++ spills on AVX2.
+  template <int C>
+  FOVEA_NOINLINE void exponentiate(T* p, int rows) const noexcept {
+    for (int r = 0; r < rows; ++r, p += sizes_.stride())
+      unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA {
+        isa<Arch>::exp2(V::load_aligned(p + c * n)).store_aligned(p + c * n);
+      });
+  }
+
   /// R rows x C registers of cells, the first at (row, lane).
   template <int R, int C>
   struct cell_tile {
+    static constexpr int high = R, wide = C;
     index row, lane;
     FOVEA_INLINE tile<Arch, T, R, C> start(const T* of_rows, T factor) const noexcept {
       tile<Arch, T, R, C> s;
@@ -226,7 +201,7 @@ class key_group {
     for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
       int number = 0;
       in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
-        const seen_registers seen = seen_[number++][t];
+        const seen_registers seen = seen_[number++].panels[t];
         const index lane = t * tile_lanes + seen.first * n;
         const T* const panel = panels + t * tile_lanes * depth + seen.first * n;
         const int wide = seen.last - seen.first;
@@ -235,21 +210,6 @@ class key_group {
         if (wide == 1) f(cell_tile<high(), 1>{i, lane}, panel, seen.covered);
       });
     }
-  }
-
-  FOVEA_INLINE range rows_that_see(range keys) const noexcept {
-    range rows{of_tile_[tiles_ - 1].rows.last, 0};
-    for (int t = 0; t < tiles_; ++t)
-      if (!intersect(of_tile_[t].lanes, keys).empty())
-        rows = {std::min(rows.first, of_tile_[t].rows.first), of_tile_[t].rows.last};
-    return rows;
-  }
-  FOVEA_INLINE range keys_seen_by(range rows) const noexcept {
-    range keys{keys_.size(), 0};
-    for (int t = 0; t < tiles_; ++t)
-      if (!intersect(of_tile_[t].rows, rows).empty())
-        keys = {std::min(keys.first, of_tile_[t].lanes.first), std::max(keys.last, of_tile_[t].lanes.last)};
-    return {keys.first, std::min(keys.last, keys_.size())};
   }
 
   /// f(constant registers, constant rows a tile, first column).
@@ -290,10 +250,7 @@ class key_group {
   range keys_;
   index dim_, value_dim_;
   T *k_, *v_, *p_, *ds_;
-  int tiles_ = 0;
-  bool hides_ = false;
-  seen_registers seen_[most_tiles][most_panels];
-  seen_keys of_tile_[most_tiles];
+  seen_tiles<Arch, T> seen_;
 };
 
 }  // namespace kernel
