@@ -4,6 +4,7 @@
 
 #include "parameter.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace transformer {

@@ -6,7 +6,8 @@
 // Of a time (14:05), with the date in it as {date}:
 //   {H} 14  {HH} 14  {h} 2  {am} pm  {mm} 05  {min} 5       {hour} fourteen  {minute} five
 //   {spoken} five past two in the afternoon                 {noon} noon or midnight
-// Alternatives of one style are divided by |.
+// Alternatives of one style are divided by |. Hours in digits are of 24, unless am or pm follows; hours in
+// words say the part of the day, or are beyond 12.
 #pragma once
 
 #include <array>
