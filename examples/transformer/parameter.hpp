@@ -1,12 +1,12 @@
 // transformer/parameter.hpp - matrices, and what optimisers, clipping and checkpoints see of a model.
 //
 // A module (linear, layer_norm, a whole model) is a plain value: matrices, and modules of them. The gradient
-// of a module is a second value of the same type. So threads share one model read-only and write a gradient
-// each:
+// of a module is a second value of the same type. So threads share one model read-only, and write a gradient
+// and what they save each:
 //
-//   auto y  = module(x)                            // inference
-//   auto y  = module(x, saved)                     // training; `saved` keeps what backward needs. Moved x:
-//   no copy auto dx = module.backward(dy, saved, gradient) // adds to the parameters of `gradient`
+//   y  = module(x)                              inference
+//   y  = module(x, saved)                       training; `saved` keeps what backward needs. Moved x: no copy
+//   dx = module.backward(dy, saved, gradient)   adds to the parameters of `gradient`
 //
 // Rows are tokens, columns channels; sequences lie one after another in the rows. A module names its
 // parameters by
