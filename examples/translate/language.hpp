@@ -49,6 +49,6 @@ constexpr std::string_view part_of_day(std::span<const day_part> parts, int hour
 }
 
 inline std::string digits(int n) { return std::to_string(n); }
-inline std::string two_digits(int n) { return (n < 10 ? "0" : "") + std::to_string(n); }
+inline std::string two_digits(int n) { return std::string(n < 10 ? 1 : 0, '0').append(std::to_string(n)); }
 
 }  // namespace translate
