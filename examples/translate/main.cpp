@@ -15,7 +15,7 @@ namespace {
 std::atomic<bool> stopped{false};
 
 struct arguments {
-  std::string save = "dates.model", resume, file, out, text;
+  std::string save, resume, file, out, text;
   double minutes = 0;
   std::int64_t seed = 1, steps = 0, threads = 2, beam = 1, head = -1, check = 3000;
   bool show_errors = false;
@@ -42,6 +42,7 @@ void print_matches(const translate::exact_matches& m) {
 }
 
 constexpr std::uint64_t held_out_seed = 2;
+const std::string default_file = "dates.model";
 
 /// A line on standard error, written over on a terminal.
 class progress {
@@ -83,13 +84,16 @@ void train(const arguments& a) {
                static_cast<long long>(config.steps), static_cast<long long>(config.batch),
                static_cast<long long>(run.steps()));
   const stopwatch since_start;
-  double loss = 0, speed = 0;
+  const std::string& file = !a.save.empty() ? a.save : !a.resume.empty() ? a.resume : default_file;
+  save(file, model_of, run);  // rather than learn at the end that it can not be written
+  double loss = 0, speed = 0, tokens = 0, seconds = 0;
   {
     progress show;
     while (!run.done() && !stopped && (a.minutes <= 0 || since_start.seconds() < 60 * a.minutes)) {
       const stopwatch this_step;
       const auto r = run.step(pool);
-      const double now = static_cast<double>(r.tokens) / this_step.seconds();
+      const double took = this_step.seconds(), now = static_cast<double>(r.tokens) / took;
+      tokens += static_cast<double>(r.tokens), seconds += took;
       loss = loss == 0 ? r.loss : 0.95 * loss + 0.05 * r.loss;
       speed = speed == 0 ? now : 0.95 * speed + 0.05 * now;
       double exact = -1;
@@ -97,14 +101,16 @@ void train(const arguments& a) {
         exact =
             held_out_matches(run.trained(), run.known(), held_out_seed, 0, pairs_of_a_check, pool).share();
       show(run, loss, speed, exact);
-      if (run.steps() % between_saves == 0) save(a.save, model_of, run);
+      if (run.steps() % between_saves == 0) save(file, model_of, run);
     }
   }
-  save(a.save, model_of, run);
-  std::printf("step %lld of %lld after %.1f minutes, loss %.4f, saved to %s\n",
+  save(file, model_of, run);
+  std::printf("step %lld of %lld after %.1f minutes, loss %.4f, %.0f tokens/s, saved to %s\n",
               static_cast<long long>(run.steps()), static_cast<long long>(config.steps),
-              since_start.seconds() / 60, loss, a.save.c_str());
-  if (!stopped) print_matches(held_out_matches(run.trained(), run.known(), held_out_seed, 0, 3000, pool));
+              since_start.seconds() / 60, loss, seconds > 0 ? tokens / seconds : 0., file.c_str());
+  if (!stopped)
+    print_matches(held_out_matches(run.trained(), run.known(), held_out_seed, 0,
+                                   static_cast<std::uint64_t>(a.check), pool));
 }
 
 void check(const arguments& a) {
@@ -147,12 +153,15 @@ void parse_and_run(int argc, char** argv, CLI::App& app) {
   arguments a;
   app.require_subcommand(1);
   auto* const learn = app.add_subcommand("train", "trains a model from random weights");
-  learn->add_option("--save", a.save, "the checkpoint to write")->capture_default_str();
-  learn->add_option("--resume", a.resume, "continue this checkpoint; its seed and steps are kept");
+  learn->add_option("--save", a.save,
+                    "the checkpoint to write; without: that of --resume, or " + default_file);
+  auto* const resume =
+      learn->add_option("--resume", a.resume, "continue this checkpoint, with its seed and steps");
   learn->add_option("--minutes", a.minutes, "stop after so many; 0: when done")->check(CLI::Range(0., 1e5));
   learn->add_option("--steps", a.steps, "steps of the whole run, at whose end the rate is 0")
-      ->check(CLI::Range(1, 1 << 30));
-  learn->add_option("--seed", a.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str();
+      ->check(CLI::Range(1, 1 << 30))
+      ->excludes(resume);
+  learn->add_option("--seed", a.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str()->excludes(resume);
   const auto with_threads = [&](CLI::App* of) {
     of->add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
   };

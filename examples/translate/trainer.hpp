@@ -15,7 +15,7 @@ namespace translate {
 
 /// All that a run is a function of, but for its length so far.
 struct training_config {
-  std::int64_t seed = 1, steps = 4000, batch = 128, warm_up = 300;
+  std::int64_t seed = 1, steps = 2000, batch = 128, warm_up = 300;
   double peak = 2e-3, smoothing = 0, clip = 1, weight_decay = 0.01;
 
   static void each(auto& config, const auto& f) {
