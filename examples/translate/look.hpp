@@ -1,0 +1,68 @@
+// translate/look.hpp - which characters of the source the decoder looked at while it said each of its own.
+#pragma once
+
+#include "decode.hpp"
+
+#include <ostream>
+
+namespace translate {
+
+/// A line as tokens, or an error that says why not.
+inline std::vector<int> source_of(const characters& known, const std::string& line) {
+  auto tokens = known.encode(line);
+  if (static_cast<fovea::index>(tokens.size()) > model::longest)
+    throw std::invalid_argument("a line has " + std::to_string(tokens.size()) + " characters, more than " +
+                                std::to_string(model::longest));
+  return tokens;
+}
+
+/// Row i: the weights with which character i of the translation (the end is the last) was read from those of
+/// the source.
+struct looks {
+  matrix weights;
+  std::vector<std::string> said, read;  // labels of rows and columns
+  std::string translation;
+};
+
+/// The cross-attention of the last layer over the greedy translation: of one head, or, for -1, the mean.
+inline looks where_it_looks(const model& m, const characters& known, const std::string& text,
+                            std::int64_t head) {
+  const auto heads = m.decoder().back().look.options().heads;
+  if (head < -1 || head >= heads)
+    throw std::invalid_argument("head " + std::to_string(head) + " is not one of " + std::to_string(heads));
+  batch b;
+  const auto source = source_of(known, text);
+  b.source.add(source);
+  auto said = greedy(m, b.source).front();
+  looks result;
+  result.translation = known.decode(said);
+  for (const int t : source) result.read.push_back(known.decode(std::span(&t, 1)));
+  for (const int t : said) result.said.push_back(known.decode(std::span(&t, 1)));
+  result.said.push_back("end");
+  said.insert(said.begin(), characters::begin);
+  b.target.add(said);
+  model::saved s;
+  m(b, s);
+  const auto& last = s.decoder.back().look;
+  const auto all = m.decoder().back().look.weights(last.x, last.memory);
+  result.weights.setZero(all.tokens(), all.dim());
+  for (fovea::index h = 0; h < heads; ++h)
+    for (fovea::index i = 0; i < all.tokens() && (head == -1 || head == h); ++i)
+      for (fovea::index j = 0; j < all.dim(); ++j)
+        result.weights(i, j) += all(0, h, i, j) / static_cast<float>(head == -1 ? heads : 1);
+  return result;
+}
+
+/// A line for each character said, fields divided by tabs; the first line has the characters read.
+inline void write_table(std::ostream& out, const looks& seen) {
+  for (const auto& label : seen.read) out << '\t' << label;
+  out << '\n';
+  for (std::size_t i = 0; i < seen.said.size(); ++i) {
+    out << seen.said[i];
+    for (Eigen::Index j = 0; j < seen.weights.cols(); ++j)
+      out << '\t' << seen.weights(static_cast<Eigen::Index>(i), j);
+    out << '\n';
+  }
+}
+
+}  // namespace translate

@@ -1,0 +1,205 @@
+// translate train | run | attention: an encoder-decoder Transformer learns to read dates and times in six
+// languages. See --help.
+#include "checkpoint.hpp"
+#include "look.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <iostream>
+
+namespace {
+
+std::atomic<bool> stopped{false};
+
+struct arguments {
+  std::string save, resume, file, out, text;
+  double minutes = 0;
+  std::int64_t seed = 1, steps = 0, threads = 2, beam = 1, head = -1, check = 3000;
+  bool show_errors = false;
+};
+
+class stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+void print_matches(const translate::exact_matches& m) {
+  const char* const splits[] = {"new date", "new combination", "both new"};
+  for (std::size_t i = 0; i < 3; ++i)
+    std::printf(
+        "%s: %lld of %lld (%.2f %%)\n", splits[i], static_cast<long long>(m.right[i]),
+        static_cast<long long>(m.asked[i]),
+        100. * static_cast<double>(m.right[i]) / static_cast<double>(std::max<std::int64_t>(m.asked[i], 1)));
+  std::printf("held-out exact match: %.2f %%\n", 100 * m.share());
+}
+
+constexpr std::uint64_t held_out_seed = 2;
+const std::string default_file = "dates.model";
+
+/// A line on standard error, written over on a terminal.
+class progress {
+ public:
+  void operator()(const translate::trainer& run, double loss, double tokens_per_second, double exact) {
+    const bool lasting = exact >= 0;
+    if (lasting) exact_ = exact;
+    if (!terminal_ && !lasting) return;
+    const int done = run.config().steps > 0 ? static_cast<int>(20 * run.steps() / run.config().steps) : 20;
+    std::fprintf(stderr, "%s[%.*s%.*s] step %lld of %lld, loss %.4f, %.0f tokens/s", terminal_ ? "\r" : "",
+                 done, "####################", 20 - done, "....................",
+                 static_cast<long long>(run.steps()), static_cast<long long>(run.config().steps), loss,
+                 tokens_per_second);
+    if (exact_ >= 0) std::fprintf(stderr, ", held-out exact match %.1f %%", 100 * exact_);
+    std::fprintf(stderr, terminal_ ? "  " : "\n");
+  }
+  ~progress() {
+    if (terminal_) std::fprintf(stderr, "\n");
+  }
+
+ private:
+  bool terminal_ = isatty(2) != 0;
+  double exact_ = -1;
+};
+
+void train(const arguments& a) {
+  using namespace translate;
+  constexpr std::int64_t between_checks = 250, between_saves = 500, pairs_of_a_check = 384;
+  const fovea::threads pool(a.threads);
+  model_config model_of{.vocabulary = characters().size()};
+  training_config config{.seed = a.seed};
+  if (a.steps > 0) config.steps = a.steps;
+  std::optional<checkpoint> from;
+  if (!a.resume.empty()) from.emplace(a.resume), model_of = from->model, config = from->training;
+  trainer run(model_of, config);
+  if (from) resume(*from, run), from.reset();
+  std::fprintf(stderr, "%lld parameters, %lld steps of %lld pairs, from step %lld\n",
+               static_cast<long long>(transformer::parameter_count(run.trained())),
+               static_cast<long long>(config.steps), static_cast<long long>(config.batch),
+               static_cast<long long>(run.steps()));
+  const stopwatch since_start;
+  const std::string& file = !a.save.empty() ? a.save : !a.resume.empty() ? a.resume : default_file;
+  save(file, model_of, run);  // rather than learn at the end that it can not be written
+  double loss = 0, speed = 0, tokens = 0, seconds = 0;
+  {
+    progress show;
+    while (!run.done() && !stopped && (a.minutes <= 0 || since_start.seconds() < 60 * a.minutes)) {
+      const stopwatch this_step;
+      const auto r = run.step(pool);
+      const double took = this_step.seconds(), now = static_cast<double>(r.tokens) / took;
+      tokens += static_cast<double>(r.tokens), seconds += took;
+      loss = loss == 0 ? r.loss : 0.95 * loss + 0.05 * r.loss;
+      speed = speed == 0 ? now : 0.95 * speed + 0.05 * now;
+      double exact = -1;
+      if (run.steps() % between_checks == 0)
+        exact =
+            held_out_matches(run.trained(), run.known(), held_out_seed, 0, pairs_of_a_check, pool).share();
+      show(run, loss, speed, exact);
+      if (run.steps() % between_saves == 0) save(file, model_of, run);
+    }
+  }
+  save(file, model_of, run);
+  std::printf("step %lld of %lld after %.1f minutes, loss %.4f, %.0f tokens/s, saved to %s\n",
+              static_cast<long long>(run.steps()), static_cast<long long>(config.steps),
+              since_start.seconds() / 60, loss, seconds > 0 ? tokens / seconds : 0., file.c_str());
+  if (!stopped)
+    print_matches(held_out_matches(run.trained(), run.known(), held_out_seed, 0,
+                                   static_cast<std::uint64_t>(a.check), pool));
+}
+
+void check(const arguments& a) {
+  using namespace translate;
+  const fovea::threads pool(a.threads);
+  const auto m = held_out_matches(model_of(checkpoint(a.file)), characters(), held_out_seed, 0,
+                                  static_cast<std::uint64_t>(a.check), pool);
+  if (a.show_errors)
+    for (const auto& [p, said] : m.wrong)
+      std::printf("%s\t%s\t%s instead of %s\n", p.source.c_str(), p.style.c_str(), said.c_str(),
+                  p.target.c_str());
+  print_matches(m);
+}
+
+void run(const arguments& a) {
+  using namespace translate;
+  const model m = model_of(checkpoint(a.file));
+  const characters known;
+  for (std::string line; !stopped && std::getline(std::cin, line);) {
+    const auto source = source_of(known, line);
+    packed one;
+    one.add(source);
+    const auto said = a.beam > 1 ? beam_search(m, source, a.beam) : greedy(m, one).front();
+    std::printf("%s\n", known.decode(said).c_str());
+    std::fflush(stdout);
+  }
+}
+
+void attention(const arguments& a) {
+  using namespace translate;
+  const model m = model_of(checkpoint(a.file));
+  const looks seen = where_it_looks(m, characters(), a.text, a.head);
+  std::ofstream out(a.out);
+  write_table(out, seen);
+  if (!out.flush()) throw std::runtime_error("cannot write " + a.out);
+  std::printf("%s\n", seen.translation.c_str());
+}
+
+void parse_and_run(int argc, char** argv, CLI::App& app) {
+  arguments a;
+  app.require_subcommand(1);
+  auto* const learn = app.add_subcommand("train", "trains a model from random weights");
+  learn->add_option("--save", a.save,
+                    "the checkpoint to write; without: that of --resume, or " + default_file);
+  auto* const resume =
+      learn->add_option("--resume", a.resume, "continue this checkpoint, with its seed and steps");
+  learn->add_option("--minutes", a.minutes, "stop after so many; 0: when done")->check(CLI::Range(0., 1e5));
+  learn->add_option("--steps", a.steps, "steps of the whole run, at whose end the rate is 0")
+      ->check(CLI::Range(1, 1 << 30))
+      ->excludes(resume);
+  learn->add_option("--seed", a.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str()->excludes(resume);
+  const auto with_threads = [&](CLI::App* of) {
+    of->add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
+  };
+  const auto with_file = [&](CLI::App* of) {
+    of->add_option("file", a.file, "a checkpoint")->required();
+    return of;
+  };
+  with_threads(learn);
+  auto* const say = with_file(app.add_subcommand("run", "translates the lines of standard input"));
+  say->add_option("--beam", a.beam, "hypotheses; 1: greedy")->check(CLI::Range(1, 64))->capture_default_str();
+  auto* const look = with_file(app.add_subcommand("attention", "writes what each character said looked at"));
+  look->add_option("text", a.text)->required();
+  look->add_option("--out", a.out, "the table to write")->required();
+  look->add_option("--head", a.head, "of the last layer; -1: the mean")->capture_default_str();
+  auto* const measure = with_file(app.add_subcommand("check", "counts exact matches of held-out pairs"));
+  measure->add_option("--pairs", a.check)->check(CLI::Range(1, 1 << 24))->capture_default_str();
+  measure->add_flag("--errors", a.show_errors, "print what was wrong");
+  with_threads(measure);
+  app.parse(argc, argv);
+  if (*learn) train(a);
+  if (*say) run(a);
+  if (*look) attention(a);
+  if (*measure) check(a);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGINT, [](int) { stopped = true; });
+  CLI::App app("Learns to translate dates and times in six languages to ISO 8601, and does.");
+  try {
+    parse_and_run(argc, argv, app);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? 0 : 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "translate: %s\n", e.what());
+    return 2;
+  }
+  return stopped ? 130 : 0;
+}

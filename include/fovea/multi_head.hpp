@@ -1,0 +1,247 @@
+// fovea/multi_head.hpp - multi-head attention as a layer with weights: forward, backward, and decoding with a
+// cache.
+//
+//   q, k, v = x W_q^T + b_q,  m W_k^T + b_k,  m W_v^T + b_v          m: x itself, or a memory
+//   y = [attention(q, k, v) of each head] W_o^T + b_o
+//
+//   fovea::multi_head<float, 8> layer({.width = 512});           // 8 heads of 64
+//   layer.randomise(uniform);                                    // or copy weights into layer.w_q(), ...
+//   Matrix y = layer(x, fovea::causal);                          // self-attention, x: tokens x 512
+//   Matrix z = layer(x, memory);                                 // cross-attention
+//
+//   decltype(layer)::saved saved;                                // training
+//   auto gradient = layer.zero_gradient();
+//   y = layer(x, saved, fovea::causal);
+//   auto [d_x, d_memory] = layer.backward(d_y, saved, gradient, fovea::causal);
+//
+// Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, 3.2.2. Products by Eigen, on the calling
+// thread; attention by fovea::attention, on the executor of the options.
+#pragma once
+
+#include <fovea/attention.hpp>
+#include <fovea/kv_cache/cached.hpp>
+#include <fovea/multi_head/projections.hpp>
+#include <fovea/position.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// T: float or double. Heads, KVHeads: numbers of query and of key/value heads; Dynamic: as the options say.
+/// The weights are members: see multi_head/weights.hpp.
+///
+/// x is tokens x width, memory tokens x memory_width, the result tokens x width. Both are an Eigen matrix
+/// (one sequence), or ragged{matrix, offsets} or {matrix, offsets}: as many sequences of x as of memory,
+/// packed. Positions count from 0 in each sequence; with a cache, from its own. `mods` are masks, scores and
+/// at most one sink, as in attention; backward is given the same ones.
+///
+/// Calls are const; threads can share a layer and have a `saved` and a gradient each. Every call throws
+/// std::invalid_argument, naming the argument and both values, before a gradient or a cache is written
+/// (`saved` may be). Cost: 2 width * rows() operations a token for q, k and v, 2 width * heads * value_dim
+/// for W_o, and attention; twice that in backward. Rows of a batch may differ from those of a sequence alone
+/// in their last bits, as Eigen's products do.
+template <class T, int Heads = Dynamic, int KVHeads = Heads, class Arch = xsimd::default_arch>
+class multi_head : public multi_head_projections<T, Arch> {
+  using base = multi_head_projections<T, Arch>;
+  using base::o_columns, base::parts, base::project_all, base::project_queries, base::project_memory;
+  using base::place_backward, base::output, base::check_backward, base::nothing_kept, base::everything_kept;
+  using typename base::standing;
+
+ public:
+  using typename base::matrix, typename base::tokens, typename base::saved;
+  using keys_values = memory_keys_values<T>;
+  using input_gradients = multi_head_input_gradients<T>;
+
+  multi_head() = default;
+  /// Weights and biases 0, gains 1. Throws where sizes do not fit each other.
+  FOVEA_INLINE explicit multi_head(const multi_head_options<T>& options)
+      : base(with_heads(options)),
+        attend_({.scale = options.scale,
+                 .heads = this->options().heads,
+                 .kv_heads = this->options().kv_heads,
+                 .executor = options.executor}) {}
+
+  /// A gradient for this layer, 0.
+  FOVEA_INLINE multi_head zero_gradient() const {
+    multi_head g(this->options());
+    g.q_gain.setZero(), g.k_gain.setZero();
+    return g;
+  }
+
+  /// Self-attention. W_q, W_k and W_v are one product.
+  template <modifier... Mods>
+  matrix operator()(const tokens& x, const Mods&... mods) const {
+    saved unused;
+    project_all(x, unused, nothing_kept);
+    return attended(unused, nothing_kept, mods...);
+  }
+  /// The same, for training.
+  template <modifier... Mods>
+  matrix operator()(const tokens& x, saved& s, const Mods&... mods) const {
+    project_all(x, s, everything_kept);
+    return attended(s, everything_kept, mods...);
+  }
+
+  /// Cross-attention: keys and values are made from `memory`.
+  template <modifier... Mods>
+  matrix operator()(const tokens& x, const tokens& memory, const Mods&... mods) const {
+    saved unused;
+    project_queries(x, unused, nothing_kept), project_memory(memory, unused, nothing_kept);
+    return attended(unused, nothing_kept, mods...);
+  }
+  /// The same, for training.
+  template <modifier... Mods>
+  matrix operator()(const tokens& x, const tokens& memory, saved& s, const Mods&... mods) const {
+    project_queries(x, s, everything_kept), project_memory(memory, s, everything_kept);
+    return attended(s, everything_kept, mods...);
+  }
+
+  /// Keys and values of a memory that many calls will attend to.
+  FOVEA_INLINE keys_values project(const tokens& memory) const {
+    saved s;
+    project_memory(memory, s, nothing_kept);
+    keys_values made;
+    made.rows = std::move(s.kv), made.offsets = std::move(s.keys);
+    return made;
+  }
+  /// Cross-attention to them; x has as many sequences as the memory, and positions from 0 in each.
+  template <modifier... Mods>
+  matrix operator()(const tokens& x, const keys_values& memory, const Mods&... mods) const {
+    saved s;
+    project_queries(x, s, nothing_kept);
+    matrix o(x.count(), o_columns());
+    auto to = projection::columns(o, 0, o_columns());
+    const auto q = projection::columns(std::as_const(s.q), 0, this->q_rows());
+    const auto k = projection::columns(memory.rows, 0, this->k_rows());
+    const auto v = projection::columns(memory.rows, this->k_rows(), this->v_rows());
+    attend_.into(ragged{to, s.queries}, ragged{q, s.queries}, ragged{k, memory.offsets},
+                 ragged{v, memory.offsets}, mods...);
+    return output(o);
+  }
+
+  /// A step of decoding: appends the keys and values of x, one sequence, to the cache, then attends to all of
+  /// it; give causal where x has several tokens. Any cache of kv_cache.hpp with these heads and dims. If a
+  /// mask or score rejects the call, the cache is truncated to what it was (a ring may have let go of
+  /// tokens).
+  template <key_value_cache Cache, modifier... Mods>
+    requires requires(Cache& c) { c.position(); }
+  matrix operator()(const tokens& x, Cache& cache, const Mods&... mods) const {
+    Cache* const one[] = {&cache};
+    return (*this)(x, std::span<Cache* const>(one), mods...);
+  }
+  /// The same for several sequences with a cache each; x has a sequence for each, of any length.
+  template <key_value_cache Cache, modifier... Mods>
+  matrix operator()(const tokens& x, std::span<Cache* const> caches, const Mods&... mods) const {
+    saved s;
+    project_all(x, s, nothing_kept, standing_in(x, caches));
+    matrix o(x.count(), o_columns());
+    auto to = projection::columns(o, 0, o_columns());
+    const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
+    appended(s.queries, p.k, p.v, caches, [&](const auto& batch) {
+      attend_.into(ragged{to, s.queries}, ragged{p.q, s.queries}, batch, mods...);
+    });
+    return output(o);
+  }
+
+  /// The probabilities of each head, sequences x heads x tokens of x x tokens of memory, for looking at.
+  template <modifier... Mods>
+  tensor<T> weights(const tokens& x, const tokens& memory, const Mods&... mods) const {
+    saved s;
+    project_queries(x, s, nothing_kept), project_memory(memory, s, nothing_kept);
+    const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
+    return attend_.weights(ragged{p.q, s.queries}, ragged{p.k, s.keys}, mods...);
+  }
+
+  /// Adds the gradients of the parameters to those of `gradient` and returns those of the inputs, where d_y
+  /// is the loss's gradient by the result of the call that `s` and `mods` were given to:
+  ///   d_o = d_y W_o      d_W_o += d_y^T o      d_q, d_k, d_v: attention's backward, then back through
+  ///   rotation and norm      d_W_q += d_q^T x      d_x = d_q W_q (+ d_k W_k + d_v W_v)
+  template <modifier... Mods>
+  input_gradients backward(const tokens& d_y, const saved& s, multi_head& gradient,
+                           const Mods&... mods) const {
+    check_backward(d_y, s, gradient);
+    matrix d_o(d_y.count(), o_columns()), d_first(s.q.rows(), s.q.cols()), d_second(s.kv.rows(), s.kv.cols());
+    d_o.noalias() = d_y.rows() * this->out_weight;
+    const auto p = parts(s.q, s.kv);
+    auto d = parts(d_first, d_second);
+    attend_.backward_into(ragged{d.q, s.queries}, ragged{d.k, s.keys}, ragged{d.v, s.keys},
+                          ragged{p.q, s.queries}, ragged{p.k, s.keys}, ragged{p.v, s.keys},
+                          ragged{s.o, s.queries}, ragged{s.lse, s.queries},
+                          ragged{std::as_const(d_o), s.queries}, mods...);
+    gradient.out_weight.noalias() += d_y.rows().transpose() * s.o;
+    if (this->out_bias.size() > 0) gradient.out_bias += d_y.rows().colwise().sum();
+    const auto& o = this->options();
+    place_backward(d.q, s.queries, o.heads, this->q_gain, s.q_norm, gradient.q_gain);
+    place_backward(d.k, s.keys, o.kv_heads, this->k_gain, s.k_norm, gradient.k_gain);
+    if (s.kv.cols() == 0)
+      return {projection::product_backward(d_first, s.x, this->qkv_weight, gradient.qkv_weight,
+                                           gradient.qkv_bias),
+              {}};
+    return {projection::product_backward(d_first, s.x, this->w_q(), gradient.w_q(), gradient.b_q()),
+            projection::product_backward(d_second, s.memory, this->w_kv(), gradient.w_kv(), gradient.b_kv())};
+  }
+
+ private:
+  FOVEA_INLINE static multi_head_options<T> with_heads(multi_head_options<T> o) {
+    const auto agree = [](const char* name, index& option, int fixed) {
+      if (fixed != Dynamic && option != 0 && option != fixed)
+        reject("multi_head's option ", name, " is ", option, ", but the type says ", fixed);
+      if (fixed != Dynamic) option = fixed;
+    };
+    agree("heads", o.heads, Heads), agree("kv_heads", o.kv_heads, KVHeads);
+    return o;
+  }
+  /// Attention and the product with W_o.
+  template <class... Mods>
+  FOVEA_INLINE matrix attended(saved& s, bool keep, const Mods&... mods) const {
+    s.o.resize(s.q.rows(), o_columns());
+    const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
+    const ragged q{p.q, s.queries}, k{p.k, s.keys}, v{p.v, s.keys};
+    if (keep) {
+      s.lse.resize(s.q.rows(), this->options().heads);
+      attend_.with_lse_into(ragged{s.o, s.queries}, ragged{s.lse, s.queries}, q, k, v, mods...);
+    } else {
+      attend_.into(ragged{s.o, s.queries}, q, k, v, mods...);
+    }
+    return output(s.o);
+  }
+  template <class Cache>
+  FOVEA_INLINE standing standing_in(const tokens& x, std::span<Cache* const> caches) const {
+    x.check("x", this->options().width);
+    const auto n = static_cast<index>(caches.size());
+    if (x.sequences() != n) reject("x has ", x.sequences(), " sequences, but caches are given for ", n);
+    standing at{true};
+    for (std::size_t b = 0; b < caches.size(); ++b) {
+      if (caches[b] == nullptr) reject("cache ", b, " is a null pointer");
+      for (index t = x.offsets()[b]; t < x.offsets()[b + 1]; ++t)
+        at.positions.push_back(caches[b]->position() + t - x.offsets()[b]);
+    }
+    return at;
+  }
+  /// Appends to all caches and calls attend(batch of them); or throws, with all as they were.
+  template <class Block, class Cache, class F>
+  FOVEA_INLINE void appended(const std::vector<index>& offsets, const Block& k, const Block& v,
+                             std::span<Cache* const> caches, const F& attend) const {
+    const auto& o = this->options();
+    std::vector<index> before;
+    try {
+      for (std::size_t b = 0; b < caches.size(); ++b) {
+        const index n = offsets[b + 1] - offsets[b];
+        const auto keys = k.middleRows(offsets[b], n), values = v.middleRows(offsets[b], n);
+        before.push_back(caches[b]->tokens());
+        if (o.rotary.cos.cols > 0)
+          caches[b]->append(keys, values, o.rotary, o.pairs);
+        else
+          caches[b]->append(keys, values);
+      }
+      const std::vector<const Cache*> all(caches.begin(), caches.end());
+      attend(cache_batch{all});
+    } catch (...) {
+      for (std::size_t b = 0; b < before.size(); ++b)
+        if (caches[b]->tokens() > before[b]) caches[b]->truncate(before[b]);
+      throw;
+    }
+  }
+
+  attention<T, Heads, KVHeads, Arch> attend_;
+};
+
+FOVEA_NAMESPACE_END

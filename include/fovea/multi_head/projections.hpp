@@ -1,0 +1,149 @@
+// fovea/multi_head/projections.hpp - from tokens to queries, keys and values as attention reads them, and
+// back.
+#pragma once
+
+#include <fovea/multi_head/head_norm.hpp>
+#include <fovea/multi_head/products.hpp>
+#include <fovea/multi_head/token_rows.hpp>
+#include <fovea/multi_head/weights.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Keys and values of a memory, projected once for many calls: [k | v], tokens x (k_rows + v_rows).
+template <class T>
+struct memory_keys_values {
+  memory_keys_values() = default;
+
+  typename multi_head_weights<T>::matrix rows;
+  std::vector<index> offsets;  // of the memory's sequences
+};
+
+/// What backward returns: the gradients of the inputs; `memory` is empty in self-attention.
+template <class T>
+struct multi_head_input_gradients {
+  typename multi_head_weights<T>::matrix x, memory;
+};
+
+/// The base of multi_head: all of it but attention.
+template <class T, class Arch>
+class multi_head_projections : public multi_head_weights<T> {
+  using weights_type = multi_head_weights<T>;
+
+ public:
+  using matrix = typename weights_type::matrix;
+  using tokens = token_rows<T>;
+
+  /// What a forward call keeps for backward. One value can serve many calls, one after another.
+  struct saved {
+    matrix x, memory;  // inputs; no memory in self-attention
+    matrix q, kv;      // as attention saw them: [q | k | v] and nothing, or [q] and [k | v]
+    matrix o, lse;     // what it gave
+    head_norm_saved<T> q_norm, k_norm;
+    std::vector<index> queries, keys;  // offsets
+  };
+
+ protected:
+  using weights_type::weights_type;
+
+  static constexpr bool nothing_kept = false, everything_kept = true;
+
+  /// Where tokens stand: each sequence from 0, or as a cache says, which then turns the keys.
+  struct standing {
+    bool in_cache = false;
+    std::vector<index> positions = {};
+  };
+
+  FOVEA_INLINE index o_columns() const noexcept { return this->options().heads * this->options().value_dim; }
+
+  template <class M>
+  FOVEA_INLINE auto parts(M& first, M& second) const {
+    const bool one = second.cols() == 0;
+    const index k = one ? this->q_rows() : 0;
+    M& kv = one ? first : second;
+    using projection::columns;
+    return projection::parts<decltype(columns(first, 0, 0))>{columns(first, 0, this->q_rows()),
+                                                             columns(kv, k, this->k_rows()),
+                                                             columns(kv, k + this->k_rows(), this->v_rows())};
+  }
+
+  /// q, k and v of x in one product.
+  FOVEA_INLINE void project_all(const tokens& x, saved& s, bool keep, const standing& at = {}) const {
+    const auto& o = this->options();
+    if (this->apart())
+      reject("self-attention: queries are made from ", o.width, " columns, keys and values from ",
+             o.memory_width);
+    x.check("x", o.width);
+    if (keep) s.x = x.rows(), s.memory.resize(0, 0);
+    s.queries.assign(x.offsets().begin(), x.offsets().end()), s.keys = s.queries;
+    s.q = projection::product(x.rows(), this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
+    auto p = parts(s.q, s.kv);
+    place(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
+    place(p.k, s.keys, o.kv_heads, this->k_gain, keep ? &s.k_norm : nullptr, at.positions, !at.in_cache);
+  }
+  FOVEA_INLINE void project_queries(const tokens& x, saved& s, bool keep) const {
+    x.check("x", this->options().width);
+    if (keep) s.x = x.rows();
+    s.queries.assign(x.offsets().begin(), x.offsets().end());
+    s.q = projection::product(x.rows(), this->w_q(), this->b_q());
+    auto q = projection::columns(s.q, 0, s.q.cols());
+    place(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
+  }
+  FOVEA_INLINE void project_memory(const tokens& memory, saved& s, bool keep) const {
+    memory.check("memory", this->options().memory_width);
+    if (keep) s.memory = memory.rows();
+    s.keys.assign(memory.offsets().begin(), memory.offsets().end());
+    s.kv = projection::product(memory.rows(), this->w_kv(), this->b_kv());
+    auto k = projection::columns(s.kv, 0, this->k_rows());
+    place(k, s.keys, this->options().kv_heads, this->k_gain, keep ? &s.k_norm : nullptr);
+  }
+
+  /// Norm and rotation of queries or keys.
+  template <class X>
+  FOVEA_INLINE void place(X& x, const std::vector<index>& offsets, index heads, const auto& gain,
+                          head_norm_saved<T>* kept, std::span<const index> positions = {},
+                          bool turns = true) const {
+    const auto& o = this->options();
+    if (gain.size() > 0) normalise_heads(x, heads, gain, static_cast<T>(o.epsilon), kept);
+    if (turns && o.rotary.cos.cols > 0) {
+      const ragged batch{x, offsets};
+      rotate<Arch>(batch, o.rotary, {.heads = heads, .pairs = o.pairs, .positions = positions});
+    }
+  }
+  /// The other way: turned by the negative angles, and back through the norm.
+  template <class X>
+  FOVEA_INLINE void place_backward(X& d, const std::vector<index>& offsets, index heads, const auto& gain,
+                                   const head_norm_saved<T>& kept, auto& d_gain) const {
+    const auto& o = this->options();
+    if (const auto& sin = o.rotary.sin; sin.cols > 0) {
+      const ragged batch{d, offsets};
+      const index rows = as_sequences(batch, heads, "d").max_tokens();
+      matrix minus(rows, sin.cols);
+      for (index p = 0; p < rows; ++p)
+        for (index i = 0; i < sin.cols; ++i) minus(p, i) = -sin(p, i);
+      const rotary_angles<T> back{o.rotary.cos.only({0, rows}), {minus.data(), rows, sin.cols, sin.cols, 1}};
+      rotate<Arch>(batch, back, {.heads = heads, .pairs = o.pairs});
+    }
+    if (gain.size() > 0) normalise_heads_backward(d, heads, gain, kept, d_gain);
+  }
+
+  FOVEA_INLINE matrix output(const matrix& o) const {
+    return projection::product(o, this->out_weight, this->out_bias);
+  }
+
+  FOVEA_INLINE void check_backward(const tokens& d_y, const saved& s, const weights_type& gradient) const {
+    d_y.check("d_y", this->options().width);
+    if (d_y.count() != s.o.rows())
+      reject("d_y has ", d_y.count(), " rows, but the saved call had ", s.o.rows());
+    const auto like = [](const char* name, const auto& is, const auto& should) {
+      if (is.rows() != should.rows() || is.cols() != should.cols())
+        reject("the gradient's ", name, " is ", is.rows(), " x ", is.cols(), ", the layer's ", should.rows(),
+               " x ", should.cols());
+    };
+    like("qkv_weight", gradient.qkv_weight, this->qkv_weight);
+    like("memory_weight", gradient.memory_weight, this->memory_weight);
+    like("out_weight", gradient.out_weight, this->out_weight);
+    like("qkv_bias", gradient.qkv_bias, this->qkv_bias), like("q_gain", gradient.q_gain, this->q_gain);
+  }
+};
+
+FOVEA_NAMESPACE_END

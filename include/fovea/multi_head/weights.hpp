@@ -1,0 +1,145 @@
+// fovea/multi_head/weights.hpp - the parameters of multi-head attention, and what they are made from.
+#pragma once
+
+#include <fovea/executor/concept.hpp>
+#include <fovea/position/rotary.hpp>
+#include <fovea/view/eigen.hpp>
+
+#include <optional>
+#include <string>
+
+FOVEA_NAMESPACE_BEGIN
+
+template <class T>
+struct multi_head_options {
+  index width = 0;                   // columns of x and of the result
+  index heads = 0, kv_heads = 0;     // where the type leaves them Dynamic; kv_heads: 0 means heads
+  index memory_width = 0;            // columns of what keys and values are made from; 0: as x
+  index dim = 0, value_dim = 0;      // of a head; 0: width / heads, and as dim
+  bool bias = true;                  // of the four products
+  std::optional<double> scale = {};  // of Q K^T; 1 / sqrt(dim) without
+  bool normalised = false;           // an RMS norm of each head's queries and keys, with learnt gains
+  double epsilon = 1e-6;             // of that norm
+  rotary_angles<T> rotary = {};      // positions, if given: queries and keys turn (after the norm); not owned
+  rotary_pairs pairs = rotary_pairs::halves;
+  executor_ref executor = {};  // who does the attention; must outlive the layer
+};
+
+/// The parameters. Every matrix has a row an output, so that y = x W^T + b, and rows are in the order of
+/// heads. A gradient is a second value of the same type.
+///
+/// From torch.nn.MultiheadAttention(width, heads): qkv_weight is in_proj_weight as it stands, qkv_bias is
+/// in_proj_bias, out_weight and out_bias are out_proj.weight and out_proj.bias. With kdim = vdim another than
+/// width: qkv_weight is q_proj_weight, memory_weight is k_proj_weight above v_proj_weight.
+template <class T>
+struct multi_head_weights {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
+                "fovea: multi_head<T>: T is float or double");
+  using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using row = Eigen::Matrix<T, 1, Eigen::Dynamic, Eigen::RowMajor>;
+
+  matrix qkv_weight;     // rows [q | k | v] x width; q alone where the memory has another width
+  matrix memory_weight;  // rows [k | v] x memory_width in that case, else empty
+  row qkv_bias;          // [q | k | v], or empty
+  matrix out_weight;     // width x heads * value_dim
+  row out_bias;          // width, or empty
+  row q_gain, k_gain;    // dim each, of the norm of queries and keys, or empty
+
+  multi_head_weights() = default;
+  FOVEA_INLINE explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
+    const auto& s = options_;
+    const index own = apart() ? q_rows() : rows();
+    qkv_weight.setZero(own, s.width), memory_weight.setZero(rows() - own, apart() ? s.memory_width : 0);
+    qkv_bias.setZero(s.bias ? rows() : 0), out_bias.setZero(s.bias ? s.width : 0);
+    out_weight.setZero(s.width, s.heads * s.value_dim);
+    q_gain.setOnes(s.normalised ? s.dim : 0), k_gain.setOnes(s.normalised ? s.dim : 0);
+  }
+
+  /// The options with every 0 replaced by what it stands for.
+  FOVEA_INLINE const multi_head_options<T>& options() const noexcept { return options_; }
+
+  /// Rows of the products: of queries, of keys, of values.
+  FOVEA_INLINE index q_rows() const noexcept { return options_.heads * options_.dim; }
+  FOVEA_INLINE index k_rows() const noexcept { return options_.kv_heads * options_.dim; }
+  FOVEA_INLINE index v_rows() const noexcept { return options_.kv_heads * options_.value_dim; }
+  FOVEA_INLINE index rows() const noexcept { return q_rows() + k_rows() + v_rows(); }
+  /// Whether keys and values are made from rows of another width, by a matrix of their own.
+  FOVEA_INLINE bool apart() const noexcept { return options_.memory_width != options_.width; }
+
+  /// W_q, W_k and W_v (W_o is out_weight): blocks of rows that can be written.
+  FOVEA_INLINE auto w_q() noexcept { return qkv_weight.topRows(q_rows()); }
+  FOVEA_INLINE auto w_q() const noexcept { return qkv_weight.topRows(q_rows()); }
+  FOVEA_INLINE auto w_k() noexcept { return w_kv().topRows(k_rows()); }
+  FOVEA_INLINE auto w_k() const noexcept { return w_kv().topRows(k_rows()); }
+  FOVEA_INLINE auto w_v() noexcept { return w_kv().bottomRows(v_rows()); }
+  FOVEA_INLINE auto w_v() const noexcept { return w_kv().bottomRows(v_rows()); }
+  /// [W_k; W_v]: one product.
+  FOVEA_INLINE auto w_kv() noexcept { return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows()); }
+  FOVEA_INLINE auto w_kv() const noexcept {
+    return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows());
+  }
+  /// The biases of q, of k, of v (b_o is out_bias); empty without biases.
+  FOVEA_INLINE auto b_q() noexcept { return qkv_bias.head(biased(q_rows())); }
+  FOVEA_INLINE auto b_q() const noexcept { return qkv_bias.head(biased(q_rows())); }
+  FOVEA_INLINE auto b_k() noexcept { return qkv_bias.segment(biased(q_rows()), biased(k_rows())); }
+  FOVEA_INLINE auto b_v() noexcept { return qkv_bias.tail(biased(v_rows())); }
+  FOVEA_INLINE auto b_kv() noexcept { return qkv_bias.tail(biased(kv_rows())); }
+  FOVEA_INLINE auto b_kv() const noexcept { return qkv_bias.tail(biased(kv_rows())); }
+
+  /// Weights of equal chance within +-sqrt(6 / (inputs + outputs)) for each of W_q, W_k, W_v and W_o (Glorot
+  /// and Bengio, 2010); uniform() gives numbers within [-1, 1]. Biases become 0, gains 1.
+  template <class F>
+  FOVEA_INLINE void randomise(F&& uniform) {
+    const auto fill = [&](auto&& w) {
+      const double bound = std::sqrt(6. / static_cast<double>(std::max<index>(w.rows() + w.cols(), 1)));
+      for (index i = 0; i < w.rows(); ++i)
+        for (index j = 0; j < w.cols(); ++j) w(i, j) = static_cast<T>(bound * static_cast<double>(uniform()));
+    };
+    fill(w_q()), fill(w_k()), fill(w_v()), fill(out_weight);
+    qkv_bias.setZero(), out_bias.setZero(), q_gain.setOnes(), k_gain.setOnes();
+  }
+
+  /// f(name, the parameter of each of `of`...) for each parameter that is not empty, where `of` are layers of
+  /// the same options: one to save it, a layer and its gradient for an optimiser. Names are below `name`,
+  /// which may be "".
+  template <class F, class... Of>
+  static void each_parameter(const std::string& name, const F& f, Of&... of) {
+    const auto part = [&](const char* own, auto&... x) {
+      if (((x.size() > 0) || ...)) f(name.empty() ? own : name + "." + own, x...);
+    };
+    part("qkv.weight", of.qkv_weight...), part("qkv.bias", of.qkv_bias...);
+    part("memory.weight", of.memory_weight...);
+    part("out.weight", of.out_weight...), part("out.bias", of.out_bias...);
+    part("q_gain", of.q_gain...), part("k_gain", of.k_gain...);
+  }
+
+ protected:
+  FOVEA_INLINE index kv_rows() const noexcept { return k_rows() + v_rows(); }
+  FOVEA_INLINE index biased(index rows) const noexcept { return options_.bias ? rows : 0; }
+
+ private:
+  FOVEA_INLINE static multi_head_options<T> completed(multi_head_options<T> o) {
+    const auto at_least = [](const char* what, index is, index least) {
+      if (is < least) reject("multi_head's ", what, " is ", is, ", below ", least);
+    };
+    at_least("width", o.width, 1), at_least("heads", o.heads, 1), at_least("kv_heads", o.kv_heads, 0);
+    at_least("memory_width", o.memory_width, 0), at_least("dim", o.dim, 0);
+    at_least("value_dim", o.value_dim, 0);
+    if (o.kv_heads == 0) o.kv_heads = o.heads;
+    if (o.memory_width == 0) o.memory_width = o.width;
+    if (o.heads % o.kv_heads != 0)
+      reject(o.heads, " query heads can not share ", o.kv_heads, " key/value heads evenly");
+    if (o.dim == 0 && o.width % o.heads != 0)
+      reject("multi_head's width is ", o.width, ", which ", o.heads, " heads do not divide; give dim");
+    if (o.dim == 0) o.dim = o.width / o.heads;
+    if (o.value_dim == 0) o.value_dim = o.dim;
+    if (!(o.epsilon >= 0)) reject("multi_head's epsilon is ", o.epsilon, ", not a number of at least 0");
+    if (2 * o.rotary.cos.cols > o.dim)
+      reject("the table rotates ", 2 * o.rotary.cos.cols, " dimensions, multi_head has ", o.dim, " a head");
+    return o;
+  }
+
+  multi_head_options<T> options_{};
+};
+
+FOVEA_NAMESPACE_END

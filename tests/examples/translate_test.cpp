@@ -1,0 +1,295 @@
+// The program translate on a tiny model: it learns, decodes the same in every way, and its runs continue with
+// the same bits.
+#include "translate/checkpoint.hpp"
+#include "translate/look.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+namespace {
+
+using namespace translate;
+namespace files = std::filesystem;
+
+const model_config tiny{.vocabulary = characters().size(),
+                        .width = 48,
+                        .heads = 2,
+                        .inner = 96,
+                        .encoder_layers = 1,
+                        .decoder_layers = 1};
+
+const fovea::threads& pool() {
+  static const fovea::threads two(2);
+  return two;
+}
+
+/// One run for all tests, and the mean loss of its last steps.
+struct finished_run {
+  static constexpr std::int64_t steps = 900, last = 50;
+
+  trainer run{tiny, {.steps = steps, .batch = 32, .warm_up = 60, .peak = 5e-3}};
+  double first_loss = 0, loss = 0;
+
+  finished_run() {
+    while (!run.done()) {
+      const double now = run.step(pool()).loss;
+      if (run.steps() == 1) first_loss = now;
+      if (run.steps() > steps - last) loss += now / static_cast<double>(last);
+    }
+  }
+};
+finished_run& trained() {
+  static finished_run made;
+  return made;
+}
+
+packed sources(std::uint64_t count) {
+  packed all;
+  for (std::uint64_t i = 0; i < count; ++i) all.add(characters().encode(held_out_pair(2, i).source));
+  return all;
+}
+
+std::span<const int> text_of(const packed& all, std::size_t i) {
+  return std::span(all.tokens)
+      .subspan(static_cast<std::size_t>(all.offsets[i]),
+               static_cast<std::size_t>(all.offsets[i + 1] - all.offsets[i]));
+}
+
+/// The weights and the optimiser's moments.
+std::vector<matrix> state_of(trainer& run) {
+  std::vector<matrix> all;
+  run.each_matrix([&](const std::string&, const auto& m) { all.push_back(m); });
+  return all;
+}
+
+/// For each parameter, the loss's slope along its gradient is the gradient's squared length. (Gradients of
+/// the parts are checked closely elsewhere, in double; this is about how they are put together.)
+TEST(Translate, TheGradientIsTheSlopeOfTheLoss) {
+  auto config = tiny;
+  config.encoder_layers = config.decoder_layers = 2;
+  model m(config, 5);
+  batch b;
+  for (std::uint64_t i = 0; i < 6; ++i) b.add(training_pair(9, i), characters());
+  model::saved saved;
+  const auto loss_of = [&] { return transformer::cross_entropy<float>{}(m(b, saved), b.next); };
+  model gradient = transformer::zeros_like(m);
+  const auto here = loss_of();
+  m.backward(here.gradient, b, saved, gradient);
+  int parameters = 0;
+  for (auto& p : transformer::parameters_of<float>(m, gradient)) {
+    matrix g = p.gradient, was = p.value;
+    if (p.name.ends_with("qkv.bias")) {  // keys: 0 but for rounding, where nothing turns them
+      const bool turned = p.name.find("attend") != std::string::npos;
+      if (!turned) g.middleCols(config.width, config.width).setZero();
+    }
+    const double squares = static_cast<double>(g.squaredNorm());
+    ASSERT_GT(squares, 1e-12) << p.name;
+    const double h = 2e-3 / squares;  // the loss changes by 2e-3
+    p.value = was + static_cast<float>(h) * g;
+    const double above = loss_of().mean();
+    p.value = was - static_cast<float>(h) * g;
+    const double below = loss_of().mean();
+    p.value = was;
+    EXPECT_NEAR((above - below) / (2 * h * squares), 1, 0.02) << p.name;
+    ++parameters;
+  }
+  EXPECT_EQ(parameters, 1 + 2 * (4 + 4 + 4) + 2 * (6 + 8 + 4) + 4);
+}
+
+TEST(Translate, Learns) {
+  EXPECT_NEAR(trained().first_loss, std::log(static_cast<double>(tiny.vocabulary)), 1.5);
+  EXPECT_LT(trained().loss, 0.4) << "without a look at the source, 1.0 is the least";
+}
+
+TEST(Translate, GreedyIsABeamOfOne) {
+  const model& m = trained().run.trained();
+  const packed all = sources(24);
+  const auto said = greedy(m, all);
+  for (std::size_t i = 0; i < said.size(); ++i) {
+    EXPECT_EQ(beam_search(m, text_of(all, i), 1), said[i]);
+    packed one;
+    one.add(text_of(all, i));
+    EXPECT_EQ(greedy(m, one).front(), said[i]) << "alone and among others";
+    EXPECT_FALSE(beam_search(m, text_of(all, i), 4).empty());
+  }
+}
+
+/// Each step with caches against the whole target at once, while hypotheses are exchanged.
+TEST(Translate, CachedDecodingIsUncached) {
+  const model& m = trained().run.trained();
+  const packed source = sources(3);
+  constexpr fovea::index beams = 2, rows = 3 * beams;
+  decoding step(m, source, beams);
+  std::vector<std::vector<int>> said(rows);
+  for (fovea::index n = 0; n < 18; ++n) {
+    std::vector<int> newest(rows);
+    for (std::size_t i = 0; i < rows; ++i) {
+      newest[i] = n == 0 ? characters::begin : static_cast<int>(4 + (7 * n + 13 * static_cast<int>(i)) % 100);
+      said[i].push_back(newest[i]);
+    }
+    const matrix logits = step(newest);
+    for (std::size_t i = 0; i < rows; ++i) {
+      batch whole;
+      whole.source.add(text_of(source, i / beams)), whole.target.add(said[i]);
+      model::saved unused;
+      const matrix expected = m(whole, unused).bottomRows(1);
+      EXPECT_LT((logits.row(static_cast<Eigen::Index>(i)) - expected).cwiseAbs().maxCoeff(), 1e-4) << n;
+    }
+    if (n % 3 == 1) {  // both hypotheses of a source become what the second was
+      step.reorder({1, 1, 2, 3, 5, 4});
+      const auto before = said;
+      const std::size_t from[] = {1, 1, 2, 3, 5, 4};
+      for (std::size_t i = 0; i < rows; ++i) said[i] = before[from[i]];
+    }
+  }
+}
+
+TEST(Translate, SameBitsOnOneThreadAndOnTwo) {
+  const training_config config{.steps = 10, .batch = 12};
+  trainer one(tiny, config), two(tiny, config);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(one.step(fovea::threads(1)).loss, two.step(pool()).loss);
+  }
+  EXPECT_EQ(state_of(one), state_of(two));
+}
+
+class TranslateFiles : public testing::Test {
+ protected:
+  TranslateFiles() { files::create_directories(folder_); }
+  ~TranslateFiles() override { files::remove_all(folder_); }
+
+  std::string path(const char* name) const { return (folder_ / name).string(); }
+  void write(const char* name, const std::string& bytes) const {
+    std::ofstream(path(name), std::ios::binary) << bytes;
+  }
+  std::string read(const char* name) const {
+    std::ifstream in(path(name), std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  /// The program's exit code; what it prints is in the files out and err.
+  int call(const std::string& before, const std::string& arguments) const {
+    const int status = std::system(
+        (before + " " TRANSLATE " " + arguments + " > " + path("out") + " 2> " + path("err")).c_str());
+    return WEXITSTATUS(status);
+  }
+
+ private:
+  files::path folder_ = files::temp_directory_path() /
+                        (std::string("fovea_translate_test.").append(std::to_string(getpid())).append(".") +
+                         testing::UnitTest::GetInstance()->current_test_info()->name());
+};
+
+TEST_F(TranslateFiles, ARunContinuesWithTheSameBits) {
+  const training_config config{.seed = 3, .steps = 8, .batch = 12, .warm_up = 2};
+  trainer whole(tiny, config), half(tiny, config);
+  for (int i = 0; i < 4; ++i) whole.step(pool()), half.step(pool());
+  save(path("half"), tiny, half);
+  EXPECT_FALSE(files::exists(path("half.new")));
+  const checkpoint from(path("half"));
+  EXPECT_EQ(from.steps, 4);
+  EXPECT_EQ(from.training.seed, 3);
+  trainer second(from.model, from.training);
+  resume(from, second);
+  while (!whole.done()) EXPECT_EQ(whole.step(pool()).loss, second.step(pool()).loss);
+  EXPECT_TRUE(second.done());
+  EXPECT_EQ(state_of(whole), state_of(second));
+  save(path("half"), tiny, whole), save(path("second"), tiny, second);
+  EXPECT_EQ(read("half"), read("second"));
+}
+
+TEST_F(TranslateFiles, ADamagedCheckpointIsRefused) {
+  trainer run(tiny, {.batch = 2});
+  save(path("good"), tiny, run);
+  const std::string good = read("good");
+  EXPECT_NO_THROW(model_of(checkpoint(path("good"))));
+  const auto expect_error = [&](const std::string& bytes, const char* sentence) {
+    write("bad", bytes);
+    try {
+      const checkpoint read(path("bad"));
+      ADD_FAILURE() << "no error: " << sentence;
+    } catch (const checkpoint_error& e) {
+      EXPECT_NE(std::string(e.what()).find(path("bad")), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find(sentence), std::string::npos) << e.what();
+    }
+  };
+  expect_error("", "is not a checkpoint");
+  expect_error("PK\3\4 something else that is much longer than a header", "is not a checkpoint");
+  expect_error(good.substr(0, 20), "ends early");
+  for (const std::size_t length : {good.size() / 2, good.size() - 1})
+    expect_error(good.substr(0, length), "is damaged, or ends early");
+  for (const std::size_t at : {std::size_t{40}, std::size_t{300}, good.size() / 2, good.size() - 3}) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ 1);
+    expect_error(bad, "is damaged");
+  }
+  std::string newer = good;
+  newer[16] = 9;
+  expect_error(newer, "has version 9, not 1");
+  EXPECT_THROW(checkpoint(path("missing")), checkpoint_error);
+  trainer other({.vocabulary = tiny.vocabulary, .width = 8, .heads = 2}, {.batch = 2});
+  EXPECT_THROW(resume(checkpoint(path("good")), other), checkpoint_error);
+  EXPECT_THROW(save(path("no/such/folder"), tiny, run), checkpoint_error);
+}
+
+TEST_F(TranslateFiles, TheProgramTranslates) {
+  save(path("model"), tiny, trained().run);
+  const packed all = sources(5);
+  const auto said = greedy(trained().run.trained(), all);
+  std::string input, expected;
+  for (std::size_t i = 0; i < said.size(); ++i)
+    input += held_out_pair(2, i).source + "\n", expected += characters().decode(said[i]) + "\n";
+  write("in", input);
+  EXPECT_EQ(call("", "run " + path("model") + " < " + path("in")), 0) << read("err");
+  EXPECT_EQ(read("out"), expected);
+  EXPECT_EQ(call("", "run " + path("model") + " --beam 3 < " + path("in")), 0) << read("err");
+
+  EXPECT_EQ(call("", "attention " + path("model") + " --out " + path("table") + " '3 Mar 2021'"), 0);
+  const std::string table = read("table");
+  EXPECT_EQ(std::ranges::count(table.substr(0, table.find('\n')), '\t'), 10);
+  std::istringstream lines(table.substr(table.find('\n') + 1));
+  int rows = 0;
+  for (std::string line; std::getline(lines, line); ++rows) {
+    std::istringstream fields(line.substr(line.find('\t')));
+    double sum = 0;
+    for (double weight; fields >> weight;) sum += weight;
+    EXPECT_NEAR(sum, 1, 1e-4) << line;
+  }
+  EXPECT_EQ(rows, static_cast<int>(characters().encode(read("out")).size()))
+      << "the newline counts as the end";
+}
+
+TEST_F(TranslateFiles, TheProgramSaysWhatIsWrong) {
+  write("bad", "no checkpoint");
+  const auto expect_refusal = [&](const std::string& arguments, const char* sentence) {
+    EXPECT_EQ(call("", arguments + " < /dev/null"), 2) << arguments;
+    EXPECT_NE(read("err").find(sentence), std::string::npos) << arguments << ": " << read("err");
+  };
+  expect_refusal("", "subcommand");
+  expect_refusal("run " + path("missing"), "cannot open");
+  expect_refusal("run " + path("bad"), "is not a checkpoint");
+  expect_refusal("train --resume " + path("bad"), "is not a checkpoint");
+  expect_refusal("train --threads 0", "--threads");
+  expect_refusal("attention " + path("bad"), "text is required");
+  expect_refusal("attention " + path("bad") + " x", "--out is required");
+  save(path("model"), tiny, trained().run);
+  expect_refusal("attention " + path("model") + " --head 2 --out " + path("t") + " x",
+                 "head 2 is not one of 2");
+  write("in", std::string(600, 'x') + "\n");
+  EXPECT_EQ(call("", "run " + path("model") + " < " + path("in")), 2);
+  EXPECT_NE(read("err").find("600 characters, more than 512"), std::string::npos) << read("err");
+}
+
+TEST_F(TranslateFiles, AnInterruptedTrainingIsSaved) {
+  EXPECT_EQ(call("timeout -s INT --preserve-status 3", "train --steps 100000 --save " + path("model")), 130)
+      << read("err");
+  const checkpoint saved(path("model"));
+  EXPECT_EQ(saved.training.steps, 100000);
+  EXPECT_EQ(call("", "train --minutes 0.02 --resume " + path("model") + " --save " + path("next")), 0)
+      << read("err");
+  EXPECT_GT(checkpoint(path("next")).steps, saved.steps);
+}
+
+}  // namespace

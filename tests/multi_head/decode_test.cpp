@@ -1,0 +1,83 @@
+// Decoding with caches equals the whole sequence at once.
+#include "support.hpp"
+
+#include <fovea/kv_cache.hpp>
+
+namespace {
+
+using namespace multi_head_test;
+using fovea::index;
+
+const fovea::rotary_table<double> table(32, 4);
+
+TEST(MultiHeadDecode, StepByStepEqualsTheWhole) {
+  for (const bool rotary : {false, true})
+    for (const bool normalised : {false, true}) {
+      const layer l = random_layer({.width = 8,
+                                    .heads = 2,
+                                    .kv_heads = 1,
+                                    .value_dim = 3,
+                                    .normalised = normalised,
+                                    .rotary = rotary ? table.angles() : fovea::rotary_angles<double>{}});
+      const matrix x = random_matrix(11, 8, 1), whole = l(x, fovea::causal);
+      fovea::kv_cache<double> cache(11, 4, {.heads = 1, .value_dim = 3});
+      EXPECT_LT(distance(l(x.topRows(4), cache, fovea::causal), whole.topRows(4)), 1e-14) << "a prompt";
+      for (index t = 4; t < 11; ++t)
+        EXPECT_LT(distance(l(x.row(t), cache, fovea::causal), whole.row(t)), 1e-14) << t;
+      EXPECT_EQ(cache.tokens(), 11);
+      EXPECT_THROW(l(x.row(0), cache, fovea::causal), std::invalid_argument) << "the cache is full";
+      cache.truncate(9);
+      EXPECT_LT(distance(l(x.row(9), cache, fovea::causal), whole.row(9)), 1e-14) << "taken back";
+    }
+}
+
+TEST(MultiHeadDecode, SeveralSequencesWithPagedCaches) {
+  const layer l = random_layer({.width = 8, .heads = 2, .rotary = table.angles()});
+  fovea::page_pool<double> pool({.pages = 12, .page_tokens = 2, .heads = 2, .dim = 4});
+  std::vector<fovea::paged_cache<double>> caches;
+  for (int b = 0; b < 3; ++b) caches.emplace_back(pool);
+  const std::vector<fovea::paged_cache<double>*> all{&caches[0], &caches[1], &caches[2]};
+  const std::span<fovea::paged_cache<double>* const> batch(all);
+  const matrix x[] = {random_matrix(6, 8, 1), random_matrix(4, 8, 2), random_matrix(5, 8, 3)};
+  index at[] = {0, 0, 0};
+  const index steps[][3] = {{3, 1, 0}, {1, 1, 1}, {1, 0, 3}, {1, 2, 1}};
+  for (const auto& step : steps) {
+    offsets starts{0};
+    for (const index n : step) starts.push_back(starts.back() + n);
+    matrix rows(starts.back(), 8);
+    for (std::size_t b = 0; b < 3; ++b) rows.middleRows(starts[b], step[b]) = x[b].middleRows(at[b], step[b]);
+    const matrix y = l({rows, starts}, batch, fovea::causal);
+    for (std::size_t b = 0; b < 3; ++b) {
+      const matrix whole = l(x[b], fovea::causal);
+      EXPECT_LT(distance(y.middleRows(starts[b], step[b]), whole.middleRows(at[b], step[b])), 1e-14);
+      at[b] += step[b];
+    }
+  }
+}
+
+TEST(MultiHeadDecode, WhatIsRejectedLeavesCachesAlone) {
+  const layer l = random_layer({.width = 8, .heads = 2, .rotary = table.angles()});
+  fovea::page_pool<double> pool({.pages = 3, .page_tokens = 2, .heads = 2, .dim = 4});
+  fovea::paged_cache<double> a(pool), b(pool);
+  const std::vector<fovea::paged_cache<double>*> both{&a, &b};
+  const std::span<fovea::paged_cache<double>* const> batch(both);
+  const matrix x = random_matrix(6, 8, 1);
+  l({x.topRows(2), offsets{0, 1, 2}}, batch, fovea::causal);
+  const auto expect_unchanged = [&] {
+    EXPECT_EQ(a.tokens(), 1);
+    EXPECT_EQ(b.tokens(), 1);
+    EXPECT_EQ(pool.free_pages(), 1);
+  };
+  EXPECT_THROW(l({x, offsets{0, 2, 6}}, batch, fovea::causal), std::invalid_argument) << "b has no room";
+  expect_unchanged();
+  EXPECT_THROW(l({x, offsets{0, 6}}, batch, fovea::causal), std::invalid_argument);
+  EXPECT_THROW(l({random_matrix(2, 7, 1), offsets{0, 1, 2}}, batch, fovea::causal), std::invalid_argument);
+  EXPECT_THROW(l(x, a, fovea::causal), std::invalid_argument) << "six tokens into two pages";
+  expect_unchanged();
+  const std::vector<fovea::paged_cache<double>*> none{&a, nullptr};
+  EXPECT_THROW(l({x, offsets{0, 2, 6}}, std::span<fovea::paged_cache<double>* const>(none), fovea::causal),
+               std::invalid_argument);
+  expect_unchanged();
+}
+
+}  // namespace
