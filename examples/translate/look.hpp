@@ -3,6 +3,8 @@
 
 #include "decode.hpp"
 
+#include <fovea/inspect.hpp>
+
 #include <ostream>
 
 namespace translate {
@@ -21,7 +23,7 @@ inline std::vector<int> source_of(const characters& known, const std::string& li
 struct looks {
   matrix weights;
   std::vector<std::string> said, read;  // labels of rows and columns
-  std::string translation;
+  std::string translation, of;          // what was said; which weights these are
 };
 
 /// The cross-attention of the last layer over the greedy translation: of one head, or, for -1, the mean.
@@ -45,12 +47,24 @@ inline looks where_it_looks(const model& m, const characters& known, const std::
   m(b, s);
   const auto& last = s.decoder.back().look;
   const auto all = m.decoder().back().look.weights(last.x, last.memory);
+  result.of = "cross-attention of the last layer, " +
+              (head == -1 ? "mean of " + std::to_string(heads) + " heads" : "head " + std::to_string(head));
   result.weights.setZero(all.tokens(), all.dim());
   for (fovea::index h = 0; h < heads; ++h)
     for (fovea::index i = 0; i < all.tokens() && (head == -1 || head == h); ++i)
       for (fovea::index j = 0; j < all.dim(); ++j)
         result.weights(i, j) += all(0, h, i, j) / static_cast<float>(head == -1 ? heads : 1);
   return result;
+}
+
+/// The same as a map to draw.
+inline fovea::attention_maps picture_of(const looks& seen, const std::string& text) {
+  fovea::tensor<float> weights(1, 1, seen.weights.rows(), seen.weights.cols());
+  std::copy_n(seen.weights.data(), seen.weights.size(), weights.data());
+  fovea::attention_maps map("\u201c" + text + "\u201d \u2192 " + seen.translation, seen.said, seen.read,
+                            std::move(weights));
+  map.single = seen.of;
+  return map;
 }
 
 /// A line for each character said, fields divided by tabs; the first line has the characters read.

@@ -144,7 +144,12 @@ void attention(const arguments& a) {
   const model m = model_of(checkpoint(a.file));
   const looks seen = where_it_looks(m, characters(), a.text, a.head);
   std::ofstream out(a.out);
-  write_table(out, seen);
+  if (a.out.ends_with(".svg"))
+    fovea::write_svg(out, picture_of(seen, a.text));
+  else if (a.out.ends_with(".html"))
+    fovea::write_page(out, picture_of(seen, a.text));
+  else
+    write_table(out, seen);
   if (!out.flush()) throw std::runtime_error("cannot write " + a.out);
   std::printf("%s\n", seen.translation.c_str());
 }
@@ -174,7 +179,7 @@ void parse_and_run(int argc, char** argv, CLI::App& app) {
   say->add_option("--beam", a.beam, "hypotheses; 1: greedy")->check(CLI::Range(1, 64))->capture_default_str();
   auto* const look = with_file(app.add_subcommand("attention", "writes what each character said looked at"));
   look->add_option("text", a.text)->required();
-  look->add_option("--out", a.out, "the table to write")->required();
+  look->add_option("--out", a.out, "a picture (.svg, .html), or a table")->required();
   look->add_option("--head", a.head, "of the last layer; -1: the mean")->capture_default_str();
   auto* const measure = with_file(app.add_subcommand("check", "counts exact matches of held-out pairs"));
   measure->add_option("--pairs", a.check)->check(CLI::Range(1, 1 << 24))->capture_default_str();

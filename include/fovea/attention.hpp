@@ -32,6 +32,13 @@ struct gradients {
   DQ d_q;
   DK d_k;
   DV d_v;
+
+  FOVEA_INLINE gradients(DQ q, DK k, DV v) : d_q(std::move(q)), d_k(std::move(k)), d_v(std::move(v)) {}
+  FOVEA_INLINE gradients(const gradients&) = default;
+  FOVEA_INLINE gradients(gradients&&) = default;
+  FOVEA_INLINE gradients& operator=(const gradients&) = default;
+  FOVEA_INLINE gradients& operator=(gradients&&) = default;
+  FOVEA_INLINE ~gradients() = default;
 };
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.

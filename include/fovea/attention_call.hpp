@@ -84,7 +84,8 @@ class attention_call {
                   "fovea: what follows q, k, v is a mask, a score or a sink (see mask.hpp, score.hpp)");
     const index heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
-    const auto keys = view_of(k, kv_heads, "k"), values = view_of(v, kv_heads, "v");
+    const auto keys = view_of(k, kv_heads, "k");
+    const auto values = view_of(v, kv_heads, "v");
     return problem_from(out, lse, queries, keys, values, mods...);
   }
 

@@ -135,7 +135,7 @@ class multi_head : public multi_head_projections<T, Arch> {
     matrix o(x.count(), o_columns());
     auto to = projection::columns(o, 0, o_columns());
     const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
-    appended(s.queries, p.k, p.v, caches, [&](const auto& batch) {
+    appended(s.queries, p.k, p.v, caches, [&](const auto& batch) FOVEA_INLINE_LAMBDA {
       attend_.into(ragged{to, s.queries}, ragged{p.q, s.queries}, batch, mods...);
     });
     return output(o);
@@ -181,7 +181,7 @@ class multi_head : public multi_head_projections<T, Arch> {
 
  private:
   FOVEA_INLINE static multi_head_options<T> with_heads(multi_head_options<T> o) {
-    const auto agree = [](const char* name, index& option, int fixed) {
+    const auto agree = [](const char* name, index& option, int fixed) FOVEA_INLINE_LAMBDA {
       if (fixed != Dynamic && option != 0 && option != fixed)
         reject("multi_head's option ", name, " is ", option, ", but the type says ", fixed);
       if (fixed != Dynamic) option = fixed;

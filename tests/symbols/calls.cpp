@@ -1,6 +1,7 @@
 // A translation unit that uses most of the library, compiled for more than one instruction set.
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
+#include <fovea/multi_head.hpp>
 
 #include <sstream>
 
@@ -22,6 +23,21 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   o += fovea::merge(attend.with_lse(m, m, m), attend.with_lse(m, m, m)).out;
   const auto view = fovea::bhsd(half.data(), 1, 2, 5, 4);
   const auto t = fovea::attention<fovea::bf16, 2>()(view, view, view, fovea::causal);
+  std::vector<float> d_slopes(2);
+  Matrix d_bias(5, 5), lse = attend.with_lse(m, m, m).lse;
+  const auto gradients =
+      attend.backward(m, m, m, o, lse, m, fovea::lse_gradient(lse), fovea::causal, fovea::bias(bias, d_bias),
+                      fovea::alibi{.slopes = slopes, .d_slopes = d_slopes}, fovea::sink{slopes, d_slopes},
+                      fovea::score([](auto s, auto q, auto k) { return s * (q - k); }),
+                      fovea::dropout{.rate = 0.5, .seed = 1});
+  o += gradients.d_q + gradients.d_v;
+  o(0, 0) += float(attend.backward_plan_for(o, o, o, m, m, m, m, lse, m).explain().size());
+  const fovea::multi_head<float, 2> layer({.width = 8});
+  fovea::multi_head<float, 2>::saved saved;
+  auto of_layer = layer.zero_gradient();
+  const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> x = m, y = layer(x, saved,
+                                                                                               fovea::causal);
+  o += layer.backward(y, saved, of_layer, fovea::causal).x;
   const fovea::rotary_table<float> table(9, 4);
   fovea::kv_cache<std::int8_t, 2> cache(9, 4);
   cache.append(m, m, table.angles());

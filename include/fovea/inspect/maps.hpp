@@ -17,6 +17,7 @@ struct attention_maps {
   std::vector<std::string> queries, keys;  // labels of rows and columns: Lq and Lk of them, or none
   tensor<float> weights;                   // layers x heads x Lq x Lk
   index first_layer = 0, first_head = 0;   // how the first of each is numbered
+  std::string single = {};                 // what a single map is of, in place of its layer and head
 
   FOVEA_INLINE attention_maps() = default;
   FOVEA_INLINE attention_maps(const attention_maps&) = default;

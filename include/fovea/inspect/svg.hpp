@@ -137,7 +137,8 @@ FOVEA_INLINE void add_map(std::string& svg, const attention_maps& maps, const sv
   svg += "</g></g>\n";
   const std::string_view style = "font-size=\"12\" fill=\"#4a5567\"";
   const double below_title = at.margin + at.heading;
-  if (at.single) append(layer, ", ", head, "; rows are queries, columns keys");
+  if (at.single) layer = maps.single.empty() ? layer + ", " + head : maps.single;
+  if (at.single) layer += "; rows are queries, columns keys";
   if (at.single || h == 0) add_text(svg, at.margin, at.single ? below_title : y + 11, style, layer);
   if (!at.single && l == 0) add_text(svg, x, below_title, style, head);
 }

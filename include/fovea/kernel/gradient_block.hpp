@@ -85,12 +85,12 @@ struct sums_of_rows {
   index stride = 0;
 };
 
-template <class T>
+template <class Arch, class T>
 FOVEA_NOINLINE void clear_rows(const sums_of_rows<T>& sums, index rows, index width) noexcept {
   for (index i = 0; i < rows; ++i) std::fill_n(sums.data + i * sums.stride, width, T(0));
 }
 
-template <class T, class E>
+template <class Arch, class T, class E>
 FOVEA_NOINLINE void write_rows(const T* from, index stride, const matrix_view<E>& to, range rows) noexcept {
   for (index i = 0; i < rows.size(); ++i)
     store_elements(from + i * stride, to.cols, to.at(rows.first + i), to.col_stride);
@@ -153,7 +153,7 @@ FOVEA_INLINE void differentiate_keys(const Gradients& g, const gradient_job& job
   const auto k_of = operand_of<Arch>(k, width, memory.k_copy);
   const T scale = p.scale;
 
-  for (index h = job.heads.first; h < job.heads.last; ++h) clear_rows(d_q_of(h), p.q.tokens(b), width);
+  for (index h = job.heads.first; h < job.heads.last; ++h) clear_rows<Arch>(d_q_of(h), p.q.tokens(b), width);
 
   for (range keys = job.keys; !keys.empty(); keys.first = keys.last, keys.last = job.keys.last) {
     keys.last = std::min(keys.first + shape.keys, job.keys.last);
@@ -165,8 +165,8 @@ FOVEA_INLINE void differentiate_keys(const Gradients& g, const gradient_job& job
     };
     for (index first = keys.first; first < keys.last; first += shape.lanes_a_group)
       group_from(first).pack_keys(k, p.factor(), v, scale);
-    clear_rows(sums_of_rows<T>{memory.d_k, width}, keys.size(), width);
-    clear_rows(sums_of_rows<T>{memory.d_v, value_width}, keys.size(), value_width);
+    clear_rows<Arch>(sums_of_rows<T>{memory.d_k, width}, keys.size(), width);
+    clear_rows<Arch>(sums_of_rows<T>{memory.d_v, value_width}, keys.size(), value_width);
 
     for (index h = job.heads.first; h < job.heads.last; ++h) {
       const auto rules = p.rules.bind(p.at(b, h));

@@ -12,6 +12,13 @@ FOVEA_NAMESPACE_BEGIN
 template <class T>
 struct head_norm_saved {
   Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> unit, inverse;
+
+  FOVEA_INLINE head_norm_saved() = default;
+  FOVEA_INLINE head_norm_saved(const head_norm_saved&) = default;
+  FOVEA_INLINE head_norm_saved(head_norm_saved&&) = default;
+  FOVEA_INLINE head_norm_saved& operator=(const head_norm_saved&) = default;
+  FOVEA_INLINE head_norm_saved& operator=(head_norm_saved&&) = default;
+  FOVEA_INLINE ~head_norm_saved() = default;
 };
 
 /// x <- x / sqrt(mean of x^2 + epsilon) * gain, for each head of each row of x (tokens x heads * dim); gain

@@ -12,16 +12,31 @@ FOVEA_NAMESPACE_BEGIN
 /// Keys and values of a memory, projected once for many calls: [k | v], tokens x (k_rows + v_rows).
 template <class T>
 struct memory_keys_values {
-  memory_keys_values() = default;
-
   typename multi_head_weights<T>::matrix rows;
   std::vector<index> offsets;  // of the memory's sequences
+
+  FOVEA_INLINE memory_keys_values() = default;
+  FOVEA_INLINE memory_keys_values(const memory_keys_values&) = default;
+  FOVEA_INLINE memory_keys_values(memory_keys_values&&) = default;
+  FOVEA_INLINE memory_keys_values& operator=(const memory_keys_values&) = default;
+  FOVEA_INLINE memory_keys_values& operator=(memory_keys_values&&) = default;
+  FOVEA_INLINE ~memory_keys_values() = default;
 };
 
 /// What backward returns: the gradients of the inputs; `memory` is empty in self-attention.
 template <class T>
 struct multi_head_input_gradients {
-  typename multi_head_weights<T>::matrix x, memory;
+  using matrix = typename multi_head_weights<T>::matrix;
+  matrix x, memory;
+
+  FOVEA_INLINE multi_head_input_gradients() = default;
+  FOVEA_INLINE multi_head_input_gradients(const multi_head_input_gradients&) = default;
+  FOVEA_INLINE multi_head_input_gradients(multi_head_input_gradients&&) = default;
+  FOVEA_INLINE multi_head_input_gradients& operator=(const multi_head_input_gradients&) = default;
+  FOVEA_INLINE multi_head_input_gradients& operator=(multi_head_input_gradients&&) = default;
+  FOVEA_INLINE ~multi_head_input_gradients() = default;
+  FOVEA_INLINE multi_head_input_gradients(matrix of_x, matrix of_memory)
+      : x(std::move(of_x)), memory(std::move(of_memory)) {}
 };
 
 /// The base of multi_head: all of it but attention.
@@ -134,7 +149,7 @@ class multi_head_projections : public multi_head_weights<T> {
     d_y.check("d_y", this->options().width);
     if (d_y.count() != s.o.rows())
       reject("d_y has ", d_y.count(), " rows, but the saved call had ", s.o.rows());
-    const auto like = [](const char* name, const auto& is, const auto& should) {
+    const auto like = [](const char* name, const auto& is, const auto& should) FOVEA_INLINE_LAMBDA {
       if (is.rows() != should.rows() || is.cols() != should.cols())
         reject("the gradient's ", name, " is ", is.rows(), " x ", is.cols(), ", the layer's ", should.rows(),
                " x ", should.cols());

@@ -45,7 +45,12 @@ struct multi_head_weights {
   row out_bias;          // width, or empty
   row q_gain, k_gain;    // dim each, of the norm of queries and keys, or empty
 
-  multi_head_weights() = default;
+  FOVEA_INLINE multi_head_weights() = default;
+  FOVEA_INLINE multi_head_weights(const multi_head_weights&) = default;
+  FOVEA_INLINE multi_head_weights(multi_head_weights&&) = default;
+  FOVEA_INLINE multi_head_weights& operator=(const multi_head_weights&) = default;
+  FOVEA_INLINE multi_head_weights& operator=(multi_head_weights&&) = default;
+  FOVEA_INLINE ~multi_head_weights() = default;
   FOVEA_INLINE explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
     const auto& s = options_;
     const index own = apart() ? q_rows() : rows();
@@ -90,7 +95,7 @@ struct multi_head_weights {
   /// and Bengio, 2010); uniform() gives numbers within [-1, 1]. Biases become 0, gains 1.
   template <class F>
   FOVEA_INLINE void randomise(F&& uniform) {
-    const auto fill = [&](auto&& w) {
+    const auto fill = [&](auto&& w) FOVEA_INLINE_LAMBDA {
       const double bound = std::sqrt(6. / static_cast<double>(std::max<index>(w.rows() + w.cols(), 1)));
       for (index i = 0; i < w.rows(); ++i)
         for (index j = 0; j < w.cols(); ++j) w(i, j) = static_cast<T>(bound * static_cast<double>(uniform()));
@@ -104,7 +109,7 @@ struct multi_head_weights {
   /// which may be "".
   template <class F, class... Of>
   static void each_parameter(const std::string& name, const F& f, Of&... of) {
-    const auto part = [&](const char* own, auto&... x) {
+    const auto part = [&](const char* own, auto&... x) FOVEA_INLINE_LAMBDA {
       if (((x.size() > 0) || ...)) f(name.empty() ? own : name + "." + own, x...);
     };
     part("qkv.weight", of.qkv_weight...), part("qkv.bias", of.qkv_bias...);
@@ -119,7 +124,7 @@ struct multi_head_weights {
 
  private:
   FOVEA_INLINE static multi_head_options<T> completed(multi_head_options<T> o) {
-    const auto at_least = [](const char* what, index is, index least) {
+    const auto at_least = [](const char* what, index is, index least) FOVEA_INLINE_LAMBDA {
       if (is < least) reject("multi_head's ", what, " is ", is, ", below ", least);
     };
     at_least("width", o.width, 1), at_least("heads", o.heads, 1), at_least("kv_heads", o.kv_heads, 0);

@@ -90,7 +90,7 @@ FOVEA_NOINLINE void write_sum(T* sums, index count, index apart, index width,
     for (index part = 1; part < count; ++part)
       for (index c = 0; c < to.cols; ++c) first[c] += first[part * apart + c];
   }
-  kernel::write_rows(sums, width, to, {0, to.rows});
+  kernel::write_rows<Arch>(sums, width, to, {0, to.rows});
 }
 
 /// The whole backward call.
@@ -123,8 +123,8 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
         [&](index h) FOVEA_INLINE_LAMBDA { return memory.terms_of(b, h); },
         [&](range keys, const T* d_k, const T* d_v) FOVEA_INLINE_LAMBDA {
           if (cut.parts() == 1) {
-            kernel::write_rows(d_k, width, g.d_k.head(b, job.kv_head), keys);
-            kernel::write_rows(d_v, value_width, g.d_v.head(b, job.kv_head), keys);
+            kernel::write_rows<Arch>(d_k, width, g.d_k.head(b, job.kv_head), keys);
+            kernel::write_rows<Arch>(d_v, value_width, g.d_v.head(b, job.kv_head), keys);
           } else {
             T* const to = memory.d_k(cut, b, job.kv_head, job.part);
             std::copy_n(d_k, keys.size() * width, to + keys.first * width);
