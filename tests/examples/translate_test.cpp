@@ -101,7 +101,7 @@ TEST(Translate, TheGradientIsTheSlopeOfTheLoss) {
 
 TEST(Translate, Learns) {
   EXPECT_NEAR(trained().first_loss, std::log(static_cast<double>(tiny.vocabulary)), 1.5);
-  EXPECT_LT(trained().loss, 0.4) << "without a look at the source, 1.0 is the least";
+  EXPECT_LT(trained().loss, 0.5) << "without a look at the source, 1.0 is the least";
 }
 
 TEST(Translate, GreedyIsABeamOfOne) {
@@ -272,6 +272,8 @@ TEST_F(TranslateFiles, TheProgramSaysWhatIsWrong) {
   expect_refusal("run " + path("bad"), "is not a checkpoint");
   expect_refusal("train --resume " + path("bad"), "is not a checkpoint");
   expect_refusal("train --threads 0", "--threads");
+  expect_refusal("train --seed 3 --resume " + path("bad"), "excludes");
+  expect_refusal("train --save " + path("no/such/folder"), "cannot write");
   expect_refusal("attention " + path("bad"), "text is required");
   expect_refusal("attention " + path("bad") + " x", "--out is required");
   save(path("model"), tiny, trained().run);
@@ -287,9 +289,8 @@ TEST_F(TranslateFiles, AnInterruptedTrainingIsSaved) {
       << read("err");
   const checkpoint saved(path("model"));
   EXPECT_EQ(saved.training.steps, 100000);
-  EXPECT_EQ(call("", "train --minutes 0.02 --resume " + path("model") + " --save " + path("next")), 0)
-      << read("err");
-  EXPECT_GT(checkpoint(path("next")).steps, saved.steps);
+  EXPECT_EQ(call("", "train --minutes 0.02 --resume " + path("model")), 0) << read("err");
+  EXPECT_GT(checkpoint(path("model")).steps, saved.steps) << "saved where it came from";
 }
 
 }  // namespace
