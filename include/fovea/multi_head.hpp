@@ -189,6 +189,7 @@ class multi_head : public multi_head_projections<T, Arch> {
     agree("heads", o.heads, Heads), agree("kv_heads", o.kv_heads, KVHeads);
     return o;
   }
+
   /// Attention and the product with W_o.
   template <class... Mods>
   FOVEA_INLINE matrix attended(saved& s, bool keep, const Mods&... mods) const {
@@ -203,6 +204,7 @@ class multi_head : public multi_head_projections<T, Arch> {
     }
     return output(s.o);
   }
+
   template <class Cache>
   FOVEA_INLINE standing standing_in(const tokens& x, std::span<Cache* const> caches) const {
     x.check("x", this->options().width);
@@ -216,6 +218,7 @@ class multi_head : public multi_head_projections<T, Arch> {
     }
     return at;
   }
+
   /// Appends to all caches and calls attend(batch of them); or throws, with all as they were.
   template <class Block, class Cache, class F>
   FOVEA_INLINE void appended(const std::vector<index>& offsets, const Block& k, const Block& v,

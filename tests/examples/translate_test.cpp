@@ -26,14 +26,15 @@ const fovea::threads& pool() {
   return two;
 }
 
-/// One run for all tests, and the mean loss of its last steps.
+/// A run, and the mean loss of its last steps.
 struct finished_run {
-  static constexpr std::int64_t steps = 900, last = 50;
+  static constexpr std::int64_t last = 50;
 
-  trainer run{tiny, {.steps = steps, .batch = 32, .warm_up = 60, .peak = 5e-3}};
+  trainer run;
   double first_loss = 0, loss = 0;
 
-  finished_run() {
+  explicit finished_run(std::int64_t steps)
+      : run(tiny, {.steps = steps, .batch = 32, .warm_up = 60, .peak = 5e-3}) {
     while (!run.done()) {
       const double now = run.step(pool()).loss;
       if (run.steps() == 1) first_loss = now;
@@ -41,8 +42,9 @@ struct finished_run {
     }
   }
 };
+/// Enough to say something of its own.
 finished_run& trained() {
-  static finished_run made;
+  static finished_run made(200);
   return made;
 }
 
@@ -100,8 +102,10 @@ TEST(Translate, TheGradientIsTheSlopeOfTheLoss) {
 }
 
 TEST(Translate, Learns) {
-  EXPECT_NEAR(trained().first_loss, std::log(static_cast<double>(tiny.vocabulary)), 1.5);
-  EXPECT_LT(trained().loss, 0.4) << "without a look at the source, 1.0 is the least";
+  const finished_run long_enough(900);
+  EXPECT_NEAR(long_enough.first_loss, std::log(static_cast<double>(tiny.vocabulary)), 1.5);
+  EXPECT_LT(long_enough.loss, 0.5) << "an encoder that gets no gradient leaves it above 0.65";
+  RecordProperty("loss", std::to_string(long_enough.loss));
 }
 
 TEST(Translate, GreedyIsABeamOfOne) {
@@ -272,6 +276,8 @@ TEST_F(TranslateFiles, TheProgramSaysWhatIsWrong) {
   expect_refusal("run " + path("bad"), "is not a checkpoint");
   expect_refusal("train --resume " + path("bad"), "is not a checkpoint");
   expect_refusal("train --threads 0", "--threads");
+  expect_refusal("train --seed 3 --resume " + path("bad"), "excludes");
+  expect_refusal("train --save " + path("no/such/folder"), "cannot write");
   expect_refusal("attention " + path("bad"), "text is required");
   expect_refusal("attention " + path("bad") + " x", "--out is required");
   save(path("model"), tiny, trained().run);
@@ -287,9 +293,8 @@ TEST_F(TranslateFiles, AnInterruptedTrainingIsSaved) {
       << read("err");
   const checkpoint saved(path("model"));
   EXPECT_EQ(saved.training.steps, 100000);
-  EXPECT_EQ(call("", "train --minutes 0.02 --resume " + path("model") + " --save " + path("next")), 0)
-      << read("err");
-  EXPECT_GT(checkpoint(path("next")).steps, saved.steps);
+  EXPECT_EQ(call("", "train --minutes 0.02 --resume " + path("model")), 0) << read("err");
+  EXPECT_GT(checkpoint(path("model")).steps, saved.steps) << "saved where it came from";
 }
 
 }  // namespace

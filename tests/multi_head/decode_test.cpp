@@ -31,6 +31,20 @@ TEST(MultiHeadDecode, StepByStepEqualsTheWhole) {
     }
 }
 
+TEST(MultiHeadDecode, FloatsAndFixedHeadsAndA16BitCache) {
+  const options o{.width = 16, .heads = 4, .kv_heads = 2};
+  const layer exact = random_layer(o);
+  fovea::multi_head<float, 4, 2> l({.width = 16});
+  l.qkv_weight = exact.qkv_weight.cast<float>(), l.qkv_bias = exact.qkv_bias.cast<float>();
+  l.out_weight = exact.out_weight.cast<float>(), l.out_bias = exact.out_bias.cast<float>();
+  const matrix x = random_matrix(9, 16, 1), whole = exact(x, fovea::causal);
+  const Eigen::MatrixXf narrow = x.cast<float>();
+  EXPECT_LT(distance(l(narrow, fovea::causal).cast<double>(), whole), 1e-5);
+  fovea::kv_cache<fovea::bf16, 2> cache(9, 4);
+  for (index t = 0; t < 9; ++t)
+    EXPECT_LT(distance(l(narrow.row(t), cache, fovea::causal).cast<double>(), whole.row(t)), 0.03) << t;
+}
+
 TEST(MultiHeadDecode, SeveralSequencesWithPagedCaches) {
   const layer l = random_layer({.width = 8, .heads = 2, .rotary = table.angles()});
   fovea::page_pool<double> pool({.pages = 12, .page_tokens = 2, .heads = 2, .dim = 4});
