@@ -17,6 +17,7 @@ template <class Problem, class OE, class GE, class DQ, class DK, class DV>
 struct gradient_problem {
   using compute = typename Problem::compute;
   static constexpr unit_of units = Problem::units;
+  static constexpr bool hides = Problem::rules_hide || Problem::drops;  // whatever the mask says
 
   Problem forward;  // without results
   sequences<const OE> out;
@@ -78,13 +79,6 @@ struct gradient_job {
   range heads, keys;
 };
 
-/// Accumulators: rows of registers.
-template <class T>
-struct sums_of_rows {
-  T* data = nullptr;
-  index stride = 0;
-};
-
 template <class Arch, class T>
 FOVEA_NOINLINE void clear_rows(const sums_of_rows<T>& sums, index rows, index width) noexcept {
   for (index i = 0; i < rows; ++i) std::fill_n(sums.data + i * sums.stride, width, T(0));
@@ -136,73 +130,120 @@ FOVEA_NOINLINE double row_terms(const Gradients& g, index b, index h, const grad
   return of_sink;
 }
 
+/// Keys in groups of lanes, packed; as rows, too; and the sums of their dK and dV, which stay in L2.
+template <class Arch, class T>
+class key_superblock {
+ public:
+  /// `rows`: the keys' rows, registers wide.
+  FOVEA_INLINE key_superblock(range keys, index dim, index value_dim, const rows_of<T>& rows,
+                              const gradient_scratch<T>& memory) noexcept
+      : shape_(dim),
+        keys_(keys),
+        dim_(dim),
+        value_dim_(value_dim),
+        memory_(memory),
+        rows_(rows, keys.size()) {}
+
+  FOVEA_INLINE range keys() const noexcept { return keys_; }
+  FOVEA_INLINE const gradient_shape<Arch, T>& shape() const noexcept { return shape_; }
+  FOVEA_INLINE index width() const noexcept { return round_up(dim_, lanes<Arch, T>); }
+  FOVEA_INLINE index value_width() const noexcept { return round_up(value_dim_, lanes<Arch, T>); }
+  /// Whether no row holds NaN or infinities.
+  FOVEA_INLINE bool finite() noexcept { return rows_.finite(); }
+
+  /// Packs K^T * k_scale and V^T * v_scale; sums start at 0.
+  template <class K, class Values>
+  FOVEA_INLINE void open(const K& k, T k_scale, const Values& v, T v_scale) const noexcept {
+    each_group([&](const auto& group, index) { group.pack_keys(k, k_scale, v, v_scale); });
+    clear_rows<Arch>(d_k(keys_.first), keys_.size(), width());
+    clear_rows<Arch>(d_v(keys_.first), keys_.size(), value_width());
+  }
+  /// f(group, its first key) for each.
+  template <class F>
+  FOVEA_INLINE void each_group(F&& f) const noexcept {
+    const index lanes = shape_.lanes_a_group;
+    for (index first = keys_.first; first < keys_.last; first += lanes)
+      f(key_group<Arch, T>(shape_, {first, std::min(first + lanes, keys_.last)}, dim_, value_dim_,
+                           memory_.panels + (first - keys_.first) * (dim_ + value_dim_), memory_.p,
+                           memory_.ds),
+        first);
+  }
+  FOVEA_INLINE rows_of<T> rows_from(index key) const noexcept { return rows_.from(key - keys_.first); }
+  FOVEA_INLINE sums_of_rows<T> d_k(index key) const noexcept {
+    return {memory_.d_k + (key - keys_.first) * width(), width()};
+  }
+  FOVEA_INLINE sums_of_rows<T> d_v(index key) const noexcept {
+    return {memory_.d_v + (key - keys_.first) * value_width(), value_width()};
+  }
+
+ private:
+  gradient_shape<Arch, T> shape_;
+  range keys_;
+  index dim_, value_dim_;
+  gradient_scratch<T> memory_;
+  block_rows<Arch, T> rows_;
+};
+
+/// What one query head of a group adds to dK and dV of a superblock of keys, and these to its dQ; `terms`:
+/// {lse, delta} of its rows.
+template <class Arch, class Gradients, class T, class Terms>
+FOVEA_INLINE void differentiate_head(const Gradients& g, index b, index h, key_superblock<Arch, T>& keys,
+                                     const sums_of_rows<T>& d_q, const Terms& terms,
+                                     const gradient_scratch<T>& memory) noexcept {
+  const auto& p = g.forward;
+  const auto rules = p.rules.bind(p.at(b, h));
+  const auto of_cells =
+      gradients_of_cells<softmax_state<Arch, T, Gradients::units>>(rules, p.dropout.bind(p.at(b, h)));
+  const auto q_of = operand_of<Arch>(p.q.head(b, h), keys.width(), memory.q_copy);
+  const auto d_out_of = operand_of<Arch>(g.d_out.head(b, h), keys.value_width(), memory.d_out_copy);
+  constexpr bool plain = of_cells.plain, always_hides = Gradients::hides;
+
+  for (range rows{0, 0}; rows.first < p.q.tokens(b); rows.first = rows.last) {
+    rows.last = std::min(rows.first + keys.shape().rows, p.q.tokens(b));
+    if (intersect(reach_of(rules.mask, rows, keys.keys().last), keys.keys()).empty()) continue;
+    block_rows<Arch, T> q(q_of.read(rows), rows.size());          // (R, d)
+    block_rows<Arch, T> d_out(d_out_of.read(rows), rows.size());  // (R, dv)
+    const gradient_rows<T> block{rows,
+                                 q.from(0),
+                                 d_out.from(0),
+                                 d_q.data + rows.first * d_q.stride,
+                                 d_q.stride,
+                                 terms.lse + rows.first,
+                                 terms.delta + rows.first};
+    keys.each_group([&](auto group, index first) FOVEA_INLINE_LAMBDA {  // k (C, d)   v (C, dv)
+      if (!group.look(rules.mask, rows)) return;
+      group.score(block, plain);                   // (R, C)   P = exp(Q K^T - LSE)
+      group.differentiate(block, p.scale, plain);  // (R, C)   dS = P (dO V^T - D)
+      if (!plain || group.hides()) group.revise(block, p.scale, of_cells);
+      const bool hides = always_hides || group.hides();
+      const bool finite = !hides || (q.finite() && d_out.finite() && keys.finite());
+      group.add_to_values(block, finite, keys.d_v(first));                       // (C, dv)  dV += P^T dO
+      group.add_to_keys(block, finite, keys.d_k(first));                         // (C, d)   dK += dS^T Q
+      group.add_to_queries(block, keys.rows_from(first), finite, keys.width());  // (R, d)   dQ += dS K
+    });
+  }
+}
+
 /// dK and dV of the keys and, for `d_q_of(head)`, what these keys add to dQ.
 /// `terms_of(head)` gives {lse, delta} of the rows; `close(keys, d_k, d_v)` takes a superblock's sums.
 template <class Arch, class Gradients, class T, class DQ, class Terms, class Close>
 FOVEA_INLINE void differentiate_keys(const Gradients& g, const gradient_job& job,
                                      const gradient_scratch<T>& memory, const DQ& d_q_of,
                                      const Terms& terms_of, const Close& close) noexcept {
-  using group_type = key_group<Arch, T>;
-  constexpr index n = lanes<Arch, T>;
   const auto& p = g.forward;
-  const gradient_shape<Arch, T> shape(p.dim());
-  const index b = job.batch, width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n);
-  const index group_elements = shape.lanes_a_group * (p.dim() + p.value_dim());
+  const index b = job.batch, width = round_up(p.dim(), lanes<Arch, T>);
   const auto k = p.k.head(b, job.kv_head);
   const auto v = p.v.head(b, job.kv_head);
   const auto k_of = operand_of<Arch>(k, width, memory.k_copy);
-  const T scale = p.scale;
-
   for (index h = job.heads.first; h < job.heads.last; ++h) clear_rows<Arch>(d_q_of(h), p.q.tokens(b), width);
 
-  for (range keys = job.keys; !keys.empty(); keys.first = keys.last, keys.last = job.keys.last) {
-    keys.last = std::min(keys.first + shape.keys, job.keys.last);
-    block_rows<Arch, T> k_rows(k_of.read(keys), keys.size());  // (C, d)
-    const auto group_from = [&](index first) FOVEA_INLINE_LAMBDA {
-      const index number = (first - keys.first) / shape.lanes_a_group;
-      return group_type(shape, {first, std::min(first + shape.lanes_a_group, keys.last)}, p.dim(),
-                        p.value_dim(), memory.panels + number * group_elements, memory.p, memory.ds);
-    };
-    for (index first = keys.first; first < keys.last; first += shape.lanes_a_group)
-      group_from(first).pack_keys(k, p.factor(), v, scale);
-    clear_rows<Arch>(sums_of_rows<T>{memory.d_k, width}, keys.size(), width);
-    clear_rows<Arch>(sums_of_rows<T>{memory.d_v, value_width}, keys.size(), value_width);
-
-    for (index h = job.heads.first; h < job.heads.last; ++h) {
-      const auto rules = p.rules.bind(p.at(b, h));
-      const auto dropout = p.dropout.bind(p.at(b, h));
-      const auto of_cells = gradients_of_cells<softmax_state<Arch, T, Gradients::units>>(rules, dropout);
-      const auto q_of = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy);
-      const auto d_out_of = operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy);
-      const auto terms = terms_of(h);
-      const sums_of_rows<T> d_q = d_q_of(h);
-      for (range rows{0, 0}; rows.first < p.q.tokens(b); rows.first = rows.last) {
-        rows.last = std::min(rows.first + shape.rows, p.q.tokens(b));
-        if (intersect(reach_of(rules.mask, rows, keys.last), keys).empty()) continue;
-        block_rows<Arch, T> q_rows(q_of.read(rows), rows.size()),
-            d_out_rows(d_out_of.read(rows), rows.size());
-        const gradient_rows<T> block{
-            rows,       q_rows.from(0),         d_out_rows.from(0),      d_q.data + rows.first * d_q.stride,
-            d_q.stride, terms.lse + rows.first, terms.delta + rows.first};
-        for (index first = keys.first; first < keys.last; first += shape.lanes_a_group) {
-          auto group = group_from(first);
-          if (!group.look(rules.mask, rows)) continue;
-          const bool may_hide = rules.hide || group.hides();
-          const index skipped = first - keys.first;
-
-          group.score(block, of_cells.plain);                 // (R, C)   P = exp(Q K^T - LSE)
-          group.differentiate(block, scale, of_cells.plain);  // (R, C)   dS = P (dO V^T - D)
-          if (!of_cells.plain || group.hides()) group.revise(block, scale, of_cells);
-          const bool finite = !may_hide || (q_rows.finite() && d_out_rows.finite() && k_rows.finite());
-          group.add_to_values(block, finite, memory.d_v + skipped * value_width,
-                              value_width);  // (C, dv)  dV += P^T dO
-          group.add_to_keys(block, finite, memory.d_k + skipped * width,
-                            width);                                          // (C, d)   dK += dS^T Q
-          group.add_to_queries(block, k_rows.from(skipped), finite, width);  // (R, d)   dQ += dS K
-        }
-      }
-    }
-    close(keys, memory.d_k, memory.d_v);
+  for (range some = job.keys; !some.empty(); some.first = some.last, some.last = job.keys.last) {
+    some.last = std::min(some.first + gradient_shape<Arch, T>::keys, job.keys.last);
+    key_superblock<Arch, T> keys(some, p.dim(), p.value_dim(), k_of.read(some), memory);
+    keys.open(k, p.factor(), v, p.scale);
+    for (index h = job.heads.first; h < job.heads.last; ++h)
+      differentiate_head<Arch>(g, b, h, keys, d_q_of(h), terms_of(h), memory);
+    close(some, memory.d_k, memory.d_v);
   }
 }
 

@@ -36,5 +36,12 @@ struct gradient_rows {
   const T *lse, *delta;  // of each row: LSE in the units of the softmax; sum_c dO O - dLSE
 };
 
+/// Accumulators: rows of registers.
+template <class T>
+struct sums_of_rows {
+  T* data = nullptr;
+  index stride = 0;
+};
+
 }  // namespace kernel
 FOVEA_NAMESPACE_END

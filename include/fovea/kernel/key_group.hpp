@@ -107,14 +107,15 @@ class key_group {
       }
   }
 
-  /// dV += P^T dO: `sums` are registers wide, a row a key.
-  FOVEA_INLINE void add_to_values(const gradient_rows<T>& r, bool finite, T* sums,
-                                  index width) const noexcept {
-    add_to_keys(p_, r.d_out, r.rows.size(), finite, sums, width);
+  /// dV += P^T dO, a row a key.
+  FOVEA_INLINE void add_to_values(const gradient_rows<T>& r, bool finite,
+                                  const sums_of_rows<T>& d_v) const noexcept {
+    add_to_keys(p_, r.d_out, r.rows.size(), finite, d_v.data, d_v.stride);
   }
   /// dK += dS^T Q
-  FOVEA_INLINE void add_to_keys(const gradient_rows<T>& r, bool finite, T* sums, index width) const noexcept {
-    add_to_keys(ds_, r.q, r.rows.size(), finite, sums, width);
+  FOVEA_INLINE void add_to_keys(const gradient_rows<T>& r, bool finite,
+                                const sums_of_rows<T>& d_k) const noexcept {
+    add_to_keys(ds_, r.q, r.rows.size(), finite, d_k.data, d_k.stride);
   }
 
   /// dQ += dS K
