@@ -154,7 +154,8 @@ class key_superblock {
   /// Packs K^T * k_scale and V^T * v_scale; sums start at 0.
   template <class K, class Values>
   FOVEA_INLINE void open(const K& k, T k_scale, const Values& v, T v_scale) const noexcept {
-    each_group([&](const auto& group, index) { group.pack_keys(k, k_scale, v, v_scale); });
+    each_group([&](const auto& group, index)
+                   FOVEA_INLINE_LAMBDA { group.pack_keys(k, k_scale, v, v_scale); });
     clear_rows<Arch>(d_k(keys_.first), keys_.size(), width());
     clear_rows<Arch>(d_v(keys_.first), keys_.size(), value_width());
   }
