@@ -5,7 +5,8 @@
 //   fovea::attention<float, 8> attend;                          // 8 heads
 //   auto o = attend(q, k, v, fovea::causal);                    // Eigen matrices: tokens x (8 * dim)
 //
-// Order of arithmetic: scale -> softcap -> bias and user scores, as listed -> mask -> sink -> softmax -> dropout.
+// Order of arithmetic: scale -> softcap -> bias and user scores, as listed -> mask -> sink -> softmax ->
+// dropout.
 // Masks intersect. What is masked never reaches a result, not even as NaN. A row that sees no key is 0, with
 // LSE -inf. Sums are made in float, or in double where an element is double. Results are the same bits for
 // any executor, and for a sequence alone or in a batch. Query head h reads key/value head h / (heads /
@@ -48,8 +49,8 @@ struct gradients {
 ///   Eigen matrices, maps, blocks    one sequence, tokens x (heads * dim); any storage order and strides
 ///   tensor_view, tensor             batch x heads x tokens x dim; any strides
 ///   ragged                          sequences of different length, packed
-/// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one sink and one dropout,
-/// in any order.
+/// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one
+/// sink and one dropout, in any order.
 ///
 /// Every call throws std::invalid_argument, naming the argument and both values, before anything is written;
 /// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
