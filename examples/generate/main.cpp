@@ -3,6 +3,8 @@
 #include "llama.hpp"
 #include "tokenizer.hpp"
 
+#include "../stopwatch.hpp"
+
 #include <CLI/CLI.hpp>
 
 #include <atomic>
@@ -14,6 +16,7 @@
 
 namespace {
 
+using examples::stopwatch;
 using generate::Matrix;
 
 std::atomic<bool> stopped{false};
@@ -100,16 +103,6 @@ class sampler {
  private:
   double temperature_, top_p_;
   std::mt19937 random_;
-};
-
-class stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 /// Reads tokens into the memory, as many at once as it takes; the logits after the last.

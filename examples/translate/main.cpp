@@ -3,14 +3,17 @@
 #include "checkpoint.hpp"
 #include "look.hpp"
 
+#include "../stopwatch.hpp"
+
 #include <CLI/CLI.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <iostream>
 
 namespace {
+
+using examples::stopwatch;
 
 std::atomic<bool> stopped{false};
 
@@ -19,16 +22,6 @@ struct arguments {
   double minutes = 0;
   std::int64_t seed = 1, steps = 0, threads = 2, beam = 1, head = -1, check = 3000;
   bool show_errors = false;
-};
-
-class stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 void print_matches(const translate::exact_matches& m) {

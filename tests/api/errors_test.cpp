@@ -1,4 +1,6 @@
 // Wrong arguments are refused before anything is written, in a sentence with the argument and both values.
+#include "../support/refusal.hpp"
+
 #include <fovea/attention.hpp>
 
 #include <gtest/gtest.h>
@@ -9,20 +11,8 @@
 namespace {
 
 using fovea::index;
+using fovea_test::expect_refused;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-template <class F>
-void expect_refused(F f, const std::vector<std::string>& parts) {
-  try {
-    f();
-    ADD_FAILURE() << "not refused, though it should be for " << parts[0];
-  } catch (const std::invalid_argument& e) {
-    const std::string text = e.what();
-    EXPECT_EQ(text.rfind("fovea: ", 0), 0u) << text;
-    for (const std::string& part : parts)
-      EXPECT_NE(text.find(part), std::string::npos) << text << " lacks " << part;
-  }
-}
 
 /// Two heads of four dimensions, three of values; five queries, seven keys.
 struct wrong : testing::Test {
@@ -32,13 +22,13 @@ struct wrong : testing::Test {
 
   template <class... Mods>
   void refused(const Matrix& q_, const Matrix& k_, const Matrix& v_, Matrix o_,
-               const std::vector<std::string>& parts, const Mods&... mods) const {
+               std::initializer_list<const char*> parts, const Mods&... mods) const {
     o_.setConstant(42);
     expect_refused([&] { attend.into(o_, q_, k_, v_, mods...); }, parts);
     EXPECT_TRUE((o_.array() == 42).all()) << "written before it was refused";
   }
   template <class... Mods>
-  void refused_with(const std::vector<std::string>& parts, const Mods&... mods) const {
+  void refused_with(std::initializer_list<const char*> parts, const Mods&... mods) const {
     refused(q, k, v, o, parts, mods...);
     expect_refused([&] { attend(q, k, v, mods...); }, parts);
     expect_refused([&] { attend.plan_for(q, k, v, mods...); }, parts);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../support/random.hpp"
+#include "../support/refusal.hpp"
 
 #include <fovea/attention.hpp>
 
@@ -167,18 +168,6 @@ extern template results<float> differentiated(const sizes&, const operands<float
                                               attention_options);
 extern template results<float> differentiated(const sizes&, const operands<float>&, const everything&,
                                               attention_options);
-
-/// Expects a call to be refused with a message that has all the parts.
-template <class Call>
-void expect_refused(const Call& call, std::initializer_list<const char*> parts) {
-  try {
-    call();
-    ADD_FAILURE() << "accepted; expected " << *parts.begin();
-  } catch (const std::invalid_argument& e) {
-    for (const char* part : parts)
-      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what() << " lacks " << part;
-  }
-}
 
 /// Whether two tensors are the same, bit for bit but for the sign of zeros.
 template <class T>

@@ -66,7 +66,7 @@ FOVEA_INLINE cell_gradients<State, Rules, Dropout, From> gradients_of_cells(cons
   return {rules, dropout};
 }
 
-/// Where a job of the backward pass works; `width`s are registers, whole.
+/// Where a job of the backward pass works.
 template <class T>
 struct gradient_scratch {
   T *panels, *d_k, *d_v, *p, *ds, *q_copy, *d_out_copy, *k_copy;
@@ -144,7 +144,7 @@ class key_superblock {
         memory_(memory),
         rows_(rows, keys.size()) {}
 
-  FOVEA_INLINE range keys() const noexcept { return keys_; }
+  FOVEA_INLINE range all() const noexcept { return keys_; }
   FOVEA_INLINE const gradient_shape<Arch, T>& shape() const noexcept { return shape_; }
   FOVEA_INLINE index width() const noexcept { return round_up(dim_, lanes<Arch, T>); }
   FOVEA_INLINE index value_width() const noexcept { return round_up(value_dim_, lanes<Arch, T>); }
@@ -201,7 +201,7 @@ FOVEA_INLINE void differentiate_head(const Gradients& g, index b, index h, key_s
 
   for (range rows{0, 0}; rows.first < p.q.tokens(b); rows.first = rows.last) {
     rows.last = std::min(rows.first + keys.shape().rows, p.q.tokens(b));
-    if (intersect(reach_of(rules.mask, rows, keys.keys().last), keys.keys()).empty()) continue;
+    if (intersect(reach_of(rules.mask, rows, keys.all().last), keys.all()).empty()) continue;
     block_rows<Arch, T> q(q_of.read(rows), rows.size());          // (R, d)
     block_rows<Arch, T> d_out(d_out_of.read(rows), rows.size());  // (R, dv)
     const gradient_rows<T> block{rows,

@@ -28,10 +28,10 @@ class gradient_memory {
     d_kv_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_kv)));
     of_sinks_ = reinterpret_cast<double*>(
         take(round_up(made.batches * made.heads * index(sizeof(double)), workspace_alignment)));
-    starts_ = reinterpret_cast<index*>(at);
+    starts_ = reinterpret_cast<gradient_starts*>(at);
     index terms = 0, d_q = 0, d_kv = 0;
     for (index b = 0; b < made.batches; ++b) {
-      starts_[3 * b] = terms, starts_[3 * b + 1] = d_q, starts_[3 * b + 2] = d_kv;
+      starts_[b] = {terms, d_q, d_kv};
       const auto cut = gradient_cut_of<Arch>(g, b);
       terms += 2 * cut.heads * cut.queries;
       d_q += partial_d_q<Arch>(g, cut), d_kv += partial_d_kv<Arch>(g, cut);
@@ -53,7 +53,7 @@ class gradient_memory {
 
   FOVEA_INLINE row_terms terms_of(index b, index h) const noexcept {
     const index queries = g_.forward.q.tokens(b);
-    T* const first = terms_ + starts_[3 * b] + 2 * h * queries;
+    T* const first = terms_ + starts_[b].terms + 2 * h * queries;
     return {first, first + queries};
   }
   FOVEA_INLINE double& of_sink(index b, index h) const noexcept { return of_sinks_[b * made_.heads + h]; }
@@ -64,12 +64,12 @@ class gradient_memory {
     if constexpr (std::is_same_v<T, std::remove_cvref_t<decltype(*g_.d_q.all.data)>>)
       if (partial_d_q<Arch>(g_, cut) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
     const index width = round_up(g_.forward.dim(), n);
-    return {d_q_ + starts_[3 * b + 1] + (h * cut.spans() + span) * cut.queries * width, width};
+    return {d_q_ + starts_[b].d_q + (h * cut.spans() + span) * cut.queries * width, width};
   }
   /// Where what a part of a group's heads adds to dK and dV is kept: rows of dK, then of dV.
   FOVEA_INLINE T* d_k(const gradient_cut& cut, index b, index kv_head, index part) const noexcept {
     const index a_key = round_up(g_.forward.dim(), n) + round_up(g_.forward.value_dim(), n);
-    return d_kv_ + starts_[3 * b + 2] + (kv_head * cut.parts() + part) * cut.keys * a_key;
+    return d_kv_ + starts_[b].d_kv + (kv_head * cut.parts() + part) * cut.keys * a_key;
   }
 
  private:
@@ -78,7 +78,7 @@ class gradient_memory {
   const workspace& memory_;
   T *terms_, *d_q_, *d_kv_;
   double* of_sinks_;
-  index* starts_;
+  gradient_starts* starts_;
 };
 
 /// Writes the sum of `count` partial sums, each `apart` after the one before, to `to`; the first takes it up.

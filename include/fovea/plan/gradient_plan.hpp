@@ -2,7 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/gradient_block.hpp>
-#include <fovea/plan/workspace.hpp>
+#include <fovea/plan/make_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -41,6 +41,11 @@ struct gradient_cut {
   }
 };
 
+/// Where a sequence's parts of the shared memory begin, in elements.
+struct gradient_starts {
+  index terms, d_q, d_kv;
+};
+
 /// Who computes what of a backward call, with how much memory beyond the arguments: a value, which depends on
 /// sizes, strides and the executor alone.
 struct gradient_plan {
@@ -66,7 +71,7 @@ struct gradient_plan {
   FOVEA_INLINE index shared_bytes() const noexcept {
     return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) +
            round_up(batches * heads * index(sizeof(double)), workspace_alignment) +
-           batches * 3 * index(sizeof(index));
+           batches * index(sizeof(gradient_starts));
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
@@ -114,7 +119,6 @@ FOVEA_INLINE index partial_d_kv(const Gradients& g, const gradient_cut& cut) noe
          (round_up(g.forward.dim(), n) + round_up(g.forward.value_dim(), n));
 }
 
-/// `table`: elements that a gradient of a score's parameters takes a worker.
 template <class Arch, class Gradients>
 FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index workers) noexcept {
   using T = typename Gradients::compute;
@@ -144,18 +148,14 @@ FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index workers)
       if (const auto table = score.gradient(); table.data != nullptr)
         made.table = std::max(made.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));
   });
-  double cells = 0;
   for (index b = 0; b < made.batches; ++b) {
     const auto cut = gradient_cut_of<Arch>(g, b);
     made.jobs_a_sequence = std::max(made.jobs_a_sequence, cut.count());
     made.terms += 2 * cut.heads * cut.queries;
     made.d_q += partial_d_q<Arch>(g, cut), made.d_kv += partial_d_kv<Arch>(g, cut);
-    cells += static_cast<double>(cut.heads * cut.queries) * static_cast<double>(cut.keys);
   }
   made.jobs = made.batches * made.jobs_a_sequence;
-  constexpr double worth_waking = 1e6;  // operations; as in make_plan
-  made.workers =
-      made.jobs > 1 && cells * static_cast<double>(p.dim() + p.value_dim()) > worth_waking ? workers : 1;
+  made.workers = made.jobs > 1 && operations(p) > worth_waking ? workers : 1;
   return made;
 }
 

@@ -1,0 +1,18 @@
+// stopwatch.hpp - how long something took.
+#pragma once
+
+#include <chrono>
+
+namespace examples {
+
+class stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace examples
