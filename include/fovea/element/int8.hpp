@@ -7,7 +7,7 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Read only: what an integer stands for is known to who wrote its scale (fovea/cache/storage.hpp).
+/// Read only: what an integer stands for is known to who wrote its scale (kv_cache/store.hpp).
 template <>
 struct element_traits<std::int8_t> {
   using compute = float;

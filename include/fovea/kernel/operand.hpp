@@ -52,8 +52,9 @@ struct operand {
     return copy(keys);
   }
 
-  /// For the form with dim in lanes, which converts as it reads: f(first, count, rows of E, worth) for the
-  /// pieces of a block, `first` counted from the block's.
+  /// For the form with dim in lanes, which converts as it reads: f(first, rows of E, count, worth) for the
+  /// pieces of a block, `first` counted from the block's. One that does not lie in place is gathered in the
+  /// buffer, until the next.
   template <class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
     index first = 0;
@@ -62,7 +63,7 @@ struct operand {
       const index count = some.tokens.rows;
       rows_of<E> rows{some.tokens.data, some.tokens.row_stride, width};
       if (!in_place()) rows = gathered<E>(some.tokens);
-      f(first, count, rows, worth{some.channel_scales, some.token_scales});
+      f(first, rows, count, worth{some.channel_scales, some.token_scales});
       first += count;
     });
   }
@@ -72,12 +73,11 @@ struct operand {
     return as_it_is && in_place() ? 0 : block * width;
   }
   FOVEA_INLINE index copies_for_rows(index block) const noexcept { return in_place() ? 0 : block * width; }
+  FOVEA_INLINE bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
 
  private:
   static constexpr bool as_it_is =
       std::is_same_v<Head, matrix_view<T>> || std::is_same_v<Head, matrix_view<const T>>;
-
-  FOVEA_INLINE bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
 
   FOVEA_NOINLINE rows_of<T> copy(range keys) const noexcept {
     if constexpr (as_it_is)

@@ -92,12 +92,9 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     pieces_ahead these_keys(keys_of.all, keys), these_values(values_of.all, keys);
     pieces_ahead coming_values = these_values, coming_keys(keys_of.all, block_from(keys.last));
     // q (R, d)   o (R, dv)   (R, C)   S = Q K^T
-    keys_of.each_rows(keys, [&](index first, index count, const auto& k, const worth& of) {  // (C, d)
-      const rows_ahead::place here(k.view(count));
-      rows_ahead ahead(coming_values.beside(here), these_keys.after(here));
-      each_panel([&](const panel& some) {
-        some.dot_keys(first, k, count, of.channels, std::exchange(ahead, rows_ahead(here)));
-      });
+    each_pieces(keys_of, keys, [&](auto& k) {  // (C, d)
+      k.look_ahead(coming_values, these_keys);
+      each_panel([&](const panel& some) { some.dot_keys(k), k.look_here(); });
     });
     // (R, C)   S = score(S), hidden: -inf   P = exp(S - m)
     each_panel([&](const panel& some) {
@@ -111,17 +108,14 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     // (R, dv)  O = O * shrink + P V
     bool finite = true;
     if (may_hide)
-      values_of.each_rows(keys, [&](index, index count, const auto& v, const worth&) {
+      values_of.each_rows(keys, [&](index, const auto& v, index count, const worth&) {
         finite = finite && all_finite<Arch, T>(v, count);
       });
-    values_of.each_rows(keys, [&](index first, index count, const auto& v, const worth& of) {  // (C, dv)
-      const rows_ahead::place here(v.view(count));
-      rows_ahead ahead(coming_keys.beside(here), these_values.after(here));
+    each_pieces(values_of, keys, [&](auto& v) {  // (C, dv)
+      v.look_ahead(coming_keys, these_values);
       each_panel([&](const panel& some) {
-        if (finite)
-          some.add_values(first, v, count, of.tokens, std::exchange(ahead, rows_ahead(here)));
-        else
-          some.add_seen_values(first, v, count, of.tokens);
+        finite ? some.add_values(v) : some.add_seen_values(v);
+        v.look_here();
       });
     });
   }

@@ -70,23 +70,21 @@ class row_panel {
   FOVEA_NOINLINE void open(const Q& q, T scale) const noexcept {
     for (index r = 0; r < count(); ++r) {
       const auto all = q(head(r));
-      copy_row(all.at(query(r)), all.col_stride, all.cols, scale, q_row(r));
+      copy_row(all.at(query(r)), all.col_stride, all.cols, scale, q_ + r * n);
       for (index i = 0; i * n < value_dim_; ++i) V(T(0)).store_aligned(o_row(r) + i * n);
       store(r, state_type::empty());
     }
   }
 
-  /// S = Q K^T for `count` keys of the block from its key `first` on, asking for the lines `ahead` meanwhile.
-  /// What K's channels are worth becomes part of Q.
+  /// S = Q K^T for pieces of the block. What K's channels are worth becomes part of Q.
   template <class E>
-  FOVEA_NOINLINE void dot_keys(index first, const rows_of<E>& k, index keys, const float* channel_scales,
-                               const rows_ahead& ahead) const noexcept {
-    const T* q = q_;
-    if (channel_scales != nullptr) q = worth_of_channels(channel_scales);
-    in_row_tiles([&](auto rows, index r) FOVEA_INLINE_LAMBDA {
-      dot_rows<Arch, rows()>(q + r * q_stride(), q_stride(), k, keys, s_ + r * block + first, row_stride,
-                             ahead);
-    });
+  FOVEA_NOINLINE void dot_keys(const block_pieces<E>& pieces) const noexcept {
+    for (const block_piece<E>& k : pieces) {
+      const T* const q = k.of.channels == nullptr ? q_ : worth_of_channels(k.of.channels);
+      in_row_tiles([&](auto rows, index r) FOVEA_INLINE_LAMBDA {
+        dot_rows<Arch, rows(), max_rows>(q + r * n, k, s_ + r * block, row_stride);
+      });
+    }
   }
 
   /// Applies scores and mask to row r of S, the mask being that of the row's head, and pads it with hidden
@@ -126,14 +124,12 @@ class row_panel {
   /// Row r's logits, or weights.
   FOVEA_INLINE T* logits(index r) const noexcept { return s_ + r * block; }
 
-  /// O = O * shrink + P V for `keys` keys of the block from its key `first` on, asking for the lines `ahead`
-  /// meanwhile.
+  /// O = O * shrink + P V for pieces of the block.
   template <class E>
-  FOVEA_NOINLINE void add_values(index first, const rows_of<E>& v, index keys, const float* token_scales,
-                                 const rows_ahead& ahead) const noexcept {
-    if (token_scales != nullptr) weigh(first, keys, token_scales);
+  FOVEA_NOINLINE void add_values(const block_pieces<E>& pieces) const noexcept {
+    for (const block_piece<E>& v : pieces) weigh(v);
     in_row_tiles([&](auto rows, index r) FOVEA_INLINE_LAMBDA {
-      sum_rows<Arch, rows()>(s_ + r * block + first, row_stride, v, keys, ahead,
+      sum_rows<Arch, rows()>(s_ + r * block, row_stride, pieces, value_dim_,
                              [&](auto i, index part, V& x)
                                  FOVEA_INLINE_LAMBDA { add(r + i, part, shrink(r + i), x); });
     });
@@ -142,16 +138,16 @@ class row_panel {
 
   /// The same where V holds NaN or infinities: what a row does not see is left out, not multiplied by 0.
   template <class E>
-  FOVEA_NOINLINE void add_seen_values(index first, const rows_of<E>& v, index keys,
-                                      const float* token_scales) const noexcept {
-    if (token_scales != nullptr) weigh(first, keys, token_scales);
+  FOVEA_NOINLINE void add_seen_values(const block_pieces<E>& pieces) const noexcept {
+    for (const block_piece<E>& v : pieces) weigh(v);
     for (index r = 0; r < count(); ++r)
       for (index i = 0; i * n < value_dim_; ++i) {
         V sum(T(0));
-        for (index j = 0; j < keys; ++j)
-          if (const T p = s_[r * block + first + j]; p != T(0))
-            sum = isa<Arch>::fma(
-                load_lanes<Arch, T>(v.data + j * v.stride + start_of<Arch, T>(i, value_dim_)), V(p), sum);
+        for (const block_piece<E>& v : pieces)
+          for (index j = 0; j < v.count; ++j)
+            if (const T p = s_[r * block + v.first + j]; p != T(0))
+              sum = isa<Arch>::fma(
+                  load_lanes<Arch, T>(v.rows.from(j).data + start_of<Arch, T>(i, value_dim_)), V(p), sum);
         add(r, i, shrink(r), sum);
       }
     settle();
@@ -228,42 +224,48 @@ class row_panel {
   FOVEA_INLINE void settle() const noexcept {
     for (index r = 0; r < count(); ++r) V(T(1)).store_aligned(shrink_ + r * n);
   }
-  FOVEA_INLINE index q_stride() const noexcept { return round_up(dim_, n); }
-  FOVEA_INLINE T* q_row(index r) const noexcept { return q_ + r * q_stride(); }
   FOVEA_INLINE T* o_row(index r) const noexcept { return o_ + r * round_up(value_dim_, n); }
 
+  FOVEA_INLINE V channels_worth(const float* scales, index count) const noexcept {
+    if (count >= n) return load_lanes<Arch, T>(scales);
+    alignas(64) T part[n] = {};
+    load_elements(scales, index(1), count, part);
+    return V::load_aligned(part);
+  }
   // Q times what each channel of K is worth.
   FOVEA_NOINLINE const T* worth_of_channels(const float* scales) const noexcept {
     for (index i = 0; i * n < dim_; ++i) {
       const index c = start_of<Arch, T>(i, dim_);
-      alignas(64) T part[n] = {};
-      load_elements(scales + c, index(1), std::min(n, channels_ - c), part);
-      const V worth = V::load_aligned(part);
+      const V worth = channels_worth(scales + c, channels_ - c);
       for (index r = 0; r < count(); ++r) {
-        const index at = r * round_up(dim_, n) + i * n;
+        const index at = (i * max_rows + r) * n;
         (V::load_aligned(q_ + at) * worth).store_aligned(worth_q_ + at);
       }
     }
     return worth_q_;
   }
   // P times what each token of V is worth; a hidden key's stays 0.
-  FOVEA_NOINLINE void weigh(index first, index keys, const float* scales) const noexcept {
+  template <class E>
+  FOVEA_INLINE void weigh(const block_piece<E>& v) const noexcept {
+    if (v.of.tokens == nullptr) return;
     for (index r = 0; r < count(); ++r)
-      for (index j = 0; j < keys; ++j) s_[r * block + first + j] *= static_cast<T>(scales[j]);
+      for (index j = 0; j < v.count; ++j) s_[r * block + v.first + j] *= static_cast<T>(v.of.tokens[j]);
   }
 
-  // dst = scale * src, register by register, with zeros beyond and where the last overlaps the one before.
+  // Row of Q = scale * src, register by register, max_rows registers apart, with zeros beyond and where the
+  // last overlaps the one before.
   template <class E>
   FOVEA_INLINE void copy_row(const E* src, index stride, index count, T scale, T* dst) const noexcept {
     index c = 0;
     if constexpr (std::is_same_v<T, E>)
       if (stride == 1)
-        for (; c + n <= count; c += n) (V::load_unaligned(src + c) * V(scale)).store_aligned(dst + c);
-    for (; c < count; c += n) {
+        for (; c + n <= count; c += n, dst += max_rows * n)
+          (V::load_unaligned(src + c) * V(scale)).store_aligned(dst);
+    for (; c < count; c += n, dst += max_rows * n) {
       alignas(64) T part[n] = {};
       const index skipped = c - start_of<Arch, T>(c / n, dim_);
       load_elements(src + c * stride, stride, std::min(n - skipped, count - c), part + skipped);
-      (V::load_aligned(part) * V(scale)).store_aligned(dst + c);
+      (V::load_aligned(part) * V(scale)).store_aligned(dst);
     }
   }
   // dst = factor * O. What the last register has in common with the one before is the same there.

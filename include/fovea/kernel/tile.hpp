@@ -60,19 +60,13 @@ FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a,
 }
 
 /// The same sum, from 0.
-template <class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
-FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const E* b, Ld ld, index depth,
-                                           auto&& each_step) noexcept {
-  tile<Arch, T, R, C> sum;
-  sum.each([](auto, auto, vec<Arch, T>& s) FOVEA_INLINE_LAMBDA { s = vec<Arch, T>(T(0)); });
-  add_outer(sum, a, row, step, b, ld, depth, each_step);
-  return sum;
-}
-
 template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
 FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const T* b, Ld ld,
                                            index depth) noexcept {
-  return outer_sum<Arch, R, C>(a, row, step, b, ld, depth, nothing_more{});
+  tile<Arch, T, R, C> sum;
+  sum.each([](auto, auto, vec<Arch, T>& s) FOVEA_INLINE_LAMBDA { s = vec<Arch, T>(T(0)); });
+  add_outer(sum, a, row, step, b, ld, depth, nothing_more{});
+  return sum;
 }
 
 /// f(constant rows, first) for tiles of Rows, and for pairs and single ones at the end: less code, where ends
@@ -93,26 +87,39 @@ FOVEA_INLINE index start_of(index i, index width) noexcept {
   return std::min<index>(i * lanes<Arch, T>, width - lanes<Arch, T>);
 }
 
-/// sum over t < width of a(r, t) * b(c, t), lane by lane. Rows of b are contiguous; register i of a's row is
-/// at i * lanes, with zeros where it overlaps the one before.
-template <class Arch, int R, int C, class T, class E>
-FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, index a_row, const E* FOVEA_RESTRICT b,
-                                           index b_row, index width, auto&& each_step) noexcept {
+/// sum over t < width of a(r, t) * b(c, t), lane by lane. Rows of b are contiguous, `b_row` apart. Of a the
+/// registers i of all rows lie together, Rows of them, so that one pointer and constants reach them; where
+/// the last overlaps the one before it has zeros. `each_line(offset)` is called beside each cache line of b's
+/// rows.
+template <class Arch, int R, int C, int Rows, class T, class E>
+FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* FOVEA_RESTRICT b, index b_row,
+                                           index width, auto&& each_line) noexcept {
   using V = vec<Arch, T>;
-  constexpr index n = lanes<Arch, T>;
+  constexpr index n = lanes<Arch, T>, bytes = n * static_cast<index>(sizeof(E));
+  constexpr int steps = std::max<int>(1, 64 / bytes);  // registers of a line
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
-  for (index i = 0; i * n < width; ++i) {
-    each_step(i);
-    const E* const from = b + start_of<Arch, T>(i, width);
+  const auto step = [&](const E* from) FOVEA_INLINE_LAMBDA {
     V right[C];
-    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { right[c] = load_lanes<Arch, T>(from + c * b_row); });
+    unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA {
+      right[c] = load_lanes<Arch, T>(from + c * b_row);
+      if constexpr (R > 1) isa<Arch>::hold(right[c]);
+    });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
-      const V left = V::load_unaligned(a + r * a_row + i * n);
+      V left = V::load_aligned(a + r * n);
+      isa<Arch>::hold(left);
       unroll<C>([&](auto c)
                     FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(left, right[c], sum.at[r][c]); });
     });
+    a += Rows * n;
+  };
+  index t = 0;
+  for (; t + steps * n <= width; t += steps * n) {
+    each_line(t * index(sizeof(E)));
+    unroll<steps>([&](auto i) FOVEA_INLINE_LAMBDA { step(b + t + i * n); });
   }
+  if (t < width) each_line(t * index(sizeof(E)));
+  for (; t < width; t += n) step(b + start_of<Arch, T>(t / n, width));
   return sum;
 }
 
@@ -125,23 +132,6 @@ FOVEA_INLINE void in_tiles(index count, F&& f) noexcept {
     if (count - i >= 4) f(std::integral_constant<int, 4>{}, i), i += 4;
   if (count - i >= 2) f(std::integral_constant<int, 2>{}, i), i += 2;
   if (count - i >= 1) f(std::integral_constant<int, 1>{}, i);
-}
-
-/// Lane i of the result is the sum over the lanes of v[i]: a tree of zips, instead of a horizontal sum for
-/// each.
-template <class Arch, class T>
-FOVEA_INLINE vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
-  constexpr int n = lanes<Arch, T>;
-  const auto halve = [&](auto half) FOVEA_INLINE_LAMBDA {
-    unroll<decltype(half)::value>([&](auto i) FOVEA_INLINE_LAMBDA {
-      v[i] = isa<Arch>::zip_lo(v[i], v[i + half]) + isa<Arch>::zip_hi(v[i], v[i + half]);
-    });
-  };
-  if constexpr (n >= 16) halve(std::integral_constant<int, 8>{});
-  if constexpr (n >= 8) halve(std::integral_constant<int, 4>{});
-  if constexpr (n >= 4) halve(std::integral_constant<int, 2>{});
-  if constexpr (n >= 2) halve(std::integral_constant<int, 1>{});
-  return v[0];
 }
 
 /// op over all lanes of v, in each lane: zipped with itself, v brings lane i together with lane i + n / 2.

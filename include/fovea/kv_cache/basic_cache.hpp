@@ -18,6 +18,8 @@ class basic_cache {
  public:
   using store_type = store<KE, VE, Arch>;
   using compute = typename store_type::compute;
+  template <side Side>
+  using stored = std::conditional_t<Side == side::keys, KE, VE>;
 
   /// Tokens that are kept, and the position in the whole sequence that the next one will have (the same,
   /// unless a ring has let go of some).

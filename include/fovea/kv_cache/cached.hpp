@@ -12,10 +12,11 @@ namespace caching {
 
 enum class side { keys, values };
 
-/// One head of one sequence, read as a matrix_view is. Cache: shown() tokens, dim_of(side), and
-/// each_piece(side, head, range, f).
+/// One head of one sequence, read as a matrix_view is. Cache: stored<side>, dim_of(side), and
+/// each_piece<side>(head, range, f).
 template <class Cache, side Side>
 struct cached_head {
+  using element = typename Cache::template stored<Side>;
   const Cache* cache;
   index head, rows, cols;
   index first;  // token of the cache that row 0 is

@@ -97,9 +97,10 @@ class paged {
   }
   template <class F>
   FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
-    while (!some.empty()) {
-      const index count = std::min(some.size(), page_tokens_ - some.first % page_tokens_);
-      f(slot_of(some.first), count);
+    auto page = static_cast<std::size_t>(some.first / page_tokens_);
+    for (index at = some.first % page_tokens_; !some.empty(); at = 0, ++page) {
+      const index count = std::min(some.size(), page_tokens_ - at);
+      f(pages[page] * page_tokens_ + at, count);
       some.first += count;
     }
   }

@@ -25,6 +25,7 @@ struct piece {
 /// negative.
 template <class E>
 struct matrix_view {
+  using element = std::remove_const_t<E>;
   E* data = nullptr;
   index rows = 0, cols = 0;
   index row_stride = 0, col_stride = 1;
@@ -46,7 +47,7 @@ struct matrix_view {
   /// f(piece) for the pieces that these tokens lie in, in order. A matrix lies in one.
   template <class F>
   FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
-    if (!some.empty()) f(piece<std::remove_const_t<E>>{only(some)});
+    if (!some.empty()) f(piece<element>{only(some)});
   }
 };
 

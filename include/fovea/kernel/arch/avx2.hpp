@@ -44,6 +44,25 @@ struct isa<Arch> : generic_isa<Arch> {
     return zip<T, 0x31>(a, b);
   }
 
+  /// Halves of registers, then within 128-bit lanes.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
+    constexpr int inner = lanes<Arch, T> / 2;  // in a 128-bit lane
+    unroll<inner>([&](auto i) FOVEA_INLINE_LAMBDA {
+      v[i] = halves<0x20>(v[i], v[i + inner]) + halves<0x31>(v[i], v[i + inner]);
+    });
+    if constexpr (sizeof(T) == 4) {
+      const auto folded = [](__m256 a, __m256 b) FOVEA_INLINE_LAMBDA {
+        return vec<Arch, T>(_mm256_shuffle_ps(a, b, 0x44)) + vec<Arch, T>(_mm256_shuffle_ps(a, b, 0xee));
+      };
+      const vec<Arch, T> even = folded(v[0], v[1]), odd = folded(v[2], v[3]);
+      return vec<Arch, T>(_mm256_shuffle_ps(even, odd, 0x88)) +
+             vec<Arch, T>(_mm256_shuffle_ps(even, odd, 0xdd));
+    } else {
+      return vec<Arch, T>(_mm256_unpacklo_pd(v[0], v[1])) + vec<Arch, T>(_mm256_unpackhi_pd(v[0], v[1]));
+    }
+  }
+
   /// Within 128-bit lanes first, then of those lanes.
   template <class T>
   FOVEA_INLINE static void transpose(vec<Arch, T>* v) noexcept {

@@ -60,6 +60,23 @@ struct generic_isa {
     return xsimd::zip_hi(a, b);
   }
 
+  /// Keeps x in a register, where a compiler would read it again for each use.
+  template <class T>
+  FOVEA_INLINE static void hold(vec<Arch, T>&) noexcept {}
+
+  /// Lane i of the result is the sum over the lanes of v[i]: a tree, instead of a horizontal sum for each.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
+    constexpr int n = lanes<Arch, T>, depth = std::countr_zero(static_cast<unsigned>(n));
+    unroll<depth>([&](auto level) FOVEA_INLINE_LAMBDA {
+      constexpr int half = n >> (level + 1);
+      unroll<half>([&](auto i) FOVEA_INLINE_LAMBDA {
+        v[i] = isa<Arch>::zip_lo(v[i], v[i + half]) + isa<Arch>::zip_hi(v[i], v[i + half]);
+      });
+    });
+    return v[0];
+  }
+
   /// A register of float from contiguous elements of other types.
   FOVEA_INLINE static vec<Arch, float> load_bf16(const void* from) noexcept {
     const auto bits = widened<std::uint16_t>(
