@@ -49,17 +49,23 @@ class gguf {
   }
   bool has_tensor(const std::string& name) const { return tensors_.contains(name); }
 
-  /// A tensor as float, rows x columns (one row for a vector); throws input_error where its shape differs.
-  Matrix tensor(const std::string& name, Eigen::Index rows, Eigen::Index columns) const {
+  /// How many numbers all tensors have together.
+  Eigen::Index numbers() const {
+    Eigen::Index sum = 0;
+    for (const auto& [name, t] : tensors_) sum += t.rows * t.columns;
+    return sum;
+  }
+
+  /// Writes a tensor as float, rows x columns (one row for a vector); throws input_error where its shape
+  /// differs.
+  void tensor(const std::string& name, Eigen::Index rows, Eigen::Index columns, float* to) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) fail("has no tensor " + name);
     const entry& t = found->second;
     if (t.columns != columns || t.rows != rows)
       fail("has a tensor " + name + " of " + std::to_string(t.rows) + " x " + std::to_string(t.columns) +
            ", not " + std::to_string(rows) + " x " + std::to_string(columns));
-    Matrix made(rows, columns);
-    convert(t, made.data(), static_cast<std::size_t>(rows * columns));
-    return made;
+    convert(t, to, static_cast<std::size_t>(rows * columns));
   }
 
  private:

@@ -1,6 +1,7 @@
 // generate MODEL.gguf --prompt TEXT: continues a text with a language model of the Llama architecture
 // (SmolLM2-135M-Instruct), token by token, with a KV cache. See --help.
 #include "llama.hpp"
+#include "sampler.hpp"
 #include "tokenizer.hpp"
 
 #include "../stopwatch.hpp"
@@ -11,19 +12,29 @@
 #include <csignal>
 #include <cstdio>
 #include <iostream>
-#include <numeric>
-#include <random>
+#include <limits>
+#include <optional>
 
 namespace {
 
 using examples::stopwatch;
 using generate::Matrix;
+using generate::sampler;
 
 std::atomic<bool> stopped{false};
 
+/// While one lives, ctrl-C ends what is being said; otherwise it ends the program at once.
+class stop_on_interrupt {
+ public:
+  ~stop_on_interrupt() { std::signal(SIGINT, before_); }
+
+ private:
+  void (*before_)(int) = std::signal(SIGINT, [](int) { stopped = true; });
+};
+
 struct arguments {
   std::string model, prompt, kv = "f32", cache = "contiguous", perplexity, logits;
-  bool chat = false;
+  bool chat = false, ignore_eos = false;
   int threads = 2, tokens = 256;
   std::ptrdiff_t window = 1024, sinks = 4;
   double temperature = 0, top_p = 1;
@@ -40,21 +51,27 @@ arguments parse(int argc, char** argv, CLI::App& app) {
   app.add_option("--cache", a.cache, "how they lie; ring: the newest --window tokens and the first --sinks")
       ->check(CLI::IsMember({"contiguous", "paged", "ring"}))
       ->capture_default_str();
-  app.add_option("--window", a.window)->check(CLI::Range(1, 1 << 24))->capture_default_str();
-  app.add_option("--sinks", a.sinks)->check(CLI::Range(0, 1 << 24))->capture_default_str();
+  app.add_option("--window", a.window, "of --cache ring")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  app.add_option("--sinks", a.sinks, "of --cache ring")->check(CLI::Range(0, 1 << 24))->capture_default_str();
   app.add_option("--tokens", a.tokens, "generate at most so many")
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str();
-  app.add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_flag("--ignore-eos", a.ignore_eos, "never end the text: as many tokens as --tokens says");
+  app.add_option("--threads", a.threads, "how many threads compute")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   app.add_option("--temperature", a.temperature, "0: always the likeliest token")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
   app.add_option("--top-p", a.top_p, "sample among the likeliest tokens that have this probability together")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  app.add_option("--seed", a.seed)->capture_default_str();
+  app.add_option("--seed", a.seed, "of the random numbers where --temperature is not 0")
+      ->capture_default_str();
   app.add_flag("--chat", a.chat,
-               "the prompt, or each line of standard input, is said to the model, which answers");
+               "the prompt, or without one each line of standard input, is said to the model, which answers");
   app.add_option("--perplexity", a.perplexity, "print the perplexity of this file's text and stop");
   app.add_option("--logits", a.logits, "write the logits after the prompt to this file (float32) and stop");
   app.parse(argc, argv);
@@ -74,36 +91,6 @@ std::unique_ptr<generate::memory> memory_for(const arguments& a, const generate:
   if (a.kv == "i8") return generate::make_memory<std::int8_t>(options);
   return generate::make_memory<float>(options);
 }
-
-/// The next token: the likeliest, or one drawn from the likeliest that have probability top_p together.
-class sampler {
- public:
-  explicit sampler(const arguments& a) : temperature_(a.temperature), top_p_(a.top_p), random_(a.seed) {}
-
-  int operator()(const Matrix& logits) {
-    const auto row = logits.row(logits.rows() - 1);
-    Eigen::Index best = 0;
-    const double most = row.maxCoeff(&best);
-    if (temperature_ == 0) return static_cast<int>(best);
-    std::vector<int> order(static_cast<std::size_t>(row.size()));
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](int a, int b) { return row(a) > row(b); });
-    std::vector<double> weights;
-    double all = 0, taken = 0;
-    for (const int t : order)
-      weights.push_back(std::exp((row(t) - most) / temperature_)), all += weights.back();
-    std::size_t kept = 0;
-    while (kept < weights.size() && (kept == 0 || taken < top_p_ * all)) taken += weights[kept++];
-    double left = std::uniform_real_distribution<double>(0, taken)(random_);
-    for (std::size_t i = 0; i < kept; ++i)
-      if ((left -= weights[i]) <= 0) return order[i];
-    return order[kept - 1];
-  }
-
- private:
-  double temperature_, top_p_;
-  std::mt19937 random_;
-};
 
 /// Reads tokens into the memory, as many at once as it takes; the logits after the last.
 Matrix read(generate::llama& model, generate::memory& past, const std::vector<int>& tokens) {
@@ -125,6 +112,7 @@ Matrix read(generate::llama& model, generate::memory& past, const std::vector<in
 
 void say(generate::llama& model, const generate::tokenizer& split, generate::memory& past,
          const std::string& text, const arguments& wanted, sampler& choose) {
+  const stop_on_interrupt interrupt;
   const std::vector<int> prompt = split.encode(text);
   const double attended = model.attention_seconds();
   const stopwatch prefill;
@@ -134,6 +122,7 @@ void say(generate::llama& model, const generate::tokenizer& split, generate::mem
   const stopwatch decode;
   int made = 0;
   for (; made < wanted.tokens && !stopped && past.at_once() > 0; ++made) {
+    if (wanted.ignore_eos) logits(0, split.end()) = -std::numeric_limits<float>::infinity();
     const int token = choose(logits);
     if (token == split.end()) break;
     const std::string piece = split.decode(token);
@@ -142,6 +131,9 @@ void say(generate::llama& model, const generate::tokenizer& split, generate::mem
   }
   const double decode_seconds = decode.seconds();
   std::printf("\n"), std::fflush(stdout);
+  if (past.at_once() <= 0)
+    std::fprintf(stderr, "the model's context of %td tokens is full; --cache ring goes on without end\n",
+                 model.config().context);
   std::fprintf(stderr,
                "prefill %zu tokens, %.1f tokens/s; decode %d tokens, %.1f tokens/s; %.1f %% in attention; "
                "cache %.1f MB (%s, %s)\n",
@@ -154,7 +146,7 @@ void say(generate::llama& model, const generate::tokenizer& split, generate::mem
 /// exp of the mean negative log-probability of each token after the first.
 double perplexity(generate::llama& model, generate::memory& past, const std::vector<int>& tokens) {
   double sum = 0;
-  for (std::size_t at = 0; at + 1 < tokens.size() && !stopped;) {
+  for (std::size_t at = 0; at + 1 < tokens.size();) {
     const auto count = std::min(tokens.size() - 1 - at,
                                 static_cast<std::size_t>(std::min<std::ptrdiff_t>(past.at_once(), 256)));
     if (count == 0) throw generate::input_error("the text is longer than the model's context");
@@ -186,11 +178,12 @@ std::string chat_turn(const std::string& text, bool first) {
 
 void run(const arguments& wanted) {
   fovea::threads pool(wanted.threads);
-  const generate::gguf file(wanted.model);
-  const generate::tokenizer split(file);
-  generate::llama model(file, split.size(), pool);
+  std::optional<generate::gguf> file(wanted.model);
+  const generate::tokenizer split(*file);
+  generate::llama model(*file, split.size(), pool);
+  file.reset();  // all that is needed is in these two
   const auto past = memory_for(wanted, model);
-  sampler choose(wanted);
+  sampler choose(wanted.temperature, wanted.top_p, wanted.seed);
   if (!wanted.perplexity.empty()) {
     const auto tokens = split.encode(file_text(wanted.perplexity));
     if (tokens.size() < 2) throw generate::input_error(wanted.perplexity + " has fewer than two tokens");
@@ -217,7 +210,6 @@ void run(const arguments& wanted) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGINT, [](int) { stopped = true; });
   CLI::App app("Continues a text with a language model (GGUF, Llama architecture).");
   try {
     run(parse(argc, argv, app));

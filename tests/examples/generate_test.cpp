@@ -17,8 +17,10 @@ namespace {
 
 const std::string program = GENERATE;
 
+/// Each test has files of its own, as tests run side by side.
 std::string in_temp(const std::string& name) {
-  return (std::filesystem::path(testing::TempDir()) / ("fovea_generate_" + name)).string();
+  const std::string test = testing::UnitTest::GetInstance()->current_test_info()->name();
+  return (std::filesystem::path(testing::TempDir()) / ("fovea_generate_" + test + "_" + name)).string();
 }
 std::string content(const std::string& path) {
   std::stringstream text;
@@ -31,9 +33,9 @@ struct outcome {
   std::string out, errors;
 };
 
-outcome run(const std::string& model, const std::string& arguments) {
-  const std::string command = "'" + program + "' '" + model + "' " + arguments + " > '" + in_temp("out") +
-                              "' 2> '" + in_temp("err") + "'";
+outcome run(const std::string& model, const std::string& arguments, const std::string& under = "") {
+  const std::string command = under + " '" + program + "' '" + model + "' " + arguments + " > '" +
+                              in_temp("out") + "' 2> '" + in_temp("err") + "'";
   const int status = std::system(command.c_str());
   return {status / 256, content(in_temp("out")), content(in_temp("err"))};
 }
@@ -152,6 +154,22 @@ TEST(Generate, GoesOnInAWindowAndStopsAtTheContext) {
   const outcome longer = run(model, "--prompt '" + std::string(700, 'a') + "'");
   EXPECT_EQ(longer.status, 2);
   EXPECT_NE(longer.errors.find("context of 600"), std::string::npos) << longer.errors;
+}
+
+TEST(Generate, GoesOnPastTheEndIfAsked) {
+  const std::string model = written("small.gguf", small_model()),
+                    anything = "--prompt 'abc' --tokens 500 --temperature 100";
+  EXPECT_LT(run(model, anything).out.size(), 500u);
+  EXPECT_GE(run(model, anything + " --ignore-eos").out.size(), 500u);
+}
+
+TEST(Generate, EndsItsLineWhenInterrupted) {
+  const std::string model = written("small.gguf", small_model());
+  const outcome o = run(model, "--prompt 'abc' --tokens 10000000 --cache ring --window 16",
+                        "timeout --preserve-status --signal=INT 1");
+  EXPECT_EQ(o.status, 130) << o.errors;
+  EXPECT_TRUE(o.out.ends_with("\n"));
+  EXPECT_NE(o.errors.find("tokens/s"), std::string::npos) << o.errors;
 }
 
 void expect_refused(const std::string& model, const std::string& arguments, const std::string& why) {

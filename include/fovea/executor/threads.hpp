@@ -6,6 +6,7 @@
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
 #include <atomic>
+#include <chrono>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -26,18 +27,27 @@ class threads {
     const auto work = [&next, n, f](index worker) {
       for (index i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) f(i, worker);
     };
-    const index helpers = std::min(workers_, n) - 1;
-    Eigen::Barrier done(static_cast<unsigned>(std::max<index>(helpers, 0)));
+    const index helpers = std::max<index>(std::min(workers_, n) - 1, 0);
+    std::atomic<index> busy{helpers};
+    Eigen::Barrier done(static_cast<unsigned>(helpers));
     for (index w = 1; w <= helpers; ++w)
-      pool_.Schedule([&work, &done, w] {
+      pool_.Schedule([&work, &busy, &done, w] {
         work(w);
+        busy.fetch_sub(1, std::memory_order_relaxed);
         done.Notify();
       });
     work(0);
-    if (helpers > 0) done.Wait();
+    using clock = std::chrono::steady_clock;
+    for (const auto until = clock::now() + patience; busy.load(std::memory_order_relaxed) > 0;)
+      if (clock::now() > until) break;
+    done.Wait();
   }
 
  private:
+  /// So long the caller looks whether the others are done before it sleeps: about as long as falling asleep
+  /// and waking takes. It does not yield meanwhile: where other programs run, that may cost milliseconds.
+  static constexpr std::chrono::microseconds patience{50};
+
   FOVEA_INLINE static index checked(index workers) {
     if (workers < 1) reject("threads has ", workers, " workers, fewer than 1");
     return workers;
