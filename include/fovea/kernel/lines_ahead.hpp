@@ -82,6 +82,8 @@ class rows_ahead {
     const char* first = nullptr;
     index stride = 0;
     FOVEA_INLINE place() noexcept = default;
+    FOVEA_INLINE place(const char* at, index apart) noexcept : first(at), stride(apart) {}
+    FOVEA_INLINE place from(index row) const noexcept { return {first + row * stride, stride}; }
     template <class E>
     FOVEA_INLINE explicit place(const matrix_view<E>& rows) noexcept
         : first(reinterpret_cast<const char*>(rows.data)),
@@ -95,12 +97,7 @@ class rows_ahead {
   FOVEA_INLINE explicit rows_ahead(const place& now) noexcept : next_(now), further_(now) {}
 
   /// Those of the rows from `row` on.
-  FOVEA_INLINE rows_ahead from(index row) const noexcept {
-    rows_ahead rest = *this;
-    rest.next_.first += row * next_.stride;
-    rest.further_.first += row * further_.stride;
-    return rest;
-  }
+  FOVEA_INLINE rows_ahead from(index row) const noexcept { return {next_.from(row), further_.from(row)}; }
   /// The lines at `offset` bytes of the first Rows rows.
   template <int Rows>
   FOVEA_INLINE void fetch(index offset) const noexcept {
