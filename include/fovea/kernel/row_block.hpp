@@ -103,7 +103,12 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     each_panel([&](const panel& some) {
       for (index r = 0; r < some.count(); ++r) {
         const auto rules = p.rules.bind(p.at(b, first_head + some.head(r)));
-        some.absorb(r, keys.size(), some.revise(rules, covered, r, keys));
+        const auto largest = some.revise(rules, covered, r, keys);
+        if constexpr (Problem::receives)
+          if (at.queries.first == 0)  // all rows of the sequence go this way
+            p.keep_logits(b, at.kv_head, some.head(r) * at.queries.size() + some.query(r), keys,
+                          some.logits(r));
+        some.absorb(r, keys.size(), largest);
         if constexpr (Problem::drops)
           drop<Arch, T>(p.dropout.bind(p.at(b, first_head + some.head(r))), some, r, keys);
       }

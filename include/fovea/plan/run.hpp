@@ -5,26 +5,8 @@
 #include <fovea/kernel/emit.hpp>
 #include <fovea/kernel/statistics.hpp>
 #include <fovea/plan/make_plan.hpp>
-#include <fovea/plan/workspace.hpp>
 
 FOVEA_NAMESPACE_BEGIN
-
-/// Where a worker's scratch of a plan lies.
-template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index worker) noexcept {
-  std::byte* at = memory.of_worker(worker);
-  const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
-    T* part = reinterpret_cast<T*>(at);
-    at += made.part_bytes(elements);
-    return part;
-  };
-  kernel::scratch<T> scratch;
-  scratch.kept = take(made.kept);
-  scratch.logits = take(made.logits);
-  scratch.keys = take(made.key_copy);
-  scratch.values = take(made.value_copy);
-  return scratch;
-}
 
 /// A job of rows: all of their keys, or one span of them, the state of which waits for the others.
 template <class Arch, class Problem, class T>
@@ -37,15 +19,18 @@ FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index 
   } else {
     const kernel::row_memory<T> rows{memory.kept, memory.kept + cut.state_a_job()};
     kernel::attend_rows<Arch>(p, at, cut.span(0), rows, memory);
-    kernel::close_rows<Arch>(p, at, 1, 0, rows);
+    kernel::close_rows<Arch>(static_cast<const typename Problem::plain&>(p), at, 1, 0, rows);
   }
 }
 
 /// The whole call.
 template <class Arch, class Problem>
-FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor, std::span<std::byte> given) {
+FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref executor,
+                      std::span<std::byte> given) {
   using T = typename Problem::compute;
   const workspace memory(made, given);
+  const auto& p = in_memory(call, made, memory);
+  const typename Problem::plain& plain = p;  // what is compiled once, whether or not keys' sums are wanted
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
   // What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
   T* const states = reinterpret_cast<T*>(memory.shared());
@@ -65,7 +50,7 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
     if (mine.dim_in_lanes)
       run_rows<Arch>(p, cut, b, mine, scratch, states_of(b));
     else
-      kernel::attend_queries<Arch>(p, b, mine.head, mine.rows, scratch);
+      kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch);
   });
 
   if (made.spans > 1)
@@ -76,26 +61,10 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
       const job first = cut.row_block(j);
       const kernel::row_memory<T> rows{states_of(b) + cut.state_of(first),
                                        scratch_of<T>(made, memory, worker).kept};
-      kernel::close_rows<Arch>(p, kernel::row_block{b, first.head, first.queries, first.rows}, cut.spans(),
-                               cut.state_a_job(), rows);
+      kernel::close_rows<Arch>(plain, kernel::row_block{b, first.head, first.queries, first.rows},
+                               cut.spans(), cut.state_a_job(), rows);
     });
-}
-
-/// Query rows that look at a block of keys together, where scores are looked at rather than attended with.
-template <class Arch, class T>
-inline constexpr index rows_of_a_look =
-    kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
-
-/// One worker's scratch for rows_of_a_look.
-template <class Arch, class Problem>
-FOVEA_INLINE plan plan_of_looks(const Problem& p) noexcept {
-  using T = typename Problem::compute;
-  using shape = kernel::geometry<Arch>;
-  plan made{.compute_bytes = static_cast<index>(sizeof(T)), .jobs = 1};
-  made.kept = rows_of_a_look<Arch, T> * (p.dim() + 2);
-  made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
-  made.key_copy = shape::key_block * p.dim();
-  return made;
+  if constexpr (Problem::receives) receive<Arch>(p, made, who, memory);
 }
 
 /// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
