@@ -51,30 +51,11 @@ struct problem {
   FOVEA_INLINE bool wants_lse() const noexcept { return lse.all.data != nullptr; }
 };
 
-/// A call that also adds up, for each key, the probabilities of its column. Where all query rows go with dim
-/// in lanes, their logits are kept until the LSE is known, so that K is read once.
+/// A call that also adds up, for each key, the probabilities of its column.
 template <class Problem, class E>
 struct receiving : Problem {
-  using T = typename Problem::compute;
   static constexpr bool receives = true;
-
   sequences<E> received;  // heads as k, one column, tokens of k or more
-  T* logits = nullptr;    // [sequence][row of a key/value head][key]; each row begins a line of cache
-  index logits_a_sequence = 0;
-
-  FOVEA_INLINE index rows(index b) const noexcept { return this->q.tokens(b) * this->group(); }
-  FOVEA_INLINE index logits_elements(index b) const noexcept { return this->k.heads() * rows(b) * stride(b); }
-  FOVEA_INLINE T* logits_of(index b, index kv_head, index row) const noexcept {
-    return logits + b * logits_a_sequence + (kv_head * rows(b) + row) * stride(b);
-  }
-  FOVEA_INLINE void keep_logits(index b, index kv_head, index row, range keys,
-                                const T* given) const noexcept {
-    std::copy_n(given, round_up(keys.size(), line), logits_of(b, kv_head, row) + keys.first);
-  }
-
- private:
-  static constexpr index line = 64 / static_cast<index>(sizeof(T));
-  FOVEA_INLINE index stride(index b) const noexcept { return round_up(this->k.tokens(b), line); }
 };
 
 /// Where a job's working memory lies.

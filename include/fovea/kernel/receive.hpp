@@ -57,24 +57,25 @@ FOVEA_NOINLINE void receive_queries(const Problem& p, index b, index kv_head, ra
     }
 }
 
-/// The same where attend_rows kept the logits; `at`: all rows of the key/value head. keys.first is a multiple
-/// of its block.
+/// The same where attend_rows left the logits in `kept`; `at`: all rows of the key/value head. keys.first is
+/// a multiple of its block.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void receive_rows(const Problem& p, const row_block& at, range keys, T* sums) noexcept {
+FOVEA_NOINLINE void receive_rows(const Problem& p, const row_block& at, range keys, const T* kept,
+                                 T* sums) noexcept {
   using V = vec<Arch, T>;
   constexpr index block = geometry<Arch>::few_rows_block, n = lanes<Arch, T>;
   for (range some{keys.first, keys.first}; some.first < keys.last; some.first = some.last) {
     some.last = std::min(some.first + block, keys.last);
-    if (cover_of_rows(p, at, some) == coverage::none) continue;  // nor has attend_rows computed any of it
+    if (cover_of_rows(p, at, some) == coverage::none) continue;  // nor has attend_rows left any of it
     for (index row = at.rows.first; row < at.rows.last; ++row) {
       const index h = at.kv_head * p.group() + row / at.queries.size();
       const V lse(p.lse.head(at.batch, h)(row % at.queries.size(), 0));
       const auto state = state_of_lse<Arch, Problem::units, T>(lse);
-      const T* s = p.logits_of(at.batch, at.kv_head, row) + some.first;
+      const T* s = kept + row * kept_elements<T>(p.k.tokens(at.batch)) + some.first;
       T* to = sums + (some.first - keys.first);
       for (index j = 0; j < some.size(); j += n) {
-        const V sum = V::load_aligned(to + j) + state.template probability<true>(V::load_aligned(s + j));
-        sum.store_aligned(to + j);
+        const V p_row = state.template probability<true>(V::load_aligned(s + j));
+        (V::load_aligned(to + j) + p_row).store_aligned(to + j);
       }
     }
   }

@@ -16,11 +16,18 @@ struct row_block {
   range queries, rows;
 };
 
-/// Where the rows' states are left, and what is worked in.
+/// Where the rows' states are left, and what is worked in; where the logits of all rows of the key/value head
+/// are left, if they are wanted.
 template <class T>
 struct row_memory {
-  T *state, *work;
+  T *state, *work, *logits = nullptr;
 };
+
+/// What one of these rows takes there for `keys` keys: whole lines of cache.
+template <class T>
+FOVEA_INLINE index kept_elements(index keys) noexcept {
+  return round_up(keys, 64 / static_cast<index>(sizeof(T)));
+}
 
 /// f(panel) for each few rows.
 template <class Arch, class Problem, class T, class F>
@@ -104,10 +111,11 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
       for (index r = 0; r < some.count(); ++r) {
         const auto rules = p.rules.bind(p.at(b, first_head + some.head(r)));
         const auto largest = some.revise(rules, covered, r, keys);
-        if constexpr (Problem::receives)
-          if (at.queries.first == 0)  // all rows of the sequence go this way
-            p.keep_logits(b, at.kv_head, some.head(r) * at.queries.size() + some.query(r), keys,
-                          some.logits(r));
+        if (rows.logits != nullptr) {
+          const index row = some.head(r) * at.queries.size() + some.query(r) - at.queries.first;
+          std::copy_n(some.logits(r), kept_elements<T>(keys.size()),
+                      rows.logits + row * kept_elements<T>(p.k.tokens(b)) + keys.first);
+        }
         some.absorb(r, keys.size(), largest);
         if constexpr (Problem::drops)
           drop<Arch, T>(p.dropout.bind(p.at(b, first_head + some.head(r))), some, r, keys);

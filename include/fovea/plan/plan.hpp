@@ -21,8 +21,8 @@ struct plan {
   bool copies_keys = false, copies_values = false;
   index kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
   index states = 0;                                          // elements that spans leave to be merged
-  bool receives = false;               // what keys receive is summed; then, until the sums are made:
-  index row_logits = 0, rows_lse = 0;  // logits kept a sequence, LSE that the caller does not ask for
+  bool receives = false;                                     // what keys receive is summed
+  index received_lse = 0;  // elements of the LSE for it, where the caller does not want them
 
   // Filled in by attention::plan_for, for job rows x key_block keys:
   index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
@@ -36,16 +36,13 @@ struct plan {
   /// nothing.
   FOVEA_INLINE index workspace_bytes() const noexcept {
     return jobs == 0 ? 0
-                     : workers * scratch_bytes() + state_bytes() + received_bytes() + workspace_alignment - 1;
+                     : workers * scratch_bytes() + state_bytes() + part_bytes(received_lse) +
+                           workspace_alignment - 1;
   }
   /// Bytes of what jobs over spans of the keys leave to be merged.
   FOVEA_INLINE index state_bytes() const noexcept {
     return spans == 1 ? 0
                       : part_bytes(states) + round_up(batches * index(sizeof(index)), workspace_alignment);
-  }
-  /// Bytes of what is kept until keys' sums are made.
-  FOVEA_INLINE index received_bytes() const noexcept {
-    return part_bytes(batches * row_logits) + part_bytes(rows_lse);
   }
   /// Whether a call without a workspace allocates one: less than workspace::on_stack lies on the stack.
   FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > workspace::on_stack; }
@@ -68,8 +65,7 @@ struct plan {
               " bytes) are merged\n";
     if (receives)
       text += std::string("what each key receives is summed ") +
-              (row_logits > 0 ? "from logits that are kept" : "in a second sweep") + " (" +
-              n(received_bytes()) + " bytes)\n";
+              (queries_form ? "in a second sweep" : "from logits that are kept meanwhile") + "\n";
     text +=
         n(jobs) + " jobs of up to " + n(rows_a_job) + " query rows, in blocks of " + n(key_block) + " keys\n";
     text += std::string("keys are ") + (copies_keys ? "copied a block at a time" : "read as they lie") +
