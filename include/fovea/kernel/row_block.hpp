@@ -6,6 +6,8 @@
 #include <fovea/kernel/problem.hpp>
 #include <fovea/kernel/row_panel.hpp>
 
+#include <cstring>
+
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
@@ -113,8 +115,9 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
         const auto largest = some.revise(rules, covered, r, keys);
         if (rows.logits != nullptr) {
           const index row = some.head(r) * at.queries.size() + some.query(r) - at.queries.first;
-          std::copy_n(some.logits(r), kept_elements<T>(keys.size()),
-                      rows.logits + row * kept_elements<T>(p.k.tokens(b)) + keys.first);
+          T* const to = rows.logits + row * kept_elements<T>(p.k.tokens(b)) + keys.first;
+          std::memcpy(to, some.logits(r),
+                      static_cast<std::size_t>(kept_elements<T>(keys.size())) * sizeof(T));
         }
         some.absorb(r, keys.size(), largest);
         if constexpr (Problem::drops)
