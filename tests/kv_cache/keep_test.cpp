@@ -60,7 +60,7 @@ TYPED_TEST(keep, leaves_what_is_named) {
 TEST(keep_of_int8, does_not_round_what_stays_where_it_is) {
   const tokens<float> all(100, 16, 16, 4);
   const Matrix q = normal(2, heads * 16, 5);
-  fovea::kv_cache<std::int8_t, kv_heads> cache(100, 16), other(100, 16);
+  fovea::kv_cache<std::int8_t, kv_heads> cache(128, 16), other(128, 16);
   append(cache, all.k, all.v, 0, 100), append(other, all.k, all.v, 0, 97);
   std::vector<index> kept(100);
   std::iota(kept.begin(), kept.end(), 0);
