@@ -50,7 +50,7 @@ FOVEA_NOINLINE void receive_queries(const Problem& p, index b, index kv_head, ra
       const auto lse = p.lse.head(b, h);
       look_at<Arch, Problem::units>(
           p, b, h, rows, keys, memory, [&](const auto& panel, range seen, const auto&) FOVEA_INLINE_LAMBDA {
-            constexpr int registers = static_cast<int>(panel.width / lanes<Arch, T>);
+            constexpr int registers = std::remove_cvref_t<decltype(panel)>::width / lanes<Arch, T>;
             add_columns<Arch, Problem::units, registers>(panel.logits(), lse, panel.rows(), seen.size(),
                                                          sums + (seen.first - keys.first));
           });
