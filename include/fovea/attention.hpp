@@ -50,7 +50,7 @@ struct gradients {
 ///   tensor_view, tensor             batch x heads x tokens x dim; any strides
 ///   ragged                          sequences of different length, packed
 /// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one
-/// sink and one dropout, in any order.
+/// sink and one dropout, in any order; where a result is made, add_received (received.hpp) among them.
 ///
 /// Every call throws std::invalid_argument, naming the argument and both values, before anything is written;
 /// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
@@ -162,6 +162,19 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     row_statistics rows(p.q.batches(), p.heads(), p.q.max_tokens());
     measure_all<Arch>(p, options_.executor, rows.writer());
     return rows;
+  }
+
+  /// What each key receives, sum_ih P_hij over the queries and the query heads of its group, from 0: batch x
+  /// kv_heads x Lk x 1. To sum over calls, or beside a result: add_received (received.hpp), which says more.
+  template <class Q, class K, class... Mods>
+  auto received(const Q& q, const K& k, const Mods&... mods) const {
+    const auto& keys = keys_of(k);
+    using compute = compute_of<Q, decltype(keys)>;
+    const auto p = problem_of_keys(sequences<compute>{}, q, keys, mods...);
+    tensor<compute> sums(p.k.batches(), p.k.heads(), p.k.max_tokens(), 1);
+    const auto summed = with_received(p, add_received(sums));
+    run<Arch>(summed, make_plan<Arch>(summed, options_.executor.workers()), options_.executor, {});
+    return sums;
   }
 
   /// What the call attend(q, k, v, mods...) will do; allocates and computes nothing.

@@ -10,6 +10,7 @@
 #include <fovea/plan/modifiers.hpp>
 #include <fovea/plan/operands.hpp>
 #include <fovea/plan/run.hpp>
+#include <fovea/received.hpp>
 #include <fovea/view/tensor.hpp>
 
 #include <cmath>
@@ -80,13 +81,13 @@ class attention_call {
   FOVEA_INLINE auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
                                const V& v, const Mods&... mods) const {
     static_assert(same_format<T, element_of<Q>>, "fovea: attention<T>: q has elements of type T");
-    static_assert((modifier<Mods> && ...),
+    static_assert((call_modifier<Mods> && ...),
                   "fovea: what follows q, k, v is a mask, a score or a sink (see mask.hpp, score.hpp)");
     const index heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");
     const auto values = view_of(v, kv_heads, "v");
-    return problem_from(out, lse, queries, keys, values, mods...);
+    return with_received(problem_from(out, lse, queries, keys, values, mods...), mods...);
   }
 
   template <class OE, class L, class QE, class Keys, class Values, class... Mods>
@@ -166,6 +167,7 @@ class attention_call {
   template <class L, class Q, class K, class... Mods>
   FOVEA_INLINE auto problem_of_keys(const sequences<L>& lse, const Q& q, const K& k,
                                     const Mods&... mods) const {
+    static_assert((modifier<Mods> && ...), "fovea: what follows q, k is a mask, a score or a sink");
     const index heads = heads_of(q);
     const auto keys = view_of(k, kv_heads_of(heads), "k");
     const without_columns<std::remove_const_t<decltype(keys)>> values{keys};

@@ -120,15 +120,15 @@ class multi_head : public multi_head_projections<T, Arch> {
   /// A step of decoding: appends the keys and values of x, one sequence, to the cache, then attends to all of
   /// it; give causal where x has several tokens. Any cache of kv_cache.hpp with these heads and dims. If a
   /// mask or score rejects the call, the cache is truncated to what it was (a ring may have let go of
-  /// tokens).
-  template <key_value_cache Cache, modifier... Mods>
+  /// tokens). With add_received among `mods` keys' sums are made (received.hpp).
+  template <key_value_cache Cache, call_modifier... Mods>
     requires requires(Cache& c) { c.position(); }
   matrix operator()(const tokens& x, Cache& cache, const Mods&... mods) const {
     Cache* const one[] = {&cache};
     return (*this)(x, std::span<Cache* const>(one), mods...);
   }
   /// The same for several sequences with a cache each; x has a sequence for each, of any length.
-  template <key_value_cache Cache, modifier... Mods>
+  template <key_value_cache Cache, call_modifier... Mods>
   matrix operator()(const tokens& x, std::span<Cache* const> caches, const Mods&... mods) const {
     saved s;
     project_all(x, s, nothing_kept, standing_in(x, caches));

@@ -39,7 +39,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
                            const Mods&... mods) {
   const index heads = options.heads, kv_heads = options.kv_heads ? options.kv_heads : heads;
   const auto qs = as_sequences(q, heads, "q");
-  const auto ks = as_sequences(k, kv_heads, "k"), vs = as_sequences(v, kv_heads, "v");
+  const auto ks = as_sequences(k, kv_heads, "k");
+  const auto vs = as_sequences(v, kv_heads, "v");
   const double scale =
       options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(qs.all.dim, 1))));
   const auto rules = rules_of<all_of>(mods...);
@@ -54,7 +55,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
   for (index b = 0; b < batches; ++b)
     for (index h = 0; h < heads; ++h) {
       const auto Q_ = qs.head(b, h);
-      const auto K_ = ks.head(b, h / (heads / kv_heads)), V_ = vs.head(b, h / (heads / kv_heads));
+      const auto K_ = ks.head(b, h / (heads / kv_heads));
+      const auto V_ = vs.head(b, h / (heads / kv_heads));
       const place at{b, h, batches, heads, Q_.rows, K_.rows};
       const auto bound = rules.bind(at);
       const auto worth = [&](const cell& c) {

@@ -24,7 +24,7 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   const auto view = fovea::bhsd(half.data(), 1, 2, 5, 4);
   const auto t = fovea::attention<fovea::bf16, 2>()(view, view, view, fovea::causal);
   std::vector<float> d_slopes(2);
-  Matrix d_bias(5, 5), lse = attend.with_lse(m, m, m).lse;
+  Matrix d_bias(5, 5), sums = Matrix::Zero(9, 2), lse = attend.with_lse(m, m, m).lse;
   const auto gradients =
       attend.backward(m, m, m, o, lse, m, fovea::lse_gradient(lse), fovea::causal, fovea::bias(bias, d_bias),
                       fovea::alibi{.slopes = slopes, .d_slopes = d_slopes}, fovea::sink{slopes, d_slopes},
@@ -49,6 +49,9 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   cache.save(file), cache.load(file);
   o += attend(m, cache, fovea::causal) + attend(m, paged.fork());
   o.topRows(1) += attend(Matrix(m.topRows(1)), ring, fovea::causal);
+  o += attend(m, cache, fovea::causal, fovea::add_received(sums));
+  cache.keep(std::vector<fovea::index>{1, 3});
+  o(0, 0) += attend.received(m, m)(0, 0, 0, 0);
   const auto weights = attend.weights(m, m);
   const std::vector layers{weights, weights};
   const auto rows = attend.statistics(m, m), same = fovea::statistics_of(weights);

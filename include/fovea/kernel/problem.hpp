@@ -23,7 +23,8 @@ struct no_dropout {
 template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout>
 struct problem {
   using compute = T;
-  static constexpr bool rules_hide = Rules::hide, drops = Dropout::drops;
+  using plain = problem;
+  static constexpr bool rules_hide = Rules::hide, drops = Dropout::drops, receives = false;
   static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
 
   sequences<const QE> q;
@@ -48,6 +49,13 @@ struct problem {
     return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
   }
   FOVEA_INLINE bool wants_lse() const noexcept { return lse.all.data != nullptr; }
+};
+
+/// A call that also adds up, for each key, the probabilities of its column.
+template <class Problem, class E>
+struct receiving : Problem {
+  static constexpr bool receives = true;
+  sequences<E> received;  // heads as k, one column, tokens of k or more
 };
 
 /// Where a job's working memory lies.

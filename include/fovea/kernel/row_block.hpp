@@ -6,6 +6,8 @@
 #include <fovea/kernel/problem.hpp>
 #include <fovea/kernel/row_panel.hpp>
 
+#include <cstring>
+
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
@@ -16,11 +18,18 @@ struct row_block {
   range queries, rows;
 };
 
-/// Where the rows' states are left, and what is worked in.
+/// Where the rows' states are left, and what is worked in; where the logits of all rows of the key/value head
+/// are left, if they are wanted.
 template <class T>
 struct row_memory {
-  T *state, *work;
+  T *state, *work, *logits = nullptr;
 };
+
+/// What one of these rows takes there for `keys` keys: whole lines of cache.
+template <class T>
+FOVEA_INLINE index kept_elements(index keys) noexcept {
+  return round_up(keys, 64 / static_cast<index>(sizeof(T)));
+}
 
 /// f(panel) for each few rows.
 template <class Arch, class Problem, class T, class F>
@@ -100,7 +109,14 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     each_panel([&](const panel& some) {
       for (index r = 0; r < some.count(); ++r) {
         const auto rules = p.rules.bind(p.at(b, first_head + some.head(r)));
-        some.absorb(r, keys.size(), some.revise(rules, covered, r, keys));
+        const auto largest = some.revise(rules, covered, r, keys);
+        if (rows.logits != nullptr) {
+          const index row = some.head(r) * at.queries.size() + some.query(r) - at.queries.first;
+          T* const to = rows.logits + row * kept_elements<T>(p.k.tokens(b)) + keys.first;
+          std::memcpy(to, some.logits(r),
+                      static_cast<std::size_t>(kept_elements<T>(keys.size())) * sizeof(T));
+        }
+        some.absorb(r, keys.size(), largest);
         if constexpr (Problem::drops)
           drop<Arch, T>(p.dropout.bind(p.at(b, first_head + some.head(r))), some, r, keys);
       }

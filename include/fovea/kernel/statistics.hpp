@@ -8,7 +8,7 @@
 // logarithm of the number of keys, whereas LSE - sum P_j s_j is a difference of logits, however large.
 #pragma once
 
-#include <fovea/kernel/block.hpp>
+#include <fovea/kernel/look.hpp>
 
 #include <cmath>
 
@@ -94,32 +94,15 @@ FOVEA_NOINLINE void measure_block(const T* logits, const std::array<vec<Arch, T>
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
 FOVEA_NOINLINE void measure_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
                                     row_state* states, const Write& write) noexcept {
-  constexpr index block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
-  const auto rules = p.rules.bind(p.at(b, h));
-  const auto q = p.q.head(b, h);
-  const auto keys_of = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys);
   const index offset = p.k.tokens(b) - p.q.tokens(b);
-  const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
-    each_query_panel<Arch, T, unit_of::natural>(rows, p.dim(), index(0), memory, f);
-  };
   for (index i = 0; i < rows.size(); ++i) states[i] = {};
 
-  each_panel([&](const auto& panel) { panel.open(q, p.scale); });
-  const range reach = reach_of(rules.mask, rows, p.k.tokens(b));
-  for (index first = reach.first / block * block; first < reach.last; first += block) {
-    const range keys{first, std::min(first + block, reach.last)};
-    if (cover_of(rules.mask, rows, keys) == coverage::none) continue;
-    const auto k = keys_of.read(keys);  // (C, d)
-    each_panel([&](const auto& panel) {
-      range seen = intersect(keys, reach_of(rules.mask, panel.rows(), keys.last));
-      seen.first = seen.first / step * step;
-      const coverage covered = panel.cover(rules.mask, seen);
-      if (covered == coverage::none) return;
-      const auto largest = panel.score_keys(k.from(seen.first - first), rules, covered, seen, {});  // (R, C)
-      measure_block<Arch>(panel.logits(), largest, panel.rows(), seen, offset,
-                          states + (panel.rows().first - rows.first));
-    });
-  }
+  look_at<Arch, unit_of::natural>(
+      p, b, h, rows, {0, p.k.tokens(b)}, memory,
+      [&](const auto& panel, range seen, const auto& largest) FOVEA_INLINE_LAMBDA {
+        measure_block<Arch>(panel.logits(), largest, panel.rows(), seen, offset,
+                            states + (panel.rows().first - rows.first));
+      });
 
   double sink = hidden<double>;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<double>(p.sink.logit(h));

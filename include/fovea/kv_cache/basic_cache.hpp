@@ -22,7 +22,7 @@ class basic_cache {
   using stored = std::conditional_t<Side == side::keys, KE, VE>;
 
   /// Tokens that are kept, and the position in the whole sequence that the next one will have (the same,
-  /// unless a ring has let go of some).
+  /// unless the cache has let go of some).
   FOVEA_INLINE index tokens() const noexcept { return layout_.tokens(); }
   FOVEA_INLINE index position() const noexcept { return layout_.position(); }
   FOVEA_INLINE index heads() const noexcept { return store_->sizes().heads; }

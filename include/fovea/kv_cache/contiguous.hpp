@@ -3,6 +3,7 @@
 
 #include <fovea/kv_cache/basic_cache.hpp>
 #include <fovea/kv_cache/file.hpp>
+#include <fovea/kv_cache/keep.hpp>
 #include <fovea/kv_cache/layouts.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -37,14 +38,28 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
 
   FOVEA_INLINE index capacity() const noexcept { return this->layout_.capacity(); }
 
-  /// Writes the tokens with a header that says what they are. Throws std::runtime_error where that fails.
+  /// Keeps the tokens `kept`, by number, in ascending order, and lets go of all others: eviction, for which
+  /// received.hpp counts. Afterwards they are tokens 0, 1, ... to calls, masks and scores: their distances
+  /// are counted among what is kept. Keys stay turned as they are, and position() goes on from where it was:
+  /// a token appended with angles stands as far from them as it does in the text. (After truncate(t),
+  /// position() is as if the tokens taken back had followed each other.) Costs moving what stands behind the
+  /// first gap; int8 keys there are quantised anew, which rounds them once more. Throws
+  /// std::invalid_argument, and then has changed nothing, where a number is out of range or out of order.
+  FOVEA_INLINE void keep(std::span<const index> kept) {
+    caching::check_kept(kept, this->tokens());
+    caching::keep_tokens(*this->store_, kept, this->open_);
+    this->layout_.thin_out(static_cast<index>(kept.size()));
+  }
+
+  /// Writes the tokens with a header that says what they are (not position(): of a cache that is read,
+  /// position() is tokens()). Throws std::runtime_error where that fails.
   void save(std::ostream& out) const { caching::save(out, *this->store_, this->tokens(), this->open_); }
   /// Reads what save() wrote in place of all tokens. Throws std::runtime_error, and then has changed nothing,
   /// where the file is no such file, is damaged, ends early, or holds other elements, sizes or more tokens
   /// than there is room for.
   void load(std::istream& in) {
     const index tokens = caching::load(in, *this->store_, capacity(), this->open_);
-    this->layout_.truncate(tokens);
+    this->layout_.reset(), this->layout_.truncate(tokens);
   }
 
   /// A cache over the bytes of a saved file, which the caller has mapped or read and keeps; read only, full.

@@ -12,12 +12,12 @@
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
-/// One token after another, up to a capacity.
+/// One token after another, up to a capacity; `let_go` of others stood between them.
 class contiguous {
  public:
   FOVEA_INLINE explicit contiguous(index capacity) noexcept : capacity_(capacity) {}
   FOVEA_INLINE index tokens() const noexcept { return tokens_; }
-  FOVEA_INLINE index position() const noexcept { return tokens_; }
+  FOVEA_INLINE index position() const noexcept { return tokens_ + let_go_; }
   FOVEA_INLINE index capacity() const noexcept { return capacity_; }
   FOVEA_INLINE index slot() const noexcept { return tokens_; }
   FOVEA_INLINE void advance() noexcept { ++tokens_; }
@@ -25,15 +25,23 @@ class contiguous {
     if (count > capacity_ - tokens_)
       reject("the cache has room for ", capacity_ - tokens_, " tokens of ", capacity_, ", not for ", count);
   }
-  FOVEA_INLINE void truncate(index tokens) noexcept { tokens_ = tokens; }
-  FOVEA_INLINE void reset() noexcept { tokens_ = 0; }
+  FOVEA_INLINE void truncate(index tokens) noexcept {
+    if (tokens == 0) let_go_ = 0;
+    tokens_ = tokens;
+  }
+  FOVEA_INLINE void reset() noexcept { truncate(0); }
+  /// `tokens` are left, the next one's position is what it was.
+  FOVEA_INLINE void thin_out(index tokens) noexcept {
+    let_go_ += tokens_ - tokens;
+    tokens_ = tokens;
+  }
   template <class F>
   FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
     f(some.first, some.size());
   }
 
  private:
-  index capacity_, tokens_ = 0;
+  index capacity_, tokens_ = 0, let_go_ = 0;
 };
 
 /// The first `sinks` tokens and the newest `window` others: the slots after the sinks are used in turn.

@@ -196,6 +196,18 @@ class store {
                     static_cast<std::size_t>(planes_[which].bytes() * extent_.heads));
   }
 
+  /// Token `from` of a page takes the place of `to`: its values, and its keys as they are stored, but for
+  /// int8 ones, which share their scales with others.
+  FOVEA_INLINE void move_token(index page, index from, index to) const noexcept {
+    for (const int which : {keys, values, value_scales}) {
+      const plane& p = planes_[static_cast<std::size_t>(which)];
+      if (p.units == 0 || (which == keys && int8_keys)) continue;
+      for (index h = 0; h < extent_.heads; ++h)
+        std::memcpy(unit(which, page, h, to), unit(which, page, h, from),
+                    static_cast<std::size_t>(p.width * p.size));
+    }
+  }
+
   /// The keys that are open were of page `from`, and are now of page `to`.
   FOVEA_INLINE void move_open(open_block& open, index from, index to) const noexcept {
     if (open.slots.empty() || open.slots.first / extent_.page_tokens != from) return;
@@ -208,6 +220,13 @@ class store {
     load_elements(row<KE>(keys, slot, head), index(1), extent_.dim, to);
     if constexpr (int8_keys)
       for (index c = 0; c < extent_.dim; ++c) to[c] *= scales_of(slot, head)[c];
+  }
+  /// The same, or one that is open.
+  FOVEA_INLINE void read_key(index slot, index head, open_block& open, compute* to) const noexcept {
+    if (slot >= open.slots.first && slot < open.slots.last)
+      load_elements(open_row(open, slot, head), index(1), extent_.dim, to);
+    else
+      decode_key(slot, head, to);
   }
   /// Where an open block keeps a key.
   FOVEA_INLINE float* open_row(open_block& open, index slot, index head) const noexcept {

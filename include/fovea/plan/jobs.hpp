@@ -54,6 +54,8 @@ struct job_cut {
   FOVEA_INLINE index lane_jobs() const noexcept { return heads * jobs_of(queries_in_lanes(), lanes_a_job()); }
   FOVEA_INLINE index row_blocks() const noexcept { return kv_heads * jobs_of(rows(), rows_a_job()); }
   FOVEA_INLINE index row_jobs() const noexcept { return row_blocks() * spans(); }
+  /// Jobs of dim in lanes of one key/value head, which follow each other.
+  FOVEA_INLINE index row_jobs_a_head() const noexcept { return row_jobs() / std::max<index>(1, kv_heads); }
 
   /// With few rows, long inputs are cut into spans of keys as well, so that there is work for many threads;
   /// their results are merged. (Spans of 512 to 8,192 keys take the same time on one thread.)

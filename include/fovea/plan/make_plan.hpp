@@ -4,7 +4,7 @@
 #include <fovea/kernel/block.hpp>
 #include <fovea/kernel/row_block.hpp>
 #include <fovea/plan/jobs.hpp>
-#include <fovea/plan/plan.hpp>
+#include <fovea/plan/receive.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -78,6 +78,7 @@ FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
   }
   made.copies_keys = made.key_copy > 0;
   made.copies_values = made.value_copy > 0;
+  if constexpr (Problem::receives) plan_to_receive<Arch>(p, made);
   made.jobs = made.batches * made.jobs_a_sequence;
   made.workers = made.jobs > 1 && operations(p) > worth_waking ? workers : 1;
   return made;

@@ -6,9 +6,17 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// What may follow q, k, v in a call.
+/// What changes the numbers of a call.
 template <class M>
 concept modifier = mask_like<M> || score_like<M> || sink_like<M> || dropout_like<M>;
+
+/// What tells a call where to add what each key receives (received.hpp).
+template <class M>
+concept received_like = requires { typename std::remove_cvref_t<M>::is_received; };
+
+/// What may follow q, k, v where a result is made.
+template <class M>
+concept call_modifier = modifier<M> || received_like<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;

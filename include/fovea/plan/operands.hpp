@@ -60,12 +60,10 @@ FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, co
   if (x.dim() != dim) reject(name, " has ", x.dim(), " columns a head, not ", dim);
 }
 
-/// Whether `x` can take a result: as many tokens and columns, no element written twice.
-template <class E, class Y>
-FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const char* other, const Y& y,
-                               index dim) {
+/// Whether `x` can be written: no element twice.
+template <class E>
+FOVEA_INLINE void check_writable(const char* name, const sequences<E>& x) {
   static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
-  check_like(name, x, other, y, dim);
   const bool some = x.all.dim > 0 && x.all.heads > 0 && x.max_tokens() > 0;
   const auto spread = [&](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
     if (size > 1 && stride == 0 && some)
@@ -74,6 +72,14 @@ FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const ch
   spread(x.all.batch, x.offsets ? 1 : x.all.batch_stride, "batch entries"),
       spread(x.all.heads, x.all.head_stride, "heads");
   spread(x.all.tokens, x.all.token_stride, "tokens"), spread(x.all.dim, x.all.dim_stride, "columns");
+}
+
+/// Whether `x` can take a result: it can be written, with as many tokens and columns.
+template <class E, class Y>
+FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const char* other, const Y& y,
+                               index dim) {
+  check_like(name, x, other, y, dim);
+  check_writable(name, x);
 }
 
 FOVEA_NAMESPACE_END

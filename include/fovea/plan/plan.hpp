@@ -21,6 +21,8 @@ struct plan {
   bool copies_keys = false, copies_values = false;
   index kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
   index states = 0;                                          // elements that spans leave to be merged
+  bool receives = false;                                     // what keys receive is summed
+  index received_lse = 0;  // elements of the LSE for it, where the caller does not want them
 
   // Filled in by attention::plan_for, for job rows x key_block keys:
   index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
@@ -33,11 +35,14 @@ struct plan {
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
   FOVEA_INLINE index workspace_bytes() const noexcept {
-    return jobs == 0 ? 0 : workers * scratch_bytes() + state_bytes() + workspace_alignment - 1;
+    return jobs == 0 ? 0
+                     : workers * scratch_bytes() + state_bytes() + part_bytes(received_lse) +
+                           workspace_alignment - 1;
   }
   /// Bytes of what jobs over spans of the keys leave to be merged.
   FOVEA_INLINE index state_bytes() const noexcept {
-    return spans == 1 ? 0 : part_bytes(states) + batches * static_cast<index>(sizeof(index));
+    return spans == 1 ? 0
+                      : part_bytes(states) + round_up(batches * index(sizeof(index)), workspace_alignment);
   }
   /// Whether a call without a workspace allocates one: less than workspace::on_stack lies on the stack.
   FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > workspace::on_stack; }
@@ -58,6 +63,9 @@ struct plan {
     if (spans > 1)
       text += "keys cut into up to " + n(spans) + " spans, whose results (" + n(state_bytes()) +
               " bytes) are merged\n";
+    if (receives)
+      text += std::string("what each key receives is summed ") +
+              (queries_form ? "in a second sweep" : "from logits that are kept meanwhile") + "\n";
     text +=
         n(jobs) + " jobs of up to " + n(rows_a_job) + " query rows, in blocks of " + n(key_block) + " keys\n";
     text += std::string("keys are ") + (copies_keys ? "copied a block at a time" : "read as they lie") +

@@ -5,47 +5,55 @@
 #include <fovea/kernel/emit.hpp>
 #include <fovea/kernel/statistics.hpp>
 #include <fovea/plan/make_plan.hpp>
-#include <fovea/plan/workspace.hpp>
 
 FOVEA_NAMESPACE_BEGIN
-
-/// Where a worker's scratch of a plan lies.
-template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index worker) noexcept {
-  std::byte* at = memory.of_worker(worker);
-  const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
-    T* part = reinterpret_cast<T*>(at);
-    at += made.part_bytes(elements);
-    return part;
-  };
-  kernel::scratch<T> scratch;
-  scratch.kept = take(made.kept);
-  scratch.logits = take(made.logits);
-  scratch.keys = take(made.key_copy);
-  scratch.values = take(made.value_copy);
-  return scratch;
-}
 
 /// A job of rows: all of their keys, or one span of them, the state of which waits for the others.
 template <class Arch, class Problem, class T>
 FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index b, const job& mine,
-                           const kernel::scratch<T>& memory, T* states) noexcept {
+                           const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
   const kernel::row_block at{b, mine.head, mine.queries, mine.rows};
   if (cut.spans() > 1) {
-    const kernel::row_memory<T> rows{states + cut.state_of(mine), memory.kept};
+    const kernel::row_memory<T> rows{states + cut.state_of(mine), memory.kept, logits};
     kernel::attend_rows<Arch>(p, at, cut.span(mine.span), rows, memory);
   } else {
-    const kernel::row_memory<T> rows{memory.kept, memory.kept + cut.state_a_job()};
+    const kernel::row_memory<T> rows{memory.kept, memory.kept + cut.state_a_job(), logits};
     kernel::attend_rows<Arch>(p, at, cut.span(0), rows, memory);
     kernel::close_rows<Arch>(p, at, 1, 0, rows);
   }
 }
 
+/// Merges what the jobs over spans of the keys left of a block of rows; `first`: one of them.
+template <class Arch, class Problem, class T>
+FOVEA_INLINE void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, index b, const job& first,
+                              const kernel::scratch<T>& memory, T* states) noexcept {
+  const kernel::row_block at{b, first.head, first.queries, first.rows};
+  const kernel::row_memory<T> rows{states + cut.state_of(first), memory.kept};
+  kernel::close_rows<Arch>(p, at, cut.spans(), cut.state_a_job(), rows);
+}
+
+/// All jobs of a key/value head where these are of rows alone, and what its keys receive.
+template <class Arch, class Problem, class T>
+FOVEA_INLINE void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut, index b, index kv_head,
+                                  const kernel::scratch<T>& memory, T* states) noexcept {
+  const typename Problem::plain& plain = p;
+  const range jobs{kv_head * cut.row_jobs_a_head(), (kv_head + 1) * cut.row_jobs_a_head()};
+  for (index j = jobs.first; j < jobs.last; ++j)
+    run_rows<Arch>(plain, cut, b, cut.at(j), memory, states, memory.logits);
+  if (cut.spans() > 1)
+    for (index j = jobs.first; j < jobs.last; j += cut.spans())
+      merge_spans<Arch>(plain, cut, b, cut.at(j), memory, states);
+  receive_kept<Arch>(p, b, kv_head, memory);
+}
+
 /// The whole call.
 template <class Arch, class Problem>
-FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor, std::span<std::byte> given) {
+FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref executor,
+                      std::span<std::byte> given) {
   using T = typename Problem::compute;
   const workspace memory(made, given);
+  const auto& p = with_own_lse(call, made, memory);
+  const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
   // What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
   T* const states = reinterpret_cast<T*>(memory.shared());
@@ -60,42 +68,30 @@ FOVEA_INLINE void run(const Problem& p, const plan& made, executor_ref executor,
     const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
     const auto cut = cut_of<Arch>(p, b);
     if (j >= cut.count()) return;
-    const job mine = cut.at(j);
     const auto scratch = scratch_of<T>(made, memory, worker);
+    if constexpr (Problem::receives)
+      if (keeps_logits(cut)) {
+        const index each = cut.row_jobs_a_head();
+        if (j % each == 0) run_and_receive<Arch>(p, cut, b, j / each, scratch, states_of(b));
+        return;
+      }
+    const job mine = cut.at(j);
     if (mine.dim_in_lanes)
-      run_rows<Arch>(p, cut, b, mine, scratch, states_of(b));
+      run_rows<Arch>(plain, cut, b, mine, scratch, states_of(b));
     else
-      kernel::attend_queries<Arch>(p, b, mine.head, mine.rows, scratch);
+      kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch);
   });
 
   if (made.spans > 1)
     who.for_each(made.batches * made.row_blocks_a_sequence, [&](index i, index worker) {
       const index b = i / made.row_blocks_a_sequence, j = i % made.row_blocks_a_sequence;
       const auto cut = cut_of<Arch>(p, b);
-      if (cut.spans() == 1 || j >= cut.row_blocks()) return;
-      const job first = cut.row_block(j);
-      const kernel::row_memory<T> rows{states_of(b) + cut.state_of(first),
-                                       scratch_of<T>(made, memory, worker).kept};
-      kernel::close_rows<Arch>(p, kernel::row_block{b, first.head, first.queries, first.rows}, cut.spans(),
-                               cut.state_a_job(), rows);
+      const bool done = Problem::receives && keeps_logits(cut);
+      if (cut.spans() == 1 || j >= cut.row_blocks() || done) return;
+      merge_spans<Arch>(plain, cut, b, cut.row_block(j), scratch_of<T>(made, memory, worker), states_of(b));
     });
-}
-
-/// Query rows that look at a block of keys together, where scores are looked at rather than attended with.
-template <class Arch, class T>
-inline constexpr index rows_of_a_look =
-    kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
-
-/// One worker's scratch for rows_of_a_look.
-template <class Arch, class Problem>
-FOVEA_INLINE plan plan_of_looks(const Problem& p) noexcept {
-  using T = typename Problem::compute;
-  using shape = kernel::geometry<Arch>;
-  plan made{.compute_bytes = static_cast<index>(sizeof(T)), .jobs = 1};
-  made.kept = rows_of_a_look<Arch, T> * (p.dim() + 2);
-  made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
-  made.key_copy = shape::key_block * p.dim();
-  return made;
+  if constexpr (Problem::receives)
+    if (made.queries_form) receive_swept<Arch>(p, made, who, memory);
 }
 
 /// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see

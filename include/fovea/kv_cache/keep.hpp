@@ -1,0 +1,52 @@
+// fovea/kv_cache/keep.hpp - some tokens of a store in place of all.
+#pragma once
+
+#include <fovea/kv_cache/store.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace caching {
+
+/// Throws std::invalid_argument unless `kept` are among `tokens` tokens, each above the one before.
+FOVEA_INLINE void check_kept(std::span<const index> kept, index tokens) {
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    if (kept[i] < 0 || kept[i] >= tokens) reject("keep: token ", kept[i], " is not one of ", tokens);
+    if (i > 0 && kept[i] <= kept[i - 1])
+      reject("keep: token ", kept[i], " comes after ", kept[i - 1],
+             ", but tokens are named in ascending order");
+  }
+}
+
+/// Tokens `kept` of page 0 move to its front. Tokens before the first that moves stay as they are; int8 keys
+/// behind it are quantised anew, with the tokens that share their scales now. Changes nothing where there is
+/// no memory.
+template <class KE, class VE, class Arch>
+FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, std::span<const index> kept, open_block& open) {
+  using Store = store<KE, VE, Arch>;
+  const index count = static_cast<index>(kept.size()), heads = all.sizes().heads;
+  index first = 0;
+  while (first < count && kept[static_cast<std::size_t>(first)] == first) ++first;
+  if (first == count) return;
+
+  // A block of keys is written when its last token is known: all that is read later lies behind it.
+  open_block made = open;
+  std::vector<typename Store::compute> key(Store::int8_keys ? static_cast<std::size_t>(all.sizes().dim)
+                                                            : std::size_t{0});
+  made.rows.reserve(
+      static_cast<std::size_t>(Store::int8_keys ? heads * scale_blocks::tokens * all.sizes().dim : index{0}));
+  for (index to = first; to < count; ++to) {
+    const index from = kept[static_cast<std::size_t>(to)];
+    all.move_token(0, from, to);
+    if constexpr (Store::int8_keys) {
+      all.begin(to, made);
+      for (index h = 0; h < heads; ++h) {
+        all.read_key(from, h, open, key.data());
+        all.put_key(to, h, key.data(), made);
+      }
+      all.end(to, made);
+    }
+  }
+  std::swap(open, made);
+}
+
+}  // namespace caching
+FOVEA_NAMESPACE_END

@@ -1,0 +1,45 @@
+// fovea/plan/look.hpp - a worker's memory, and what it needs where scores are looked at rather than attended
+// with.
+#pragma once
+
+#include <fovea/kernel/geometry.hpp>
+#include <fovea/kernel/problem.hpp>
+#include <fovea/plan/plan.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Where a worker's scratch of a plan lies.
+template <class T>
+FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index worker) noexcept {
+  std::byte* at = memory.of_worker(worker);
+  const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
+    T* part = reinterpret_cast<T*>(at);
+    at += made.part_bytes(elements);
+    return part;
+  };
+  kernel::scratch<T> scratch;
+  scratch.kept = take(made.kept);
+  scratch.logits = take(made.logits);
+  scratch.keys = take(made.key_copy);
+  scratch.values = take(made.value_copy);
+  return scratch;
+}
+
+/// Query rows that look at a block of keys together, where scores are looked at rather than attended with.
+template <class Arch, class T>
+inline constexpr index rows_of_a_look =
+    kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
+
+/// One worker's scratch for rows_of_a_look.
+template <class Arch, class Problem>
+FOVEA_INLINE plan plan_of_looks(const Problem& p) noexcept {
+  using T = typename Problem::compute;
+  using shape = kernel::geometry<Arch>;
+  plan made{.compute_bytes = static_cast<index>(sizeof(T)), .jobs = 1};
+  made.kept = rows_of_a_look<Arch, T> * (p.dim() + 2);
+  made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
+  made.key_copy = shape::key_block * p.dim();
+  return made;
+}
+
+FOVEA_NAMESPACE_END
