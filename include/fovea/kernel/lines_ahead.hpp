@@ -79,8 +79,8 @@ class rows_ahead {
  public:
   /// A row's lines are at first + row * stride, in bytes.
   struct place {
-    const char* first = nullptr;
-    index stride = 0;
+    const char* first;
+    index stride;
     FOVEA_INLINE place() noexcept = default;
     FOVEA_INLINE place(const char* at, index apart) noexcept : first(at), stride(apart) {}
     FOVEA_INLINE place from(index row) const noexcept { return {first + row * stride, stride}; }

@@ -34,7 +34,7 @@ FOVEA_INLINE vec<Arch, T> load_lanes(const E* from) noexcept {
 
 /// What a row's elements are worth beside their own value; see piece.
 struct worth {
-  const float *channels = nullptr, *tokens = nullptr;
+  const float *channels, *tokens;
 };
 
 /// One head of keys or values, read a block at a time: where the elements lie as a kernel wants them, as they

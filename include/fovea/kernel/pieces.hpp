@@ -9,11 +9,12 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// Where the pieces of a block of tokens lie, the first few of them: they come next beside those of another
-/// block.
+/// block. None are known at first.
 class pieces_ahead {
  public:
+  FOVEA_INLINE pieces_ahead() noexcept : count_(0) {}
   template <class Head>
-  FOVEA_INLINE pieces_ahead(const Head& all, range tokens) noexcept {
+  FOVEA_INLINE pieces_ahead(const Head& all, range tokens) noexcept : pieces_ahead() {
     all.each_piece(tokens, [&](const auto& some) FOVEA_INLINE_LAMBDA {
       if (count_ < most) pieces_[count_++] = rows_ahead::place(some.tokens);
     });
@@ -31,23 +32,24 @@ class pieces_ahead {
 
  private:
   static constexpr index most = 8;
-  std::array<rows_ahead::place, most> pieces_;
-  index count_ = 0, at_ = 0;
+  std::array<rows_ahead::place, most> pieces_;  // of which count_ are written
+  index count_, at_ = 0;
 };
 
 /// Rows of one element side by side or a stride apart: `count` of a block's, from its row `first` on.
 template <class E>
 struct block_piece {
-  rows_of<E> rows{};
-  index first = 0, count = 0;
-  worth of{};
-  rows_ahead ahead{};
+  rows_of<E> rows;
+  index first, count;
+  worth of;
+  rows_ahead ahead;
 };
 
 /// Several of them, which a tile of results sums up before it is written.
 template <class E>
 class block_pieces {
  public:
+  FOVEA_INLINE block_pieces() noexcept : count_(0) {}
   FOVEA_INLINE bool empty() const noexcept { return count_ == 0; }
   FOVEA_INLINE bool full() const noexcept { return count_ == most; }
   FOVEA_INLINE void add(const block_piece<E>& some) noexcept { pieces_[count_++] = some; }
@@ -73,8 +75,8 @@ class block_pieces {
   }
 
   static constexpr index most = 8;
-  std::array<block_piece<E>, most> pieces_;
-  index count_ = 0;
+  std::array<block_piece<E>, most> pieces_;  // of which count_ are written
+  index count_;
 };
 
 /// f(block_pieces) for the pieces of a block, as many together as are of one element and lie in place: for

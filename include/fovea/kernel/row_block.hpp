@@ -98,8 +98,11 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
 
     // Where memory is the limit: V of this block is asked for while its keys are scored, K of the next while
     // V is summed.
-    pieces_ahead these_keys(keys_of.all, keys), these_values(values_of.all, keys);
-    pieces_ahead coming_values = these_values, coming_keys(keys_of.all, block_from(keys.last));
+    pieces_ahead these_keys, these_values, coming_values, coming_keys;
+    if (span.size() > block) {
+      these_keys = {keys_of.all, keys}, these_values = {values_of.all, keys}, coming_values = these_values;
+      coming_keys = {keys_of.all, block_from(keys.last)};
+    }
     // q (R, d)   o (R, dv)   (R, C)   S = Q K^T
     each_pieces(keys_of, keys, [&](auto& k) {  // (C, d)
       k.look_ahead(coming_values, these_keys);

@@ -106,7 +106,7 @@ FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* F
       if constexpr (R > 1) isa<Arch>::hold(right[c]);
     });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
-      V left = V::load_aligned(a + r * n);
+      V left = V::load_unaligned(a + r * n);
       isa<Arch>::hold(left);
       unroll<C>([&](auto c)
                     FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(left, right[c], sum.at[r][c]); });

@@ -3,6 +3,7 @@
 
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/emit.hpp>
+#include <fovea/kernel/lone_key.hpp>
 #include <fovea/kernel/statistics.hpp>
 #include <fovea/plan/make_plan.hpp>
 
@@ -13,6 +14,7 @@ template <class Arch, class Problem, class T>
 FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index b, const job& mine,
                            const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
   const kernel::row_block at{b, mine.head, mine.queries, mine.rows};
+  if (cut.keys == 1 && logits == nullptr && kernel::attend_lone_key<Arch>(p, at)) return;
   if (cut.spans() > 1) {
     const kernel::row_memory<T> rows{states + cut.state_of(mine), memory.kept, logits};
     kernel::attend_rows<Arch>(p, at, cut.span(mine.span), rows, memory);
