@@ -84,6 +84,26 @@ TEST(returns, the_lse) {
       << "asking for the LSE changed the result";
 }
 
+TEST(returns, the_value_where_there_is_one_key) {
+  constexpr int wide = 37;  // two whole registers and a piece of one
+  RowMajor q = RowMajor::Random(3, heads * wide);
+  const RowMajor k = RowMajor::Random(1, kv_heads * wide), v = RowMajor::Random(1, kv_heads * wide);
+  q(1, 0) = std::numeric_limits<float>::quiet_NaN();
+  RowMajor around = RowMajor::Constant(5, heads * wide + 4, 7), lse(3, heads);
+  auto out = around.block(1, 2, 3, heads * wide);
+  attend.with_lse_into(out, lse, q, k, v);
+  const auto expected = fovea::reference(q, k, v, {.heads = heads, .kv_heads = kv_heads});
+  for (index h = 0; h < heads; ++h)
+    for (index i = 0; i < 3; ++i)
+      if (i == 1 && h == 0) {
+        EXPECT_TRUE(out.block(i, h * wide, 1, wide).array().isNaN().all() && std::isnan(lse(i, h)));
+      } else {
+        EXPECT_EQ(out.block(i, h * wide, 1, wide), v.middleCols(h / 2 * wide, wide)) << i << " " << h;
+        EXPECT_NEAR(lse(i, h), expected.lse(0, h, i, 0), 1e-6);
+      }
+  EXPECT_EQ((around.array() == 7).count(), around.size() - out.size());
+}
+
 TEST(returns, a_tensor_for_tensors) {
   inputs in;
   const auto q = fovea::bshd(in.q.data(), 1, queries, heads, dim);
