@@ -30,7 +30,8 @@ call textbook_call(const workload& w);
 call cached_call(const workload& w);
 call backward_call(const workload& w);
 
-/// The part of fovea_call whose q has elements T; a translation unit each, as they take long to compile.
+/// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to
+/// compile.
 template <class T>
 call fovea_call_for(const workload& w);
 

@@ -5,23 +5,6 @@
 
 namespace bench {
 
-/// f(view), where view(data, batch, heads, tokens, dim) is what a user with this layout would pass.
-template <class F>
-void with_layout(layout l, const F& f) {
-  const auto matrix = [&]<int Order>(std::integral_constant<int, Order>) {
-    f([]<class E>(E* data, index, index heads, index tokens, index dim) {
-      using stored = Eigen::Matrix<std::remove_const_t<E>, Eigen::Dynamic, Eigen::Dynamic, Order>;
-      using seen = std::conditional_t<std::is_const_v<E>, const stored, stored>;
-      return Eigen::Map<seen>(data, tokens, heads * dim);
-    });
-  };
-  if (l == layout::eigen) return matrix(std::integral_constant<int, Eigen::RowMajor>{});
-  if (l == layout::eigen_col) return matrix(std::integral_constant<int, Eigen::ColMajor>{});
-  f([l](auto* data, index batch, index heads, index tokens, index dim) {
-    return strided(l, data, batch, heads, tokens, dim);
-  });
-}
-
 /// f(), or f(mask).
 template <class F>
 void with_mask(const workload& w, const F& f) {
@@ -66,26 +49,25 @@ call fovea_call_of(const workload& w) {
   call made;
   const auto data = std::make_shared<operands<T, KV>>(w);
   const auto read = std::make_shared<tables>(w);
-  const auto make = [&](auto view, auto... masks) {
-    const auto q = view(std::as_const(data->q).data(), w.batch, w.heads, w.queries, w.dim);
-    const auto k = view(std::as_const(data->k).data(), w.batch, w.kv_heads, w.keys, w.dim);
-    const auto v = view(std::as_const(data->v).data(), w.batch, w.kv_heads, w.keys, w.value_dim);
-    auto o = view(data->o.data(), w.batch, w.heads, w.queries, w.value_dim);
+  const auto make = [&](auto... mods) {
+    const auto view = [&](auto* elements, index heads, index tokens, index dim) {
+      return strided(w.layout, elements, w.batch, heads, tokens, dim);
+    };
+    const auto q = view(std::as_const(data->q).data(), w.heads, w.queries, w.dim);
+    const auto k = view(std::as_const(data->k).data(), w.kv_heads, w.keys, w.dim);
+    const auto v = view(std::as_const(data->v).data(), w.kv_heads, w.keys, w.value_dim);
+    const auto o = view(data->o.data(), w.heads, w.queries, w.value_dim);
     fovea::attention_options options{.heads = w.heads, .kv_heads = w.kv_heads, .executor = data->executor()};
-    made.scratch_bytes = fovea::attention<T>(options).plan_for(q, k, v, masks...).workspace_bytes();
+    made.scratch_bytes = fovea::attention<T>(options).plan_for(q, k, v, mods...).workspace_bytes();
     data->workspace.resize(static_cast<std::size_t>(made.scratch_bytes));
     options.workspace = data->workspace;
     const fovea::attention<T> attend(options);
-    made.run = [data, read, attend, q, k, v, o, masks...]() mutable { attend.into(o, q, k, v, masks...); };
+    made.run = [data, read, attend, q, k, v, o, mods...] { attend.into(o, q, k, v, mods...); };
   };
-  if (w.with != modifier::none) {
-    if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
-      with_modifier(w, *read, [&](auto modifier) {
-        make([](auto* first, auto... sizes) { return fovea::bhsd(first, sizes...); }, modifier);
-      });
-    return made;
-  }
-  with_layout(w.layout, [&](auto view) { with_mask(w, [&](auto... masks) { make(view, masks...); }); });
+  if (w.with == modifier::none)
+    with_mask(w, make);
+  else if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
+    with_modifier(w, *read, make);
   return made;
 }
 

@@ -115,7 +115,7 @@ class attention_call {
     return kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
                            remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
                            remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>>{
-        queries, keys, values, out, lse, static_cast<L>(scale), rules, sink, dropout};
+        {queries, keys, values}, out, lse, static_cast<L>(scale), rules, sink, dropout};
   }
 
   template <class OE, class L, class Q, class K, class V, class... Mods>
@@ -176,7 +176,7 @@ class attention_call {
 
   /// The score matrices of some heads: probabilities, given the LSE of a run without values, or logits.
   template <class Q, class K, class... Mods>
-  FOVEA_INLINE auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
+  auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
     using compute = compute_of<Q, K>;
     const auto queries = view_of(q, heads_of(q), "q");
     tensor<compute> lse(queries.batches(), queries.heads(), queries.max_tokens(), 1);

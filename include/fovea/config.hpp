@@ -22,6 +22,7 @@
 #define FOVEA_INLINE inline __attribute__((always_inline))
 #define FOVEA_INLINE_LAMBDA __attribute__((always_inline))
 #define FOVEA_NOINLINE __attribute__((noinline))
+#define FOVEA_COLD __attribute__((noinline, cold))
 #define FOVEA_FLATTEN __attribute__((flatten))
 #define FOVEA_RESTRICT __restrict__
 #else

@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-namespace {
+namespace api_test {
 
 using fovea::index;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -105,4 +105,4 @@ TEST(Attention, ReadsAsTheReadmeSays) {
   EXPECT_TRUE((weights * v.rightCols(4)).isApprox(o.rightCols(4), 1e-5f));
 }
 
-}  // namespace
+}  // namespace api_test

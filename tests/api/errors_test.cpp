@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace errors_test {
 
 using fovea::index;
 using fovea_test::expect_refused;
@@ -149,4 +149,4 @@ TEST(wrong_merge, shapes) {
   expect_refused([&] { fovea::merge(part(5), part(6)); }, {"merge", "5", "6"});
 }
 
-}  // namespace
+}  // namespace errors_test

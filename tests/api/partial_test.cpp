@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace {
+namespace partial_test {
 
 using fovea::index;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -88,4 +88,4 @@ TEST(merge, tensors) {
       for (index c = 0; c < 3; ++c) EXPECT_EQ(merged.out(0, h, i, c), expected.out(i, h * 3 + c));
 }
 
-}  // namespace
+}  // namespace partial_test

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-namespace {
+namespace reference_test {
 
 using fovea::index;
 using Matrix = Eigen::MatrixXd;
@@ -99,4 +99,4 @@ TEST(reference, nan_is_never_lost) {
   EXPECT_TRUE(std::isnan(r.out(0, 0, 1, 0)) && std::isnan(r.lse(0, 0, 1, 0)));
 }
 
-}  // namespace
+}  // namespace reference_test

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-namespace {
+namespace returns_test {
 
 using fovea::index;
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -196,4 +196,4 @@ TEST(returns, a_plan_in_words) {
     EXPECT_NE(words.find(std::to_string(number)), std::string::npos) << words;
 }
 
-}  // namespace
+}  // namespace returns_test

@@ -4,7 +4,7 @@
 #include <limits>
 
 namespace fovea_test {
-namespace {
+namespace errors_test {
 
 constexpr index dim = 8;
 
@@ -88,5 +88,5 @@ TEST(cache_errors, of_sizes_and_calls) {
   expect_refused([&] { fovea::cache_batch{missing}; }, "cache 1 of a batch is a null pointer");
 }
 
-}  // namespace
+}  // namespace errors_test
 }  // namespace fovea_test

@@ -5,7 +5,7 @@
 #include <type_traits>
 
 namespace fovea_test {
-namespace {
+namespace layouts_test {
 
 /// What a cache stores: keys, values.
 template <class E, class VE>
@@ -204,5 +204,5 @@ TEST(cache_batch, is_each_sequence_bit_for_bit_whoever_works) {
   }
 }
 
-}  // namespace
+}  // namespace layouts_test
 }  // namespace fovea_test

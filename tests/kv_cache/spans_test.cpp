@@ -4,7 +4,7 @@
 #include <limits>
 
 namespace fovea_test {
-namespace {
+namespace spans_test {
 
 using fovea::range;
 constexpr index count = 6500, dim = 16;
@@ -61,5 +61,5 @@ TEST(spans, give_the_same_bits_to_any_number_of_workers_in_given_memory) {
   }
 }
 
-}  // namespace
+}  // namespace spans_test
 }  // namespace fovea_test

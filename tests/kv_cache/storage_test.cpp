@@ -5,7 +5,7 @@
 #include <sstream>
 
 namespace fovea_test {
-namespace {
+namespace storage_test {
 
 /// 2,048 normal tokens, four key channels of a head 20 times larger where asked for.
 struct text {
@@ -155,5 +155,5 @@ TYPED_TEST(files, that_are_wrong_change_nothing) {
   EXPECT_THROW(cache_type::over(std::as_bytes(std::span(file)).first(80)), std::runtime_error);
 }
 
-}  // namespace
+}  // namespace storage_test
 }  // namespace fovea_test

@@ -3,7 +3,7 @@
 
 #include <fovea/kv_cache.hpp>
 
-namespace {
+namespace decode_test {
 
 using namespace multi_head_test;
 using fovea::index;
@@ -94,4 +94,4 @@ TEST(MultiHeadDecode, WhatIsRejectedLeavesCachesAlone) {
   expect_unchanged();
 }
 
-}  // namespace
+}  // namespace decode_test

@@ -1,7 +1,7 @@
 // What does not fit is said, with both values, before a gradient is written.
 #include "support.hpp"
 
-namespace {
+namespace errors_test {
 
 using namespace multi_head_test;
 
@@ -60,4 +60,4 @@ TEST(MultiHeadErrors, BackwardWritesNothing) {
   EXPECT_TRUE(gradient.qkv_weight.isZero(0));
 }
 
-}  // namespace
+}  // namespace errors_test

@@ -1,7 +1,7 @@
 // The layer against the textbook in double, and its gradients against central differences.
 #include "support.hpp"
 
-namespace {
+namespace layer_test {
 
 using namespace multi_head_test;
 using fovea::index;
@@ -207,4 +207,4 @@ TEST(MultiHead, RandomWeightsLieWithinGlorotsBounds) {
   EXPECT_TRUE(l.qkv_bias.isZero(0));
 }
 
-}  // namespace
+}  // namespace layer_test

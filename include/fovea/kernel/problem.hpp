@@ -17,25 +17,16 @@ struct no_dropout {
   FOVEA_INLINE no_dropout bind(const place&) const noexcept { return {}; }
 };
 
-/// QE, OE: the elements of q and of the result; Keys, Values: sequences, or what a cache shows of itself,
-/// with heads(), dim(), batches(), tokens(b), max_tokens(), in_cache and head(b, h), which is a matrix_view
-/// or reads like one; Rules, Sink and Dropout are not bound to a head yet.
-template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout>
-struct problem {
+/// What is read. QE: the elements of q; Keys, Values: sequences, or what a cache shows of itself, with
+/// heads(), dim(), batches(), tokens(b), max_tokens(), in_cache and head(b, h), which is a matrix_view or
+/// reads like one.
+template <class T, class QE, class Keys, class Values>
+struct inputs {
   using compute = T;
-  using plain = problem;
-  static constexpr bool rules_hide = Rules::hide, drops = Dropout::drops, receives = false;
-  static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
 
   sequences<const QE> q;
   Keys k;
   Values v;
-  sequences<OE> out;
-  sequences<T> lse;  // no data: not wanted
-  T scale;
-  Rules rules;
-  Sink sink;
-  Dropout dropout;
 
   FOVEA_INLINE index heads() const noexcept { return q.all.heads; }
   FOVEA_INLINE index group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
@@ -44,6 +35,22 @@ struct problem {
   FOVEA_INLINE place at(index b, index h) const noexcept {
     return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
   }
+};
+
+/// OE: the elements of the result; Rules, Sink and Dropout are not bound to a head yet.
+template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout>
+struct problem : inputs<T, QE, Keys, Values> {
+  using plain = problem;
+  static constexpr bool rules_hide = Rules::hide, drops = Dropout::drops, receives = false;
+  static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
+
+  sequences<OE> out;
+  sequences<T> lse;  // no data: not wanted
+  T scale;
+  Rules rules;
+  Sink sink;
+  Dropout dropout;
+
   /// The factor of q.k in the units that the softmax runs in.
   FOVEA_INLINE T factor() const noexcept {
     return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;

@@ -14,13 +14,29 @@ namespace kernel {
 /// Logits in natural units, or times log2(e).
 enum class unit_of { natural, log2 };
 
-/// A register of rows: maximum and sum.
-template <class Arch, class T, unit_of Units>
-struct softmax_state {
+/// A register of rows: maximum and sum, in whichever units.
+template <class Arch, class T>
+struct softmax_sums {
   using V = vec<Arch, T>;
   V m, l;
 
-  FOVEA_INLINE static softmax_state empty() noexcept { return {V(hidden<T>), V(T(0))}; }
+  FOVEA_INLINE static softmax_sums empty() noexcept { return {V(hidden<T>), V(T(0))}; }
+
+  /// Takes in the sum of a block's probabilities. One rounding, whatever the compiler would contract.
+  FOVEA_INLINE void add(const V& shrink, const V& sum) noexcept { l = isa<Arch>::fma(l, shrink, sum); }
+
+  FOVEA_INLINE V subtrahend() const noexcept { return xsimd::select(m == V(hidden<T>), V(T(0)), m); }
+
+  /// 1 / l, and 0 for a row that saw no key.
+  FOVEA_INLINE V reciprocal() const noexcept { return xsimd::select(l == V(T(0)), V(T(0)), V(T(1)) / l); }
+};
+
+/// The same, and how logits enter.
+template <class Arch, class T, unit_of Units>
+struct softmax_state : softmax_sums<Arch, T> {
+  using V = vec<Arch, T>;
+  using sums = softmax_sums<Arch, T>;
+  using sums::m, sums::l, sums::add, sums::subtrahend;
 
   /// exp(x) for x <= 0. Differences are taken before units change: a logit of -1e38 stays finite.
   FOVEA_INLINE static V exp(const V& x) noexcept {
@@ -38,11 +54,6 @@ struct softmax_state {
     m = xsimd::max(m, largest);
     return exp(before - subtrahend());
   }
-
-  /// Takes in the sum of a block's probabilities. One rounding, whatever the compiler would contract.
-  FOVEA_INLINE void add(const V& shrink, const V& sum) noexcept { l = isa<Arch>::fma(l, shrink, sum); }
-
-  FOVEA_INLINE V subtrahend() const noexcept { return xsimd::select(m == V(hidden<T>), V(T(0)), m); }
 
   /// P = exp(S - m) for a register of logits. Hidden ones become exactly 0, which exp never returns.
   template <bool Hides>
@@ -65,9 +76,6 @@ struct softmax_state {
     add(shrink, probability<true>(logit));
     return shrink;
   }
-
-  /// 1 / l, and 0 for a row that saw no key.
-  FOVEA_INLINE V reciprocal() const noexcept { return xsimd::select(l == V(T(0)), V(T(0)), V(T(1)) / l); }
 
   /// The natural logarithm of the sum of exponents: -inf for a row that saw no key.
   FOVEA_INLINE V lse() const noexcept {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/geometry.hpp>
-#include <fovea/kernel/row_panel.hpp>
+#include <fovea/kernel/row_products.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -79,7 +79,7 @@ struct job_cut {
   }
   /// Elements that the state of a block of rows takes, and where that of a span lies among all of them.
   FOVEA_INLINE index state_a_job() const noexcept {
-    return kernel::row_panel<Arch, T, kernel::unit_of::log2>::state_elements(rows_a_job(), value_dim);
+    return kernel::row_products<Arch, T>::state_elements(rows_a_job(), value_dim);
   }
   FOVEA_INLINE index state_of(const job& j) const noexcept {
     const index blocks = jobs_of(rows(), rows_a_job());
@@ -96,10 +96,10 @@ struct job_cut {
   }
 };
 
-template <class Arch, class Problem>
-FOVEA_INLINE auto cut_of(const Problem& p, index b) noexcept {
-  return job_cut<Arch, typename Problem::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),    p.heads(),
-                                                  p.k.heads(),   p.dim(),       p.value_dim()};
+template <class Arch, class Inputs>
+FOVEA_INLINE auto cut_of(const Inputs& p, index b) noexcept {
+  return job_cut<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),    p.heads(),
+                                                 p.k.heads(),   p.dim(),       p.value_dim()};
 }
 
 FOVEA_NAMESPACE_END

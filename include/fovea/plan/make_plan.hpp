@@ -12,17 +12,17 @@ FOVEA_NAMESPACE_BEGIN
 inline constexpr double worth_waking = 1e6;
 
 /// Operations of a call without a mask: 2 Lq Lk (d + dv) a head.
-template <class Problem>
-FOVEA_INLINE double operations(const Problem& p) noexcept {
+template <class Inputs>
+FOVEA_INLINE double operations(const Inputs& p) noexcept {
   double cells = 0;
   for (index b = 0; b < p.q.batches(); ++b)
     cells += static_cast<double>(p.q.tokens(b)) * static_cast<double>(p.k.tokens(b));
   return 2 * cells * static_cast<double>(p.heads() * (p.dim() + p.value_dim()));
 }
 
-template <class Arch, class Problem>
-FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
-  using T = typename Problem::compute;
+/// The plan of a call that attends. (Compiled once for all rules and results.)
+template <class Arch, class T, class QE, class Keys, class Values>
+FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p, index workers) noexcept {
   using shape = kernel::geometry<Arch>;
   constexpr index n = kernel::lanes<Arch, T>;
   plan made{.batches = p.q.batches(),
@@ -57,14 +57,13 @@ FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
       made.queries_form = true;
       made.rows_a_job = std::max(made.rows_a_job, cut.lanes_a_job());
       made.key_block = std::max(made.key_block, block);
-      needs(registers *
-                kernel::query_panel<Arch, T, 1, Problem::units>::kept_elements(made.dim, made.value_dim),
+      needs(registers * kernel::query_products<Arch, T, 1>::kept_elements(made.dim, made.value_dim),
             std::min(block, p.k.tokens(b)) * n * std::min(index(shape::tile_vectors), registers),
             operand(p.k, made.dim).copies_for_read(block),
             operand(p.v, made.value_dim).copies_for_read(block));
     }
     if (cut.row_jobs() > 0) {
-      using panel = kernel::row_panel<Arch, T, Problem::units>;
+      using panel = kernel::row_products<Arch, T>;
       constexpr index block = shape::few_rows_block;
       made.rows_form = true;
       made.rows_a_job = std::max(made.rows_a_job, cut.rows_a_job());
@@ -78,9 +77,15 @@ FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
   }
   made.copies_keys = made.key_copy > 0;
   made.copies_values = made.value_copy > 0;
-  if constexpr (Problem::receives) plan_to_receive<Arch>(p, made);
   made.jobs = made.batches * made.jobs_a_sequence;
   made.workers = made.jobs > 1 && operations(p) > worth_waking ? workers : 1;
+  return made;
+}
+
+template <class Arch, class Problem>
+FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
+  plan made = plan_to_attend<Arch>(p, workers);
+  if constexpr (Problem::receives) plan_to_receive<Arch>(p, made);
   return made;
 }
 

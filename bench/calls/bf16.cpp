@@ -1,3 +1,0 @@
-#include "../fovea_call.hpp"
-
-template bench::call bench::fovea_call_for<fovea::bf16>(const bench::workload&);
