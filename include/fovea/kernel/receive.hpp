@@ -36,7 +36,7 @@ FOVEA_NOINLINE void add_columns(const T* logits, const matrix_view<T>& lse, rang
         column[e] = column[e] + xsimd::select(counting_up<Arch, T>() < count, p, V(T(0)));
       });
     }
-    (V::load_unaligned(sums + j) + sums_of_lanes<Arch, T>(column)).store_unaligned(sums + j);
+    (V::load_unaligned(sums + j) + isa<Arch>::sums_of_lanes(column)).store_unaligned(sums + j);
   }
 }
 
