@@ -7,14 +7,17 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// For 16 registers: 4 x 3 accumulators, 3 registers of queries, 1 for what is broadcast.
+/// For 16 registers: 4 x 3 accumulators, 3 registers of queries, 1 for what is broadcast. (Panels a block: up
+/// to 288 queries with AVX2 and AVX-512 alike; with 96 and 192 keys and values came more often from L3, which
+/// cost 1 to 2 %, and up to 10 % where rows lie pages apart.)
 struct sixteen_registers {
   static constexpr int tile_rows = 4;     // keys (or columns of V) of a tile, each broadcast
   static constexpr int tile_vectors = 3;  // registers of queries beside each other in a tile
   static constexpr int key_block = 64;    // keys between two looks at the maximum; a multiple of tile_rows
   static constexpr int tile_queries = 6, tile_columns = 2;  // queries x registers of columns of V of a tile
   static constexpr int short_block = 128;  // up to so many keys are one block; results are written at once
-  static constexpr int panels = 4;  // panels of tile_vectors registers of queries that share a block of keys
+  static constexpr int panels = 12;  // panels of tile_vectors registers of queries that share a block of keys
+  static constexpr bool copies_far_columns = true;  // see operand::far_apart
   static constexpr int few_rows = 4;  // up to so many query rows a key/value head go with dim in lanes
   static constexpr int few_rows_block = 128;  // keys of a block there (32: 6 % slower beyond caches, 64: 2 %)
 };
@@ -25,6 +28,8 @@ struct thirty_two_registers : sixteen_registers {
   static constexpr int tile_columns = 4;
   static constexpr int short_block = 256;
   static constexpr int key_block = 128;
+  static constexpr int panels = 6;
+  static constexpr bool copies_far_columns = false;
   static constexpr int few_rows = 8;
 };
 

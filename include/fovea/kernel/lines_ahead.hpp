@@ -36,14 +36,16 @@ class lines_ahead {
   }
 
   FOVEA_INLINE void fetch(index count) noexcept {
-    for (; count > 0 && rows_ > 0; --count) {
+    while (count > 0 && rows_ > 0) {
+      const index end = std::min(bytes_, offset_ + count * line);
       if (use_ == line_use::read)
-        FOVEA_PREFETCH(row_ + offset_, 0, 3);
+        for (index i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 3);
       else if (use_ == line_use::read_l2)
-        FOVEA_PREFETCH(row_ + offset_, 0, 2);
+        for (index i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 2);
       else
-        FOVEA_PREFETCH(row_ + offset_, 1, 3);
-      offset_ += line;
+        for (index i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 1, 3);
+      count -= ceil_div(end - offset_, line);
+      offset_ = end;
       if (offset_ >= bytes_) offset_ = 0, row_ += stride_, --rows_;
     }
   }
@@ -66,6 +68,9 @@ class lines_ahead {
   index stride_ = 0, bytes_ = 0, rows_ = 0, offset_ = 0;
   line_use use_ = line_use::read;
 };
+
+/// Of this job and of the next one.
+using lines_soon = std::array<lines_ahead, 2>;
 
 /// Lines to ask for as rows are read: those of other rows that come next, and again, as a processor drops
 /// what is asked for when too much is under way already, those that come a little after the rows themselves.

@@ -17,26 +17,33 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
   alignas(64) T row[n] = {};
   if (q.row_stride == 1) {  // a column of queries lies as a register of them
     for (index c = 0; c < q.cols; ++c) {
-      load_elements(q.at(rows.first, c), index(1), rows.size(), row);
-      (V::load_aligned(row) * V(scale)).store_aligned(dst + c * Width);
+      const E* from = q.at(rows.first, c);
+      if (rows.size() < n) load_elements(from, index(1), rows.size(), row);
+      const V x = rows.size() < n ? V::load_aligned(row) : load_lanes<Arch, T>(from);
+      (x * V(scale)).store_aligned(dst + c * Width);
     }
     return;
   }
-  const index columns = std::min(n, q.cols);
-  for (index part = 0; part * n < q.cols; ++part) {
-    const index c = start_of<Arch, T>(part, std::max(n, q.cols));
+  if (q.col_stride == 1 &&
+      q.cols >= n) {  // all in registers: 70 to 90 cycles for 16 x 16, 220 by way of memory
+    const E none[n] = {};
+    for (index part = 0; part * n < q.cols; ++part) {
+      const index c = start_of<Arch, T>(part, q.cols);
+      V v[n];
+      unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
+        v[i] = load_lanes<Arch, T>(i < rows.size() ? q.at(rows.first + i, c) : none) * V(scale);
+      });
+      isa<Arch>::transpose(v);
+      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e].store_aligned(dst + (c + e) * Width); });
+    }
+    return;
+  }
+  for (index c = 0; c < q.cols; c += n) {
+    const index columns = std::min(n, q.cols - c);
     V v[n];
     for (index i = 0; i < n; ++i) {
-      v[i] = V(T(0));
-      if (i >= rows.size()) continue;
-      const E* from = q.at(rows.first + i, c);
-      if constexpr (std::is_same_v<T, E>)
-        if (q.col_stride == 1 && columns == n) {
-          v[i] = V::load_unaligned(from) * V(scale);
-          continue;
-        }
-      load_elements(from, q.col_stride, columns, row);
-      v[i] = V::load_aligned(row) * V(scale);
+      if (i < rows.size()) load_elements(q.at(rows.first + i, c), q.col_stride, columns, row);
+      v[i] = i < rows.size() ? V::load_aligned(row) * V(scale) : V(T(0));
     }
     isa<Arch>::transpose(v);
     for (index e = 0; e < columns; ++e) v[e].store_aligned(dst + (c + e) * Width);
@@ -64,27 +71,37 @@ FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_
   alignas(64) T row[n];
   if (out.row_stride == 1) {
     for (index c = 0; c < out.cols; ++c) {
-      (V::load_aligned(src + c * Width) * factor).store_aligned(row);
-      store_elements(row, rows.size(), out.at(rows.first, c), index(1));
+      const V x = V::load_aligned(src + c * Width) * factor;
+      if (rows.size() == n) {
+        store_register<Arch, T>(x, out.at(rows.first, c));
+      } else {
+        x.store_aligned(row);
+        store_elements(row, rows.size(), out.at(rows.first, c), index(1));
+      }
     }
     return;
   }
-  const index columns = std::min(n, out.cols);
-  for (index part = 0; part * n < out.cols; ++part) {
-    const index c = start_of<Arch, T>(part, std::max(n, out.cols));
+  if (out.col_stride == 1 && out.cols >= n) {
+    for (index part = 0; part * n < out.cols; ++part) {
+      const index c = start_of<Arch, T>(part, out.cols);
+      V v[n];
+      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e] = V::load_aligned(src + (c + e) * Width) * factor; });
+      isa<Arch>::transpose(v);
+      unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
+        if (i < rows.size()) store_register<Arch, T>(v[i], out.at(rows.first + i, c));
+      });
+    }
+    return;
+  }
+  for (index c = 0; c < out.cols; c += n) {
+    const index columns = std::min(n, out.cols - c);
     V v[n];
     for (index e = 0; e < n; ++e)
       v[e] = e < columns ? V::load_aligned(src + (c + e) * Width) * factor : V(T(0));
     isa<Arch>::transpose(v);
     for (index i = 0; i < rows.size(); ++i) {
-      E* to = out.at(rows.first + i, c);
-      if constexpr (std::is_same_v<T, E>)
-        if (out.col_stride == 1 && columns == n) {
-          v[i].store_unaligned(to);
-          continue;
-        }
       v[i].store_aligned(row);
-      store_elements(row, columns, to, out.col_stride);
+      store_elements(row, columns, out.at(rows.first + i, c), out.col_stride);
     }
   }
 }

@@ -36,7 +36,7 @@ class query_panel : public query_products<Arch, T, W> {
   /// says of all these cells.
   template <class Rules>
   FOVEA_INLINE per_query score_keys(const rows_of<T>& k, const Rules& rules, coverage covered, range keys,
-                                    const lines_ahead& soon) const noexcept {
+                                    const lines_soon& soon) const noexcept {
     const auto ahead = lines_of(rules, keys, soon);
     if (!rules.natural && covered == coverage::full)
       return this->template dot_keys<true>(k, keys.size(), ahead);
@@ -115,10 +115,10 @@ class query_panel : public query_products<Arch, T, W> {
   /// What is read soon: `soon`, and the cells of each matrix of the rules, which their squares alone would
   /// wait for.
   template <class Rules>
-  FOVEA_INLINE std::array<lines_ahead, 1 + Rules::matrices> lines_of(const Rules& rules, range keys,
-                                                                     const lines_ahead& soon) const noexcept {
-    std::array<lines_ahead, 1 + Rules::matrices> all{soon};
-    std::size_t i = 0;
+  FOVEA_INLINE std::array<lines_ahead, 2 + Rules::matrices> lines_of(const Rules& rules, range keys,
+                                                                     const lines_soon& soon) const noexcept {
+    std::array<lines_ahead, 2 + Rules::matrices> all{soon[0], soon[1]};
+    std::size_t i = 1;
     rules.each_matrix([&](const auto& m) FOVEA_INLINE_LAMBDA {
       all[++i] = {line_use::read_l2, m, rows_, keys};
     });

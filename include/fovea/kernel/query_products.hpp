@@ -81,8 +81,8 @@ class query_products {
 
   /// O = O * shrink + P V
   FOVEA_NOINLINE void add_values(const rows_of<T>& v, index keys, const per_query& shrink,
-                                 const lines_ahead& ahead = {}) const noexcept {
-    tile_shares<Arch, 1> shares({ahead}, ceil_div(value_dim_, index(shape::tile_rows)));
+                                 const lines_soon& ahead = {}) const noexcept {
+    tile_shares<Arch, 2> shares(ahead, ceil_div(value_dim_, index(shape::tile_rows)));
     const auto tile_of = [&](auto columns, index c) FOVEA_INLINE_LAMBDA {
       shares.fetch();
       auto sum = outer_sum<Arch, columns(), W>(v.data + c, unit{}, v.stride, s_, row_stride{}, keys);
@@ -111,11 +111,11 @@ class query_products {
   /// 256 take 12 % less time than by way of O^T, 128 of dim 64 take 5 % less.)
   template <class E>
   FOVEA_NOINLINE void write_values(const rows_of<T>& v, index keys, const matrix_view<E>& out,
-                                   const lines_ahead& ahead) const noexcept {
+                                   const lines_soon& ahead) const noexcept {
     const index registers = ceil_div(value_dim_, n), whole = value_dim_ / n;
     const index tiles =
         ceil_div(registers, index(shape::tile_columns)) * ceil_div(rows_.size(), index(shape::tile_queries));
-    tile_shares<Arch, 1> shares({ahead}, tiles);
+    tile_shares<Arch, 2> shares(ahead, tiles);
     alignas(64) T factor[width];
     for (int w = 0; w < W; ++w) load(w).reciprocal().store_aligned(factor + w * n);
     constexpr int high = std::min<int>(shape::tile_queries, width);

@@ -23,7 +23,7 @@ struct job_cut {
   using shape = kernel::geometry<Arch>;
   static constexpr index n = kernel::lanes<Arch, T>;
   static constexpr index kept_bytes =
-      256 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
+      384 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
 
   index queries, keys, group, heads, kv_heads, dim, value_dim;
 

@@ -60,7 +60,7 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
       needs(registers * kernel::query_products<Arch, T, 1>::kept_elements(made.dim, made.value_dim),
             std::min(block, p.k.tokens(b)) * n * std::min(index(shape::tile_vectors), registers),
             operand(p.k, made.dim).copies_for_read(block),
-            operand(p.v, made.value_dim).copies_for_read(block));
+            operand(p.v, made.value_dim).copies_for_columns(block));
     }
     if (cut.row_jobs() > 0) {
       using panel = kernel::row_products<Arch, T>;

@@ -48,6 +48,17 @@ FOVEA_INLINE void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut,
   receive_kept<Arch>(p, b, kv_head, memory);
 }
 
+/// Job i of a plan as a hint to the one before it.
+template <class Arch, class Problem>
+FOVEA_INLINE kernel::coming coming_job(const Problem& p, const plan& made, index i) noexcept {
+  if (i >= made.jobs || made.rows_a_job < kernel::coming::enough_rows) return {};
+  const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
+  const auto cut = cut_of<Arch>(p, b);
+  if (j >= cut.lane_jobs()) return {};
+  const job then = cut.at(j);
+  return {b, then.head, then.rows};
+}
+
 /// The whole call.
 template <class Arch, class Problem>
 FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref executor,
@@ -81,7 +92,8 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
     if (mine.dim_in_lanes)
       run_rows<Arch>(plain, cut, b, mine, scratch, states_of(b));
     else
-      kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch);
+      kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch,
+                                   coming_job<Arch>(p, made, i + made.workers));
   });
 
   if (made.spans > 1)
