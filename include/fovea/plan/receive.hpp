@@ -16,7 +16,7 @@ inline constexpr index keys_a_sum = 512;
 /// head and keeps their logits until their LSE is known: K is read once. Elsewhere logits are computed again.
 template <class Cut>
 FOVEA_INLINE bool keeps_logits(const Cut& cut) noexcept {
-  return cut.queries_in_lanes() == 0;
+  return cut.queries_in_lanes == 0;
 }
 
 /// Adds to a plan what the sums need.
