@@ -44,6 +44,14 @@ void every_value_dimension(const subject& s, layout l) {
       expect_reference(s, l, random_problem(s, l, {1, 2, 1, queries, 13, 5, dim}, 55));
 }
 
+// Rows of values 2048 bytes apart or a multiple of it, which share few sets of a cache: some are copied
+// first.
+void rows_pages_apart(const subject& s, layout l) {
+  const geometry& g = geometry_of(s);
+  for (const index keys : {index(9), g.key_block + 1, 2 * g.key_block + 3})
+    expect_reference(s, l, random_problem(s, l, {1, 2, 2, g.lanes + 2, keys, 4, 256}, 59, 1));
+}
+
 void empty_batches(const subject& s, layout l) {
   expect_reference(s, l, random_problem(s, l, {0, 2, 1, 5, 7, 3, 4}, 56));
   expect_reference(s, l, random_problem(s, l, {2, 2, 1, 0, 0, 3, 4}, 57));
@@ -58,6 +66,8 @@ void add_sizes(std::vector<property>& to) {
   to.push_back({"every_dimension", every_dimension});
   to.push_back({"every_value_dimension", every_value_dimension,
                 [](const subject&, layout l) { return l != layout::packed_qkv; }});
+  to.push_back({"rows_pages_apart", rows_pages_apart,
+                [](const subject&, layout l) { return l == layout::bshd || l == layout::eigen_row; }});
   to.push_back({"empty_batches", empty_batches});
 }
 

@@ -69,7 +69,7 @@ class lines_ahead {
   line_use use_ = line_use::read;
 };
 
-/// Of this job and of the next one.
+/// What is asked for beside a product: lines of this job, and of the next one.
 using lines_soon = std::array<lines_ahead, 2>;
 
 /// Lines to ask for as rows are read: those of other rows that come next, and again, as a processor drops
