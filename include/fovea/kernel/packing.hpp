@@ -24,8 +24,9 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
     }
     return;
   }
-  if (q.col_stride == 1 &&
-      q.cols >= n) {  // all in registers: 70 to 90 cycles for 16 x 16, 220 by way of memory
+  // Unrolled, so that squares stay in registers: 70 to 90 cycles for 16 x 16 with AVX-512, 12 for 8 x 8 with
+  // AVX2; in loops over an array, which lies in memory, 220 and 70.
+  if (q.col_stride == 1 && q.cols >= n) {
     const E none[n] = {};
     for (index part = 0; part * n < q.cols; ++part) {
       const index c = start_of<Arch, T>(part, q.cols);
