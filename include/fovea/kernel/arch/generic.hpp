@@ -19,7 +19,8 @@ FOVEA_INLINE vec<Arch, To> bits_as(const vec<Arch, T>& x) noexcept {
 
 /// 2^f on [-1/2, 1/2], Horner's scheme; p(0) = 1 exactly, so a lone key keeps its value. float: minimax of
 /// degree 5, relative error 9.2e-8 (degree 4: 2.8e-6, no faster where measured). double: Taylor of degree 13,
-/// 4e-18.
+/// 4e-18. On a Zen 4 a register of 16 exponents, its sum and its store take 8.0 cycles; 2, 4 or 6 registers
+/// step by step 7.8, 7.7, 7.6, which is 0.3 % of a call; 16 powers in a permutation and degree 3, 8.0.
 template <class T>
 struct exp2_polynomial;
 template <>
