@@ -98,7 +98,7 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range ro
 /// Rows of one query head, queries in lanes.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
-                                   const coming& next = {}) noexcept {
+                                   const coming& next) noexcept {
   constexpr index block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
   constexpr bool drops = Problem::drops;
   const auto [rules, q, out, keys_of, values_of] = operands_of_head<Arch>(p, b, h, memory);

@@ -84,10 +84,10 @@ struct operand {
   FOVEA_INLINE bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
 
   /// Whether rows lie so that they share few sets of L1, where some columns of all rows of a block do not
-  /// stay from one tile to the next. With narrow tiles that is too often: AVX2 took 25 to 60 % more time for
-  /// heads of [batch][token][head][dim] with tokens 4 KB apart, and 2 to 8 % with values copied to lie side
-  /// by side. AVX-512: 1 to 7 %, copied or not 4 to 15 %. (A copy of keys, which are read row by row, gained
-  /// nothing.)
+  /// stay from one tile to the next. With narrow tiles that is too often: AVX2 took 20 to 60 % more time for
+  /// heads of [batch][token][head][dim] with tokens 4 KB apart, and takes 2 to 12 % more with values copied
+  /// to lie side by side. AVX-512 takes 0 to 11 % more, with copies 2 to 15 %. (A copy of keys, which are
+  /// read row by row, gained nothing.)
   FOVEA_INLINE bool far_apart() const noexcept {
     if constexpr (as_it_is && geometry<Arch>::copies_far_columns)
       return in_place() && all.row_stride > width &&

@@ -48,7 +48,7 @@ FOVEA_INLINE void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut,
   receive_kept<Arch>(p, b, kv_head, memory);
 }
 
-/// Job i of a plan as a hint to the one before it.
+/// Job i of a plan, for the one before it on the same worker to ask for what it reads.
 template <class Arch, class Problem>
 FOVEA_INLINE kernel::coming coming_job(const Problem& p, const plan& made, index i) noexcept {
   if (i >= made.jobs || made.rows_a_job < kernel::coming::enough_rows) return {};
