@@ -18,7 +18,7 @@ namespace bench {
 /// Owns all that it touches, so that run() can be repeated.
 struct call {
   std::function<void()> run;
-  index scratch_bytes = 0;  // beyond inputs and outputs, of all workers
+  index_type scratch_bytes = 0;  // beyond inputs and outputs, of all workers
 };
 
 /// fovea's attention on random data, and the textbook's: products and a row softmax by Eigen, a head at a
@@ -37,7 +37,7 @@ call fovea_call_for(const workload& w);
 
 /// n numbers, normally distributed as activations are: a long cycle of them.
 template <class E>
-std::vector<E> normal_numbers(index n, std::uint32_t seed) {
+std::vector<E> normal_numbers(index_type n, std::uint32_t seed) {
   std::mt19937 bits(seed);
   std::normal_distribution<float> normal;
   std::vector<E> cycle(65521), numbers(static_cast<std::size_t>(n));
@@ -71,7 +71,8 @@ struct operands {
 
 /// The elements at `data` in the workload's layout, every layout told by its strides.
 template <class E>
-fovea::tensor_view<E> strided(layout l, E* data, index batch, index heads, index tokens, index dim) {
+fovea::tensor_view<E> strided(layout l, E* data, index_type batch, index_type heads, index_type tokens,
+                              index_type dim) {
   if (l == layout::bhsd) return fovea::bhsd(data, batch, heads, tokens, dim);
   if (l == layout::eigen_col) return {data, batch, heads, tokens, dim, 0, dim * tokens, 1, tokens};
   return fovea::bshd(data, batch, tokens, heads, dim);  // one sequence: a row-major matrix

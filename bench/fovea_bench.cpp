@@ -30,7 +30,7 @@
 namespace {
 
 using namespace bench;
-using bench::index;
+using bench::index_type;
 
 constexpr double textbook_limit = 8e9;  // bytes of scores beyond which the textbook's row is left out
 
@@ -47,8 +47,8 @@ bool wide(const workload& w) { return w.dtype == element::f64; }
 std::string type_name(bool is_wide) { return is_wide ? "f64" : "f32"; }
 
 /// The machines that rows are held against: (double?, threads).
-std::set<std::pair<bool, index>> machines_of(const std::vector<named_workload>& rows) {
-  std::set<std::pair<bool, index>> machines;
+std::set<std::pair<bool, index_type>> machines_of(const std::vector<named_workload>& rows) {
+  std::set<std::pair<bool, index_type>> machines;
   for (const auto& row : rows) machines.emplace(wide(row.shape), row.shape.threads);
   return machines;
 }
@@ -57,7 +57,7 @@ struct machine_speed {
   double flops, bytes;
 };
 
-machine_speed probe_machine(bool is_wide, index threads, const char* when) {
+machine_speed probe_machine(bool is_wide, index_type threads, const char* when) {
   const machine_speed seen{limits.probe_flops(is_wide, threads, 0.4),
                            limits.probe_bandwidth(yardstick::beyond_caches, threads, 0.6)};
   std::fprintf(stderr, "%s: %s, %td thread%s: %.1f GFLOP/s of %s multiply-adds, %.1f GB/s read from memory\n",
@@ -66,7 +66,7 @@ machine_speed probe_machine(bool is_wide, index threads, const char* when) {
   return seen;
 }
 
-void add_context(const std::set<std::pair<bool, index>>& machines) {
+void add_context(const std::set<std::pair<bool, index_type>>& machines) {
   const auto version = std::to_string(FOVEA_VERSION_MAJOR) + "." + std::to_string(FOVEA_VERSION_MINOR) + "." +
                        std::to_string(FOVEA_VERSION_PATCH);
   benchmark::AddCustomContext("fovea_version", version);
@@ -77,7 +77,7 @@ void add_context(const std::set<std::pair<bool, index>>& machines) {
     std::snprintf(text, sizeof text, "%.2f", x / 1e9);
     return std::string(text);
   };
-  std::set<index> threads_told;
+  std::set<index_type> threads_told;
   for (const auto& [is_wide, threads] : machines) {
     const auto seen = probe_machine(is_wide, threads, "before");
     const std::string of_threads = "_threads_" + std::to_string(threads);
@@ -121,7 +121,7 @@ void time_row(benchmark::State& state, const workload& w, prepare_call prepare, 
   for (auto _ : state) spent += times.time(c.run), ++runs;
   for (; runs < 6 && spent < 6; ++runs) spent += times.time(c.run);
 
-  const auto bytes = static_cast<index>(kv_bytes(w));
+  const auto bytes = static_cast<index_type>(kv_bytes(w));
   limits.probe_flops(wide(w), w.threads, 0.02);
   limits.probe_bandwidth(bytes, w.threads, 0.06);
   set_counters(state, times.best, {useful_flops(w) / times.best, kv_bytes(w) / times.best},
@@ -155,7 +155,7 @@ void register_rows(const std::vector<named_workload>& rows) {
 }
 
 /// Rows that end the table: the machine's limits once more, as shares of what was seen before.
-void register_machines(const std::set<std::pair<bool, index>>& machines) {
+void register_machines(const std::set<std::pair<bool, index_type>>& machines) {
   for (const auto& [is_wide, threads] : machines) {
     const std::string name = "machine:dtype=" + type_name(is_wide) + ",threads=" + std::to_string(threads);
     const auto row = [is_wide = is_wide, threads = threads](benchmark::State& state) {

@@ -18,14 +18,14 @@ struct tables {
   std::vector<float> slopes;
   Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> bias;
   Eigen::Matrix<bool, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> keep;
-  std::vector<index> lengths;
+  std::vector<index_type> lengths;
 
   explicit tables(const workload& w)
       : slopes(static_cast<std::size_t>(w.heads), 0.1f), lengths(static_cast<std::size_t>(w.batch), w.keys) {
     if (w.with == modifier::bias) bias.setRandom(w.queries, w.keys);
     if (w.with == modifier::boolean) {
       keep.setConstant(w.queries, w.keys, true);
-      for (index i = 0; i < keep.size(); i += 7) keep.data()[i] = false;
+      for (index_type i = 0; i < keep.size(); i += 7) keep.data()[i] = false;
     }
   }
 };
@@ -50,7 +50,7 @@ call fovea_call_of(const workload& w) {
   const auto data = std::make_shared<operands<T, KV>>(w);
   const auto read = std::make_shared<tables>(w);
   const auto make = [&](auto... mods) {
-    const auto view = [&](auto* elements, index heads, index tokens, index dim) {
+    const auto view = [&](auto* elements, index_type heads, index_type tokens, index_type dim) {
       return strided(w.layout, elements, w.batch, heads, tokens, dim);
     };
     const auto q = view(std::as_const(data->q).data(), w.heads, w.queries, w.dim);

@@ -17,7 +17,7 @@
 
 namespace bench {
 
-using index = std::ptrdiff_t;
+using index_type = std::ptrdiff_t;
 
 /// Keeps the calling thread on the first processor it may use, as long as this lives; elsewhere than on Linux
 /// it does nothing. One thread that wanders pays for cold caches.
@@ -54,12 +54,12 @@ inline double seconds_now() {
 /// The shortest time in which `threads` threads, the calling one among them, all finish run(thread), started
 /// together again and again for `patience` seconds and at least three times.
 template <class F>
-double best_time(index threads, double patience, const F& run) {
+double best_time(index_type threads, double patience, const F& run) {
   const pinned alone(threads == 1);
   std::barrier<> gate(threads);
   std::atomic<bool> more = true;
   std::vector<std::thread> others;
-  for (index t = 1; t < threads; ++t)
+  for (index_type t = 1; t < threads; ++t)
     others.emplace_back([&, t] {
       for (gate.arrive_and_wait(); more; gate.arrive_and_wait()) {
         run(t);

@@ -30,20 +30,20 @@ struct probe {
 /// steps * (sizeof...(Chain)) vector multiply-adds. The chains are independent of each other: it takes
 /// latency times ports of them (4 x 2 on most x86) to keep every port busy.
 template <class T, std::size_t... Chain>
-__attribute__((noinline)) void run_chains(index steps, probe<T>& p, std::index_sequence<Chain...>) {
+__attribute__((noinline)) void run_chains(index_type steps, probe<T>& p, std::index_sequence<Chain...>) {
   using vector = typename native<T>::vector;
   const vector factor = vector{} + p.factor, addend = vector{} + p.addend;
   vector sum[] = {vector{} + T(Chain)...};
-  for (index i = 0; i < steps; ++i) ((sum[Chain] = sum[Chain] * factor + addend), ...);
+  for (index_type i = 0; i < steps; ++i) ((sum[Chain] = sum[Chain] * factor + addend), ...);
   vector total{};
   ((total += sum[Chain]), ...);
   p.sink = total[0];
 }
 
 template <class T, int Chains>
-double flops_with(index threads, double patience) {
-  constexpr index steps = 200'000;  // about a millisecond
-  const double best = best_time(threads, patience, [](index) {
+double flops_with(index_type threads, double patience) {
+  constexpr index_type steps = 200'000;  // about a millisecond
+  const double best = best_time(threads, patience, [](index_type) {
     probe<T> p;
     run_chains<T>(steps, p, std::make_index_sequence<Chains>{});
   });
@@ -53,7 +53,7 @@ double flops_with(index threads, double patience) {
 /// Floating-point operations a second of multiply-adds on `threads` threads at once: the best of 12 and 24
 /// chains, as 24 do not fit sixteen registers and 12 do not fill four ports.
 template <class T>
-double fma_peak(index threads, double patience) {
+double fma_peak(index_type threads, double patience) {
   return std::max(flops_with<T, 12>(threads, patience / 2), flops_with<T, 24>(threads, patience / 2));
 }
 
@@ -61,26 +61,27 @@ double fma_peak(index threads, double patience) {
 class read_buffer {
  public:
   using vector = native<std::uint64_t>::vector;
-  static constexpr index line = 64, vectors_a_line = line / index(sizeof(vector));
+  static constexpr index_type line = 64, vectors_a_line = line / index_type(sizeof(vector));
 
-  explicit read_buffer(index bytes) : words_(std::size_t(std::max(bytes, 512 * line) / 8 + line / 8), 1) {}
+  explicit read_buffer(index_type bytes)
+      : words_(std::size_t(std::max(bytes, 512 * line) / 8 + line / 8), 1) {}
 
-  index bytes() const { return index(words_.size() * 8) / line * line - line; }
+  index_type bytes() const { return index_type(words_.size() * 8) / line * line - line; }
 
   /// Reads the share of `thread` among `threads` once, as `streams` streams side by side.
   template <int Streams>
-  __attribute__((noinline)) void read(index thread, index threads) const {
+  __attribute__((noinline)) void read(index_type thread, index_type threads) const {
     const auto address = reinterpret_cast<std::uintptr_t>(words_.data());
     const char* first = reinterpret_cast<const char*>((address + line - 1) / line * line);
-    const index lines = bytes() / line / threads / Streams;
+    const index_type lines = bytes() / line / threads / Streams;
     const char* from = first + thread * lines * Streams * line;
     vector sum[Streams][4] = {};
-    for (index i = 0; i < lines; ++i)
+    for (index_type i = 0; i < lines; ++i)
       for (int s = 0; s < Streams; ++s) {
         const char* at = from + (s * lines + i) * line;
         __builtin_prefetch(at + ahead);
         for (int v = 0; v < vectors_a_line; ++v)
-          sum[s][v] ^= *reinterpret_cast<const vector*>(at + v * index(sizeof(vector)));
+          sum[s][v] ^= *reinterpret_cast<const vector*>(at + v * index_type(sizeof(vector)));
       }
     vector all{};
     for (const auto& stream : sum)
@@ -90,18 +91,18 @@ class read_buffer {
   }
 
  private:
-  static constexpr index ahead = 1024;
+  static constexpr index_type ahead = 1024;
   std::vector<std::uint64_t> words_;
 };
 
 /// Bytes a second that `threads` threads read together from a buffer of `bytes`, over and over: from memory
 /// where it is larger than the caches, from a cache where it fits.
-inline double read_bandwidth(index bytes, index threads, double patience) {
+inline double read_bandwidth(index_type bytes, index_type threads, double patience) {
   const read_buffer buffer(bytes);
-  const index repeats = std::max<index>(1, (index(4) << 20) / buffer.bytes());
+  const index_type repeats = std::max<index_type>(1, (index_type(4) << 20) / buffer.bytes());
   const auto with = [&]<int Streams>(std::integral_constant<int, Streams>) {
-    return best_time(threads, patience / 3, [&](index thread) {
-      for (index r = 0; r < repeats; ++r) buffer.read<Streams>(thread, threads);
+    return best_time(threads, patience / 3, [&](index_type thread) {
+      for (index_type r = 0; r < repeats; ++r) buffer.read<Streams>(thread, threads);
     });
   };
   const double one = with(std::integral_constant<int, 1>{}), two = with(std::integral_constant<int, 2>{}),

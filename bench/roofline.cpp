@@ -16,20 +16,20 @@
 
 namespace {
 
-using bench::index;
+using bench::index_type;
 namespace kernel = fovea::kernel;
 using arch = xsimd::default_arch;
 using shape = kernel::geometry<arch>;
-constexpr index n = kernel::lanes<arch, float>, heads = 8;
+constexpr index_type n = kernel::lanes<arch, float>, heads = 8;
 constexpr double patience = 1.0;
 
 enum step : unsigned { packing = 1, first_product = 2, softmax = 4, second_product = 8, unpacking = 16 };
 
 struct data {
-  index tokens, dim;
+  index_type tokens, dim;
   std::vector<float> q, k, v, o, scratch;
 
-  data(index t, index d)
+  data(index_type t, index_type d)
       : tokens(t),
         dim(d),
         q(size(), 0.1f),
@@ -40,7 +40,7 @@ struct data {
                                          shape::key_block * shape::tile_vectors * n + 64)) {}
   std::size_t size() const { return static_cast<std::size_t>(heads * tokens * dim); }
   template <class E>
-  fovea::matrix_view<E> head(E* x, index h) const {
+  fovea::matrix_view<E> head(E* x, index_type h) const {
     return {x + h * tokens * dim, tokens, dim, dim, 1};
   }
 };
@@ -48,14 +48,14 @@ struct data {
 /// attend_queries of kernel/block.hpp for unmasked heads, with the steps of Steps only. `reach`: how many
 /// keys are read again and again, which decides what cache they come from.
 template <unsigned Steps>
-void run(data& x, index reach) {
+void run(data& x, index_type reach) {
   auto* aligned =
       reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(x.scratch.data()) + 63) / 64 * 64);
-  constexpr index logits = shape::key_block * shape::tile_vectors * n, width = shape::tile_vectors * n;
+  constexpr index_type logits = shape::key_block * shape::tile_vectors * n, width = shape::tile_vectors * n;
   const kernel::scratch<float> memory{aligned + logits, aligned, nullptr, nullptr};
-  const index job = reach < x.tokens ? width : shape::panels * width;
-  for (index h = 0; h < heads; ++h)
-    for (index first = 0; first < x.tokens; first += job) {
+  const index_type job = reach < x.tokens ? width : shape::panels * width;
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type first = 0; first < x.tokens; first += job) {
       const fovea::range rows{first, std::min(first + job, x.tokens)};
       const auto each_panel = [&](auto&& f) {
         kernel::each_query_panel<arch, float, kernel::unit_of::log2>(rows, x.dim, x.dim, memory, f);
@@ -63,9 +63,9 @@ void run(data& x, index reach) {
       each_panel([&](const auto& panel) {
         if (Steps & packing) panel.open(x.head<const float>(x.q.data(), h), 0.125f);
       });
-      for (index key = 0; key < x.tokens; key += std::min(reach, index(shape::key_block))) {
-        const index block = std::min({reach, index(shape::key_block), x.tokens - key});
-        const index from = (h * x.tokens + key % reach) * x.dim;
+      for (index_type key = 0; key < x.tokens; key += std::min(reach, index_type(shape::key_block))) {
+        const index_type block = std::min({reach, index_type(shape::key_block), x.tokens - key});
+        const index_type from = (h * x.tokens + key % reach) * x.dim;
         const kernel::rows_of<float> k{x.k.data() + from, x.dim, x.dim}, v{x.v.data() + from, x.dim, x.dim};
         each_panel([&](const auto& panel) {
           typename std::remove_cvref_t<decltype(panel)>::per_query largest, shrink;
@@ -89,11 +89,11 @@ struct row {
 }  // namespace
 
 int main(int argc, char** argv) {
-  using bench::index;
-  const index tokens = argc > 1 ? std::atol(argv[1]) : 1024, dim = argc > 2 ? std::atol(argv[2]) : 64;
-  constexpr index near = 32;  // keys whose K and V, with a panel of queries, fit L1
+  using bench::index_type;
+  const index_type tokens = argc > 1 ? std::atol(argv[1]) : 1024, dim = argc > 2 ? std::atol(argv[2]) : 64;
+  constexpr index_type near = 32;  // keys whose K and V, with a panel of queries, fit L1
   data x(tokens, dim);
-  const auto time = [](const auto& f) { return bench::best_time(1, patience, [&](index) { f(); }); };
+  const auto time = [](const auto& f) { return bench::best_time(1, patience, [&](index_type) { f(); }); };
   const auto call = [&] {
     const auto view = [&](std::vector<float>& e) { return fovea::bhsd(e.data(), 1, heads, tokens, dim); };
     fovea::attention<float, heads>().into(view(x.o), view(x.q), view(x.k), view(x.v));

@@ -17,7 +17,7 @@ using strided_map = Eigen::Map<std::conditional_t<std::is_const_v<E>, const Matr
                                Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
 
 template <class E>
-strided_map<E> head_of(const fovea::tensor_view<E>& x, index b, index h) {
+strided_map<E> head_of(const fovea::tensor_view<E>& x, index_type b, index_type h) {
   return {&x(b, h, 0, 0), x.tokens, x.dim, {x.token_stride, x.dim_stride}};
 }
 
@@ -33,7 +33,7 @@ matrix_ref<C> readable(const strided_map<const E>& x) {
 
 template <class C>
 void softmax_rows(const workload& w, row_major<C>& s) {
-  for (index i = 0; i < w.queries; ++i) {
+  for (index_type i = 0; i < w.queries; ++i) {
     const auto [first, last] = visible_keys(w, i);
     auto row = s.row(i);
     row.head(first).setZero();
@@ -46,8 +46,8 @@ void softmax_rows(const workload& w, row_major<C>& s) {
 }
 
 template <class C, class T, class KV>
-void attend_head(const workload& w, operands<T, KV>& x, index b, index h, row_major<C>& s) {
-  const index shared = h / (w.heads / w.kv_heads);
+void attend_head(const workload& w, operands<T, KV>& x, index_type b, index_type h, row_major<C>& s) {
+  const index_type shared = h / (w.heads / w.kv_heads);
   const auto q = strided<const T>(w.layout, x.q.data(), w.batch, w.heads, w.queries, w.dim);
   const auto k = strided<const KV>(w.layout, x.k.data(), w.batch, w.kv_heads, w.keys, w.dim);
   const auto v = strided<const KV>(w.layout, x.v.data(), w.batch, w.kv_heads, w.keys, w.value_dim);
@@ -68,9 +68,9 @@ call textbook_call_of(const workload& w) {
   const auto scores = std::make_shared<std::vector<row_major<compute>>>(
       static_cast<std::size_t>(w.threads), row_major<compute>(w.queries, w.keys));
   call made;
-  made.scratch_bytes = w.threads * w.queries * w.keys * index(sizeof(compute));
+  made.scratch_bytes = w.threads * w.queries * w.keys * index_type(sizeof(compute));
   made.run = [data, scores, w] {
-    data->executor().for_each(w.batch * w.heads, [&](index i, index worker) {
+    data->executor().for_each(w.batch * w.heads, [&](index_type i, index_type worker) {
       attend_head(w, *data, i / w.heads, i % w.heads, (*scores)[static_cast<std::size_t>(worker)]);
     });
   };

@@ -13,7 +13,7 @@
 
 namespace bench {
 
-using index = std::ptrdiff_t;
+using index_type = std::ptrdiff_t;
 
 enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
@@ -34,18 +34,18 @@ enum class modifier {
 /// key.
 struct workload {
   operation op = operation::forward;
-  index batch = 1, heads = 8, kv_heads = 8;  // B, Hq, Hkv
-  index queries = 1024, keys = 1024;         // Lq, Lk
-  index dim = 64, value_dim = 64;            // d, dv
+  index_type batch = 1, heads = 8, kv_heads = 8;  // B, Hq, Hkv
+  index_type queries = 1024, keys = 1024;         // Lq, Lk
+  index_type dim = 64, value_dim = 64;            // d, dv
   bench::mask mask = mask::none;
-  index window = 0;  // keys seen before a query's own, for mask::window
+  index_type window = 0;  // keys seen before a query's own, for mask::window
   element dtype = element::f32, kv = element::f32;
   bench::layout layout = layout::bhsd;
   modifier with = modifier::none;
   bench::cache cache = cache::none;
-  index page_tokens = 16;
-  std::vector<index> lengths = {};  // of a cache: keys of each sequence, where they differ
-  index threads = 1;
+  index_type page_tokens = 16;
+  std::vector<index_type> lengths = {};  // of a cache: keys of each sequence, where they differ
+  index_type threads = 1;
 
   friend bool operator==(const workload&, const workload&) = default;
 };
@@ -81,7 +81,7 @@ std::string_view name_of(const names<E, N>& all, E value) {
   return std::find_if(all.begin(), all.end(), [&](const auto& n) { return n.second == value; })->first;
 }
 
-inline constexpr index largest = 1'000'000'000;  // of any number in a workload
+inline constexpr index_type largest = 1'000'000'000;  // of any number in a workload
 
 /// A word of a workload: key=value.
 struct word {
@@ -91,8 +91,8 @@ struct word {
     throw std::invalid_argument(std::string(key) + "=" + std::string(value) + ": " + why);
   }
 
-  index number(index least, index most) const {
-    index n = 0;
+  index_type number(index_type least, index_type most) const {
+    index_type n = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
     if (error != std::errc{} || end != value.data() + value.size() || n < least || n > most)
       refuse("\"" + std::string(value) + "\" is not a whole number from " + std::to_string(least) + " to " +
@@ -178,7 +178,7 @@ inline void check(const workload& w) {
                                  w.layout != layout::bhsd || w.with != modifier::none))
     throw std::invalid_argument("cache=" + std::string(name_of(cache_names, w.cache)) +
                                 ": timed with dtype=f32 in bhsd, causal, without modifiers");
-  if (!w.lengths.empty() && (w.cache == cache::none || static_cast<index>(w.lengths.size()) != w.batch ||
+  if (!w.lengths.empty() && (w.cache == cache::none || static_cast<index_type>(w.lengths.size()) != w.batch ||
                              *std::min_element(w.lengths.begin(), w.lengths.end()) < w.queries))
     throw std::invalid_argument("lens: one length, at least Lq, for each of B sequences, in a cache");
   if (w.cache != cache::none && w.lengths.empty() && w.keys < w.queries)
@@ -204,14 +204,14 @@ inline workload parse_workload(std::string_view text) try {
   const auto given = [&](std::string_view key) {
     return std::any_of(words.begin(), words.end(), [&](const word& x) { return x.key == key; });
   };
-  const std::array<std::pair<std::string_view, index*>, 8> numbers{{{"B", &w.batch},
-                                                                    {"Hq", &w.heads},
-                                                                    {"Hkv", &w.kv_heads},
-                                                                    {"Lq", &w.queries},
-                                                                    {"Lk", &w.keys},
-                                                                    {"d", &w.dim},
-                                                                    {"dv", &w.value_dim},
-                                                                    {"threads", &w.threads}}};
+  const std::array<std::pair<std::string_view, index_type*>, 8> numbers{{{"B", &w.batch},
+                                                                         {"Hq", &w.heads},
+                                                                         {"Hkv", &w.kv_heads},
+                                                                         {"Lq", &w.queries},
+                                                                         {"Lk", &w.keys},
+                                                                         {"d", &w.dim},
+                                                                         {"dv", &w.value_dim},
+                                                                         {"threads", &w.threads}}};
   for (const word& x : words) {
     const auto number =
         std::find_if(numbers.begin(), numbers.end(), [&](const auto& n) { return n.first == x.key; });
@@ -252,13 +252,13 @@ inline workload parse_workload(std::string_view text) try {
 
 inline std::string lengths_text(const workload& w) {
   std::string text;
-  for (const index n : w.lengths) text += (text.empty() ? ",lens=" : ":") + std::to_string(n);
+  for (const index_type n : w.lengths) text += (text.empty() ? ",lens=" : ":") + std::to_string(n);
   return text;
 }
 
 /// The same in words, every key present; parse_workload reads it back.
 inline std::string to_text(const workload& w) {
-  const auto n = [](const char* key, index value) { return key + ("=" + std::to_string(value)) + ","; };
+  const auto n = [](const char* key, index_type value) { return key + ("=" + std::to_string(value)) + ","; };
   const std::string mask = w.mask == mask::none     ? "none"
                            : w.mask == mask::causal ? "causal"
                                                     : "window:" + std::to_string(w.window);
@@ -274,10 +274,10 @@ inline std::string to_text(const workload& w) {
 }
 
 /// The keys that query i sees: [first, last), empty where a query stands before the first key.
-inline std::pair<index, index> visible_keys(const workload& w, index i) {
+inline std::pair<index_type, index_type> visible_keys(const workload& w, index_type i) {
   if (w.mask == mask::none) return {0, w.keys};
-  const index last = std::clamp<index>(i + w.keys - w.queries + 1, 0, w.keys);
-  return {w.mask == mask::causal ? 0 : std::max<index>(last - 1 - w.window, 0), last};
+  const index_type last = std::clamp<index_type>(i + w.keys - w.queries + 1, 0, w.keys);
+  return {w.mask == mask::causal ? 0 : std::max<index_type>(last - 1 - w.window, 0), last};
 }
 
 /// Cells (query, key) that count as useful work in one head. Causal counts half of the square, as the field
@@ -287,7 +287,7 @@ inline double useful_cells(const workload& w) {
   if (w.mask == mask::none) return queries * keys;
   if (w.mask == mask::causal) return keys >= queries ? queries * (keys - queries / 2) : keys * keys / 2;
   double cells = 0;
-  for (index i = 0; i < w.queries; ++i) {
+  for (index_type i = 0; i < w.queries; ++i) {
     const auto [first, last] = visible_keys(w, i);
     cells += double(last - first);
   }
@@ -299,7 +299,7 @@ inline double useful_cells(const workload& w) {
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
     double sum = 0;
-    for (workload one = w; const index n : w.lengths) {
+    for (workload one = w; const index_type n : w.lengths) {
       one.lengths.clear(), one.batch = 1, one.keys = n;
       sum += useful_flops(one);
     }
@@ -310,7 +310,7 @@ inline double useful_flops(const workload& w) {
   return a_cell * useful_cells(w) * double(w.batch * w.heads);
 }
 
-inline index bytes_of(element e) {
+inline index_type bytes_of(element e) {
   return e == element::f64 ? 8 : e == element::f32 ? 4 : e == element::i8 ? 1 : 2;
 }
 
@@ -319,7 +319,7 @@ inline index bytes_of(element e) {
 inline double kv_bytes(const workload& w) {
   double tokens = double(w.batch * w.keys);
   if (!w.lengths.empty()) tokens = 0;
-  for (const index n : w.lengths) tokens += double(n);
+  for (const index_type n : w.lengths) tokens += double(n);
   const double scales = w.kv == element::i8 ? 4.0 * double(w.dim) / 32 + 4 : 0;
   return tokens * double(w.kv_heads) * (double(w.dim + w.value_dim) * double(bytes_of(w.kv)) + scales);
 }

@@ -12,29 +12,29 @@ namespace bench {
 /// adds one: a limit seen too low would flatter the rows.
 class yardstick {
  public:
-  static constexpr index beyond_caches = index(512) << 20;
+  static constexpr index_type beyond_caches = index_type(512) << 20;
 
   /// FLOP/s of multiply-adds in float or double.
-  double flops(bool wide, index threads) const { return at(flops_, {wide, threads}); }
+  double flops(bool wide, index_type threads) const { return at(flops_, {wide, threads}); }
   /// Bytes/s read from a buffer of so many bytes.
-  double bandwidth(index bytes, index threads) const {
+  double bandwidth(index_type bytes, index_type threads) const {
     return at(bandwidth_, {bytes_probed(bytes), threads});
   }
 
   /// Probes for `patience` seconds and returns what this probe saw.
-  double probe_flops(bool wide, index threads, double patience) {
+  double probe_flops(bool wide, index_type threads, double patience) {
     const double now = wide ? fma_peak<double>(threads, patience) : fma_peak<float>(threads, patience);
     return keep(flops_, {wide, threads}, now);
   }
-  double probe_bandwidth(index bytes, index threads, double patience) {
-    const index probed = bytes_probed(bytes);
+  double probe_bandwidth(index_type bytes, index_type threads, double patience) {
+    const index_type probed = bytes_probed(bytes);
     return keep(bandwidth_, {probed, threads}, read_bandwidth(probed, threads, patience));
   }
 
  private:
-  using key = std::pair<index, index>;
+  using key = std::pair<index_type, index_type>;
 
-  static index bytes_probed(index bytes) { return std::min(bytes, 2 * beyond_caches); }
+  static index_type bytes_probed(index_type bytes) { return std::min(bytes, 2 * beyond_caches); }
   static double at(const std::map<key, double>& seen, key k) {
     const auto found = seen.find(k);
     return found == seen.end() ? 0 : found->second;

@@ -7,7 +7,7 @@ namespace {
 struct gradient_operands : operands<float, float> {
   explicit gradient_operands(const workload& w)
       : operands(w),
-        d_out(normal_numbers<float>(static_cast<index>(o.size()), 4)),
+        d_out(normal_numbers<float>(static_cast<index_type>(o.size()), 4)),
         lse(static_cast<std::size_t>(w.batch * w.heads * w.queries)),
         d_q(q.size()),
         d_k(k.size()),
@@ -21,10 +21,10 @@ call backward_call(const workload& w) {
   call made;
   const auto x = std::make_shared<gradient_operands>(w);
   with_mask(w, [&](auto... masks) {
-    const auto of_queries = [&](auto& data, index dim) {
+    const auto of_queries = [&](auto& data, index_type dim) {
       return fovea::bhsd(data.data(), w.batch, w.heads, w.queries, dim);
     };
-    const auto of_keys = [&](auto& data, index dim) {
+    const auto of_keys = [&](auto& data, index_type dim) {
       return fovea::bhsd(data.data(), w.batch, w.kv_heads, w.keys, dim);
     };
     const auto q = of_queries(x->q, w.dim), out = of_queries(x->o, w.value_dim), lse = of_queries(x->lse, 1);

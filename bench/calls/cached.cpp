@@ -26,7 +26,7 @@ struct paged_pool {
               .dim = w.dim,
               .value_dim = w.value_dim}) {
     const std::vector<float> zero(static_cast<std::size_t>(w.kv_heads * std::max(w.dim, w.value_dim)));
-    for (index i = 0; i < pool.pages(); ++i) {
+    for (index_type i = 0; i < pool.pages(); ++i) {
       pages.emplace_back(pool);
       pages.back().append(fovea::bshd(zero.data(), 1, 1, w.kv_heads, w.dim),
                           fovea::bshd(zero.data(), 1, 1, w.kv_heads, w.value_dim));
@@ -40,9 +40,9 @@ template <class KV, class Make>
 call call_of(const workload& w, const Make& make) {
   using cache_type = decltype(make());
   const auto data = std::make_shared<cached_operands<float, cache_type>>(w);
-  for (index b = 0; b < w.batch; ++b) {
-    const index tokens = w.lengths.empty() ? w.keys : w.lengths[static_cast<std::size_t>(b)];
-    const auto part = [&](const std::vector<float>& x, index dim) {
+  for (index_type b = 0; b < w.batch; ++b) {
+    const index_type tokens = w.lengths.empty() ? w.keys : w.lengths[static_cast<std::size_t>(b)];
+    const auto part = [&](const std::vector<float>& x, index_type dim) {
       auto all = fovea::bhsd(x.data() + b * w.kv_heads * w.keys * dim, 1, w.kv_heads, w.keys, dim);
       all.tokens = tokens;
       return all;

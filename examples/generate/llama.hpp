@@ -114,7 +114,7 @@ class llama {
   Matrix product(const Matrix& x, const weight& w) const {
     Matrix y(x.rows(), w.rows());
     const std::ptrdiff_t parts = w.size() * x.rows() < 100'000 ? 1 : pool_.workers();
-    pool_.for_each(parts, [&](fovea::index part, fovea::index) {
+    pool_.for_each(parts, [&](fovea::index_type part, fovea::index_type) {
       const auto from = w.rows() * part / parts, to = w.rows() * (part + 1) / parts;
       if (x.rows() == 1)  // a dot product a row: Eigen's product takes 8 rows at once, 1.6 times as long
         y.row(0).segment(from, to - from).transpose().noalias() =

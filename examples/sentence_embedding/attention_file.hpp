@@ -19,8 +19,8 @@ inline std::string is_attention_file(const std::string& path) {
 inline void write_attention_file(const std::string& path, const fovea::attention_maps& maps) {
   const auto kind = std::filesystem::path(path).extension();
   if (kind == ".png") {
-    const fovea::index tokens = std::max(maps.rows(), maps.columns());
-    return write_png(path, fovea::draw(maps, std::clamp<fovea::index>(160 / tokens, 1, 16)));
+    const fovea::index_type tokens = std::max(maps.rows(), maps.columns());
+    return write_png(path, fovea::draw(maps, std::clamp<fovea::index_type>(160 / tokens, 1, 16)));
   }
   std::ofstream stream(path, std::ios::binary);
   kind == ".svg" ? fovea::write_svg(stream, maps) : fovea::write_page(stream, maps);

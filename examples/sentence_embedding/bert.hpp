@@ -114,8 +114,9 @@ class bert {
   /// Sentence embeddings, a row each: the mean of the token vectors, of length 1. Sequences lie one after
   /// another.
   Matrix embed_ragged(const std::vector<std::vector<int>>& sentences) const {
-    std::vector<fovea::index> offsets{0};
-    for (const auto& s : sentences) offsets.push_back(offsets.back() + static_cast<fovea::index>(s.size()));
+    std::vector<fovea::index_type> offsets{0};
+    for (const auto& s : sentences)
+      offsets.push_back(offsets.back() + static_cast<fovea::index_type>(s.size()));
     const fovea::attention<float> attend({.heads = config_.heads});
     return embed(sentences, offsets.back(), offsets, [&](const Matrix& q, const Matrix& k, const Matrix& v) {
       return attend(fovea::ragged{q, offsets}, fovea::ragged{k, offsets}, fovea::ragged{v, offsets});
@@ -127,12 +128,12 @@ class bert {
   Matrix embed_padded(const std::vector<std::vector<int>>& sentences) const {
     std::size_t longest = 0;
     for (const auto& s : sentences) longest = std::max(longest, s.size());
-    const auto batch = static_cast<fovea::index>(sentences.size()),
-               tokens = static_cast<fovea::index>(longest);
-    std::vector<fovea::index> starts, lengths;
+    const auto batch = static_cast<fovea::index_type>(sentences.size()),
+               tokens = static_cast<fovea::index_type>(longest);
+    std::vector<fovea::index_type> starts, lengths;
     for (const auto& s : sentences) {
-      starts.push_back(static_cast<fovea::index>(starts.size()) * tokens);
-      lengths.push_back(static_cast<fovea::index>(s.size()));
+      starts.push_back(static_cast<fovea::index_type>(starts.size()) * tokens);
+      lengths.push_back(static_cast<fovea::index_type>(s.size()));
     }
     const auto heads_of = [&](auto& m) {
       return fovea::bshd(m.data(), batch, tokens, config_.heads, config_.hidden / config_.heads);
@@ -159,7 +160,7 @@ class bert {
 
  private:
   Matrix embed(const std::vector<std::vector<int>>& sentences, Eigen::Index rows,
-               const std::vector<fovea::index>& starts, const auto& attend) const {
+               const std::vector<fovea::index_type>& starts, const auto& attend) const {
     Matrix x = Matrix::Zero(rows, config_.hidden);
     for (std::size_t s = 0; s < sentences.size(); ++s)
       for (std::size_t t = 0; t < sentences[s].size(); ++t)

@@ -93,7 +93,7 @@ Matrix embed(const embedding::bert& model, const std::vector<std::vector<int>>& 
 
   Matrix all(static_cast<Eigen::Index>(tokens.size()), model.config().hidden);
   progress bar(tokens.size());
-  const auto run_batch = [&](fovea::index batch, fovea::index) {
+  const auto run_batch = [&](fovea::index_type batch, fovea::index_type) {
     const auto first = starts[static_cast<std::size_t>(batch)],
                last = starts[static_cast<std::size_t>(batch) + 1];
     std::vector<std::vector<int>> sentences;
@@ -105,7 +105,7 @@ Matrix embed(const embedding::bert& model, const std::vector<std::vector<int>>& 
     bar.add(last - first);
   };
   const fovea::threads pool(wanted.threads);
-  if (!tokens.empty()) pool.for_each(static_cast<fovea::index>(starts.size()) - 1, run_batch);
+  if (!tokens.empty()) pool.for_each(static_cast<fovea::index_type>(starts.size()) - 1, run_batch);
   return all;
 }
 

@@ -12,19 +12,19 @@ namespace translate {
 /// and its own past is kept in paged caches, which hypotheses share as far as they agree.
 class decoding {
  public:
-  static constexpr fovea::index limit = 32;  // tokens of a target
+  static constexpr fovea::index_type limit = 32;  // tokens of a target
 
-  decoding(const model& m, const packed& source, fovea::index hypotheses) : model_(m) {
+  decoding(const model& m, const packed& source, fovea::index_type hypotheses) : model_(m) {
     const matrix memory = m.memory_of(source);
-    const fovea::index rows = source.texts() * hypotheses;
-    for (fovea::index b = 0; b <= source.texts(); ++b) from_.push_back(b * hypotheses);
+    const fovea::index_type rows = source.texts() * hypotheses;
+    for (fovea::index_type b = 0; b <= source.texts(); ++b) from_.push_back(b * hypotheses);
     for (const decoder_layer& l : m.decoder()) {
       const auto& o = l.attend.options();
       memory_.push_back(l.look.project({memory, source.offsets}));
       pools_.push_back(std::make_unique<fovea::page_pool<float>>(fovea::pool_options{
           .pages = rows * (limit / page + 1), .page_tokens = page, .heads = o.heads, .dim = o.dim}));
       auto& caches = caches_.emplace_back();
-      for (fovea::index i = 0; i < rows; ++i) caches.emplace_back(*pools_.back());
+      for (fovea::index_type i = 0; i < rows; ++i) caches.emplace_back(*pools_.back());
     }
   }
 
@@ -40,15 +40,15 @@ class decoding {
   }
 
   /// Hypothesis i becomes what hypothesis kept[i] was.
-  void reorder(const std::vector<fovea::index>& kept) {
-    for (auto& caches : caches_) fovea::reorder(std::span(caches), std::span<const fovea::index>(kept));
+  void reorder(const std::vector<fovea::index_type>& kept) {
+    for (auto& caches : caches_) fovea::reorder(std::span(caches), std::span<const fovea::index_type>(kept));
   }
 
  private:
-  static constexpr fovea::index page = 8;
+  static constexpr fovea::index_type page = 8;
 
   const model& model_;
-  std::vector<fovea::index> from_;
+  std::vector<fovea::index_type> from_;
   std::vector<attention::keys_values> memory_;
   std::vector<std::unique_ptr<fovea::page_pool<float>>> pools_;
   std::vector<std::vector<fovea::paged_cache<float>>> caches_;
@@ -61,7 +61,7 @@ inline std::vector<std::vector<int>> greedy(const model& m, const packed& source
   std::vector<int> newest(texts, characters::begin);
   std::vector<bool> done(texts, false);
   decoding step(m, source, 1);
-  for (fovea::index n = 0; n < decoding::limit && std::ranges::count(done, false) > 0; ++n) {
+  for (fovea::index_type n = 0; n < decoding::limit && std::ranges::count(done, false) > 0; ++n) {
     const matrix logits = step(newest);
     for (std::size_t b = 0; b < texts; ++b) {
       Eigen::Index best = 0;
@@ -77,7 +77,7 @@ inline std::vector<std::vector<int>> greedy(const model& m, const packed& source
 /// The best of the targets that a beam of `width` hypotheses finds, by log-probability a token (Sutskever et
 /// al., arXiv:1409.3215; of Wu et al., arXiv:1609.08144, 7, the length norm with alpha 1). A beam of 1 is
 /// greedy.
-inline std::vector<int> beam_search(const model& m, std::span<const int> source, fovea::index width) {
+inline std::vector<int> beam_search(const model& m, std::span<const int> source, fovea::index_type width) {
   struct hypothesis {
     std::vector<int> said;
     double score = 0;
@@ -85,7 +85,7 @@ inline std::vector<int> beam_search(const model& m, std::span<const int> source,
   };
   struct candidate {
     double score;
-    fovea::index of;
+    fovea::index_type of;
     int token;
   };
   packed one;
@@ -98,7 +98,8 @@ inline std::vector<int> beam_search(const model& m, std::span<const int> source,
     return h.score / (static_cast<double>(h.said.size()) + 1);
   };
 
-  for (fovea::index n = 0; n < decoding::limit && static_cast<fovea::index>(finished.size()) < width; ++n) {
+  for (fovea::index_type n = 0;
+       n < decoding::limit && static_cast<fovea::index_type>(finished.size()) < width; ++n) {
     std::vector<int> newest;
     for (const auto& h : beam) newest.push_back(h.said.empty() ? characters::begin : h.said.back());
     const matrix logits = step(newest);
@@ -108,13 +109,14 @@ inline std::vector<int> beam_search(const model& m, std::span<const int> source,
       const auto row = logits.row(static_cast<Eigen::Index>(i)).cast<double>().array().eval();
       const double total = row.maxCoeff() + std::log((row - row.maxCoeff()).exp().sum());
       for (Eigen::Index t = 0; t < row.size(); ++t)
-        all.push_back({beam[i].score + row(t) - total, static_cast<fovea::index>(i), static_cast<int>(t)});
+        all.push_back(
+            {beam[i].score + row(t) - total, static_cast<fovea::index_type>(i), static_cast<int>(t)});
     }
     const auto most = std::min(all.size(), 2 * beam.size());
     std::ranges::partial_sort(all, all.begin() + static_cast<std::ptrdiff_t>(most), std::greater{},
                               &candidate::score);
     std::vector<hypothesis> next;
-    std::vector<fovea::index> kept;
+    std::vector<fovea::index_type> kept;
     for (std::size_t c = 0; c < most && next.size() < beam.size(); ++c) {
       hypothesis h{beam[static_cast<std::size_t>(all[c].of)].said, all[c].score};
       if (all[c].token == characters::end) {

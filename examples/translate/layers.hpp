@@ -16,7 +16,7 @@ using matrix = transformer::Matrix<float>;
 using attention = fovea::multi_head<float>;
 using norm = transformer::layer_norm<float>;
 using feed_forward = transformer::feed_forward<float>;
-using starts = std::span<const fovea::index>;  // offsets of packed sequences
+using starts = std::span<const fovea::index_type>;  // offsets of packed sequences
 using transformer::part, transformer::random_key;
 
 /// Attention with weights at random.
@@ -39,7 +39,7 @@ struct encoder_layer {
     feed_forward::saved think;
   };
 
-  encoder_layer(const fovea::multi_head_options<float>& options, fovea::index inner, std::uint64_t key)
+  encoder_layer(const fovea::multi_head_options<float>& options, fovea::index_type inner, std::uint64_t key)
       : attention_norm(options.width),
         forward_norm(options.width),
         attend(random_attention(options, random_key(key, 0))),
@@ -84,7 +84,7 @@ struct decoder_layer {
   };
 
   decoder_layer(const fovea::multi_head_options<float>& self, const fovea::multi_head_options<float>& cross,
-                fovea::index inner, std::uint64_t key)
+                fovea::index_type inner, std::uint64_t key)
       : attention_norm(self.width),
         look_norm(self.width),
         forward_norm(self.width),
@@ -95,8 +95,8 @@ struct decoder_layer {
   /// One more token of each sequence: `caches` have its past, `memory` is look.project(memory).
   matrix operator()(matrix x, starts from, std::span<fovea::paged_cache<float>* const> caches,
                     const attention::keys_values& memory) const {
-    std::vector<fovea::index> each(static_cast<std::size_t>(x.rows()) + 1);
-    for (std::size_t i = 0; i < each.size(); ++i) each[i] = static_cast<fovea::index>(i);
+    std::vector<fovea::index_type> each(static_cast<std::size_t>(x.rows()) + 1);
+    for (std::size_t i = 0; i < each.size(); ++i) each[i] = static_cast<fovea::index_type>(i);
     x += attend({attention_norm(x), each}, caches, fovea::causal);
     x += look({look_norm(x), from}, memory);
     x += think(forward_norm(x));

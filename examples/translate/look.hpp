@@ -12,7 +12,7 @@ namespace translate {
 /// A line as tokens, or an error that says why not.
 inline std::vector<int> source_of(const characters& known, const std::string& line) {
   auto tokens = known.encode(line);
-  if (static_cast<fovea::index>(tokens.size()) > model::longest)
+  if (static_cast<fovea::index_type>(tokens.size()) > model::longest)
     throw std::invalid_argument("a line has " + std::to_string(tokens.size()) + " characters, more than " +
                                 std::to_string(model::longest));
   return tokens;
@@ -50,9 +50,9 @@ inline looks where_it_looks(const model& m, const characters& known, const std::
   result.of = "cross-attention of the last layer, " +
               (head == -1 ? "mean of " + std::to_string(heads) + " heads" : "head " + std::to_string(head));
   result.weights.setZero(all.tokens(), all.dim());
-  for (fovea::index h = 0; h < heads; ++h)
-    for (fovea::index i = 0; i < all.tokens() && (head == -1 || head == h); ++i)
-      for (fovea::index j = 0; j < all.dim(); ++j)
+  for (fovea::index_type h = 0; h < heads; ++h)
+    for (fovea::index_type i = 0; i < all.tokens() && (head == -1 || head == h); ++i)
+      for (fovea::index_type j = 0; j < all.dim(); ++j)
         result.weights(i, j) += all(0, h, i, j) / static_cast<float>(head == -1 ? heads : 1);
   return result;
 }

@@ -24,7 +24,7 @@ struct model_config {
 
 class model {
  public:
-  static constexpr fovea::index longest = 512;  // tokens of a text
+  static constexpr fovea::index_type longest = 512;  // tokens of a text
 
   struct saved {
     std::vector<encoder_layer::saved> encoder;

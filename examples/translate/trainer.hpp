@@ -55,7 +55,7 @@ class trainer {
     const auto divisor = static_cast<Eigen::Index>(parts[0].next.size() + parts[1].next.size());
     const transformer::cross_entropy<float> wrong{.smoothing = static_cast<float>(config_.smoothing)};
     std::array<double, halves> sums{};
-    executor.for_each(halves, [&](fovea::index part, fovea::index) {
+    executor.for_each(halves, [&](fovea::index_type part, fovea::index_type) {
       const auto at = static_cast<std::size_t>(part);
       transformer::set_zero(gradients_[at]);
       const auto l = wrong(model_(parts[at], saved_[at]), parts[at].next, divisor);
@@ -117,7 +117,7 @@ exact_matches held_out_matches(const model& m, const characters& known, std::uin
   constexpr std::uint64_t together = 64;
   const std::uint64_t groups = (count + together - 1) / together;
   std::vector<std::vector<std::string>> said(groups);
-  executor.for_each(static_cast<fovea::index>(groups), [&](fovea::index group, fovea::index) {
+  executor.for_each(static_cast<fovea::index_type>(groups), [&](fovea::index_type group, fovea::index_type) {
     packed source;
     const auto g = static_cast<std::uint64_t>(group);
     for (std::uint64_t i = g * together; i < std::min(count, (g + 1) * together); ++i)

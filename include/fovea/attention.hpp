@@ -43,7 +43,7 @@ struct gradients {
 };
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.
-/// Heads, KVHeads: numbers of query and of key/value heads; Dynamic: as the options say.
+/// Heads, KVHeads: numbers of query and of key/value heads; dynamic_heads: as the options say.
 ///
 /// q, k, v are all of one kind:
 ///   Eigen matrices, maps, blocks    one sequence, tokens x (heads * dim); any storage order and strides
@@ -56,7 +56,7 @@ struct gradients {
 /// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
 /// the same time, unless they share a workspace. Cost: 2 Lq Lk (d + dv) operations a head, less what masks
 /// hide in whole blocks; memory O(Lq + Lk) beyond the arguments, see plan.
-template <class T, int Heads = Dynamic, int KVHeads = Heads, class Arch = xsimd::default_arch>
+template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class attention : attention_call<T, Heads, KVHeads, Arch> {
   using call = attention_call<T, Heads, KVHeads, Arch>;
   template <class... X>
@@ -135,15 +135,15 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
 
   /// The probabilities of one query head of one sequence (Eigen matrices only), Lq x Lk.
   template <class Q, class K, class... Mods>
-  auto weights_of(index head, const Q& q, const K& k, const Mods&... mods) const {
+  auto weights_of(index_type head, const Q& q, const K& k, const Mods&... mods) const {
     using compute = compute_of<Q, K>;
-    const index heads = heads_of(q);
+    const index_type heads = heads_of(q);
     if (head < 0 || head >= heads) reject("head ", head, " is not one of ", heads);
     const auto all = emit(true, {head, head + 1}, q, k, mods...);
     auto one = make_like<compute>(q, 1, all.dim());
     const auto to = as_sequences(one, 1, "weights").head(0, 0);
-    for (index i = 0; i < all.tokens(); ++i)
-      for (index j = 0; j < all.dim(); ++j) to(i, j) = all(0, 0, i, j);
+    for (index_type i = 0; i < all.tokens(); ++i)
+      for (index_type j = 0; j < all.dim(); ++j) to(i, j) = all(0, 0, i, j);
     return one;
   }
 
@@ -203,7 +203,7 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   template <class Q, class K, class V, class O, class L, class G, class... Mods>
   auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
                 const Mods&... mods) const {
-    const index heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     auto d_q = make_like<element_of<Q>>(q, heads, view_of(q, heads, "q").dim());
     auto d_k = make_like<element_of<K>>(k, kv_heads, view_of(k, kv_heads, "k").dim());
     auto d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());

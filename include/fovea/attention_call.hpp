@@ -5,7 +5,7 @@
 #include <fovea/element/same_format.hpp>
 #include <fovea/executor/concept.hpp>
 #include <fovea/lse_gradient.hpp>
-#include <fovea/mask/all_of.hpp>
+#include <fovea/mask/intersection.hpp>
 #include <fovea/plan/differentiate.hpp>
 #include <fovea/plan/modifiers.hpp>
 #include <fovea/plan/operands.hpp>
@@ -19,9 +19,9 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct attention_options {
-  std::optional<double> scale = {};  // of Q K^T; 1 / sqrt(dim) without
-  index heads = 0, kv_heads = 0;     // where the type leaves them Dynamic; kv_heads: 0 means heads
-  executor_ref executor = {};        // who does the work; must outlive the attention object
+  std::optional<double> scale = {};    // of Q K^T; 1 / sqrt(dim) without
+  index_type heads = 0, kv_heads = 0;  // where the type leaves them dynamic_heads; kv_heads: 0 means heads
+  executor_ref executor = {};          // who does the work; must outlive the attention object
   std::span<std::byte> workspace =
       {};  // at least plan_for(...).workspace_bytes(): calls then allocate nothing
 };
@@ -30,8 +30,9 @@ struct attention_options {
 template <class T, int Heads, int KVHeads, class Arch>
 class attention_call {
   static_assert(element<T>, "fovea: attention<T>: T is float, double, fovea::bf16 or fovea::fp16");
-  static_assert(Heads == Dynamic || Heads > 0, "fovea: attention<T, Heads>: Heads is positive, or Dynamic");
-  static_assert(KVHeads == Dynamic || (KVHeads > 0 && (Heads == Dynamic || Heads % KVHeads == 0)),
+  static_assert(Heads == dynamic_heads || Heads > 0,
+                "fovea: attention<T, Heads>: Heads is positive, or dynamic_heads");
+  static_assert(KVHeads == dynamic_heads || (KVHeads > 0 && (Heads == dynamic_heads || Heads % KVHeads == 0)),
                 "fovea: attention<T, Heads, KVHeads>: KVHeads divides Heads");
 
  protected:
@@ -45,9 +46,9 @@ class attention_call {
   template <class... X>
   using compute_of = common_compute_t<T, element_of<X>...>;
 
-  FOVEA_INLINE static void agree(const char* name, index option, int fixed) {
+  FOVEA_INLINE static void agree(const char* name, index_type option, int fixed) {
     if (option < 0) reject("the option ", name, " is ", option, ", below 0");
-    if (fixed != Dynamic && option != 0 && option != fixed)
+    if (fixed != dynamic_heads && option != 0 && option != fixed)
       reject("the option ", name, " is ", option, ", but the type says ", fixed);
   }
 
@@ -57,13 +58,15 @@ class attention_call {
   }
 
   template <class Q>
-  FOVEA_INLINE index heads_of(const Q& q) const {
-    if (Heads != Dynamic) return Heads;
+  FOVEA_INLINE index_type heads_of(const Q& q) const {
+    if (Heads != dynamic_heads) return Heads;
     if (options_.heads > 0) return options_.heads;
     return view_of(q, any_heads, "q").all.heads;  // a matrix: one
   }
-  FOVEA_INLINE index kv_heads_of(index heads) const {
-    const index kv_heads = KVHeads != Dynamic ? KVHeads : options_.kv_heads > 0 ? options_.kv_heads : heads;
+  FOVEA_INLINE index_type kv_heads_of(index_type heads) const {
+    const index_type kv_heads = KVHeads != dynamic_heads ? KVHeads
+                                : options_.kv_heads > 0  ? options_.kv_heads
+                                                         : heads;
     if (kv_heads <= 0 || heads % kv_heads != 0)
       reject(heads, " query heads can not share ", kv_heads, " key/value heads evenly");
     return kv_heads;
@@ -71,7 +74,7 @@ class attention_call {
 
   template <class E, class Q, class K, class V>
   FOVEA_INLINE auto result_for(const Q& q, const K& k, const V& v) const {
-    const index heads = heads_of(q);
+    const index_type heads = heads_of(q);
     static_cast<void>(view_of(k, kv_heads_of(heads), "k"));
     return make_like<E>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
   }
@@ -83,7 +86,7 @@ class attention_call {
     static_assert(same_format<T, element_of<Q>>, "fovea: attention<T>: q has elements of type T");
     static_assert((call_modifier<Mods> && ...),
                   "fovea: what follows q, k, v is a mask, a score or a sink (see mask.hpp, score.hpp)");
-    const index heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");
     const auto values = view_of(v, kv_heads, "v");
@@ -96,10 +99,10 @@ class attention_call {
     check_same("q", "dimensions a head", q.dim(), "k", k.dim());
     check_same("q", "sequences", q.batches(), "k", k.batches());
     check_same("k", "sequences", k.batches(), "v", v.batches());
-    const auto rules = rules_of<all_of>(mods...);
+    const auto rules = rules_of<mask_intersection>(mods...);
     const auto sink = sink_of(mods...);
     const auto dropout = dropout_of(mods...);
-    for (index b = 0; b < q.batches(); ++b) {
+    for (index_type b = 0; b < q.batches(); ++b) {
       check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
       const place at{b, 0, q.batches(), q.heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
       rules.check(at);
@@ -107,7 +110,7 @@ class attention_call {
       check_score_at(dropout, at);
     }
     const double scale =
-        options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(q.all.dim, 1))));
+        options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(q.all.dim, 1))));
     const auto queries = read_only(q);
     const auto keys = read_only(k);
     const auto values = read_only(v);
@@ -131,7 +134,7 @@ class attention_call {
 
   template <class Plan>
   FOVEA_INLINE void check_workspace(const Plan& made) const {
-    const auto given = static_cast<index>(options_.workspace.size());
+    const auto given = static_cast<index_type>(options_.workspace.size());
     if (given > 0 && given < made.workspace_bytes())
       reject("workspace has ", given, " bytes, fewer than the ", made.workspace_bytes(), " of the plan");
   }
@@ -146,7 +149,7 @@ class attention_call {
     static_assert(same_format<T, element_of<Q>>, "fovea: attention<T>: q has elements of type T");
     static_assert(((modifier<Mods> || lse_gradient_like<Mods>)&&...),
                   "fovea: what follows d_out is a mask, a score, a sink, a dropout or lse_gradient(d_lse)");
-    const index heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto p = problem_from(sequences<const T>{}, sequences<compute>{}, view_of(q, heads, "q"),
                                 view_of(k, kv_heads, "k"), view_of(v, kv_heads, "v"), mods...);
     const auto given_out = read_only(view_of(out, heads, "out"));
@@ -168,7 +171,7 @@ class attention_call {
   FOVEA_INLINE auto problem_of_keys(const sequences<L>& lse, const Q& q, const K& k,
                                     const Mods&... mods) const {
     static_assert((modifier<Mods> && ...), "fovea: what follows q, k is a mask, a score or a sink");
-    const index heads = heads_of(q);
+    const index_type heads = heads_of(q);
     const auto keys = view_of(k, kv_heads_of(heads), "k");
     const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
     return problem_from(sequences<T>{}, lse, view_of(q, heads, "q"), keys, values, mods...);

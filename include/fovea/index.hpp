@@ -10,15 +10,15 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-using index = std::ptrdiff_t;
+using index_type = std::ptrdiff_t;
 
 /// A number of heads that is known at run time only (the value of Eigen::Dynamic).
-inline constexpr int Dynamic = -1;
+inline constexpr int dynamic_heads = -1;
 
 /// The half-open range of rows or keys [first, last).
 struct range {
-  index first = 0, last = 0;
-  FOVEA_INLINE constexpr index size() const noexcept { return last > first ? last - first : 0; }
+  index_type first = 0, last = 0;
+  FOVEA_INLINE constexpr index_type size() const noexcept { return last > first ? last - first : 0; }
   FOVEA_INLINE constexpr bool empty() const noexcept { return last <= first; }
   friend constexpr bool operator==(const range&, const range&) = default;
 };
@@ -32,13 +32,13 @@ enum class coverage { none, partial, full };
 
 /// Where a mask or a score stands: one query head of one sequence, and the sizes around it.
 struct place {
-  index batch = 0, head = 0;     // which sequence, which query head
-  index batches = 1, heads = 1;  // of how many
-  index queries = 0, keys = 0;   // tokens of this sequence
-  bool in_cache = false;         // the keys are a cache's: the queries are its last tokens
+  index_type batch = 0, head = 0;     // which sequence, which query head
+  index_type batches = 1, heads = 1;  // of how many
+  index_type queries = 0, keys = 0;   // tokens of this sequence
+  bool in_cache = false;              // the keys are a cache's: the queries are its last tokens
 
   /// Where the first query stands among the keys, as far as the call itself tells.
-  FOVEA_INLINE constexpr index first_query() const noexcept { return in_cache ? keys - queries : 0; }
+  FOVEA_INLINE constexpr index_type first_query() const noexcept { return in_cache ? keys - queries : 0; }
 };
 
 /// How many matrices a bound mask or score reads a cell of: `matrices`, or none.
@@ -63,8 +63,10 @@ FOVEA_INLINE void each_matrix_of(const X& x, const F& f) noexcept {
   if constexpr (matrices_of<X> > 0) x.each_matrix(f);
 }
 
-FOVEA_INLINE constexpr index ceil_div(index n, index d) noexcept { return (n + d - 1) / d; }
-FOVEA_INLINE constexpr index round_up(index n, index to) noexcept { return ceil_div(n, to) * to; }
+FOVEA_INLINE constexpr index_type ceil_div(index_type n, index_type d) noexcept { return (n + d - 1) / d; }
+FOVEA_INLINE constexpr index_type round_up(index_type n, index_type to) noexcept {
+  return ceil_div(n, to) * to;
+}
 
 /// Throws std::invalid_argument with the parts joined to one sentence; numbers are written in decimal. (Not
 /// inlined, but static: each object has its own. Inlined, sentences took a quarter of the time that compiling

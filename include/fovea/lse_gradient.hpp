@@ -1,8 +1,8 @@
 // fovea/lse_gradient.hpp - a gradient that enters a backward call by way of the LSE.
 #pragma once
 
-#include <fovea/list.hpp>
 #include <fovea/plan/operands.hpp>
+#include <fovea/value_list.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -31,7 +31,7 @@ using is_lse_gradient = std::bool_constant<lse_gradient_like<M>>;
 
 /// The LSE's gradient among `mods`; without data, where there is none.
 template <class T, class... Mods>
-FOVEA_INLINE sequences<const T> view_of_lse_gradient(index heads, const Mods&... mods) {
+FOVEA_INLINE sequences<const T> view_of_lse_gradient(index_type heads, const Mods&... mods) {
   static_assert((0 + ... + int(lse_gradient_like<Mods>)) <= 1, "fovea: a call has at most one lse_gradient");
   sequences<const T> found{};
   keep<is_lse_gradient>(mods...).each([&](const auto& given) FOVEA_INLINE_LAMBDA {

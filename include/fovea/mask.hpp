@@ -14,9 +14,9 @@
 // be skipped.
 #pragma once
 
-#include <fovea/mask/all_of.hpp>
 #include <fovea/mask/boolean.hpp>
 #include <fovea/mask/causal.hpp>
+#include <fovea/mask/intersection.hpp>
 #include <fovea/mask/lengths.hpp>
 #include <fovea/mask/predicate.hpp>
 #include <fovea/mask/sliding_window.hpp>

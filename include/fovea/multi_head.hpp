@@ -25,7 +25,7 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// T: float or double. Heads, KVHeads: numbers of query and of key/value heads; Dynamic: as the options say.
+/// T: float or double. Heads, KVHeads: numbers of query and of key/value heads; dynamic_heads: as the options say.
 /// The weights are members: see multi_head/weights.hpp.
 ///
 /// x is tokens x width, memory tokens x memory_width, the result tokens x width. Both are an Eigen matrix
@@ -38,7 +38,7 @@ FOVEA_NAMESPACE_BEGIN
 /// (`saved` may be). Cost: 2 width * rows() operations a token for q, k and v, 2 width * heads * value_dim
 /// for W_o, and attention; twice that in backward. Rows of a batch may differ from those of a sequence alone
 /// in their last bits, as Eigen's products do.
-template <class T, int Heads = Dynamic, int KVHeads = Heads, class Arch = xsimd::default_arch>
+template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class multi_head : public multi_head_projections<T, Arch> {
   using base = multi_head_projections<T, Arch>;
   using base::o_columns, base::parts, base::project_all, base::project_queries, base::project_memory;
@@ -181,10 +181,10 @@ class multi_head : public multi_head_projections<T, Arch> {
 
  private:
   FOVEA_INLINE static multi_head_options<T> with_heads(multi_head_options<T> o) {
-    const auto agree = [](const char* name, index& option, int fixed) FOVEA_INLINE_LAMBDA {
-      if (fixed != Dynamic && option != 0 && option != fixed)
+    const auto agree = [](const char* name, index_type& option, int fixed) FOVEA_INLINE_LAMBDA {
+      if (fixed != dynamic_heads && option != 0 && option != fixed)
         reject("multi_head's option ", name, " is ", option, ", but the type says ", fixed);
-      if (fixed != Dynamic) option = fixed;
+      if (fixed != dynamic_heads) option = fixed;
     };
     agree("heads", o.heads, Heads), agree("kv_heads", o.kv_heads, KVHeads);
     return o;
@@ -208,12 +208,12 @@ class multi_head : public multi_head_projections<T, Arch> {
   template <class Cache>
   FOVEA_INLINE standing standing_in(const tokens& x, std::span<Cache* const> caches) const {
     x.check("x", this->options().width);
-    const auto n = static_cast<index>(caches.size());
+    const auto n = static_cast<index_type>(caches.size());
     if (x.sequences() != n) reject("x has ", x.sequences(), " sequences, but caches are given for ", n);
     standing at{true};
     for (std::size_t b = 0; b < caches.size(); ++b) {
       if (caches[b] == nullptr) reject("cache ", b, " is a null pointer");
-      for (index t = x.offsets()[b]; t < x.offsets()[b + 1]; ++t)
+      for (index_type t = x.offsets()[b]; t < x.offsets()[b + 1]; ++t)
         at.positions.push_back(caches[b]->position() + t - x.offsets()[b]);
     }
     return at;
@@ -221,13 +221,13 @@ class multi_head : public multi_head_projections<T, Arch> {
 
   /// Appends to all caches and calls attend(batch of them); or throws, with all as they were.
   template <class Block, class Cache, class F>
-  FOVEA_INLINE void appended(const std::vector<index>& offsets, const Block& k, const Block& v,
+  FOVEA_INLINE void appended(const std::vector<index_type>& offsets, const Block& k, const Block& v,
                              std::span<Cache* const> caches, const F& attend) const {
     const auto& o = this->options();
-    std::vector<index> before;
+    std::vector<index_type> before;
     try {
       for (std::size_t b = 0; b < caches.size(); ++b) {
-        const index n = offsets[b + 1] - offsets[b];
+        const index_type n = offsets[b + 1] - offsets[b];
         const auto keys = k.middleRows(offsets[b], n), values = v.middleRows(offsets[b], n);
         before.push_back(caches[b]->tokens());
         if (o.rotary.cos.cols > 0)

@@ -43,7 +43,7 @@ FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& 
   if (columns) lse_a.heads = lse_a.dim, lse_a.head_stride = lse_a.dim_stride;
   auto lse_b_heads = lse_b;
   if (columns) lse_b_heads.heads = lse_b.dim, lse_b_heads.head_stride = lse_b.dim_stride;
-  const index heads = lse_a.heads;
+  const index_type heads = lse_a.heads;
   auto out_a = as_sequences(a.out, heads, "out").all;
   const auto out_b = as_sequences(b.out, heads, "out").all;
   check(out_a, out_b, "out");
@@ -52,14 +52,14 @@ FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& 
 
   using T = element_of<LseA>;
   using O = element_of<OutA>;
-  for (index n = 0; n < out_a.batch; ++n)
-    for (index h = 0; h < heads; ++h)
-      for (index t = 0; t < out_a.tokens; ++t) {
+  for (index_type n = 0; n < out_a.batch; ++n)
+    for (index_type h = 0; h < heads; ++h)
+      for (index_type t = 0; t < out_a.tokens; ++t) {
         T& x = lse_a(n, h, t, 0);
         const T y = static_cast<T>(lse_b_heads(n, h, t, 0)), larger = x > y ? x : y;
         if (y == -std::numeric_limits<T>::infinity()) continue;
         const T of_a = std::exp(x - larger), of_b = std::exp(y - larger), sum = of_a + of_b;
-        for (index c = 0; c < out_a.dim; ++c) {
+        for (index_type c = 0; c < out_a.dim; ++c) {
           O& o = out_a(n, h, t, c);
           const T other = load_element<T>(out_b(n, h, t, c));
           o = store_element<O>(of_a == T(0) ? other : (load_element<T>(o) * of_a + other * of_b) / sum);

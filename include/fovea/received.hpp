@@ -11,7 +11,7 @@
 //     cache.append(k, v, table.angles());
 //     attend.into(o, q, cache, fovea::causal, fovea::add_received(received));
 //     if (cache.tokens() > budget) {
-//       const std::vector<fovea::index> kept = heaviest_and_newest(received.rowwise().sum(), cache.tokens());
+//       const std::vector<fovea::index_type> kept = heaviest_and_newest(received.rowwise().sum(), cache.tokens());
 //       cache.keep(kept);                                             // ascending
 //       for (std::size_t i = 0; i < kept.size(); ++i) received.row(i) = received.row(kept[i]);
 //       received.bottomRows(received.rows() - cache.tokens()).setZero();
@@ -68,7 +68,7 @@ FOVEA_INLINE auto with_received(const Problem& p, const Mods&... mods) {
     auto& sums = keep<is_received>(mods...).first.sums;
     const auto to = view_of(sums, p.k.heads(), "received");
     check_same("received", "sequences", to.batches(), "k", p.k.batches());
-    for (index b = 0; b < to.batches(); ++b)
+    for (index_type b = 0; b < to.batches(); ++b)
       if (to.tokens(b) < p.k.tokens(b))
         reject("received has ", to.tokens(b), " tokens, fewer than the ", p.k.tokens(b), " of k");
     if (to.dim() != 1) reject("received has ", to.dim(), " columns a head, not 1");

@@ -7,7 +7,7 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct reference_options {
-  index heads = 1, kv_heads = 0;  // 0: as many as heads
+  index_type heads = 1, kv_heads = 0;  // 0: as many as heads
   std::optional<double> scale = {};
 };
 
@@ -20,9 +20,9 @@ struct reference_result {
 
 /// One cell (q, k), for the masks and scores that registers of cells are for.
 struct cell {
-  index query, key;
-  FOVEA_INLINE index q() const { return query; }
-  FOVEA_INLINE index k() const { return key; }
+  index_type query, key;
+  FOVEA_INLINE index_type q() const { return query; }
+  FOVEA_INLINE index_type k() const { return key; }
   FOVEA_INLINE double row() const { return static_cast<double>(query); }
   FOVEA_INLINE double col() const { return static_cast<double>(key); }
   FOVEA_INLINE double load(const auto& m) const { return load_element<double>(m(query, key)); }
@@ -37,23 +37,23 @@ struct cell {
 template <viewable Q, viewable K, viewable V, modifier... Mods>
 reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
                            const Mods&... mods) {
-  const index heads = options.heads, kv_heads = options.kv_heads ? options.kv_heads : heads;
+  const index_type heads = options.heads, kv_heads = options.kv_heads ? options.kv_heads : heads;
   const auto qs = as_sequences(q, heads, "q");
   const auto ks = as_sequences(k, kv_heads, "k");
   const auto vs = as_sequences(v, kv_heads, "v");
   const double scale =
-      options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(qs.all.dim, 1))));
-  const auto rules = rules_of<all_of>(mods...);
+      options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(qs.all.dim, 1))));
+  const auto rules = rules_of<mask_intersection>(mods...);
   const auto sink = sink_of(mods...);
   const auto dropout = dropout_of(mods...);
-  const index batches = qs.batches(), rows = qs.max_tokens(), columns = vs.all.dim;
+  const index_type batches = qs.batches(), rows = qs.max_tokens(), columns = vs.all.dim;
   reference_result r{{batches, heads, rows, columns},
                      {batches, heads, rows, 1},
                      {batches, heads, rows, columns},
                      {batches, heads, rows, 1}};
 
-  for (index b = 0; b < batches; ++b)
-    for (index h = 0; h < heads; ++h) {
+  for (index_type b = 0; b < batches; ++b)
+    for (index_type h = 0; h < heads; ++h) {
       const auto Q_ = qs.head(b, h);
       const auto K_ = ks.head(b, h / (heads / kv_heads));
       const auto V_ = vs.head(b, h / (heads / kv_heads));
@@ -63,14 +63,14 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         if constexpr (dropout.drops) return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
         return 1.0;
       };
-      for (index i = 0; i < Q_.rows; ++i) {
+      for (index_type i = 0; i < Q_.rows; ++i) {
         std::vector<double> s(static_cast<std::size_t>(K_.rows), -std::numeric_limits<double>::infinity());
         double maximum = -std::numeric_limits<double>::infinity(), sum = 0;
         if constexpr (sink_like<decltype(sink)>) maximum = sink.logit(h);
-        for (index j = 0; j < K_.rows; ++j) {
+        for (index_type j = 0; j < K_.rows; ++j) {
           if (!visible_at(bound.mask, cell{i, j})) continue;
           double dot = 0, magnitude = 0;
-          for (index c = 0; c < Q_.cols; ++c) {
+          for (index_type c = 0; c < Q_.cols; ++c) {
             const double x = load_element<double>(Q_(i, c)) * load_element<double>(K_(j, c));
             dot += x, magnitude += std::abs(x);
           }
@@ -85,8 +85,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         for (double x : s) sum += p(x);
         if constexpr (sink_like<decltype(sink)>) sum += p(sink.logit(h));
         r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
-        for (index j = 0; j < K_.rows; ++j)
-          for (index c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {
+        for (index_type j = 0; j < K_.rows; ++j)
+          for (index_type c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {
             r.out(b, h, i, c) += p(s[j]) / sum * worth({i, j}) * load_element<double>(V_(j, c));
             r.magnitude(b, h, i, c) +=
                 p(s[j]) / sum * worth({i, j}) * std::abs(load_element<double>(V_(j, c)));

@@ -8,7 +8,7 @@
 
 namespace api_test {
 
-using fovea::index;
+using fovea::index_type;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 class Refusal : public testing::Test {
@@ -51,7 +51,7 @@ TEST_F(Refusal, OfMasksAndScores) {
   expect([&] { attend.into(o, q, k, v, fovea::causal); },
          {"5 queries", "7 keys", "causal_top_left", "causal_bottom_right"});
   expect([&] { attend.into(o, q, k, v, fovea::sliding_window{.left = -3}); }, {"left is -3"});
-  const std::vector<index> two{1, 2}, long_one{8}, negative{-1};
+  const std::vector<index_type> two{1, 2}, long_one{8}, negative{-1};
   expect([&] { attend.into(o, q, k, v, fovea::key_lengths{two}); }, {"2 entries", "1 sequences"});
   expect([&] { attend.into(o, q, k, v, fovea::key_lengths{long_one}); }, {"8", "7 keys"});
   expect([&] { attend.into(o, q, k, v, fovea::left_padding{negative}); }, {"left_padding", "-1"});
@@ -86,7 +86,7 @@ TEST_F(Refusal, OfViews) {
   auto null = view;
   null.data = nullptr;
   expect([&] { attend.into(view, null, view, view); }, {"q is a null pointer"});
-  for (const std::vector<index>& offsets : {std::vector<index>{}, {0, 6}, {3, 2}, {-1, 2}}) {
+  for (const std::vector<index_type>& offsets : {std::vector<index_type>{}, {0, 6}, {3, 2}, {-1, 2}}) {
     const fovea::ragged packed{q, offsets};
     expect([&] { attend(packed, packed, packed); }, {"offset"});
   }

@@ -10,7 +10,7 @@
 
 namespace errors_test {
 
-using fovea::index;
+using fovea::index_type;
 using fovea_test::expect_refused;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -76,7 +76,7 @@ TEST_F(wrong, head_of_weights) {
 TEST_F(wrong, masks) {
   refused_with({"causal", "5", "7", "causal_top_left", "causal_bottom_right", "causal_offset"},
                fovea::causal);
-  const std::vector<index> none, two = {1, 2}, eight = {8}, negative = {-1};
+  const std::vector<index_type> none, two = {1, 2}, eight = {8}, negative = {-1};
   refused_with({"key_lengths", "0", "1"}, fovea::key_lengths{none});
   refused_with({"key_lengths", "2", "1"}, fovea::key_lengths{two});
   refused_with({"key_lengths", "8", "7"}, fovea::key_lengths{eight});
@@ -106,7 +106,9 @@ TEST_F(wrong, scores) {
 
 TEST(wrong_tensor, sizes_and_pointers) {
   std::vector<float> x(1000);
-  const auto view = [&](index b, index h, index t, index d) { return fovea::bhsd(x.data(), b, h, t, d); };
+  const auto view = [&](index_type b, index_type h, index_type t, index_type d) {
+    return fovea::bhsd(x.data(), b, h, t, d);
+  };
   const fovea::attention<float> attend{{.heads = 4, .kv_heads = 2}};
   const auto q = view(2, 4, 3, 5), k = view(2, 2, 6, 5), v = view(2, 2, 6, 7);
   EXPECT_NO_THROW(attend(q, k, v));
@@ -130,19 +132,19 @@ TEST(wrong_tensor, sizes_and_pointers) {
 TEST(wrong_ragged, offsets) {
   const Matrix q = Matrix::Zero(5, 4), k = Matrix::Zero(7, 4);
   const fovea::attention<float> attend;
-  const std::vector<index> one = {0, 5}, two = {0, 2, 5}, keys = {0, 3, 7}, beyond = {0, 3, 8};
+  const std::vector<index_type> one = {0, 5}, two = {0, 2, 5}, keys = {0, 3, 7}, beyond = {0, 3, 8};
   expect_refused([&] { attend(fovea::ragged(q, one), fovea::ragged(k, keys), fovea::ragged(k, keys)); },
                  {"q", "1", "2"});
   expect_refused([&] { attend(fovea::ragged(q, two), fovea::ragged(k, beyond), fovea::ragged(k, keys)); },
                  {"k", "8", "7"});
-  const std::vector<index> other = {0, 4, 7};
+  const std::vector<index_type> other = {0, 4, 7};
   expect_refused([&] { attend(fovea::ragged(q, two), fovea::ragged(k, keys), fovea::ragged(k, other)); },
                  {"k", "3", "v", "4"});
 }
 
 TEST(wrong_merge, shapes) {
   const fovea::attention<float, 2> attend;
-  const auto part = [&](index tokens) {
+  const auto part = [&](index_type tokens) {
     return attend.with_lse(Matrix::Zero(tokens, 4).eval(), Matrix::Zero(3, 4).eval(),
                            Matrix::Zero(3, 4).eval());
   };

@@ -5,13 +5,13 @@
 
 namespace partial_test {
 
-using fovea::index;
+using fovea::index_type;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 const Matrix q = Matrix::Random(11, 8) * 4, k = Matrix::Random(30, 8) * 4, v = Matrix::Random(30, 6);
 const fovea::attention<float, 2> attend;
 
-auto part(index first, index last) {
+auto part(index_type first, index_type last) {
   return attend.with_lse(q, k.middleRows(first, last - first), v.middleRows(first, last - first));
 }
 
@@ -70,22 +70,22 @@ TEST(merge, a_nan_stays) {
 }
 
 TEST(merge, tensors) {
-  const auto tensor_of = [](const Matrix& m, index dim) {
+  const auto tensor_of = [](const Matrix& m, index_type dim) {
     fovea::tensor<float> t(1, 2, m.rows(), dim);
-    for (index h = 0; h < 2; ++h)
-      for (index i = 0; i < m.rows(); ++i)
-        for (index c = 0; c < dim; ++c) t(0, h, i, c) = m(i, h * dim + c);
+    for (index_type h = 0; h < 2; ++h)
+      for (index_type i = 0; i < m.rows(); ++i)
+        for (index_type c = 0; c < dim; ++c) t(0, h, i, c) = m(i, h * dim + c);
     return t;
   };
-  const auto over = [&](index first, index n) {
+  const auto over = [&](index_type first, index_type n) {
     return attend.with_lse(tensor_of(q, 4), tensor_of(k.middleRows(first, n), 4),
                            tensor_of(v.middleRows(first, n), 3));
   };
   const auto merged = fovea::merge(over(0, 13), over(13, 17));
   const auto expected = fovea::merge(part(0, 13), part(13, 30));
-  for (index h = 0; h < 2; ++h)
-    for (index i = 0; i < 11; ++i)
-      for (index c = 0; c < 3; ++c) EXPECT_EQ(merged.out(0, h, i, c), expected.out(i, h * 3 + c));
+  for (index_type h = 0; h < 2; ++h)
+    for (index_type i = 0; i < 11; ++i)
+      for (index_type c = 0; c < 3; ++c) EXPECT_EQ(merged.out(0, h, i, c), expected.out(i, h * 3 + c));
 }
 
 }  // namespace partial_test

@@ -8,7 +8,7 @@
 
 namespace reference_test {
 
-using fovea::index;
+using fovea::index_type;
 using Matrix = Eigen::MatrixXd;
 
 const double ln2 = std::log(2.0), ln3 = std::log(3.0), infinite = std::numeric_limits<double>::infinity();
@@ -73,18 +73,20 @@ TEST(reference, grouped_heads) {
   const Matrix q = Matrix::Zero(1, 4), k = Matrix::Zero(2, 2), v{{1.0, 10.0}, {3.0, 30.0}};
   const auto r = fovea::reference(q, k, v, {.heads = 4, .kv_heads = 2});
   const double expected[] = {2, 2, 20, 20};
-  for (index h = 0; h < 4; ++h) EXPECT_EQ(r.out(0, h, 0, 0), expected[h]);
+  for (index_type h = 0; h < 4; ++h) EXPECT_EQ(r.out(0, h, 0, 0), expected[h]);
 }
 
 TEST(reference, every_storage_type_and_ragged) {
   const std::vector<fovea::bf16> q = {fovea::bf16(1.0f), fovea::bf16(0.0f)};
   const std::vector<fovea::fp16> k = {fovea::fp16(0.0f), fovea::fp16(0.0f), fovea::fp16(0.0f)};
   const std::vector<float> v = {6, 12, 24};
-  const auto all = [](const auto& x) { return fovea::bhsd(x.data(), 1, 1, static_cast<index>(x.size()), 1); };
+  const auto all = [](const auto& x) {
+    return fovea::bhsd(x.data(), 1, 1, static_cast<index_type>(x.size()), 1);
+  };
   const auto qs = all(q);
   const auto ks = all(k);
   const auto vs = all(v);
-  const std::vector<index> q_offsets = {0, 1, 2}, k_offsets = {0, 2, 3};
+  const std::vector<index_type> q_offsets = {0, 1, 2}, k_offsets = {0, 2, 3};
   const auto r = fovea::reference(fovea::ragged(qs, q_offsets), fovea::ragged(ks, k_offsets),
                                   fovea::ragged(vs, k_offsets), {});
   EXPECT_EQ(r.out(0, 0, 0, 0), 9);

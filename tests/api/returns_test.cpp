@@ -7,7 +7,7 @@
 
 namespace returns_test {
 
-using fovea::index;
+using fovea::index_type;
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using ColMajor = Eigen::MatrixXf;
 
@@ -21,10 +21,10 @@ struct inputs {
   inputs() {
     const auto r =
         fovea::reference(q, k, v, {.heads = heads, .kv_heads = kv_heads}, fovea::causal_bottom_right);
-    for (index h = 0; h < heads; ++h)
-      for (index i = 0; i < queries; ++i) {
+    for (index_type h = 0; h < heads; ++h)
+      for (index_type i = 0; i < queries; ++i) {
         lse(i, h) = static_cast<float>(r.lse(0, h, i, 0));
-        for (index c = 0; c < value_dim; ++c)
+        for (index_type c = 0; c < value_dim; ++c)
           expected(i, h * value_dim + c) = static_cast<float>(r.out(0, h, i, c));
       }
   }
@@ -93,8 +93,8 @@ TEST(returns, the_value_where_there_is_one_key) {
   auto out = around.block(1, 2, 3, heads * wide);
   attend.with_lse_into(out, lse, q, k, v);
   const auto expected = fovea::reference(q, k, v, {.heads = heads, .kv_heads = kv_heads});
-  for (index h = 0; h < heads; ++h)
-    for (index i = 0; i < 3; ++i)
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type i = 0; i < 3; ++i)
       if (i == 1 && h == 0) {
         EXPECT_TRUE(out.block(i, h * wide, 1, wide).array().isNaN().all() && std::isnan(lse(i, h)));
       } else {
@@ -113,26 +113,26 @@ TEST(returns, a_tensor_for_tensors) {
   static_assert(std::is_same_v<decltype(part.out), fovea::tensor<float>>);
   ASSERT_EQ(part.lse.dim(), 1);
   fovea::tensor<float> owned(1, heads, queries, dim);
-  for (index h = 0; h < heads; ++h)
-    for (index i = 0; i < queries; ++i) {
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type i = 0; i < queries; ++i) {
       EXPECT_NEAR(part.lse(0, h, i, 0), in.lse(i, h), 4e-6f);
-      for (index c = 0; c < value_dim; ++c)
+      for (index_type c = 0; c < value_dim; ++c)
         EXPECT_NEAR(part.out(0, h, i, c), in.expected(i, h * value_dim + c), 2e-6f);
-      for (index c = 0; c < dim; ++c) owned(0, h, i, c) = q(0, h, i, c);
+      for (index_type c = 0; c < dim; ++c) owned(0, h, i, c) = q(0, h, i, c);
     }
   const auto again = attend(owned, k, v, fovea::causal_bottom_right);
-  for (index i = 0; i < again.size(); ++i) EXPECT_EQ(again.data()[i], part.out.data()[i]);
+  for (index_type i = 0; i < again.size(); ++i) EXPECT_EQ(again.data()[i], part.out.data()[i]);
 }
 
 TEST(returns, all_rows_of_a_ragged_batch) {
   const inputs in;
-  const std::vector<index> q_offsets = {0, 4, 4, 9}, k_offsets = {0, 5, 7, 13};
+  const std::vector<index_type> q_offsets = {0, 4, 4, 9}, k_offsets = {0, 5, 7, 13};
   const fovea::ragged q(in.q, q_offsets), k(in.k, k_offsets), v(in.v, k_offsets);
   const auto part = attend.with_lse(q, k, v);
   static_assert(std::is_same_v<decltype(part.out), RowMajor>);
   for (std::size_t b = 0; b < 3; ++b) {
-    const index first = q_offsets[b], n = q_offsets[b + 1] - first, key = k_offsets[b],
-                m = k_offsets[b + 1] - key;
+    const index_type first = q_offsets[b], n = q_offsets[b + 1] - first, key = k_offsets[b],
+                     m = k_offsets[b + 1] - key;
     const auto alone =
         attend.with_lse(in.q.middleRows(first, n), in.k.middleRows(key, m), in.v.middleRows(key, m));
     EXPECT_EQ(part.out.middleRows(first, n), alone.out);
@@ -150,7 +150,7 @@ void expect_sixteen_bits(const auto& zero) {
   const fovea::attention<E, heads, kv_heads> half;
   const auto out = half(q, in.k, in.v);
   const RowMajor exact = attend(in.q, in.k, in.v);
-  for (index i = 0; i < out.size(); ++i)
+  for (index_type i = 0; i < out.size(); ++i)
     EXPECT_EQ(static_cast<float>(out.data()[i]), static_cast<float>(E(exact.data()[i])));
 }
 
@@ -162,12 +162,12 @@ TEST(returns, sixteen_bits_from_eigens_types) {
 TEST(returns, weights_of_one_head) {
   const inputs in;
   const auto all = attend.weights(in.q, in.k, fovea::causal_bottom_right);
-  for (index h = 0; h < heads; ++h) {
+  for (index_type h = 0; h < heads; ++h) {
     const RowMajor one = attend.weights_of(h, in.q, in.k, fovea::causal_bottom_right);
     ASSERT_EQ(one.rows(), queries);
     ASSERT_EQ(one.cols(), keys);
-    for (index i = 0; i < queries; ++i)
-      for (index j = 0; j < keys; ++j) EXPECT_EQ(one(i, j), all(0, h, i, j));
+    for (index_type i = 0; i < queries; ++i)
+      for (index_type j = 0; j < keys; ++j) EXPECT_EQ(one(i, j), all(0, h, i, j));
     expect_equal(one * in.v.middleCols(h / 2 * value_dim, value_dim),
                  in.expected.middleCols(h * value_dim, value_dim));
   }
@@ -182,17 +182,17 @@ TEST(returns, keys_shared_by_a_batch_through_strides_of_zero) {
   twice.batch = k.batch = v.batch = 2, twice.batch_stride = k.batch_stride = v.batch_stride = 0;
   const auto both = attend(twice, k, v);
   const RowMajor one = attend(in.q, in.k, in.v);
-  for (index b = 0; b < 2; ++b)
-    for (index h = 0; h < heads; ++h)
-      for (index i = 0; i < queries; ++i)
-        for (index c = 0; c < value_dim; ++c) EXPECT_EQ(both(b, h, i, c), one(i, h * value_dim + c));
+  for (index_type b = 0; b < 2; ++b)
+    for (index_type h = 0; h < heads; ++h)
+      for (index_type i = 0; i < queries; ++i)
+        for (index_type c = 0; c < value_dim; ++c) EXPECT_EQ(both(b, h, i, c), one(i, h * value_dim + c));
 }
 
 TEST(returns, a_plan_in_words) {
   const inputs in;
   const auto plan = attend.plan_for(in.q, in.k, in.v, fovea::causal_bottom_right);
   const std::string words = plan.explain();
-  for (const index number : {index(queries), index(keys), plan.jobs, plan.scratch_bytes()})
+  for (const index_type number : {index_type(queries), index_type(keys), plan.jobs, plan.scratch_bytes()})
     EXPECT_NE(words.find(std::to_string(number)), std::string::npos) << words;
 }
 

@@ -57,9 +57,10 @@ TEST(workload, order_of_words_does_not_matter) {
 }
 
 TEST(workload, text_reads_back) {
-  for (const char* words : {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
-                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
-                            "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16"})
+  for (const char* words :
+       {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
+        "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
+        "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16"})
     EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
   EXPECT_EQ(to_text(parse_workload("B=1")),
             "B=1,Hq=8,Hkv=8,Lq=1024,Lk=1024,d=64,dv=64,mask=none,dtype=f32,kv=f32,layout=bhsd,threads=1");
@@ -109,7 +110,8 @@ TEST(workload, refuses_and_names_the_culprit) {
 
 TEST(workload, counts_useful_work) {
   EXPECT_EQ(useful_flops(parse_workload("op=backward,Hq=8,Lq=1024,d=64")), 10.0 * 8 * 1024 * 1024 * 64);
-  EXPECT_EQ(useful_flops(parse_workload("op=backward,Hq=2,Lq=3,Lk=5,d=6,dv=7")), (6.0 * 6 + 4 * 7) * 2 * 3 * 5);
+  EXPECT_EQ(useful_flops(parse_workload("op=backward,Hq=2,Lq=3,Lk=5,d=6,dv=7")),
+            (6.0 * 6 + 4 * 7) * 2 * 3 * 5);
   EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64")), 4.0 * 8 * 1024 * 1024 * 64);
   EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64,mask=causal")), 2.0 * 8 * 1024 * 1024 * 64);
   EXPECT_EQ(useful_flops(parse_workload("B=2,Hq=4,Hkv=1,Lq=3,Lk=5,d=6,dv=7")), 2.0 * (6 + 7) * 3 * 5 * 2 * 4);
@@ -126,7 +128,7 @@ TEST(workload, counts_keys_and_values_once) {
 }
 
 TEST(workload, visible_keys_follow_the_last_query) {
-  using keys = std::pair<bench::index, bench::index>;
+  using keys = std::pair<bench::index_type, bench::index>;
   const auto causal = parse_workload("Lq=2,Lk=10,mask=causal");
   const auto window = parse_workload("Lq=3,Lk=2,mask=window:0");
   EXPECT_EQ(visible_keys(causal, 0), (keys{0, 9}));

@@ -10,24 +10,24 @@
 namespace {
 
 template <class E>
-fovea::tensor<E> random_tensor(fovea::index batch, fovea::index heads, fovea::index tokens,
-                               fovea::index dim) {
+fovea::tensor<E> random_tensor(fovea::index_type batch, fovea::index_type heads, fovea::index_type tokens,
+                               fovea::index_type dim) {
   fovea::tensor<E> x(batch, heads, tokens, dim);
   const Eigen::ArrayXf values = Eigen::ArrayXf::Random(x.size());
-  for (fovea::index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<E>(values[i]);
+  for (fovea::index_type i = 0; i < x.size(); ++i) x.data()[i] = static_cast<E>(values[i]);
   return x;
 }
 
 /// Whether every number is within `most` of the exact one; a NaN is not.
 template <class E>
 bool near(const fovea::tensor<E>& got, const fovea::tensor<double>& exact, double most) {
-  for (fovea::index i = 0; i < got.size(); ++i)
+  for (fovea::index_type i = 0; i < got.size(); ++i)
     if (!(std::abs(static_cast<double>(got.data()[i]) - exact.data()[i]) <= most)) return false;
   return got.size() == exact.size();
 }
 
 template <class E>
-bool good(const char* name, fovea::index queries, double output_error, double lse_error) {
+bool good(const char* name, fovea::index_type queries, double output_error, double lse_error) {
   const auto q = random_tensor<E>(2, 4, queries, 40);
   const auto k = random_tensor<E>(2, 2, 131, 40), v = random_tensor<E>(2, 2, 131, 24);
   const auto some =
@@ -50,7 +50,7 @@ int main() {
   std::printf("xsimd %d.%d.%d, %s\n", XSIMD_VERSION_MAJOR, XSIMD_VERSION_MINOR, XSIMD_VERSION_PATCH,
               xsimd::default_arch::name());
   bool all = true;
-  for (const fovea::index queries : {1, 3, 67}) {
+  for (const fovea::index_type queries : {1, 3, 67}) {
     all &= good<float>("float", queries, 0x1p-20, 0x1p-16);
     all &= good<double>("double", queries, 0x1p-49, 0x1p-45);
     all &= good<fovea::bf16>("bf16", queries, 0x1p-8, 0x1p-16);

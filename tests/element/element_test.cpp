@@ -121,7 +121,7 @@ TYPED_TEST(sixteen_bits, extremes) {
 TYPED_TEST(sixteen_bits, strided_conversion) {
   std::vector<TypeParam> from;
   for (int i = 0; i < 99; ++i) from.push_back(TypeParam(0.25f * static_cast<float>(i) - 3));
-  for (const fovea::index stride : {1, 2, 3}) {
+  for (const fovea::index_type stride : {1, 2, 3}) {
     std::vector<float> wide(33, -1);
     fovea::load_elements(from.data(), stride, 33, wide.data());
     std::vector<TypeParam> back(99);

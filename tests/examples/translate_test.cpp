@@ -125,10 +125,10 @@ TEST(Translate, GreedyIsABeamOfOne) {
 TEST(Translate, CachedDecodingIsUncached) {
   const model& m = trained().run.trained();
   const packed source = sources(3);
-  constexpr fovea::index beams = 2, rows = 3 * beams;
+  constexpr fovea::index_type beams = 2, rows = 3 * beams;
   decoding step(m, source, beams);
   std::vector<std::vector<int>> said(rows);
-  for (fovea::index n = 0; n < 18; ++n) {
+  for (fovea::index_type n = 0; n < 18; ++n) {
     std::vector<int> newest(rows);
     for (std::size_t i = 0; i < rows; ++i) {
       newest[i] = n == 0 ? characters::begin : static_cast<int>(4 + (7 * n + 13 * static_cast<int>(i)) % 100);

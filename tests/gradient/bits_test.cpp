@@ -38,7 +38,7 @@ TEST(gradient_bits, are_the_same_for_any_number_of_workers) {
     const operands<float> x(n);
     const everything one = busy(n), many = busy(n);
     const auto alone = differentiated(n, x, one, {});
-    for (const index workers : {2, 3, 5}) {
+    for (const index_type workers : {2, 3, 5}) {
       fovea::threads pool(workers);
       expect_same(differentiated(n, x, many, {.executor = pool}), alone);
       EXPECT_TRUE(same(many.d_addend, one.d_addend));
@@ -52,7 +52,7 @@ TEST(gradient_bits, are_the_same_alone_and_in_a_batch) {
   const sizes n{3, 4, 2, 70, 900, 16, 24}, single{1, 4, 2, 70, 900, 16, 24};
   const operands<float> x(n);
   const auto all = differentiated(n, x, masks(n), {});
-  for (index b = 0; b < n.batch; ++b) {
+  for (index_type b = 0; b < n.batch; ++b) {
     operands<float> one(single);
     const auto pick = [&](const tensor<float>& from, tensor<float>& to) {
       std::copy_n(from.data() + b * to.size(), to.size(), to.data());
@@ -71,9 +71,9 @@ using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMa
 template <class M = Matrix>
 M matrix(const tensor<float>& x) {
   M m(x.tokens(), x.heads() * x.dim());
-  for (index h = 0; h < x.heads(); ++h)
-    for (index t = 0; t < x.tokens(); ++t)
-      for (index c = 0; c < x.dim(); ++c) m(t, h * x.dim() + c) = x(0, h, t, c);
+  for (index_type h = 0; h < x.heads(); ++h)
+    for (index_type t = 0; t < x.tokens(); ++t)
+      for (index_type c = 0; c < x.dim(); ++c) m(t, h * x.dim() + c) = x(0, h, t, c);
   return m;
 }
 
@@ -113,7 +113,7 @@ TEST(gradient_bits, do_not_depend_on_where_numbers_lie) {
 
 TEST(gradient_bits, of_ragged_sequences_are_those_of_each_alone) {
   const fovea::attention<float, 2> attend;
-  const std::vector<index> starts{0, 33, 33, 73}, key_starts{0, 20, 61, 101};
+  const std::vector<index_type> starts{0, 33, 33, 73}, key_starts{0, 20, 61, 101};
   const Matrix q = Matrix::Random(73, 16), k = Matrix::Random(101, 16), v = Matrix::Random(101, 12),
                d_out = Matrix::Random(73, 12);
   const fovea::ragged qs(q, starts), ks(k, key_starts), vs(v, key_starts), d_outs(d_out, starts);
@@ -166,7 +166,7 @@ TEST(gradient_bits, are_the_same_in_given_memory_which_is_all_that_is_used) {
 
 TEST(gradient_plans, say_what_a_call_will_do_in_linear_memory) {
   const fovea::attention<float, 8, 2> attend;
-  const auto bytes = [&](index tokens) {
+  const auto bytes = [&](index_type tokens) {
     tensor<float> q(1, 8, tokens, 64), k(1, 2, tokens, 64), lse(1, 8, tokens, 1);
     auto d_q = q, d_k = k, d_v = k;
     const auto made = attend.backward_plan_for(d_q, d_k, d_v, q, k, k, q, lse, q);

@@ -24,8 +24,8 @@ double loss(const sizes& n, const operands<double>& x, const Rules& rules) {
   return rules.with([&](auto... mods) {
     const auto r = attend.with_lse(x.q, x.k, x.v, mods...);
     double sum = 0;
-    for (index i = 0; i < r.out.size(); ++i) sum += r.out.data()[i] * x.d_out.data()[i];
-    for (index i = 0; i < r.lse.size(); ++i)
+    for (index_type i = 0; i < r.out.size(); ++i) sum += r.out.data()[i] * x.d_out.data()[i];
+    for (index_type i = 0; i < r.lse.size(); ++i)
       if (std::isfinite(r.lse.data()[i])) sum += r.lse.data()[i] * x.d_lse.data()[i];
     return sum;
   });
@@ -50,12 +50,12 @@ void expect_differences(const char* what, const sizes& n, Rules rules) {
   const auto got = differentiated(n, x, rules, {});
   const std::function<double()> f = [&] { return loss(n, x, rules); };
   random_source random(5);
-  const auto expect = [&](const char* name, auto* values, const auto* gradient, index size, double step,
+  const auto expect = [&](const char* name, auto* values, const auto* gradient, index_type size, double step,
                           double tolerance) {
     double largest = 0;
-    for (index i = 0; i < size; ++i) largest = std::max(largest, std::abs(double(gradient[i])));
+    for (index_type i = 0; i < size; ++i) largest = std::max(largest, std::abs(double(gradient[i])));
     for (int probe = 0; probe < 5; ++probe) {
-      const index i = random.integer(0, size - 1);
+      const index_type i = random.integer(0, size - 1);
       if (std::isinf(double(values[i]))) continue;
       const double want = difference(f, values[i], step);
       ASSERT_NEAR(double(gradient[i]), want, tolerance * (std::abs(want) + largest + 1e-2))
@@ -68,7 +68,7 @@ void expect_differences(const char* what, const sizes& n, Rules rules) {
   if constexpr (std::is_same_v<Rules, everything>) {
     const auto d_addend = rules.d_addend;
     const auto d_slopes = rules.d_slopes, d_sinks = rules.d_sinks;
-    const index heads = static_cast<index>(d_slopes.size());
+    const index_type heads = static_cast<index_type>(d_slopes.size());
     expect("bias", rules.addend.data(), d_addend.data(), d_addend.size(), 1e-3, 1e-8);
     expect("slope", rules.slopes.data(), d_slopes.data(), heads, 0x1p-16, 2e-7);  // kept in float
     expect("sink", rules.sinks.data(), d_sinks.data(), heads, 0x1p-8, 2e-7);
@@ -83,8 +83,8 @@ TEST(gradients, of_plain_attention_are_its_differences) {
 void set_keep(masks& m, const sizes& n) {
   m.keep = tensor<unsigned char>(n.batch, 1, n.queries, n.keys);
   random_source random(8);
-  for (index i = 0; i < m.keep.size(); ++i) m.keep.data()[i] = random.chance(0.7);
-  for (index j = 0; j < n.keys; ++j) m.keep(0, 0, n.queries / 2, j) = 0;
+  for (index_type i = 0; i < m.keep.size(); ++i) m.keep.data()[i] = random.chance(0.7);
+  for (index_type j = 0; j < n.keys; ++j) m.keep(0, 0, n.queries / 2, j) = 0;
 }
 
 struct change {
@@ -142,7 +142,7 @@ const std::vector<score_change> score_changes = {
     {"bias that hides",
      [](everything& e, const sizes& n) {
        e.set_addend(1, 1, n.queries, n.keys);
-       for (index i = 0; i < e.addend.size(); i += 3) e.addend.data()[i] = -infinite;
+       for (index_type i = 0; i < e.addend.size(); i += 3) e.addend.data()[i] = -infinite;
      }},
     {"function", [](everything& e, const sizes&) { e.tilt = 0.75; }},
     {"sink", [](everything& e, const sizes&) { set_sinks(e); }},
@@ -161,7 +161,7 @@ TEST(gradients, of_each_score_are_its_differences) {
 TEST(gradients, of_random_combinations_are_their_differences) {
   random_source random(77);
   for (int round = 0; round < 60; ++round) {
-    const index group = random.integer(1, 3), kv_heads = random.integer(1, 2);
+    const index_type group = random.integer(1, 3), kv_heads = random.integer(1, 2);
     const sizes n{random.integer(1, 2),  group * kv_heads,       kv_heads,
                   random.integer(1, 80), random.integer(1, 220), random.integer(1, 70),
                   random.integer(1, 40)};
@@ -179,14 +179,14 @@ TEST(gradients, of_random_combinations_are_their_differences) {
 TEST(gradients, of_logits_sum_to_zero) {
   const sizes n{1, 2, 1, 40, 100, 16, 8};
   operands<double> x(n);
-  for (index j = 0; j < n.keys; ++j)
-    for (index c = 0; c < n.dim; ++c) x.k(0, 0, j, c) = 1;
+  for (index_type j = 0; j < n.keys; ++j)
+    for (index_type c = 0; c < n.dim; ++c) x.k(0, 0, j, c) = 1;
   for (double& d : std::span(x.d_lse.data(), static_cast<std::size_t>(x.d_lse.size()))) d = 0;
   for (const bool causal : {false, true}) {
     masks m(n);
     if (causal) m.diagonal = 30;
     const auto got = differentiated(n, x, m, {});
-    for (index i = 0; i < got.d_q.size(); ++i) ASSERT_NEAR(got.d_q.data()[i], 0, 1e-13);
+    for (index_type i = 0; i < got.d_q.size(); ++i) ASSERT_NEAR(got.d_q.data()[i], 0, 1e-13);
   }
 }
 
@@ -224,9 +224,12 @@ TEST(derivatives, given_and_found_are_the_same) {
   const auto [out, lse] = attend.with_lse(x.q, x.k, x.v, fovea::score(f));
   const auto found = attend.backward(x.q, x.k, x.v, out, lse, x.d_out, fovea::score(f));
   const auto given = attend.backward(x.q, x.k, x.v, out, lse, x.d_out, fovea::score(f, df));
-  for (index i = 0; i < found.d_v.size(); ++i) ASSERT_NEAR(found.d_v.data()[i], given.d_v.data()[i], 1e-13);
-  for (index i = 0; i < found.d_q.size(); ++i) ASSERT_NEAR(found.d_q.data()[i], given.d_q.data()[i], 1e-13);
-  for (index i = 0; i < found.d_k.size(); ++i) ASSERT_NEAR(found.d_k.data()[i], given.d_k.data()[i], 1e-13);
+  for (index_type i = 0; i < found.d_v.size(); ++i)
+    ASSERT_NEAR(found.d_v.data()[i], given.d_v.data()[i], 1e-13);
+  for (index_type i = 0; i < found.d_q.size(); ++i)
+    ASSERT_NEAR(found.d_q.data()[i], given.d_q.data()[i], 1e-13);
+  for (index_type i = 0; i < found.d_k.size(); ++i)
+    ASSERT_NEAR(found.d_k.data()[i], given.d_k.data()[i], 1e-13);
 }
 
 }  // namespace

@@ -25,25 +25,28 @@ bounds bounds_of(const sizes& n, const operands<double>& x, const tensor<double>
   bounds to{{n.batch, n.heads, n.queries, n.dim},
             {n.batch, n.kv_heads, n.keys, n.dim},
             {n.batch, n.kv_heads, n.keys, n.value_dim}};
-  for (index b = 0; b < n.batch; ++b)
-    for (index h = 0; h < n.heads; ++h)
-      for (index i = 0; i < n.queries; ++i) {
-        const index g = h / (n.heads / n.kv_heads);
+  for (index_type b = 0; b < n.batch; ++b)
+    for (index_type h = 0; h < n.heads; ++h)
+      for (index_type i = 0; i < n.queries; ++i) {
+        const index_type g = h / (n.heads / n.kv_heads);
         double a = 0, of_out = size_of(x.d_lse(b, h, i, 0));
-        for (index j = 0; j < n.keys; ++j) {
+        for (index_type j = 0; j < n.keys; ++j) {
           double dot = 0, of_value = 0;
-          for (index c = 0; c < n.dim; ++c) dot += size_of(x.q(b, h, i, c) * x.k(b, g, j, c));
-          for (index c = 0; c < n.value_dim; ++c) of_value += size_of(x.d_out(b, h, i, c) * x.v(b, g, j, c));
+          for (index_type c = 0; c < n.dim; ++c) dot += size_of(x.q(b, h, i, c) * x.k(b, g, j, c));
+          for (index_type c = 0; c < n.value_dim; ++c)
+            of_value += size_of(x.d_out(b, h, i, c) * x.v(b, g, j, c));
           if (p(b, h, i, j) > 0) a = std::max(a, scale * dot);
           of_out += p(b, h, i, j) * of_value;
         }
         if (std::isfinite(lse(b, h, i, 0))) a += size_of(lse(b, h, i, 0));
-        for (index j = 0; j < n.keys; ++j) {
+        for (index_type j = 0; j < n.keys; ++j) {
           double of_value = 0;
-          for (index c = 0; c < n.value_dim; ++c) of_value += size_of(x.d_out(b, h, i, c) * x.v(b, g, j, c));
+          for (index_type c = 0; c < n.value_dim; ++c)
+            of_value += size_of(x.d_out(b, h, i, c) * x.v(b, g, j, c));
           const double weight = unit * p(b, h, i, j) * (4 + a), slope = weight * (of_value + of_out) * scale;
-          for (index c = 0; c < n.value_dim; ++c) to.d_v(b, g, j, c) += weight * size_of(x.d_out(b, h, i, c));
-          for (index c = 0; c < n.dim; ++c) {
+          for (index_type c = 0; c < n.value_dim; ++c)
+            to.d_v(b, g, j, c) += weight * size_of(x.d_out(b, h, i, c));
+          for (index_type c = 0; c < n.dim; ++c) {
             to.d_q(b, h, i, c) += slope * size_of(x.k(b, g, j, c));
             to.d_k(b, g, j, c) += slope * size_of(x.q(b, h, i, c));
           }
@@ -56,7 +59,7 @@ bounds bounds_of(const sizes& n, const operands<double>& x, const tensor<double>
 template <class T>
 void expect_near(const char* what, const sizes& n, const tensor<T>& got, const tensor<double>& want,
                  const tensor<double>& bound, double unit, double least, double worse = 1) {
-  for (index i = 0; i < want.size(); ++i) {
+  for (index_type i = 0; i < want.size(); ++i) {
     const double has = fovea::load_element<double>(got.data()[i]), exact = want.data()[i];
     ASSERT_NEAR(has, exact,
                 worse * bound.data()[i] + unit * (std::abs(exact) + worse * bound.data()[i]) + least)

@@ -16,16 +16,16 @@
 
 namespace fovea_test {
 
-using fovea::index;
+using fovea::index_type;
 using fovea::tensor;
 
 struct sizes {
-  index batch = 1, heads = 1, kv_heads = 1, queries = 1, keys = 1, dim = 1, value_dim = 1;
+  index_type batch = 1, heads = 1, kv_heads = 1, queries = 1, keys = 1, dim = 1, value_dim = 1;
 };
 
 inline std::string words(const sizes& n) {
   std::string text;
-  for (const index i : {n.batch, n.heads, n.kv_heads, n.queries, n.keys, n.dim, n.value_dim})
+  for (const index_type i : {n.batch, n.heads, n.kv_heads, n.queries, n.keys, n.dim, n.value_dim})
     text += (text.empty() ? "" : " x ") + std::to_string(i);
   return text;
 }
@@ -37,10 +37,10 @@ inline std::vector<sizes> usual_sizes() {
 }
 
 template <class T>
-tensor<T> normal(index batch, index heads, index tokens, index dim, std::uint64_t seed) {
+tensor<T> normal(index_type batch, index_type heads, index_type tokens, index_type dim, std::uint64_t seed) {
   tensor<T> x(batch, heads, tokens, dim);
   random_source random(seed);
-  for (index i = 0; i < x.size(); ++i) {  // the sum of 12 uniform numbers has variance 1
+  for (index_type i = 0; i < x.size(); ++i) {  // the sum of 12 uniform numbers has variance 1
     double sum = 0;
     for (int u = 0; u < 12; ++u) sum += random.uniform(-0.5, 0.5);
     x.data()[i] = fovea::store_element<T>(sum);
@@ -67,7 +67,7 @@ struct operands {
 template <class To, class From>
 tensor<To> as(const tensor<From>& x) {
   tensor<To> y(x.batch(), x.heads(), x.tokens(), x.dim());
-  for (index i = 0; i < x.size(); ++i)
+  for (index_type i = 0; i < x.size(); ++i)
     y.data()[i] = fovea::store_element<To>(fovea::load_element<double>(x.data()[i]));
   return y;
 }
@@ -86,9 +86,9 @@ struct no_rules {
 
 /// Masks, each as wide as possible until it is set.
 struct masks {
-  static constexpr index far = 1 << 20;
-  index diagonal = far, left = far, right = far;
-  std::vector<index> lengths;
+  static constexpr index_type far = 1 << 20;
+  index_type diagonal = far, left = far, right = far;
+  std::vector<index_type> lengths;
   tensor<unsigned char> keep{1, 1, 1, 1};
 
   explicit masks(const sizes& n) : lengths(static_cast<std::size_t>(n.batch), n.keys) {
@@ -114,7 +114,7 @@ struct everything : masks {
         sinks(static_cast<std::size_t>(n.heads), -std::numeric_limits<float>::infinity()),
         d_slopes(slopes.size()),
         d_sinks(slopes.size()) {}
-  void set_addend(index batch, index heads, index queries, index keys) {
+  void set_addend(index_type batch, index_type heads, index_type queries, index_type keys) {
     addend = normal<double>(batch, heads, queries, keys, 11);
     d_addend = tensor<double>(batch, heads, queries, keys);
   }
@@ -173,7 +173,7 @@ extern template results<float> differentiated(const sizes&, const operands<float
 template <class T>
 bool same(const tensor<T>& a, const tensor<T>& b) {
   if (a.size() != b.size()) return false;
-  for (index i = 0; i < a.size(); ++i)
+  for (index_type i = 0; i < a.size(); ++i)
     if (fovea::load_element<double>(a.data()[i]) != fovea::load_element<double>(b.data()[i])) return false;
   return true;
 }

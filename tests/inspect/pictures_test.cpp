@@ -9,16 +9,16 @@
 
 namespace {
 
-using fovea::index;
+using fovea::index_type;
 using fovea::tensor;
 namespace inspect = fovea::inspect;
 
-fovea::attention_maps diagonal_maps(index layers, index heads, index tokens,
+fovea::attention_maps diagonal_maps(index_type layers, index_type heads, index_type tokens,
                                     std::vector<std::string> labels) {
   std::vector<tensor<float>> all(static_cast<std::size_t>(layers), tensor<float>(1, heads, tokens, tokens));
   for (auto& layer : all)
-    for (index h = 0; h < heads; ++h)
-      for (index i = 0; i < tokens; ++i) layer(0, h, i, i) = 1;
+    for (index_type h = 0; h < heads; ++h)
+      for (index_type i = 0; i < tokens; ++i) layer(0, h, i, i) = 1;
   return fovea::maps_of(all, "a title", std::move(labels));
 }
 
@@ -34,8 +34,8 @@ std::string page_of(const fovea::attention_maps& maps) {
   return out.str();
 }
 
-index count(const std::string& text, const std::string& part) {
-  index n = 0;
+index_type count(const std::string& text, const std::string& part) {
+  index_type n = 0;
   for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
   return n;
 }
@@ -64,11 +64,11 @@ TEST(text, base64_of_the_standard) {  // RFC 4648, section 10
 }
 
 TEST(colours, grow_darker) {
-  const auto light = [](index level) {
+  const auto light = [](index_type level) {
     const auto c = inspect::colour_of_level(level);
     return 0.2126 * c.red + 0.7152 * c.green + 0.0722 * c.blue;
   };
-  for (index level = 1; level < inspect::colour_levels; ++level)
+  for (index_type level = 1; level < inspect::colour_levels; ++level)
     EXPECT_LT(light(level), light(level - 1)) << level;
   EXPECT_GT(light(0), 245);
   EXPECT_LT(light(inspect::colour_levels - 1), 40);
@@ -100,7 +100,7 @@ TEST(svg, of_a_grid_has_a_map_a_head_and_no_numbers_in_cells) {
 
 TEST(svg, joins_cells_of_one_colour) {
   auto maps = diagonal_maps(1, 1, 64, {});
-  for (index i = 0; i < maps.weights.size(); ++i) maps.weights.data()[i] = 1.f / 64;
+  for (index_type i = 0; i < maps.weights.size(); ++i) maps.weights.data()[i] = 1.f / 64;
   EXPECT_EQ(count(svg_of(maps), "h64v1h-64z"), 64);
 }
 
@@ -124,7 +124,7 @@ TEST(page, holds_all_probabilities) {
   EXPECT_EQ(count(page, "\\u003c/script\\u003e"), 2);
   EXPECT_EQ(count(page, "http"), 0);  // nothing from elsewhere
   std::string one;                    // 65534 is fe ff, of a diagonal of three
-  for (index i = 0; i < 9; ++i) one += i % 4 == 0 ? std::string("\xfe\xff") : std::string(2, '\0');
+  for (index_type i = 0; i < 9; ++i) one += i % 4 == 0 ? std::string("\xfe\xff") : std::string(2, '\0');
   EXPECT_NE(page.find("\"weights\":\"" + inspect::base64(one + one + one + one) + "\""), std::string::npos);
   EXPECT_NE(page.find("\"layers\":2,\"heads\":2,\"rows\":3,\"columns\":3"), std::string::npos);
 }
@@ -134,8 +134,8 @@ TEST(raster, has_a_square_a_cell) {
   const auto image = fovea::draw(maps, 5, 2);
   EXPECT_EQ(image.width, 3 * (4 * 5 + 2) + 2);
   EXPECT_EQ(image.height, 2 * (4 * 5 + 2) + 2);
-  ASSERT_EQ(static_cast<index>(image.pixels.size()), 3 * image.width * image.height);
-  const auto at = [&](index x, index y) {
+  ASSERT_EQ(static_cast<index_type>(image.pixels.size()), 3 * image.width * image.height);
+  const auto at = [&](index_type x, index_type y) {
     const auto* p = image.pixels.data() + 3 * (y * image.width + x);
     return inspect::colour{p[0], p[1], p[2]};
   };

@@ -10,29 +10,31 @@
 namespace {
 
 using fovea::head_trait;
-using fovea::index;
+using fovea::index_type;
 using fovea::tensor;
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 /// batch x heads x rows x keys of f(batch, head, row, key).
-tensor<double> filled(index batch, index heads, index rows, index keys, const auto& f) {
+tensor<double> filled(index_type batch, index_type heads, index_type rows, index_type keys, const auto& f) {
   tensor<double> p(batch, heads, rows, keys);
-  for (index b = 0; b < batch; ++b)
-    for (index h = 0; h < heads; ++h)
-      for (index i = 0; i < rows; ++i)
-        for (index j = 0; j < keys; ++j) p(b, h, i, j) = f(b, h, i, j);
+  for (index_type b = 0; b < batch; ++b)
+    for (index_type h = 0; h < heads; ++h)
+      for (index_type i = 0; i < rows; ++i)
+        for (index_type j = 0; j < keys; ++j) p(b, h, i, j) = f(b, h, i, j);
   return p;
 }
 
 const auto uniform = [](auto, auto, auto, auto) { return 1.0 / 8; };
-const auto diagonal = [](auto, auto, index i, index j) { return double(i == j); };
-const auto causal_mean = [](auto, auto, index i, index j) { return j <= i ? 1.0 / double(i + 1) : 0; };
-const auto first_key = [](auto, auto, auto, index j) { return double(j == 0); };
+const auto diagonal = [](auto, auto, index_type i, index_type j) { return double(i == j); };
+const auto causal_mean = [](auto, auto, index_type i, index_type j) {
+  return j <= i ? 1.0 / double(i + 1) : 0;
+};
+const auto first_key = [](auto, auto, auto, index_type j) { return double(j == 0); };
 
 TEST(rows, uniform_ones_have_the_logarithm_of_the_number_of_keys) {
   const auto rows = fovea::statistics_of(filled(1, 2, 8, 8, uniform));
-  for (index i = 0; i < 8; ++i) {
+  for (index_type i = 0; i < 8; ++i) {
     EXPECT_NEAR(rows.entropy(0, 1, i, 0), std::log(8.0), 1e-15);
     EXPECT_NEAR(rows.normalised_entropy(0, 1, i), 1, 1e-15);
     EXPECT_NEAR(rows.effective_keys(0, 1, i), 8, 1e-14);
@@ -46,9 +48,10 @@ TEST(rows, uniform_ones_have_the_logarithm_of_the_number_of_keys) {
 }
 
 TEST(rows, one_hot_ones_have_none) {
-  const auto p = filled(1, 1, 4, 6, [](auto, auto, index i, index j) { return double(j == 5 - i); });
+  const auto p =
+      filled(1, 1, 4, 6, [](auto, auto, index_type i, index_type j) { return double(j == 5 - i); });
   const auto rows = fovea::statistics_of(p), unmoved = fovea::statistics_of(p, 0);
-  for (index i = 0; i < 4; ++i) {
+  for (index_type i = 0; i < 4; ++i) {
     EXPECT_EQ(rows.entropy(0, 0, i, 0), 0);
     EXPECT_EQ(rows.effective_keys(0, 0, i), 1);
     EXPECT_EQ(rows.normalised_entropy(0, 0, i), 0);
@@ -60,7 +63,7 @@ TEST(rows, one_hot_ones_have_none) {
 }
 
 TEST(rows, of_two_keys_and_of_what_a_sink_left) {
-  const auto p = filled(1, 1, 1, 3, [](auto, auto, auto, index j) {
+  const auto p = filled(1, 1, 1, 3, [](auto, auto, auto, index_type j) {
     return j == 0 ? 0.25 : j == 2 ? 0.25 : 0;
   });
   const auto rows = fovea::statistics_of(p);
@@ -109,11 +112,12 @@ TEST(heads, means_leave_out_rows_without_a_choice) {
 
 TEST(heads, alike_and_not) {
   // 0 and 1 the same, 2 shares no key with them, 3 half of each.
-  const auto s = fovea::head_similarity(filled(2, 4, 5, 4, [](auto, index h, index i, index j) {
-    if (i == 4) return 0.0;  // a row that sees no key counts for nobody
-    const bool low = j == 0, high = j == 3;
-    return h == 3 ? 0.5 * double(low || high) : h == 2 ? double(high) : double(low);
-  }));
+  const auto s =
+      fovea::head_similarity(filled(2, 4, 5, 4, [](auto, index_type h, index_type i, index_type j) {
+        if (i == 4) return 0.0;  // a row that sees no key counts for nobody
+        const bool low = j == 0, high = j == 3;
+        return h == 3 ? 0.5 * double(low || high) : h == 2 ? double(high) : double(low);
+      }));
   ASSERT_EQ(s.batch(), 2);
   ASSERT_EQ(s.tokens(), 4);
   ASSERT_EQ(s.dim(), 4);
@@ -128,24 +132,24 @@ TEST(heads, alike_and_not) {
 }
 
 TEST(heads, whose_weight_a_sink_takes_are_alike) {
-  const auto s = fovea::head_similarity(filled(1, 2, 1, 2, [](auto, index h, auto, index j) {
+  const auto s = fovea::head_similarity(filled(1, 2, 1, 2, [](auto, index_type h, auto, index_type j) {
     return h == 1 ? 0.5 : j == 0 ? 0.0 : 1e-3;
   }));
   EXPECT_LT(s(0, 0, 0, 1), 0.1);
   const auto idle = fovea::head_similarity(
-      filled(1, 2, 1, 2, [](auto, index h, auto, index j) { return h == j ? 1e-3 : 0.0; }));
+      filled(1, 2, 1, 2, [](auto, index_type h, auto, index_type j) { return h == j ? 1e-3 : 0.0; }));
   EXPECT_GT(idle(0, 0, 0, 1), 0.998);  // a thousandth differs
 }
 
 TEST(rollout, of_identities_is_the_identity) {
   const std::vector layers(5, filled(2, 3, 6, 6, diagonal));
   const auto r = fovea::rollout(layers);
-  for (index i = 0; i < 6; ++i)
-    for (index j = 0; j < 6; ++j) EXPECT_EQ(r(1, 0, i, j), double(i == j));
+  for (index_type i = 0; i < 6; ++i)
+    for (index_type j = 0; j < 6; ++j) EXPECT_EQ(r(1, 0, i, j), double(i == j));
 }
 
 TEST(rollout, of_one_layer_is_half_of_its_mean_and_half_of_the_token) {
-  const std::vector layers{filled(1, 2, 8, 8, [](auto b, index h, index i, index j) {
+  const std::vector layers{filled(1, 2, 8, 8, [](auto b, index_type h, index_type i, index_type j) {
     return h == 0 ? uniform(b, h, i, j) : first_key(b, h, i, j);
   })};
   const auto r = fovea::rollout(layers);
@@ -156,7 +160,7 @@ TEST(rollout, of_one_layer_is_half_of_its_mean_and_half_of_the_token) {
 
 TEST(rollout, multiplies_later_layers_from_the_left) {
   // Layer 0 reads the first token, layer 1 the last; with a = I / 2 + P / 2 by hand:
-  const auto last_key = [](auto, auto, auto, index j) { return double(j == 1); };
+  const auto last_key = [](auto, auto, auto, index_type j) { return double(j == 1); };
   const std::vector layers{filled(1, 1, 2, 2, first_key), filled(1, 1, 2, 2, last_key)};
   const auto r = fovea::rollout(layers);
   // A0 = (1 0; 1/2 1/2), A1 = (1/2 1/2; 0 1), A1 A0 = (3/4 1/4; 1/2 1/2)
@@ -168,10 +172,10 @@ TEST(rollout, multiplies_later_layers_from_the_left) {
 
 TEST(rollout, keeps_rows_of_sum_one_and_tokens_that_see_nothing) {
   auto blind = filled(1, 1, 3, 3, uniform);  // sums of 3/8: renormalised
-  for (index j = 0; j < 3; ++j) blind(0, 0, 1, j) = 0;
+  for (index_type j = 0; j < 3; ++j) blind(0, 0, 1, j) = 0;
   const std::vector layers(3, blind);
   const auto r = fovea::rollout(layers), without = fovea::rollout(layers, {.residual = 0});
-  for (index i = 0; i < 3; ++i) {
+  for (index_type i = 0; i < 3; ++i) {
     EXPECT_NEAR(r(0, 0, i, 0) + r(0, 0, i, 1) + r(0, 0, i, 2), 1, 1e-15);
     EXPECT_EQ(r(0, 0, 1, i), double(i == 1));
     EXPECT_EQ(without(0, 0, 1, i), double(i == 1));
@@ -200,7 +204,7 @@ TEST(rollout, mistakes_are_named) {
 
 TEST(findings, are_the_heads_that_were_made_so) {
   // 0: ordinary, 1: one key a row, not the same; 2: uniform; 3: the first key; 4: all to a sink logit.
-  const auto p = filled(1, 5, 16, 16, [](auto, index h, index i, index j) {
+  const auto p = filled(1, 5, 16, 16, [](auto, index_type h, index_type i, index_type j) {
     if (h == 0) return (j == (i * 7) % 16 ? 0.4 : 0.0) + 0.6 * (j < 8 ? 0.1 : 0.025);
     if (h == 1) return double(j == (i * 7) % 16) * (1 - 15e-4) + (j == (i * 7) % 16 ? 0 : 1e-4);
     if (h == 2) return 1.0 / 16;
@@ -210,7 +214,7 @@ TEST(findings, are_the_heads_that_were_made_so) {
   const auto found = fovea::find_unusual_heads(fovea::statistics_of(p));
   ASSERT_EQ(found.size(), 4u);
   const head_trait traits[] = {head_trait::collapsed, head_trait::dead, head_trait::sink, head_trait::dead};
-  for (index n = 0; n < 4; ++n) {
+  for (index_type n = 0; n < 4; ++n) {
     const auto& f = found[static_cast<std::size_t>(n)];
     EXPECT_EQ(f.head, n + 1) << f.explain();
     EXPECT_EQ(f.trait, traits[n]) << f.explain();

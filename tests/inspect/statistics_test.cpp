@@ -12,21 +12,21 @@
 
 namespace {
 
-using fovea::index;
+using fovea::index_type;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-constexpr index batch = 2, heads = 4, kv_heads = 2, dim = 20;
+constexpr index_type batch = 2, heads = 4, kv_heads = 2, dim = 20;
 
 template <class T>
 struct inputs {
   fovea::tensor<T> q, k;
-  inputs(index queries, index keys, double spread)
+  inputs(index_type queries, index_type keys, double spread)
       : q(batch, heads, queries, dim), k(batch, kv_heads, keys, dim) {
     fovea_test::random_source random(7);
-    for (index i = 0; i < q.size(); ++i) q.data()[i] = T(random.uniform(-spread, spread));
-    for (index i = 0; i < k.size(); ++i) k.data()[i] = T(random.uniform(-spread, spread));
+    for (index_type i = 0; i < q.size(); ++i) q.data()[i] = T(random.uniform(-spread, spread));
+    for (index_type i = 0; i < k.size(); ++i) k.data()[i] = T(random.uniform(-spread, spread));
   }
 };
 
@@ -37,34 +37,34 @@ void expect_as_in_the_textbook(const inputs<T>& in, double tolerance, const Mods
   const auto got = attend.statistics(in.q, in.k, mods...);
   const auto wide = [](const auto& x) {
     fovea::tensor<double> y(x.batch(), x.heads(), x.tokens(), x.dim());
-    for (index i = 0; i < x.size(); ++i) y.data()[i] = static_cast<double>(x.data()[i]);
+    for (index_type i = 0; i < x.size(); ++i) y.data()[i] = static_cast<double>(x.data()[i]);
     return y;
   };
   const fovea::attention<double, heads, kv_heads> exact;
   const auto logits = exact.scores(wide(in.q), wide(in.k), mods...);
-  const index queries = in.q.tokens(), keys = in.k.tokens();
+  const index_type queries = in.q.tokens(), keys = in.k.tokens();
   double sink[heads] = {-infinity, -infinity, -infinity, -infinity};
   [[maybe_unused]] const auto look = [&](const auto& mod) {
     if constexpr (fovea::sink_like<std::remove_cvref_t<decltype(mod)>>)
-      for (index h = 0; h < heads; ++h) sink[h] = static_cast<double>(mod.logit(h));
+      for (index_type h = 0; h < heads; ++h) sink[h] = static_cast<double>(mod.logit(h));
   };
   (look(mods), ...);
-  for (index b = 0; b < batch; ++b)
-    for (index h = 0; h < heads; ++h)
-      for (index i = 0; i < queries; ++i) {
+  for (index_type b = 0; b < batch; ++b)
+    for (index_type h = 0; h < heads; ++h)
+      for (index_type i = 0; i < queries; ++i) {
         double top = sink[h], sum = 0, entropy = 0, distance = 0, mass = 0, largest = 0;
-        index visible = 0, key = -1;
-        for (index j = 0; j < keys; ++j) {
+        index_type visible = 0, key = -1;
+        for (index_type j = 0; j < keys; ++j) {
           const double s = logits(b, h, i, j);
           if (s == -infinity) continue;
           ++visible;
           top = std::max(top, s);
           if (key < 0 || s > logits(b, h, i, key)) key = j;
         }
-        for (index j = 0; j < keys; ++j)
+        for (index_type j = 0; j < keys; ++j)
           sum += logits(b, h, i, j) == -infinity ? 0 : std::exp(logits(b, h, i, j) - top);
         sum += sink[h] == -infinity ? 0 : std::exp(sink[h] - top);
-        for (index j = 0; j < keys; ++j) {
+        for (index_type j = 0; j < keys; ++j) {
           const double p = logits(b, h, i, j) == -infinity ? 0 : std::exp(logits(b, h, i, j) - top) / sum;
           if (p > 0) entropy -= p * std::log(p);
           distance += p * std::abs(double(i + keys - queries - j));
@@ -82,7 +82,7 @@ void expect_as_in_the_textbook(const inputs<T>& in, double tolerance, const Mods
         ASSERT_NEAR(got.largest(b, h, i, 0), largest, tolerance);
         ASSERT_NEAR(got.mass(b, h, i, 0), mass, tolerance);
         ASSERT_EQ(got.visible(b, h, i, 0), visible);
-        const index found = got.key(b, h, i, 0);  // where two keys are equal to rounding, either
+        const index_type found = got.key(b, h, i, 0);  // where two keys are equal to rounding, either
         if (found != key) {
           ASSERT_TRUE(found >= 0 && key >= 0);
           ASSERT_NEAR(logits(b, h, i, found), logits(b, h, i, key), tolerance * 10);
@@ -105,7 +105,7 @@ TYPED_TEST(of_element, of_every_mask) {
     expect_as_in_the_textbook(wide, this->tolerance, fovea::causal_bottom_right,
                               fovea::sliding_window{.left = 40, .offset = 263});
     expect_as_in_the_textbook(tall, this->tolerance, fovea::causal_offset{-30});
-    const std::vector<index> lengths{150, 13};
+    const std::vector<index_type> lengths{150, 13};
     expect_as_in_the_textbook(square, this->tolerance, fovea::key_lengths{lengths}, fovea::causal);
     const auto odd = [](auto row, auto key) { return ((key & 1) == 1) | (key == row); };
     expect_as_in_the_textbook(wide, this->tolerance, fovea::mask(odd));
@@ -116,8 +116,8 @@ TYPED_TEST(of_element, of_every_score) {
   const inputs<TypeParam> in(70, 190, 1.5);
   const std::vector<float> slopes{0.5f, 0.25f, 0.125f, 0.f}, sinks{0.f, 5.f, -3.f, 300.f};
   Eigen::Matrix<TypeParam, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> added(70, 190);
-  for (index i = 0; i < 70; ++i)
-    for (index j = 0; j < 190; ++j)
+  for (index_type i = 0; i < 70; ++i)
+    for (index_type j = 0; j < 190; ++j)
       added(i, j) =
           (i * j) % 7 == 3 || i == 11 ? TypeParam(-infinity) : TypeParam(double(i % 5) - double(j % 3));
   expect_as_in_the_textbook(in, this->tolerance, fovea::softcap{3.f}, fovea::causal_bottom_right);
@@ -130,10 +130,10 @@ TYPED_TEST(of_element, of_every_score) {
 
 TYPED_TEST(of_element, of_logits_so_large_that_differences_of_them_would_be_noise) {
   inputs<TypeParam> in(5, 200, 1.0);
-  for (index i = 0; i < in.k.size(); ++i) in.k.data()[i] = TypeParam(3e4);  // all keys alike
-  for (index i = 0; i < in.q.size(); ++i) in.q.data()[i] = TypeParam(1e3);
+  for (index_type i = 0; i < in.k.size(); ++i) in.k.data()[i] = TypeParam(3e4);  // all keys alike
+  for (index_type i = 0; i < in.q.size(); ++i) in.q.data()[i] = TypeParam(1e3);
   const auto rows = fovea::attention<TypeParam, heads, kv_heads>().statistics(in.q, in.k);
-  for (index i = 0; i < 5; ++i) EXPECT_NEAR(rows.entropy(0, 0, i, 0), std::log(200.0), 1e-9);
+  for (index_type i = 0; i < 5; ++i) EXPECT_NEAR(rows.entropy(0, 0, i, 0), std::log(200.0), 1e-9);
 }
 
 TYPED_TEST(of_element, is_what_the_matrix_says) {
@@ -142,7 +142,7 @@ TYPED_TEST(of_element, is_what_the_matrix_says) {
   const auto swept = attend.statistics(in.q, in.k, fovea::causal);
   const auto looked = fovea::statistics_of(attend.weights(in.q, in.k, fovea::causal));
   EXPECT_EQ(looked.lse.size(), 0);
-  for (index i = 0; i < swept.entropy.size(); ++i) {
+  for (index_type i = 0; i < swept.entropy.size(); ++i) {
     EXPECT_NEAR(swept.entropy.data()[i], looked.entropy.data()[i], 1e-5);
     EXPECT_NEAR(swept.distance.data()[i], looked.distance.data()[i], 1e-4);
     EXPECT_EQ(swept.key.data()[i], looked.key.data()[i]);
@@ -152,12 +152,12 @@ TYPED_TEST(of_element, is_what_the_matrix_says) {
 
 TYPED_TEST(of_element, masked_nans_do_not_matter_and_seen_ones_do) {
   inputs<TypeParam> in(30, 170, 1.0);
-  const std::vector<index> lengths{160, 100};
+  const std::vector<index_type> lengths{160, 100};
   const fovea::attention<TypeParam, heads, kv_heads> attend;
   const auto clean = attend.statistics(in.q, in.k, fovea::key_lengths{lengths});
-  for (index c = 0; c < dim; ++c) in.k(0, 0, 165, c) = in.k(1, 1, 100, c) = TypeParam(nan);
+  for (index_type c = 0; c < dim; ++c) in.k(0, 0, 165, c) = in.k(1, 1, 100, c) = TypeParam(nan);
   const auto poisoned = attend.statistics(in.q, in.k, fovea::key_lengths{lengths});
-  for (index i = 0; i < clean.entropy.size(); ++i) {
+  for (index_type i = 0; i < clean.entropy.size(); ++i) {
     EXPECT_EQ(clean.entropy.data()[i], poisoned.entropy.data()[i]);
     EXPECT_EQ(clean.lse.data()[i], poisoned.lse.data()[i]);
     EXPECT_EQ(clean.distance.data()[i], poisoned.distance.data()[i]);
@@ -165,15 +165,15 @@ TYPED_TEST(of_element, masked_nans_do_not_matter_and_seen_ones_do) {
   in.k(0, 0, 30, 3) = TypeParam(nan);
   in.q(1, 2, 4, 0) = TypeParam(nan);
   const auto seen = attend.statistics(in.q, in.k, fovea::key_lengths{lengths});
-  const auto is_nan = [&](index b, index h, index i) {
+  const auto is_nan = [&](index_type b, index_type h, index_type i) {
     const bool all = std::isnan(seen.entropy(b, h, i, 0)) && std::isnan(seen.lse(b, h, i, 0)) &&
                      std::isnan(seen.distance(b, h, i, 0)) && std::isnan(seen.largest(b, h, i, 0)) &&
                      std::isnan(seen.mass(b, h, i, 0)) && seen.key(b, h, i, 0) == -1;
     EXPECT_EQ(all, std::isnan(seen.entropy(b, h, i, 0)));
     return all;
   };
-  for (index h = 0; h < heads; ++h)
-    for (index i = 0; i < 30; ++i) {
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type i = 0; i < 30; ++i) {
       EXPECT_EQ(is_nan(0, h, i), h < 2) << h << " " << i;  // query heads 0 and 1 read key head 0
       EXPECT_EQ(is_nan(1, h, i), h == 2 && i == 4) << h << " " << i;
     }
@@ -209,23 +209,23 @@ TEST(statistics, lse_is_that_of_the_attention) {
   const fovea::attention<float, heads, kv_heads> attend;
   const auto part = attend.with_lse(q, k, k, fovea::causal);
   const auto rows = attend.statistics(q, k, fovea::causal);
-  for (index h = 0; h < heads; ++h)
-    for (index i = 0; i < 50; ++i) EXPECT_NEAR(rows.lse(0, h, i, 0), double(part.lse(i, h)), 2e-6);
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type i = 0; i < 50; ++i) EXPECT_NEAR(rows.lse(0, h, i, 0), double(part.lse(i, h)), 2e-6);
 }
 
 TEST(statistics, of_packed_sequences_and_of_a_cache) {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const Matrix q = Matrix::Random(30, heads * dim), k = Matrix::Random(30, kv_heads * dim);
   const fovea::attention<float, heads, kv_heads> attend;
-  const std::vector<index> offsets{0, 10, 10, 30};
+  const std::vector<index_type> offsets{0, 10, 10, 30};
   const fovea::ragged queries{q, offsets}, keys{k, offsets};
   const auto packed = attend.statistics(queries, keys, fovea::causal);
   const Matrix q2 = q.bottomRows(20), k2 = k.bottomRows(20);
   const auto alone = attend.statistics(q2, k2, fovea::causal);
   EXPECT_EQ(packed.batch(), 3);
   EXPECT_EQ(packed.queries(), 20);
-  for (index h = 0; h < heads; ++h)
-    for (index i = 0; i < 20; ++i) {
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type i = 0; i < 20; ++i) {
       EXPECT_EQ(packed.entropy(2, h, i, 0), alone.entropy(0, h, i, 0));
       EXPECT_EQ(packed.visible(0, h, i, 0), i < 10 ? i + 1 : 0);
       EXPECT_EQ(packed.lse(1, h, i, 0), -infinity);
@@ -234,7 +234,7 @@ TEST(statistics, of_packed_sequences_and_of_a_cache) {
   cache.append(k2, k2);
   const Matrix last = q2.bottomRows(3);
   const auto newest = attend.statistics(last, cache, fovea::causal);
-  for (index i = 0; i < 3; ++i) {
+  for (index_type i = 0; i < 3; ++i) {
     EXPECT_NEAR(newest.entropy(0, 1, i, 0), alone.entropy(0, 1, 17 + i, 0), 1e-5);
     EXPECT_NEAR(newest.distance(0, 1, i, 0), alone.distance(0, 1, 17 + i, 0), 1e-4);
   }
@@ -245,7 +245,7 @@ TEST(statistics, are_the_same_bits_for_any_number_of_threads) {
   fovea::threads pool(3);
   const fovea::attention<float, heads, kv_heads> one, three{{.executor = pool}};
   const auto a = one.statistics(in.q, in.k, fovea::causal), b = three.statistics(in.q, in.k, fovea::causal);
-  for (index i = 0; i < a.entropy.size(); ++i) {
+  for (index_type i = 0; i < a.entropy.size(); ++i) {
     ASSERT_EQ(a.entropy.data()[i], b.entropy.data()[i]);
     ASSERT_EQ(a.lse.data()[i], b.lse.data()[i]);
     ASSERT_EQ(a.key.data()[i], b.key.data()[i]);

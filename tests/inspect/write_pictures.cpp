@@ -6,10 +6,10 @@
 int main(int, char** arguments) {
   const std::string folder = arguments[1];
   const std::vector<std::string> labels{"[CLS]", "<b>", "\"&\"", "]]>", "</script>", "\x01\xff", "猫😀", ""};
-  const fovea::index tokens = static_cast<fovea::index>(labels.size());
+  const fovea::index_type tokens = static_cast<fovea::index_type>(labels.size());
   std::vector<fovea::tensor<float>> layers(2, fovea::tensor<float>(1, 3, tokens, tokens));
   for (auto& layer : layers)
-    for (fovea::index i = 0; i < layer.size(); ++i) layer.data()[i] = static_cast<float>(i % 11) / 50;
+    for (fovea::index_type i = 0; i < layer.size(); ++i) layer.data()[i] = static_cast<float>(i % 11) / 50;
   layers[0](0, 0, 0, 0) = std::numeric_limits<float>::quiet_NaN();
   const auto maps = fovea::maps_of(layers, "<title> & \"more\" ]]>", labels);
   std::ofstream one(folder + "/one.svg"), grid(folder + "/grid.svg"), page(folder + "/page.html");

@@ -6,7 +6,7 @@
 namespace fovea_test {
 namespace errors_test {
 
-constexpr index dim = 8;
+constexpr index_type dim = 8;
 
 template <class F>
 void expect_refused(const F& f, const std::string& why) {
@@ -24,7 +24,7 @@ const Matrix q = normal(2, heads* dim, 2);
 template <class Cache>
 void expect_append_refused(Cache& cache, const Matrix& k, const Matrix& v, const std::string& why) {
   const Matrix before = attend(q, cache);
-  const index count = cache.tokens();
+  const index_type count = cache.tokens();
   expect_refused([&] { cache.append(k, v); }, why);
   EXPECT_EQ(cache.tokens(), count);
   EXPECT_EQ(attend(q, cache), before);
@@ -63,10 +63,11 @@ TEST(cache_errors, of_pages) {
   beams.push_back(cache.fork()), beams.push_back(cache.fork());
   expect_refused(
       [&] {
-        fovea::reorder(std::span(beams), std::vector<index>{0, 2});
+        fovea::reorder(std::span(beams), std::vector<index_type>{0, 2});
       },
       "sequence 2, not one of 2");
-  expect_refused([&] { fovea::reorder(std::span(beams), std::vector<index>{0}); }, "1 entries for 2 caches");
+  expect_refused([&] { fovea::reorder(std::span(beams), std::vector<index_type>{0}); },
+                 "1 entries for 2 caches");
 }
 
 TEST(cache_errors, of_sizes_and_calls) {

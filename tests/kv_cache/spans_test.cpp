@@ -7,12 +7,12 @@ namespace fovea_test {
 namespace spans_test {
 
 using fovea::range;
-constexpr index count = 6500, dim = 16;
+constexpr index_type count = 6500, dim = 16;
 const tokens<float> all(count, dim, dim, 1);
 
 TEST(spans, are_exact_with_everything_that_a_call_can_have) {
   const std::vector<float> slopes(heads, 0.01f), logits(heads, 4.f);
-  for (const index queries : {1, 3}) {
+  for (const index_type queries : {1, 3}) {
     const Matrix q = normal(queries, heads * dim, 2) * 3;
     ASSERT_GT(attend.plan_for(q, all.k, all.v).spans, 1);
     expect_exact(attend(q, all.k, all.v), q, all.k, all.v);
@@ -38,7 +38,7 @@ TEST(spans, hide_what_is_masked_and_keep_what_is_not) {
   const Matrix lost = attend(q, k, v, seen);
   EXPECT_TRUE(lost.leftCols(3 * dim).array().isNaN().all());
   EXPECT_EQ(lost.rightCols(3 * dim), got.rightCols(3 * dim));
-  const std::vector<index> none{0};
+  const std::vector<index_type> none{0};
   const auto empty = attend.with_lse(q, all.k, all.v, fovea::key_lengths{none});
   EXPECT_TRUE((empty.out.array() == 0).all());
   EXPECT_TRUE((empty.lse.array() == -std::numeric_limits<float>::infinity()).all());
@@ -47,7 +47,7 @@ TEST(spans, hide_what_is_masked_and_keep_what_is_not) {
 TEST(spans, give_the_same_bits_to_any_number_of_workers_in_given_memory) {
   const Matrix q = normal(2, heads * dim, 2);
   const auto alone = attend.with_lse(q, all.k, all.v);
-  for (const index workers : {1, 2, 5}) {
+  for (const index_type workers : {1, 2, 5}) {
     fovea::threads pool(workers);
     const fovea::attention<float, heads, kv_heads> planned{{.executor = pool}};
     std::vector<std::byte> memory(

@@ -9,12 +9,12 @@ namespace storage_test {
 
 /// 2,048 normal tokens, four key channels of a head 20 times larger where asked for.
 struct text {
-  static constexpr index count = 2048, dim = 128;
+  static constexpr index_type count = 2048, dim = 128;
   tokens<float> all{count, dim, dim, 11};
   Matrix q = normal(4, heads* dim, 12);
   explicit text(bool outliers) {
-    for (const index c : {3, 40, 77, 100})
-      for (index h = 0; h < kv_heads && outliers; ++h) all.k.col(h * dim + c) *= 20;
+    for (const index_type c : {3, 40, 77, 100})
+      for (index_type h = 0; h < kv_heads && outliers; ++h) all.k.col(h * dim + c) *= 20;
   }
 };
 
@@ -40,7 +40,7 @@ TEST(storage, error_is_as_documented) {
 }
 
 TEST(storage, int8_is_the_same_for_any_way_of_appending) {
-  const index count = 101, dim = 16;
+  const index_type count = 101, dim = 16;
   const tokens<float> all(count, dim, dim, 4);
   const Matrix q = normal(2, heads * dim, 5);
   fovea::kv_cache<std::int8_t, kv_heads> once(count, dim), parts(count, dim), back(count, dim);
@@ -57,16 +57,16 @@ TEST(storage, int8_is_the_same_for_any_way_of_appending) {
 }
 
 TEST(storage, int8_rings_and_pages) {
-  const index count = 230, dim = 40, window = 75, sinks = 4;
+  const index_type count = 230, dim = 40, window = 75, sinks = 4;
   const tokens<float> all(count, dim, dim, 4);
   const Matrix q = normal(1, heads * dim, 5);
   fovea::ring_cache<std::int8_t, kv_heads> ring(window, dim, {.sinks = sinks});
   fovea::page_pool<std::int8_t, kv_heads> pool({.pages = 40, .page_tokens = 16, .dim = dim});
   fovea::paged_cache<std::int8_t, kv_heads> paged(pool);
-  for (index t = 1; t <= count; ++t) {
+  for (index_type t = 1; t <= count; ++t) {
     append(ring, all.k, all.v, t - 1, t), append(paged, all.k, all.v, t - 1, t);
     if (t % 7 != 0) continue;
-    const index kept = std::min(t, window + sinks), late = std::max<index>(kept - sinks, 0);
+    const index_type kept = std::min(t, window + sinks), late = std::max<index_type>(kept - sinks, 0);
     Matrix k(kept, all.k.cols()), v(kept, all.v.cols());
     k << all.k.topRows(kept - late), all.k.middleRows(t - late, late);
     v << all.v.topRows(kept - late), all.v.middleRows(t - late, late);
@@ -93,9 +93,9 @@ using elements = testing::Types<float, fovea::bf16, std::int8_t>;
 TYPED_TEST_SUITE(files, elements);
 
 TYPED_TEST(files, hold_all_tokens) {
-  for (const index count : {0, 1, 64, 75}) {
-    const index dim = 24;
-    const tokens<float> all(std::max<index>(count, 1), dim, dim, 4);
+  for (const index_type count : {0, 1, 64, 75}) {
+    const index_type dim = 24;
+    const tokens<float> all(std::max<index_type>(count, 1), dim, dim, 4);
     const Matrix q = normal(3, heads * dim, 5);
     fovea::kv_cache<TypeParam, kv_heads> cache(100, dim), again(80, dim);
     append(cache, all.k, all.v, 0, count);
@@ -121,7 +121,7 @@ TYPED_TEST(files, hold_all_tokens) {
 }
 
 TYPED_TEST(files, that_are_wrong_change_nothing) {
-  const index dim = 8;
+  const index_type dim = 8;
   const tokens<float> all(40, dim, dim, 4);
   const Matrix q = normal(1, heads * dim, 5);
   fovea::kv_cache<TypeParam, kv_heads> cache(40, dim), small(39, dim), wide(40, dim + 1);

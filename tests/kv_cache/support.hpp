@@ -10,16 +10,16 @@
 
 namespace fovea_test {
 
-using fovea::index;
+using fovea::index_type;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 inline constexpr int heads = 6, kv_heads = 2;
 inline const fovea::attention<float, heads, kv_heads> attend;
 
-inline Matrix normal(index rows, index columns, std::uint64_t seed) {
+inline Matrix normal(index_type rows, index_type columns, std::uint64_t seed) {
   random_source random(seed);
   Matrix m(rows, columns);
-  for (index i = 0; i < m.size(); ++i) {
+  for (index_type i = 0; i < m.size(); ++i) {
     double sum = 0;
     for (int n = 0; n < 12; ++n) sum += random.uniform(-0.5, 0.5);
     m.data()[i] = static_cast<float>(sum);
@@ -31,20 +31,20 @@ inline Matrix normal(index rows, index columns, std::uint64_t seed) {
 template <class E, class VE = E>
 struct tokens {
   Matrix k, v;
-  tokens(index count, index dim, index value_dim, std::uint64_t seed)
+  tokens(index_type count, index_type dim, index_type value_dim, std::uint64_t seed)
       : k(normal(count, kv_heads * dim, seed)), v(normal(count, kv_heads * value_dim, seed + 1)) {
-    for (index i = 0; i < k.size(); ++i) k.data()[i] = static_cast<float>(static_cast<E>(k.data()[i]));
-    for (index i = 0; i < v.size(); ++i) v.data()[i] = static_cast<float>(static_cast<VE>(v.data()[i]));
+    for (index_type i = 0; i < k.size(); ++i) k.data()[i] = static_cast<float>(static_cast<E>(k.data()[i]));
+    for (index_type i = 0; i < v.size(); ++i) v.data()[i] = static_cast<float>(static_cast<VE>(v.data()[i]));
   }
-  index count() const { return k.rows(); }
+  index_type count() const { return k.rows(); }
 };
 
 /// Appends rows [first, last), a few at a time.
 template <class Cache>
-void append(Cache& cache, const Matrix& k, const Matrix& v, index first, index last) {
+void append(Cache& cache, const Matrix& k, const Matrix& v, index_type first, index_type last) {
   random_source random(static_cast<std::uint64_t>(last));
   while (first < last) {
-    const index n = std::min(random.integer(1, 9), last - first);
+    const index_type n = std::min(random.integer(1, 9), last - first);
     const Matrix some_k = k.middleRows(first, n), some_v = v.middleRows(first, n);
     cache.append(some_k, some_v);
     first += n;
@@ -55,13 +55,13 @@ void append(Cache& cache, const Matrix& k, const Matrix& v, index first, index l
 template <class... Mods>
 void expect_exact(const Matrix& got, const Matrix& q, const Matrix& k, const Matrix& v, const Mods&... mods) {
   const auto want = fovea::reference(q, k, v, {.heads = heads, .kv_heads = kv_heads}, mods...);
-  const index dim = want.out.dim();
+  const index_type dim = want.out.dim();
   ASSERT_EQ(got.rows(), want.out.tokens());
   ASSERT_EQ(got.cols(), heads * dim);
   double worst = 0;
-  for (index h = 0; h < heads; ++h)
-    for (index i = 0; i < got.rows(); ++i)
-      for (index c = 0; c < dim; ++c) {
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type i = 0; i < got.rows(); ++i)
+      for (index_type c = 0; c < dim; ++c) {
         const double bound =
             3 * 0x1p-24 * want.magnitude(0, h, i, c) * (4 + want.logits(0, h, i, 0)) + 0x1p-126;
         worst = std::max(worst, std::abs(got(i, h * dim + c) - want.out(0, h, i, c)) / bound);

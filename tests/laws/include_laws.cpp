@@ -16,7 +16,7 @@
 namespace fovea_test {
 namespace {
 
-const std::set<std::string> base = {"config.hpp", "index.hpp", "list.hpp"};
+const std::set<std::string> base = {"config.hpp", "index.hpp", "value_list.hpp"};
 const std::set<std::string> parts_of_layer_1 = {"view", "element", "mask", "score", "executor"};
 
 /// Where Eigen may be included, by law 2: its own view, and the layers that multiply weight matrices.

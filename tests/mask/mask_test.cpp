@@ -11,7 +11,7 @@
 namespace {
 
 using fovea::coverage;
-using fovea::index;
+using fovea::index_type;
 using fovea::range;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -49,12 +49,12 @@ TEST(mask, blocks_agree_with_cells) {
   for (const fovea::place& at : {square, wide, tall}) {
     expect_true_of_cells(fovea::causal_top_left, at);
     expect_true_of_cells(fovea::causal_bottom_right, at);
-    for (const index n : {-60, -3, 0, 7, 60}) expect_true_of_cells(fovea::causal_offset{n}, at);
-    for (const index left : {-1, 0, 1, 12})
-      for (const index right : {-1, 0, 2, 30})
-        for (const index offset : {-20, 0, 5})
+    for (const index_type n : {-60, -3, 0, 7, 60}) expect_true_of_cells(fovea::causal_offset{n}, at);
+    for (const index_type left : {-1, 0, 1, 12})
+      for (const index_type right : {-1, 0, 2, 30})
+        for (const index_type offset : {-20, 0, 5})
           expect_true_of_cells(fovea::sliding_window{.left = left, .right = right, .offset = offset}, at);
-    const std::vector<index> length = {17}, nothing = {0};
+    const std::vector<index_type> length = {17}, nothing = {0};
     expect_true_of_cells(fovea::key_lengths{length}, at);
     expect_true_of_cells(fovea::key_lengths{nothing}, at);
     expect_true_of_cells(fovea::left_padding{length}, at);
@@ -80,7 +80,7 @@ TEST(mask, visible_cells) {
   EXPECT_EQ(seen(fovea::sliding_window{.left = 1}, at), "1111 1111 ");
   EXPECT_EQ(seen(fovea::sliding_window{.left = 0, .right = 1}, at), "1100 0110 ");
   EXPECT_EQ(seen(fovea::sliding_window{.left = 1, .right = 0, .offset = 2}, at), "0110 0011 ");
-  const std::vector<index> three = {3};
+  const std::vector<index_type> three = {3};
   EXPECT_EQ(seen(fovea::key_lengths{three}, at), "1110 1110 ");
   EXPECT_EQ(seen(fovea::left_padding{three}, at), "0001 0001 ");
 }
@@ -101,8 +101,8 @@ TEST(mask, booleans_in_any_matrix) {
   const Eigen::Matrix<bool, -1, -1> keep = (Matrix::Random(19, 19).array() > 0).matrix();
   const Eigen::Matrix<std::uint8_t, -1, -1, Eigen::RowMajor> bytes = keep.cast<std::uint8_t>() * 200;
   Matrix hide = Matrix::Zero(19, 19);
-  for (index q = 0; q < 19; ++q)
-    for (index k = 0; k < 19; ++k)
+  for (index_type q = 0; q < 19; ++q)
+    for (index_type k = 0; k < 19; ++k)
       if (!keep(q, k) || k > q) hide(q, k) = -std::numeric_limits<float>::infinity();
   const Matrix expected = attend(x, x, x, fovea::bias(hide));
   EXPECT_TRUE(attend(x, x, x, fovea::boolean_mask(keep), fovea::causal_top_left).isApprox(expected, 1e-5f));
@@ -120,7 +120,7 @@ struct even_keys {
 TEST(mask, of_a_user) {
   const Matrix x = Matrix::Random(21, 4);
   Matrix chosen(11, 4);
-  for (index i = 0; i < 11; ++i) chosen.row(i) = x.row(2 * i);
+  for (index_type i = 0; i < 11; ++i) chosen.row(i) = x.row(2 * i);
   const fovea::attention<float> attend;
   const Matrix got = attend(x, x, x, even_keys{});
   EXPECT_TRUE(got.isApprox(attend(x, chosen, chosen), 1e-5f));

@@ -6,7 +6,7 @@
 namespace decode_test {
 
 using namespace multi_head_test;
-using fovea::index;
+using fovea::index_type;
 
 const fovea::rotary_table<double> table(32, 4);
 
@@ -22,7 +22,7 @@ TEST(MultiHeadDecode, StepByStepEqualsTheWhole) {
       const matrix x = random_matrix(11, 8, 1), whole = l(x, fovea::causal);
       fovea::kv_cache<double> cache(11, 4, {.heads = 1, .value_dim = 3});
       EXPECT_LT(distance(l(x.topRows(4), cache, fovea::causal), whole.topRows(4)), 1e-14) << "a prompt";
-      for (index t = 4; t < 11; ++t)
+      for (index_type t = 4; t < 11; ++t)
         EXPECT_LT(distance(l(x.row(t), cache, fovea::causal), whole.row(t)), 1e-14) << t;
       EXPECT_EQ(cache.tokens(), 11);
       EXPECT_THROW(l(x.row(0), cache, fovea::causal), std::invalid_argument) << "the cache is full";
@@ -41,7 +41,7 @@ TEST(MultiHeadDecode, FloatsAndFixedHeadsAndA16BitCache) {
   const Eigen::MatrixXf narrow = x.cast<float>();
   EXPECT_LT(distance(l(narrow, fovea::causal).cast<double>(), whole), 1e-5);
   fovea::kv_cache<fovea::bf16, 2> cache(9, 4);
-  for (index t = 0; t < 9; ++t)
+  for (index_type t = 0; t < 9; ++t)
     EXPECT_LT(distance(l(narrow.row(t), cache, fovea::causal).cast<double>(), whole.row(t)), 0.03) << t;
 }
 
@@ -53,11 +53,11 @@ TEST(MultiHeadDecode, SeveralSequencesWithPagedCaches) {
   const std::vector<fovea::paged_cache<double>*> all{&caches[0], &caches[1], &caches[2]};
   const std::span<fovea::paged_cache<double>* const> batch(all);
   const matrix x[] = {random_matrix(6, 8, 1), random_matrix(4, 8, 2), random_matrix(5, 8, 3)};
-  index at[] = {0, 0, 0};
-  const index steps[][3] = {{3, 1, 0}, {1, 1, 1}, {1, 0, 3}, {1, 2, 1}};
+  index_type at[] = {0, 0, 0};
+  const index_type steps[][3] = {{3, 1, 0}, {1, 1, 1}, {1, 0, 3}, {1, 2, 1}};
   for (const auto& step : steps) {
     offsets starts{0};
-    for (const index n : step) starts.push_back(starts.back() + n);
+    for (const index_type n : step) starts.push_back(starts.back() + n);
     matrix rows(starts.back(), 8);
     for (std::size_t b = 0; b < 3; ++b) rows.middleRows(starts[b], step[b]) = x[b].middleRows(at[b], step[b]);
     const matrix y = l({rows, starts}, batch, fovea::causal);

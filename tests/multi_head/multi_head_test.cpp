@@ -4,7 +4,7 @@
 namespace layer_test {
 
 using namespace multi_head_test;
-using fovea::index;
+using fovea::index_type;
 
 const fovea::rotary_table<double> table(16, 6);
 
@@ -54,7 +54,7 @@ matrix textbook(const layer& l, const shape& s, const matrix& x, const matrix& m
   const offsets& keys = self ? s.queries : s.keys;
   matrix y(x.rows(), l.options().width);
   for (std::size_t b = 0; b + 1 < s.queries.size(); ++b) {
-    const index n = s.queries[b + 1] - s.queries[b], m = keys[b + 1] - keys[b];
+    const index_type n = s.queries[b + 1] - s.queries[b], m = keys[b + 1] - keys[b];
     const matrix xb = x.middleRows(s.queries[b], n), mb = (self ? x : memory).middleRows(keys[b], m);
     y.middleRows(s.queries[b], n) = multi_head_test::textbook(l, xb, mb, mods...);
   }
@@ -67,7 +67,7 @@ void expect_slopes(const auto& f, auto& value, const auto& slopes, const std::st
   ASSERT_EQ(value.cols(), slopes.cols()) << name;
   constexpr double h = 1e-3;
   double error = 0, scale = 0;
-  for (index i = 0; i < value.size(); ++i) {
+  for (index_type i = 0; i < value.size(); ++i) {
     const double was = value.data()[i];
     const auto at = [&](double step) { return value.data()[i] = was + step, f(); };
     // Three pairs of points: the error is of order h^6.
@@ -155,10 +155,10 @@ TEST(MultiHead, ShowsItsWeights) {
   const auto p = l.weights(x, memory);
   matrix o(3, 8);
   const matrix v = (memory * l.w_v().transpose()).rowwise() + layer(l).b_v();
-  for (index h = 0; h < 4; ++h)
-    for (index i = 0; i < 3; ++i) {
+  for (index_type h = 0; h < 4; ++h)
+    for (index_type i = 0; i < 3; ++i) {
       o.row(i).segment(2 * h, 2).setZero();
-      for (index j = 0; j < 5; ++j)
+      for (index_type j = 0; j < 5; ++j)
         o.row(i).segment(2 * h, 2) += p(0, h, i, j) * v.row(j).segment(2 * (h / 2), 2);
     }
   EXPECT_LT(distance(l(x, memory), (o * l.out_weight.transpose()).rowwise() + l.out_bias), 1e-14);

@@ -61,10 +61,10 @@ class output_writer {
     if (shape != wanted.shape)
       throw std::runtime_error("output " + wanted.name + " has another shape than the case says");
     std::string bytes;
-    for (fovea::index b = 0; b < x.batch; ++b)
-      for (fovea::index outer = 0; outer < (rank3 ? x.tokens : x.heads); ++outer)
-        for (fovea::index inner = 0; inner < (rank3 ? x.heads : x.tokens); ++inner)
-          for (fovea::index d = 0; d < x.dim; ++d)
+    for (fovea::index_type b = 0; b < x.batch; ++b)
+      for (fovea::index_type outer = 0; outer < (rank3 ? x.tokens : x.heads); ++outer)
+        for (fovea::index_type inner = 0; inner < (rank3 ? x.heads : x.tokens); ++inner)
+          for (fovea::index_type d = 0; d < x.dim; ++d)
             append(bytes, wanted.dtype,
                    fovea::load_element<double>(x(b, rank3 ? inner : outer, rank3 ? outer : inner, d)));
     const auto path = folder_ / ("output_" + std::to_string(i) + "_" + wanted.name + ".bin");

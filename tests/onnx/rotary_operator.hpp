@@ -9,12 +9,12 @@ namespace onnx {
 
 template <class E>
 void run_rotary(const case_file& c, const output_writer& write) {
-  using fovea::index;
+  using fovea::index_type;
   const auto &x = operand_in(c, 0), &cos = operand_in(c, 1), &sin = operand_in(c, 2);
   const bool rank3 = x.shape.size() == 3;
   if (!rank3 && x.shape.size() != 4)
     throw std::runtime_error("X has rank " + std::to_string(x.shape.size()) + ", not 3 or 4");
-  const index heads = rank3 ? c.int_or("num_heads", 0) : x.shape[1];
+  const index_type heads = rank3 ? c.int_or("num_heads", 0) : x.shape[1];
   if (heads <= 0 || (rank3 && x.shape[2] % heads != 0))
     throw std::runtime_error("num_heads is " + std::to_string(heads));
   const E* data = reinterpret_cast<const E*>(x.bytes.data());
@@ -24,21 +24,22 @@ void run_rotary(const case_file& c, const output_writer& write) {
   const auto angles = [&](const tensor_file& t) {
     if (t.shape.size() != (has_in(c, 3) ? 2u : 3u))
       throw std::runtime_error(t.name + " has rank " + std::to_string(t.shape.size()));
-    const index columns = t.shape.back(), rows = columns == 0 ? 0 : t.count() / columns;
+    const index_type columns = t.shape.back(), rows = columns == 0 ? 0 : t.count() / columns;
     return fovea::matrix_view<const E>{reinterpret_cast<const E*>(t.bytes.data()), rows, columns, columns, 1};
   };
-  std::vector<index> positions(static_cast<std::size_t>(from.batch * from.tokens));
+  std::vector<index_type> positions(static_cast<std::size_t>(from.batch * from.tokens));
   if (has_in(c, 3)) {
     const auto ids = numbers(operand_in(c, 3));
     if (ids.size() != positions.size())
       throw std::runtime_error("there are " + std::to_string(ids.size()) + " position_ids for " +
                                std::to_string(positions.size()) + " tokens");
-    for (std::size_t i = 0; i < ids.size(); ++i) positions[i] = static_cast<index>(ids[i]);
+    for (std::size_t i = 0; i < ids.size(); ++i) positions[i] = static_cast<index_type>(ids[i]);
   } else {
-    for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<index>(i);
+    for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<index_type>(i);
   }
   const fovea::rotary_angles<E> table{angles(cos), angles(sin)};
-  const index r = c.int_or("rotary_embedding_dim", 0) == 0 ? from.dim : c.int_or("rotary_embedding_dim", 0);
+  const index_type r =
+      c.int_or("rotary_embedding_dim", 0) == 0 ? from.dim : c.int_or("rotary_embedding_dim", 0);
   if (2 * table.cos.cols != r)
     throw std::runtime_error("cos_cache has " + std::to_string(table.cos.cols) + " columns for " +
                              std::to_string(r) + " rotated dimensions");

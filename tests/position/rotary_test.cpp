@@ -10,14 +10,15 @@
 
 namespace {
 
-using fovea::index;
+using fovea::index_type;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 // What dimension c of a token x becomes at a position.
-double expected(const auto& x, index c, double position, index r, double base, fovea::rotary_pairs pairs) {
+double expected(const auto& x, index_type c, double position, index_type r, double base,
+                fovea::rotary_pairs pairs) {
   if (c >= r) return x(c);
   const bool halves = pairs == fovea::rotary_pairs::halves;
-  const index i = halves ? c % (r / 2) : c / 2;
+  const index_type i = halves ? c % (r / 2) : c / 2;
   const bool second = halves ? c >= r / 2 : c % 2 == 1;
   const double a = x(halves ? i : 2 * i), b = x(halves ? i + r / 2 : 2 * i + 1);
   const double angle = position * std::pow(base, -2.0 * double(i) / double(r));
@@ -25,17 +26,17 @@ double expected(const auto& x, index c, double position, index r, double base, f
 }
 
 TEST(Rotary, FollowsTheFormulaForBothPairingsAndPartialRotation) {
-  const index heads = 2, dim = 10, tokens = 7;
+  const index_type heads = 2, dim = 10, tokens = 7;
   for (const auto pairs : {fovea::rotary_pairs::halves, fovea::rotary_pairs::interleaved})
-    for (const index r : {0, 2, 6, 10}) {
+    for (const index_type r : {0, 2, 6, 10}) {
       const Matrix x = Matrix::Random(tokens, heads * dim);
       Matrix out(tokens, heads * dim);
       const fovea::rotary_table<float> table(20, r, 500.0);
       fovea::rotate_into(out, x, table.angles(), {.heads = heads, .pairs = pairs, .first = 5});
-      for (index t = 0; t < tokens; ++t)
-        for (index h = 0; h < heads; ++h)
-          for (index c = 0; c < dim; ++c) {
-            const auto token = [&](index e) { return double(x(t, h * dim + e)); };
+      for (index_type t = 0; t < tokens; ++t)
+        for (index_type h = 0; h < heads; ++h)
+          for (index_type c = 0; c < dim; ++c) {
+            const auto token = [&](index_type e) { return double(x(t, h * dim + e)); };
             EXPECT_NEAR(out(t, h * dim + c), expected(token, c, double(5 + t), r, 500.0, pairs), 4e-7);
           }
       Matrix same = x;
@@ -46,16 +47,17 @@ TEST(Rotary, FollowsTheFormulaForBothPairingsAndPartialRotation) {
 
 // More pairs than any buffer holds, every kind of memory, in place and not.
 TEST(Rotary, TakesAnySizeAndStrides) {
-  const index tokens = 3, heads = 2;
+  const index_type tokens = 3, heads = 2;
   for (const auto pairs : {fovea::rotary_pairs::halves, fovea::rotary_pairs::interleaved})
-    for (const auto& [dim, r] : {std::pair<index, index>{1, 0}, {2, 2}, {129, 128}, {300, 260}, {514, 514}}) {
+    for (const auto& [dim, r] :
+         {std::pair<index_type, index_type>{1, 0}, {2, 2}, {129, 128}, {300, 260}, {514, 514}}) {
       Matrix x = Matrix::Random(tokens, heads * dim);
       const fovea::rotary_table<float> table(tokens, r);
       const fovea::rotary_options options{.heads = heads, .pairs = pairs};
       Matrix out(tokens, heads * dim);
       fovea::rotate_into(out, x, table.angles(), options);
-      for (index c = 0; c < heads * dim; ++c) {
-        const auto token = [&](index e) { return double(x(2, c / dim * dim + e)); };
+      for (index_type c = 0; c < heads * dim; ++c) {
+        const auto token = [&](index_type e) { return double(x(2, c / dim * dim + e)); };
         EXPECT_NEAR(out(2, c), expected(token, c % dim, 2, r, 10000.0, pairs), 4e-7);
       }
       // A compiler may round u * cos - v * sin once or twice, as the strides let it vectorise.
@@ -78,19 +80,20 @@ TEST(Rotary, TakesAnySizeAndStrides) {
 }
 
 TEST(Rotary, TablesAreRoundedOnceAndMayBeOfAnyElementAndStrides) {
-  const index positions = 50, r = 6;
+  const index_type positions = 50, r = 6;
   const fovea::rotary_table<float> rounded(positions, r);
   const fovea::rotary_table<double> exact(positions, r);
   const auto narrow = rounded.angles();
   const auto wide = exact.angles();
-  for (index p = 0; p < positions; ++p)
-    for (index i = 0; i < r / 2; ++i) {
+  for (index_type p = 0; p < positions; ++p)
+    for (index_type i = 0; i < r / 2; ++i) {
       EXPECT_EQ(narrow.cos(p, i), float(wide.cos(p, i)));
       EXPECT_NEAR(wide.sin(p, i), std::sin(double(p) / std::pow(10000.0, 2.0 * double(i) / r)), 1e-14);
     }
   Eigen::MatrixXd cosines(positions, 2 * r), sines(positions, 2 * r);  // a pair every fourth column
-  for (index p = 0; p < positions; ++p)
-    for (index i = 0; i < r / 2; ++i) cosines(p, 4 * i) = wide.cos(p, i), sines(p, 4 * i) = wide.sin(p, i);
+  for (index_type p = 0; p < positions; ++p)
+    for (index_type i = 0; i < r / 2; ++i)
+      cosines(p, 4 * i) = wide.cos(p, i), sines(p, 4 * i) = wide.sin(p, i);
   const auto view = [&](const Eigen::MatrixXd& m) {
     return fovea::matrix_view<const double>{m.data(), positions, r / 2, m.rowStride(), 4 * m.colStride()};
   };
@@ -102,8 +105,8 @@ TEST(Rotary, TablesAreRoundedOnceAndMayBeOfAnyElementAndStrides) {
 }
 
 TEST(Rotary, CountsEachPackedSequenceFromItsOwnStart) {
-  const index dim = 4;
-  const std::vector<index> offsets{0, 3, 3, 8};
+  const index_type dim = 4;
+  const std::vector<index_type> offsets{0, 3, 3, 8};
   const Matrix x = Matrix::Random(8, dim);
   const fovea::rotary_table<float> table(6, dim);
   Matrix all = x, first = x.topRows(3), last = x.bottomRows(5), given = x;
@@ -112,26 +115,26 @@ TEST(Rotary, CountsEachPackedSequenceFromItsOwnStart) {
   fovea::rotate(last, table.angles(), {.first = 1});
   EXPECT_EQ(all.topRows(3), first);
   EXPECT_EQ(all.bottomRows(5), last);
-  const std::vector<index> positions{1, 2, 3, 1, 2, 3, 4, 5};
+  const std::vector<index_type> positions{1, 2, 3, 1, 2, 3, 4, 5};
   fovea::rotate(fovea::ragged{given, offsets}, table.angles(), {.positions = positions});
   EXPECT_EQ(given, all);
 }
 
 TEST(Rotary, TakesPositionsOfOneSequenceOrOfAll) {
-  const index batch = 2, heads = 3, tokens = 4, dim = 6;
+  const index_type batch = 2, heads = 3, tokens = 4, dim = 6;
   fovea::tensor<double> x(batch, heads, tokens, dim), shared(batch, heads, tokens, dim),
       own(batch, heads, tokens, dim);
-  for (index i = 0; i < x.size(); ++i) x.data()[i] = std::sin(double(i));
+  for (index_type i = 0; i < x.size(); ++i) x.data()[i] = std::sin(double(i));
   const fovea::rotary_table<double> table(9, dim);
-  const std::vector<index> one{8, 0, 3, 3}, all{8, 0, 3, 3, 1, 2, 3, 4};
+  const std::vector<index_type> one{8, 0, 3, 3}, all{8, 0, 3, 3, 1, 2, 3, 4};
   fovea::rotate_into(shared, x, table.angles(), {.positions = one});
   fovea::rotate_into(own, x, table.angles(), {.positions = all});
-  for (index b = 0; b < batch; ++b)
-    for (index h = 0; h < heads; ++h)
-      for (index t = 0; t < tokens; ++t)
-        for (index c = 0; c < dim; ++c) {
-          const auto token = [&](index e) { return x(b, h, t, e); };
-          const auto at = [&](index p) {
+  for (index_type b = 0; b < batch; ++b)
+    for (index_type h = 0; h < heads; ++h)
+      for (index_type t = 0; t < tokens; ++t)
+        for (index_type c = 0; c < dim; ++c) {
+          const auto token = [&](index_type e) { return x(b, h, t, e); };
+          const auto at = [&](index_type p) {
             return expected(token, c, double(p), dim, 10000.0, fovea::rotary_pairs::halves);
           };
           EXPECT_NEAR(shared(b, h, t, c), at(one[t]), 1e-15);
@@ -140,10 +143,10 @@ TEST(Rotary, TakesPositionsOfOneSequenceOrOfAll) {
 }
 
 TEST(Rotary, ProductsDependOnDistanceOnly) {
-  const index dim = 16;
+  const index_type dim = 16;
   const Matrix q = Matrix::Random(1, dim), k = Matrix::Random(1, dim);
   const fovea::rotary_table<float> table(100, dim, 100.0);
-  const auto product = [&](index at_q, index at_k) {
+  const auto product = [&](index_type at_q, index_type at_k) {
     Matrix a = q, b = k;
     fovea::rotate(a, table.angles(), {.first = at_q});
     fovea::rotate(b, table.angles(), {.first = at_k});
@@ -154,25 +157,25 @@ TEST(Rotary, ProductsDependOnDistanceOnly) {
 }
 
 TEST(Rotary, LeavesWhatLiesBetweenStridesAlone) {
-  const index tokens = 3, dim = 4, row = 7;
+  const index_type tokens = 3, dim = 4, row = 7;
   std::vector<float> memory(tokens * row, std::nanf(""));
   const auto view = fovea::tensor_view<float>{memory.data(), 1, 1, tokens, dim, 0, 0, row, 1};
-  for (index t = 0; t < tokens; ++t)
-    for (index c = 0; c < dim; ++c) view(0, 0, t, c) = 1.f;
+  for (index_type t = 0; t < tokens; ++t)
+    for (index_type c = 0; c < dim; ++c) view(0, 0, t, c) = 1.f;
   fovea::rotate(view, fovea::rotary_table<float>(tokens, 4).angles());
-  for (index i = 0; i < tokens * row; ++i) EXPECT_EQ(std::isnan(memory[i]), i % row >= dim) << i;
+  for (index_type i = 0; i < tokens * row; ++i) EXPECT_EQ(std::isnan(memory[i]), i % row >= dim) << i;
 }
 
 TEST(Rotary, SixteenBitElementsAreRoundedOnce) {
-  const index dim = 8;
+  const index_type dim = 8;
   std::vector<fovea::bf16> x(dim);
-  for (index c = 0; c < dim; ++c) x[c] = fovea::bf16(0.3f * float(c) - 1.f);
+  for (index_type c = 0; c < dim; ++c) x[c] = fovea::bf16(0.3f * float(c) - 1.f);
   std::vector<fovea::bf16> out(dim);
   const fovea::rotary_table<float> table(6, dim);
   fovea::rotate_into(fovea::bhsd(out.data(), 1, 1, 1, dim), fovea::bhsd(x.data(), 1, 1, 1, dim),
                      table.angles(), {.first = 5});
-  for (index c = 0; c < dim; ++c) {
-    const auto token = [&](index e) { return double(float(x[e])); };
+  for (index_type c = 0; c < dim; ++c) {
+    const auto token = [&](index_type e) { return double(float(x[e])); };
     const double want = expected(token, c, 5, dim, 10000.0, fovea::rotary_pairs::halves);
     EXPECT_NEAR(float(out[c]), want, std::abs(want) / 256 + 1e-6);
   }
@@ -200,7 +203,7 @@ TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
   };
   has(refusal(out, [&] { fovea::rotate_into(out, x, wide.angles()); }), {"10", "8"});
   has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.first = 2}); }), {"position 6", "6"});
-  const std::vector<index> two{0, 1}, negative{0, 1, 2, -1, 3};
+  const std::vector<index_type> two{0, 1}, negative{0, 1, 2, -1, 3};
   has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.positions = two}); }),
       {"2 positions", "5"});
   has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.positions = negative}); }),

@@ -13,11 +13,11 @@ double least_of(const subject& s) { return s.compute() == element_kind::f64 ? 0x
 
 /// The logit that roundings are relative to. Where several numbers are added to it, a sum on the way may be
 /// the largest.
-double logit_size(const problem& p, const expectation& want, index b, index h, index i) {
+double logit_size(const problem& p, const expectation& want, index_type b, index_type h, index_type i) {
   const double size = want.logits(b, h, i, 0);
   if (std::bitset<16>(p.rules.features & any_addend).count() < 2) return size;
   double largest = 0;
-  for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
+  for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
     if (!visible(p, b, h, i, j)) continue;
     double sum = 0;
     const rules& r = p.rules;
@@ -33,7 +33,8 @@ double logit_size(const problem& p, const expectation& want, index b, index h, i
 /// The bounds of one row.
 class row_bound {
  public:
-  row_bound(const subject& s, const problem& p, const expectation& want, index b, index h, index i)
+  row_bound(const subject& s, const problem& p, const expectation& want, index_type b, index_type h,
+            index_type i)
       : s_(s),
         unit_(unit_of(s)),
         a_(logit_size(p, want, b, h, i)),
@@ -53,29 +54,29 @@ class row_bound {
 
 }  // namespace
 
-double bound_of(const subject& s, const problem& p, const expectation& want, index b, index h, index i,
-                index c) {
+double bound_of(const subject& s, const problem& p, const expectation& want, index_type b, index_type h,
+                index_type i, index_type c) {
   return row_bound(s, p, want, b, h, i).out(want.out(b, h, i, c), want.magnitude(b, h, i, c));
 }
 
 void expect_near(const subject& s, const problem& p, const outcome& got, const expectation& want) {
-  index misses = 0;
+  index_type misses = 0;
   std::ostringstream first;
   first.precision(10);
-  const auto check = [&](const char* what, index b, index h, index i, index c, double has, double exact,
-                         double bound) {
+  const auto check = [&](const char* what, index_type b, index_type h, index_type i, index_type c, double has,
+                         double exact, double bound) {
     if (has == exact || std::abs(has - exact) <= bound || misses++ > 0) return;
     first << what << " at (" << b << ", " << h << ", " << i << ", " << c << "): " << has << ", not " << exact
           << " within " << bound;
   };
-  for (index b = 0; b < p.n.batch; ++b)
-    for (index h = 0; h < p.n.heads; ++h)
-      for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
+  for (index_type b = 0; b < p.n.batch; ++b)
+    for (index_type h = 0; h < p.n.heads; ++h)
+      for (index_type i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
         const row_bound bound(s, p, want, b, h, i);
         const bool empty = visible_keys(p, b, h, i) == 0;
         const double lse = want.lse(b, h, i, 0);
         check("LSE", b, h, i, 0, got.lse(b, h, i, 0), lse, std::isinf(lse) ? 0 : bound.lse(lse));
-        for (index c = 0; c < p.n.value_dim; ++c) {
+        for (index_type c = 0; c < p.n.value_dim; ++c) {
           const double exact = want.out(b, h, i, c);
           check("out", b, h, i, c, got.out(b, h, i, c), exact,
                 empty ? 0 : bound.out(exact, want.magnitude(b, h, i, c)));
@@ -87,9 +88,9 @@ void expect_near(const subject& s, const problem& p, const outcome& got, const e
 
 void expect_close(const checked& a, const checked& b, const char* what) {
   const sizes& n = a.of.n;
-  for (index h = 0; h < n.heads; ++h)
-    for (index i = 0; i < a.of.queries[static_cast<std::size_t>(a.batch)]; ++i)
-      for (index c = 0; c < n.value_dim; ++c) {
+  for (index_type h = 0; h < n.heads; ++h)
+    for (index_type i = 0; i < a.of.queries[static_cast<std::size_t>(a.batch)]; ++i)
+      for (index_type c = 0; c < n.value_dim; ++c) {
         const double x = a.got.out(a.batch, h, i, c), y = b.got.out(b.batch, h, i, c);
         const double bound =
             bound_of(a.by, a.of, a.want, a.batch, h, i, c) + bound_of(b.by, b.of, b.want, b.batch, h, i, c);

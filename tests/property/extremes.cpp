@@ -24,17 +24,17 @@ void huge_finite_bias(const subject& s, layout l) {
       const bool cells = l != layout::ragged;
       p.rules.addend = table(p.n.batch, p.n.heads, cells ? p.n.queries : 1, cells ? p.n.keys : 1);
       for (double& x : p.rules.addend.x) x = random.chance(0.5) ? huge : 0.5;
-      for (index j = 0; j < p.rules.addend.keys; ++j) p.rules.addend.at(0, 0, 0, j) = huge;
+      for (index_type j = 0; j < p.rules.addend.keys; ++j) p.rules.addend.at(0, 0, 0, j) = huge;
       problem as_hidden = p, as_constant = p;
       for (double& x : as_hidden.rules.addend.x) x = x == huge ? -infinite : x;
       const outcome got = run(s, l, p);
       const expectation apart = reference_of(as_hidden), alone = reference_of(p);
-      for (index b = 0; b < p.n.batch; ++b)
-        for (index h = 0; h < p.n.heads; ++h)
-          for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
+      for (index_type b = 0; b < p.n.batch; ++b)
+        for (index_type h = 0; h < p.n.heads; ++h)
+          for (index_type i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
             const bool others = visible_keys(as_hidden, b, h, i) > 0 || (s.rules.features & sink) != 0;
             const expectation& want = others ? apart : alone;
-            for (index c = 0; c < p.n.value_dim; ++c) {
+            for (index_type c = 0; c < p.n.value_dim; ++c) {
               // In float -1e38 + s is -1e38: equal logits, no rounding relative to them.
               const double bound = others                        ? bound_of(s, as_hidden, apart, b, h, i, c)
                                    : stored == element_kind::f16 ? bound_of(s, p, alone, b, h, i, c)
@@ -69,10 +69,10 @@ void logits_up_to_4000(const subject& s, layout l) {
       p.scale = 1;
       problem plain = p;
       plain.rules = {};
-      for (index b = 0; b < p.n.batch; ++b)
-        for (index h = 0; h < p.n.heads; ++h)
-          for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i)
-            for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j)
+      for (index_type b = 0; b < p.n.batch; ++b)
+        for (index_type h = 0; h < p.n.heads; ++h)
+          for (index_type i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i)
+            for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j)
               largest = std::max(largest, std::abs(logit(plain, b, h, i, j)));
       p.scale = sign * 4000 / largest;
       expect_reference(s, l, p);
@@ -80,7 +80,7 @@ void logits_up_to_4000(const subject& s, layout l) {
 }
 
 void up_to_576_dimensions(const subject& s, layout l) {
-  for (const index queries : {index(2), geometry_of(s).lanes + 1}) {
+  for (const index_type queries : {index_type(2), geometry_of(s).lanes + 1}) {
     expect_reference(s, l, random_problem(s, l, {1, 1, 1, queries, 5, 576, 3}, 44, 0.5));
     expect_reference(s, l, random_problem(s, l, {1, 1, 1, queries, 5, 3, 576}, 45, 0.5));
   }
@@ -90,8 +90,9 @@ void up_to_576_dimensions(const subject& s, layout l) {
 // takes over.
 void tails_are_hidden(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
-  for (const index queries : {index(1), g.lanes + 1, g.tile_queries + 1})
-    for (const index keys : {index(1), g.tile_rows + 1, g.lanes + 1, g.few_key_block + 1, g.key_block + 1}) {
+  for (const index_type queries : {index_type(1), g.lanes + 1, g.tile_queries + 1})
+    for (const index_type keys :
+         {index_type(1), g.tile_rows + 1, g.lanes + 1, g.few_key_block + 1, g.key_block + 1}) {
       problem p = random_problem(s, l, {1, 2, 1, queries, keys, 5, 3}, 46);
       for (double& x : p.q.x) x = 1 + std::abs(x);
       for (double& x : p.k.x) x = -40 - std::abs(x);
@@ -128,10 +129,10 @@ void subnormal_inputs(const subject& s, layout l) {
     const expectation want = reference_of(values);
     const bool wide = s.compute() == element_kind::f64;
     const double u = wide ? 0x1p-52 : 0x1p-24, least_step = wide ? 0x1p-1074 : 0x1p-149;
-    for (index b = 0; b < values.n.batch; ++b)
-      for (index h = 0; h < values.n.heads; ++h)
-        for (index i = 0; i < values.queries[static_cast<std::size_t>(b)]; ++i)
-          for (index c = 0; c < values.n.value_dim; ++c) {
+    for (index_type b = 0; b < values.n.batch; ++b)
+      for (index_type h = 0; h < values.n.heads; ++h)
+        for (index_type i = 0; i < values.queries[static_cast<std::size_t>(b)]; ++i)
+          for (index_type c = 0; c < values.n.value_dim; ++c) {
             const double exact = want.out(b, h, i, c);
             const double bound = 6 * u * want.magnitude(b, h, i, c) * (4 + want.logits(b, h, i, 0)) +
                                  static_cast<double>(2 * values.n.keys + 2) * least_step;

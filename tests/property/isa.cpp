@@ -11,32 +11,32 @@ namespace {
 /// A user's executor: tasks in another order, each given to some worker; it allocates nothing.
 class shuffled_executor {
  public:
-  shuffled_executor(index workers, std::uint64_t seed) : workers_(workers), seed_(seed) {}
-  index workers() const { return workers_; }
-  void for_each(index n, fovea::task_ref f) const {
+  shuffled_executor(index_type workers, std::uint64_t seed) : workers_(workers), seed_(seed) {}
+  index_type workers() const { return workers_; }
+  void for_each(index_type n, fovea::task_ref f) const {
     random_source random(seed_);
-    index step = random.integer(1, n);
+    index_type step = random.integer(1, n);
     while (std::gcd(step, n) != 1) ++step;
-    index task = random.integer(0, n - 1);
-    for (index i = 0; i < n; ++i, task = (task + step) % n) f(task, random.integer(0, workers_ - 1));
+    index_type task = random.integer(0, n - 1);
+    for (index_type i = 0; i < n; ++i, task = (task + step) % n) f(task, random.integer(0, workers_ - 1));
   }
 
  private:
-  index workers_;
+  index_type workers_;
   std::uint64_t seed_;
 };
 
 /// Every task is the last worker's.
 class last_worker {
  public:
-  explicit last_worker(index workers) : workers_(workers) {}
-  index workers() const { return workers_; }
-  void for_each(index n, fovea::task_ref f) const {
-    for (index task = 0; task < n; ++task) f(task, workers_ - 1);
+  explicit last_worker(index_type workers) : workers_(workers) {}
+  index_type workers() const { return workers_; }
+  void for_each(index_type n, fovea::task_ref f) const {
+    for (index_type task = 0; task < n; ++task) f(task, workers_ - 1);
   }
 
  private:
-  index workers_;
+  index_type workers_;
 };
 
 /// One object for each key, made at its first use.
@@ -51,7 +51,7 @@ X& one_for(const Key& key, Make make) {
 }  // namespace
 
 fovea::executor_ref executor_for(const executor_choice& choice) {
-  const index n = choice.workers;
+  const index_type n = choice.workers;
   if (choice.who == executor_choice::threads)
     return one_for<fovea::threads>(n, [&] { return std::make_unique<fovea::threads>(n); });
   if (choice.who == executor_choice::shuffled)

@@ -32,11 +32,11 @@ constexpr view_kind view_of(layout l) noexcept {
 /// Elements in memory: (b, h, t, c) lies at data + (origin + sum of index * stride) elements.
 struct memory_view {
   void* data = nullptr;
-  index batch = 0, heads = 0, tokens = 0, dim = 0;
-  index batch_stride = 0, head_stride = 0, token_stride = 0, dim_stride = 1;
-  const index* offsets = nullptr;  // ragged: sequence b has the tokens offsets[b] to offsets[b + 1]
+  index_type batch = 0, heads = 0, tokens = 0, dim = 0;
+  index_type batch_stride = 0, head_stride = 0, token_stride = 0, dim_stride = 1;
+  const index_type* offsets = nullptr;  // ragged: sequence b has the tokens offsets[b] to offsets[b + 1]
 
-  index place(index b, index h, index t, index c) const {
+  index_type place(index_type b, index_type h, index_type t, index_type c) const {
     return (offsets ? offsets[b] * token_stride : b * batch_stride) + h * head_stride + t * token_stride +
            c * dim_stride;
   }
@@ -47,44 +47,44 @@ enum class role { q, k, v, out, lse };
 /// Memory with a guard on both sides, filled with NaN (what is read) or with canaries (what is written).
 class buffer {
  public:
-  buffer(element_kind kind, index elements, bool canaries);
-  unsigned char* at(index element);
+  buffer(element_kind kind, index_type elements, bool canaries);
+  unsigned char* at(index_type element);
   element_kind kind() const noexcept { return kind_; }
-  index elements() const noexcept { return elements_; }
+  index_type elements() const noexcept { return elements_; }
   /// Whether every byte that is not of an element in `written` is a canary still.
   bool canaries_stand(const std::vector<bool>& written) const;
   std::vector<unsigned char> bytes() const { return bytes_; }
 
  private:
   // An odd number: data is aligned for its element, and for nothing more.
-  static constexpr index guard = 37;
+  static constexpr index_type guard = 37;
   element_kind kind_;
-  index elements_;
+  index_type elements_;
   std::vector<unsigned char> bytes_;
 };
 
 /// One operand in memory.
 class operand {
  public:
-  operand(role r, layout l, element_kind kind, const std::vector<index>& tokens, index heads,
-          index most_tokens, index dim);
+  operand(role r, layout l, element_kind kind, const std::vector<index_type>& tokens, index_type heads,
+          index_type most_tokens, index_type dim);
   /// q, k and v of one fused projection.
   static std::array<operand, 3> packed(element_kind kind, const sizes& n);
 
-  void write(const array& a, const std::vector<index>& tokens);
-  array read(const std::vector<index>& tokens) const;
-  bool canaries_stand(const std::vector<index>& tokens) const;
+  void write(const array& a, const std::vector<index_type>& tokens);
+  array read(const std::vector<index_type>& tokens) const;
+  bool canaries_stand(const std::vector<index_type>& tokens) const;
   std::vector<unsigned char> bytes() const { return memory_->bytes(); }
   const memory_view& view() const noexcept { return view_; }
 
  private:
   operand() = default;
-  void* element(index b, index h, index t, index c) const;
+  void* element(index_type b, index_type h, index_type t, index_type c) const;
 
   memory_view view_;
-  index first_ = 0;  // the element of the buffer that view_.data points to
+  index_type first_ = 0;  // the element of the buffer that view_.data points to
   std::shared_ptr<buffer> memory_;
-  std::shared_ptr<std::vector<index>> offsets_;
+  std::shared_ptr<std::vector<index_type>> offsets_;
 };
 
 }  // namespace fovea_test

@@ -14,7 +14,7 @@ bool all_canaries(std::span<const std::byte> bytes) {
 }
 
 void workspace_is_what_the_plan_said(const subject& s, layout l) {
-  index woken = 0;
+  index_type woken = 0;
   std::vector<sizes> shapes = usual_shapes(s);
   for (const sizes& n : busy_shapes(s, l)) shapes.push_back(n);
   for (const sizes& n : shapes)
@@ -29,7 +29,7 @@ void workspace_is_what_the_plan_said(const subject& s, layout l) {
       EXPECT_EQ(own.allocated.calls, plan.allocates ? 1u : 0u);
       EXPECT_EQ(own.allocated.bytes, static_cast<std::size_t>(plan.allocates ? plan.workspace_bytes : 0))
           << plan.words;
-      for (const index shift : {0, 1}) {
+      for (const index_type shift : {0, 1}) {
         const std::size_t size = static_cast<std::size_t>(plan.workspace_bytes);
         const std::size_t first = static_cast<std::size_t>(64 + shift);
         std::vector<std::byte> bytes(first + size + 64, canary);
@@ -84,9 +84,9 @@ void short_workspace_is_refused(const subject& s, layout l) {
 expectation with_unit_values(problem p) {
   p.n.value_dim = p.n.keys;
   p.v = array(p.n.batch, p.n.kv_heads, p.n.keys, p.n.keys);
-  for (index b = 0; b < p.n.batch; ++b)
-    for (index h = 0; h < p.n.kv_heads; ++h)
-      for (index j = 0; j < p.n.keys; ++j) p.v(b, h, j, j) = 1;
+  for (index_type b = 0; b < p.n.batch; ++b)
+    for (index_type h = 0; h < p.n.kv_heads; ++h)
+      for (index_type j = 0; j < p.n.keys; ++j) p.v(b, h, j, j) = 1;
   return reference_of(p);
 }
 
@@ -99,10 +99,10 @@ void weights_and_scores(const subject& s, layout l) {
     const array weights = s.weights(memory.call), scores = s.scores(memory.call);
     const expectation want = with_unit_values(p);
     ASSERT_EQ(weights.x.size(), static_cast<std::size_t>(p.n.batch * p.n.heads * p.n.queries * p.n.keys));
-    for (index b = 0; b < p.n.batch; ++b)
-      for (index h = 0; h < p.n.heads; ++h)
-        for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i)
-          for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
+    for (index_type b = 0; b < p.n.batch; ++b)
+      for (index_type h = 0; h < p.n.heads; ++h)
+        for (index_type i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i)
+          for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
             if (!visible(p, b, h, i, j)) {
               ASSERT_EQ(weights(b, h, i, j), 0);
               ASSERT_EQ(scores(b, h, i, j), -std::numeric_limits<double>::infinity());

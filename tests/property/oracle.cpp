@@ -7,13 +7,13 @@
 namespace fovea_test {
 
 double problem::scale_value() const {
-  return scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index>(n.dim, 1))));
+  return scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(n.dim, 1))));
 }
 
-bool visible(const problem& p, index b, index h, index i, index j) {
+bool visible(const problem& p, index_type b, index_type h, index_type i, index_type j) {
   const rules& r = p.rules;
   const std::size_t sequence = static_cast<std::size_t>(b);
-  const index shift = p.keys[sequence] - p.queries[sequence];
+  const index_type shift = p.keys[sequence] - p.queries[sequence];
   const auto has = [&](feature f) { return (r.features & f) != 0; };
   if (has(causal) && j > i) return false;
   if (has(causal_top_left) && j > i) return false;
@@ -30,7 +30,7 @@ bool visible(const problem& p, index b, index h, index i, index j) {
   return true;
 }
 
-double addend(const problem& p, index b, index h, index i, index j) {
+double addend(const problem& p, index_type b, index_type h, index_type i, index_type j) {
   const rules& r = p.rules;
   double sum = 0;
   if (r.features & alibi)
@@ -40,17 +40,17 @@ double addend(const problem& p, index b, index h, index i, index j) {
   return sum;
 }
 
-double logit(const problem& p, index b, index h, index i, index j) {
+double logit(const problem& p, index_type b, index_type h, index_type i, index_type j) {
   double s = 0;
-  for (index c = 0; c < p.n.dim; ++c) s += p.q(b, h, i, c) * p.k(b, p.kv_head(h), j, c);
+  for (index_type c = 0; c < p.n.dim; ++c) s += p.q(b, h, i, c) * p.k(b, p.kv_head(h), j, c);
   s *= p.scale_value();
   if ((p.rules.features & softcap) && p.rules.cap != 0) s = p.rules.cap * std::tanh(s / p.rules.cap);
   return s + addend(p, b, h, i, j);
 }
 
-index visible_keys(const problem& p, index b, index h, index i) {
-  index n = 0;
-  for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) n += visible(p, b, h, i, j);
+index_type visible_keys(const problem& p, index_type b, index_type h, index_type i) {
+  index_type n = 0;
+  for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) n += visible(p, b, h, i, j);
   return n;
 }
 
@@ -58,12 +58,12 @@ expectation textbook(const problem& p) {
   constexpr double hidden = -std::numeric_limits<double>::infinity();
   const sizes& n = p.n;
   expectation e{{n.batch, n.heads, n.queries, n.value_dim}, {n.batch, n.heads, n.queries, 1, hidden}, {}, {}};
-  for (index b = 0; b < n.batch; ++b)
-    for (index h = 0; h < n.heads; ++h)
-      for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
+  for (index_type b = 0; b < n.batch; ++b)
+    for (index_type h = 0; h < n.heads; ++h)
+      for (index_type i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
         std::vector<double> s;
         double largest = p.rules.features & sink ? p.rules.sinks[static_cast<std::size_t>(h)] : hidden;
-        for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
+        for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
           s.push_back(visible(p, b, h, i, j) ? logit(p, b, h, i, j) : hidden);
           largest = std::max(largest, s.back());
         }
@@ -73,9 +73,9 @@ expectation textbook(const problem& p) {
         for (const double x : s) sum += std::exp(x - largest);
         e.lse(b, h, i, 0) = largest + std::log(sum);
         for (std::size_t j = 0; j < s.size(); ++j)
-          for (index c = 0; c < n.value_dim && s[j] != hidden; ++c)
+          for (index_type c = 0; c < n.value_dim && s[j] != hidden; ++c)
             e.out(b, h, i, c) +=
-                std::exp(s[j] - largest) / sum * p.v(b, p.kv_head(h), static_cast<index>(j), c);
+                std::exp(s[j] - largest) / sum * p.v(b, p.kv_head(h), static_cast<index_type>(j), c);
       }
   return e;
 }

@@ -11,28 +11,28 @@ constexpr double infinite = std::numeric_limits<double>::infinity();
 /// f(b, h, i) for every row of every query head.
 template <class F>
 void each_row(const problem& p, F f) {
-  for (index b = 0; b < p.n.batch; ++b)
-    for (index h = 0; h < p.n.heads; ++h)
-      for (index i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) f(b, h, i);
+  for (index_type b = 0; b < p.n.batch; ++b)
+    for (index_type h = 0; h < p.n.heads; ++h)
+      for (index_type i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) f(b, h, i);
 }
 
-bool seen_by_any(const problem& p, index b, index kv_head, index j) {
-  for (index h = 0; h < p.n.heads; ++h)
-    for (index i = 0; p.kv_head(h) == kv_head && i < p.queries[static_cast<std::size_t>(b)]; ++i)
+bool seen_by_any(const problem& p, index_type b, index_type kv_head, index_type j) {
+  for (index_type h = 0; h < p.n.heads; ++h)
+    for (index_type i = 0; p.kv_head(h) == kv_head && i < p.queries[static_cast<std::size_t>(b)]; ++i)
       if (visible(p, b, h, i, j)) return true;
   return false;
 }
 
 /// Puts `key` and `value` wherever no query looks; returns in how many keys.
-index poison_hidden(problem& p, double key, double value) {
-  index hidden = 0;
-  for (index b = 0; b < p.n.batch; ++b)
-    for (index h = 0; h < p.n.kv_heads; ++h)
-      for (index j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
+index_type poison_hidden(problem& p, double key, double value) {
+  index_type hidden = 0;
+  for (index_type b = 0; b < p.n.batch; ++b)
+    for (index_type h = 0; h < p.n.kv_heads; ++h)
+      for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
         if (seen_by_any(p, b, h, j)) continue;
         ++hidden;
-        for (index c = 0; c < p.n.dim; ++c) p.k(b, h, j, c) = key;
-        for (index c = 0; c < p.n.value_dim; ++c) p.v(b, h, j, c) = value;
+        for (index_type c = 0; c < p.n.dim; ++c) p.k(b, h, j, c) = key;
+        for (index_type c = 0; c < p.n.value_dim; ++c) p.v(b, h, j, c) = value;
       }
   return hidden;
 }
@@ -45,19 +45,19 @@ problem with_hidden_keys(const subject& s, layout l, const sizes& n, std::uint64
   r.offset = 1, r.left = 4, r.right = 3, r.diagonal = 2, r.prefix_keys = 3;
   for (std::size_t b = 0; b < p.keys.size(); ++b)
     r.lengths[b] = p.keys[b] * 2 / 3, r.starts[b] = p.keys[b] / 5;
-  for (index b = 0; b < r.keep.batch; ++b)
-    for (index h = 0; h < r.keep.heads; ++h)
-      for (index i = 0; i < r.keep.queries; ++i)
-        for (index j = 0; j < r.keep.keys; j += 4) r.keep.at(b, h, i, j) = 0;
-  for (index b = 0; b < r.addend.batch; ++b)
-    for (index h = 0; h < r.addend.heads; ++h)
-      for (index i = 0; i < r.addend.queries; ++i)
-        for (index j = 1; j < r.addend.keys; j += 4) r.addend.at(b, h, i, j) = -infinite;
+  for (index_type b = 0; b < r.keep.batch; ++b)
+    for (index_type h = 0; h < r.keep.heads; ++h)
+      for (index_type i = 0; i < r.keep.queries; ++i)
+        for (index_type j = 0; j < r.keep.keys; j += 4) r.keep.at(b, h, i, j) = 0;
+  for (index_type b = 0; b < r.addend.batch; ++b)
+    for (index_type h = 0; h < r.addend.heads; ++h)
+      for (index_type i = 0; i < r.addend.queries; ++i)
+        for (index_type j = 1; j < r.addend.keys; j += 4) r.addend.at(b, h, i, j) = -infinite;
   return p;
 }
 
 void hidden_is_never_read(const subject& s, layout l) {
-  index hidden = 0;
+  index_type hidden = 0;
   for (const sizes& n : usual_shapes(s))
     for (const double value : {not_a_number, infinite}) {
       const problem p = with_hidden_keys(s, l, n, 31);
@@ -88,10 +88,11 @@ void masked_bias_is_never_read(const subject& s, layout l) {
 }
 
 /// All of a row is NaN, LSE included; a row that sees nothing is 0, whatever its query holds.
-void expect_nan_row(const problem& p, const outcome& r, index b, index h, index i, const char* what) {
+void expect_nan_row(const problem& p, const outcome& r, index_type b, index_type h, index_type i,
+                    const char* what) {
   if (visible_keys(p, b, h, i) == 0) return;
   EXPECT_TRUE(std::isnan(r.lse(b, h, i, 0))) << "LSE of row " << i << ", head " << h << " with " << what;
-  for (index c = 0; c < p.n.value_dim; ++c)
+  for (index_type c = 0; c < p.n.value_dim; ++c)
     ASSERT_TRUE(std::isnan(r.out(b, h, i, c)))
         << "row " << i << ", head " << h << ", column " << c << " with " << what << " is "
         << r.out(b, h, i, c) << ", " << words(p.n);
@@ -102,13 +103,13 @@ void nan_query_is_its_row(const subject& s, layout l) {
   for (const sizes& n : usual_shapes(s)) {
     const problem p = random_problem(s, l, n, 33);
     const outcome clean = run(s, l, p);
-    for (const index row :
-         {index(0), p.n.queries / 2, p.n.queries - 1}) {  // of the first sequence, which is longest
+    for (const index_type row :
+         {index_type(0), p.n.queries / 2, p.n.queries - 1}) {  // of the first sequence, which is longest
       problem poisoned = p;
-      const index head = random.integer(0, p.n.heads - 1);
+      const index_type head = random.integer(0, p.n.heads - 1);
       poisoned.q(0, head, row, random.integer(0, p.n.dim - 1)) = not_a_number;
       const outcome r = run(s, l, poisoned);
-      each_row(p, [&](index b, index h, index i) {
+      each_row(p, [&](index_type b, index_type h, index_type i) {
         if (b == 0 && h == head && i == row && visible_keys(p, b, h, i) > 0)
           expect_nan_row(p, r, b, h, i, "a NaN query");
         else
@@ -124,12 +125,12 @@ void nan_key_is_rows_that_see_it(const subject& s, layout l) {
   for (const sizes& n : usual_shapes(s)) {
     const problem p = random_problem(s, l, n, 34);
     const outcome clean = run(s, l, p);
-    for (const index key : {index(0), p.n.keys / 3, p.n.keys - 1}) {
+    for (const index_type key : {index_type(0), p.n.keys / 3, p.n.keys - 1}) {
       problem poisoned = p;
-      const index head = random.integer(0, p.n.kv_heads - 1);
+      const index_type head = random.integer(0, p.n.kv_heads - 1);
       poisoned.k(0, head, key, random.integer(0, p.n.dim - 1)) = not_a_number;
       const outcome r = run(s, l, poisoned);
-      each_row(p, [&](index b, index h, index i) {
+      each_row(p, [&](index_type b, index_type h, index_type i) {
         if (b == 0 && p.kv_head(h) == head && visible(p, b, h, i, key))
           expect_nan_row(p, r, b, h, i, "a NaN key");
         else
@@ -146,19 +147,20 @@ void nan_value_is_rows_that_see_it(const subject& s, layout l) {
     const problem p = random_problem(s, l, n, 35);
     const outcome clean = run(s, l, p);
     const expectation want = reference_of(p);
-    for (const index key : {index(0), p.n.keys / 2, p.n.keys - 1}) {
+    for (const index_type key : {index_type(0), p.n.keys / 2, p.n.keys - 1}) {
       problem poisoned = p;
-      const index head = random.integer(0, p.n.kv_heads - 1), column = random.integer(0, p.n.value_dim - 1);
+      const index_type head = random.integer(0, p.n.kv_heads - 1),
+                       column = random.integer(0, p.n.value_dim - 1);
       poisoned.v(0, head, key, column) = not_a_number;
       const outcome r = run(s, l, poisoned);
-      each_row(p, [&](index b, index h, index i) {
+      each_row(p, [&](index_type b, index_type h, index_type i) {
         if (b != 0 || p.kv_head(h) != head || !visible(p, b, h, i, key)) {
           EXPECT_TRUE(same_row(clean, r, b, h, i))
               << "row " << i << " of head " << h << " does not see value " << key << " but changed with it, "
               << words(p.n);
           return;
         }
-        for (index c = 0; c < p.n.value_dim; ++c) {
+        for (index_type c = 0; c < p.n.value_dim; ++c) {
           if (c == column)
             ASSERT_TRUE(std::isnan(r.out(b, h, i, c))) << "row " << i << " sees a NaN, " << words(p.n);
           else

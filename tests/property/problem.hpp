@@ -71,17 +71,17 @@ inline constexpr std::array all_rules = {
 
 /// A matrix a head that repeats along the sizes it does not have.
 struct table {
-  index batch = 1, heads = 1, queries = 1, keys = 1;
+  index_type batch = 1, heads = 1, queries = 1, keys = 1;
   std::vector<double> x = std::vector<double>(1);
 
   table() = default;
-  table(index b, index h, index q, index k, double value = 0)
+  table(index_type b, index_type h, index_type q, index_type k, double value = 0)
       : batch(b), heads(h), queries(q), keys(k), x(static_cast<std::size_t>(b * h * q * k), value) {}
-  double& at(index b, index h, index q, index k) { return x[place(b, h, q, k)]; }
-  double at(index b, index h, index q, index k) const { return x[place(b, h, q, k)]; }
+  double& at(index_type b, index_type h, index_type q, index_type k) { return x[place(b, h, q, k)]; }
+  double at(index_type b, index_type h, index_type q, index_type k) const { return x[place(b, h, q, k)]; }
 
  private:
-  std::size_t place(index b, index h, index q, index k) const {
+  std::size_t place(index_type b, index_type h, index_type q, index_type k) const {
     b = batch == 1 ? 0 : b, h = heads == 1 ? 0 : h, q = queries == 1 ? 0 : q, k = keys == 1 ? 0 : k;
     return static_cast<std::size_t>(((b * heads + h) * queries + q) * keys + k);
   }
@@ -90,49 +90,51 @@ struct table {
 /// The parameters of masks and scores; a kind uses those of its features.
 struct rules {
   unsigned features = 0;
-  index offset = 0;                           // causal_offset
-  index left = -1, right = -1, diagonal = 0;  // window
-  std::vector<index> lengths, starts;         // right_padding, left_padding: one a sequence
-  index period = 2;                           // predicate: (k & period) == 0, or k == q
-  index prefix_keys = 0;                      // prefix: k < prefix_keys, or k <= q
-  table keep{1, 1, 1, 1, 1.0};                // boolean
-  double cap = 0;                             // softcap
-  std::vector<double> slopes, sinks;          // alibi, sink: one a query head
-  index alibi_offset = 0;
+  index_type offset = 0;                           // causal_offset
+  index_type left = -1, right = -1, diagonal = 0;  // window
+  std::vector<index_type> lengths, starts;         // right_padding, left_padding: one a sequence
+  index_type period = 2;                           // predicate: (k & period) == 0, or k == q
+  index_type prefix_keys = 0;                      // prefix: k < prefix_keys, or k <= q
+  table keep{1, 1, 1, 1, 1.0};                     // boolean
+  double cap = 0;                                  // softcap
+  std::vector<double> slopes, sinks;               // alibi, sink: one a query head
+  index_type alibi_offset = 0;
   table addend;     // bias
   double tilt = 0;  // function: s + tilt * (q - 2 k)
 };
 
 /// batch x heads x tokens x dim numbers.
 struct array {
-  index batch = 0, heads = 0, tokens = 0, dim = 0;
+  index_type batch = 0, heads = 0, tokens = 0, dim = 0;
   std::vector<double> x;
 
   array() = default;
-  array(index b, index h, index t, index c, double value = 0)
+  array(index_type b, index_type h, index_type t, index_type c, double value = 0)
       : batch(b), heads(h), tokens(t), dim(c), x(static_cast<std::size_t>(b * h * t * c), value) {}
-  double& operator()(index b, index h, index t, index c) { return x[place(b, h, t, c)]; }
-  double operator()(index b, index h, index t, index c) const { return x[place(b, h, t, c)]; }
+  double& operator()(index_type b, index_type h, index_type t, index_type c) { return x[place(b, h, t, c)]; }
+  double operator()(index_type b, index_type h, index_type t, index_type c) const {
+    return x[place(b, h, t, c)];
+  }
 
  private:
-  std::size_t place(index b, index h, index t, index c) const {
+  std::size_t place(index_type b, index_type h, index_type t, index_type c) const {
     return static_cast<std::size_t>(((b * heads + h) * tokens + t) * dim + c);
   }
 };
 
 struct sizes {
-  index batch = 1, heads = 1, kv_heads = 1, queries = 1, keys = 1, dim = 1, value_dim = 1;
+  index_type batch = 1, heads = 1, kv_heads = 1, queries = 1, keys = 1, dim = 1, value_dim = 1;
 };
 
 /// One call. Sequences may be shorter than the arrays, which are as long as the longest.
 struct problem {
   sizes n;
-  std::vector<index> queries, keys;  // tokens of each sequence
+  std::vector<index_type> queries, keys;  // tokens of each sequence
   array q, k, v;
   std::optional<double> scale;
   fovea_test::rules rules;
 
-  index kv_head(index h) const { return h / (n.heads / n.kv_heads); }
+  index_type kv_head(index_type h) const { return h / (n.heads / n.kv_heads); }
   double scale_value() const;
 };
 
@@ -142,21 +144,22 @@ struct expectation {
 };
 
 // oracle.cpp: what masks and scores mean, said once more in plain words.
-bool visible(const problem& p, index b, index h, index i, index j);
-double addend(const problem& p, index b, index h, index i, index j);
-double logit(const problem& p, index b, index h, index i, index j);
-index visible_keys(const problem& p, index b, index h, index i);
+bool visible(const problem& p, index_type b, index_type h, index_type i, index_type j);
+double addend(const problem& p, index_type b, index_type h, index_type i, index_type j);
+double logit(const problem& p, index_type b, index_type h, index_type i, index_type j);
+index_type visible_keys(const problem& p, index_type b, index_type h, index_type i);
 expectation textbook(const problem& p);
 
 // reference.cpp: fovea::reference.
 expectation reference_of(const problem& p);
 
 // rewrite.cpp: the same mathematics, asked differently.
-problem one_sequence(const problem& p, index b);
-problem as_tables(const problem& p, index b);
-problem with_keys(const problem& p, const std::vector<index>& keys);  // of one sequence with exact tables
-problem with_queries(const problem& p, index first, index last);      // likewise
-problem permuted(const problem& p, const std::vector<index>& batches, const std::vector<index>& heads,
-                 const std::vector<index>& kv_heads);
+problem one_sequence(const problem& p, index_type b);
+problem as_tables(const problem& p, index_type b);
+problem with_keys(const problem& p,
+                  const std::vector<index_type>& keys);  // of one sequence with exact tables
+problem with_queries(const problem& p, index_type first, index_type last);  // likewise
+problem permuted(const problem& p, const std::vector<index_type>& batches,
+                 const std::vector<index_type>& heads, const std::vector<index_type>& kv_heads);
 
 }  // namespace fovea_test

@@ -11,23 +11,23 @@ void fill(array& a, random_source& random, double spread) {
 }
 
 void make_masks(rules& r, const problem& p, random_source& random) {
-  const index queries = p.n.queries, keys = p.n.keys;
+  const index_type queries = p.n.queries, keys = p.n.keys;
   r.offset = keys - queries + random.integer(-3, 3);
-  const std::vector<index> reaches = {-1, 0, 1, 5, keys / 2};
+  const std::vector<index_type> reaches = {-1, 0, 1, 5, keys / 2};
   r.left = random.pick(reaches), r.right = random.pick(reaches);
   r.diagonal = random.chance(0.5) ? keys - queries : random.integer(-2, 2);
-  for (const index n : p.keys) {
+  for (const index_type n : p.keys) {
     r.lengths.push_back(n - random.integer(0, random.chance(0.5) ? n : n / 4));
     r.starts.push_back(random.integer(0, random.chance(0.2) ? n : n / 4));
   }
-  r.period = index(1) << random.integer(0, 3);
+  r.period = index_type(1) << random.integer(0, 3);
   r.prefix_keys = random.integer(0, keys);
 }
 
 void make_scores(rules& r, const problem& p, random_source& random) {
   // Multiples of small powers of two: what is added to a logit is exact in every format.
   r.cap = random.chance(0.1) ? 0 : static_cast<double>(random.integer(4, 60)) / 2;
-  for (index h = 0; h < p.n.heads; ++h) {
+  for (index_type h = 0; h < p.n.heads; ++h) {
     r.slopes.push_back(static_cast<double>(random.integer(0, 16)) / 16);
     r.sinks.push_back(static_cast<double>(random.integer(-24, 24)) / 8);
   }
@@ -37,7 +37,7 @@ void make_scores(rules& r, const problem& p, random_source& random) {
 
 /// Each size 1 or full. Sequences of different length can share a table that has one row and one column only.
 table make_table(const problem& p, bool cells, random_source& random) {
-  const auto size = [&](index full) { return random.chance(0.3) ? index(1) : full; };
+  const auto size = [&](index_type full) { return random.chance(0.3) ? index_type(1) : full; };
   return table(size(p.n.batch), size(p.n.heads), cells ? size(p.n.queries) : 1, cells ? size(p.n.keys) : 1);
 }
 

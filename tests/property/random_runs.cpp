@@ -5,7 +5,7 @@
 namespace fovea_test {
 namespace {
 
-index small_size(random_source& random, index most) {
+index_type small_size(random_source& random, index_type most) {
   return random.chance(0.3) ? random.integer(0, 4) : random.integer(0, random.chance(0.3) ? most : most / 4);
 }
 
@@ -13,9 +13,11 @@ void check_one(const subject_list& subjects, std::uint64_t seed) {
   random_source random(seed);
   const subject& s = *random.pick(subjects);
   layout l = layout::bhsd;
-  do l = all_layouts[static_cast<std::size_t>(random.integer(0, static_cast<index>(all_layouts.size()) - 1))];
+  do
+    l = all_layouts[static_cast<std::size_t>(
+        random.integer(0, static_cast<index_type>(all_layouts.size()) - 1))];
   while (!possible(s, l));
-  const index kv_heads = random.integer(1, 3), heads = kv_heads * random.integer(1, 4);
+  const index_type kv_heads = random.integer(1, 3), heads = kv_heads * random.integer(1, 4);
   const sizes n{random.integer(1, 3),
                 heads,
                 kv_heads,

@@ -28,10 +28,10 @@ expectation of_equal_lengths(const problem& p) {
   return {plain(r.out), plain(r.lse), plain(r.magnitude), plain(r.logits)};
 }
 
-void put(array& to, index b, const array& from) {
-  for (index h = 0; h < from.heads; ++h)
-    for (index t = 0; t < from.tokens; ++t)
-      for (index c = 0; c < from.dim; ++c) to(b, h, t, c) = from(0, h, t, c);
+void put(array& to, index_type b, const array& from) {
+  for (index_type h = 0; h < from.heads; ++h)
+    for (index_type t = 0; t < from.tokens; ++t)
+      for (index_type c = 0; c < from.dim; ++c) to(b, h, t, c) = from(0, h, t, c);
 }
 
 template <std::size_t Kind = 0>
@@ -47,8 +47,8 @@ expectation of_kind(const problem& p) {
 }  // namespace
 
 expectation reference_of(const problem& p) {
-  const auto as_long = [](const std::vector<index>& tokens, index all) {
-    return std::all_of(tokens.begin(), tokens.end(), [&](index n) { return n == all; });
+  const auto as_long = [](const std::vector<index_type>& tokens, index_type all) {
+    return std::all_of(tokens.begin(), tokens.end(), [&](index_type n) { return n == all; });
   };
   if (as_long(p.queries, p.n.queries) && as_long(p.keys, p.n.keys)) return of_kind(p);
   const sizes& n = p.n;
@@ -56,7 +56,7 @@ expectation reference_of(const problem& p) {
                 {n.batch, n.heads, n.queries, 1},
                 {n.batch, n.heads, n.queries, n.value_dim},
                 {n.batch, n.heads, n.queries, 1}};
-  for (index b = 0; b < n.batch; ++b) {
+  for (index_type b = 0; b < n.batch; ++b) {
     const expectation one = of_kind(one_sequence(p, b));
     put(e.out, b, one.out), put(e.lse, b, one.lse);
     put(e.magnitude, b, one.magnitude), put(e.logits, b, one.logits);

@@ -13,7 +13,7 @@ namespace fovea_test {
 /// The prefix of a prefix language model is visible to all, the rest causally: a mask as a user would write
 /// one.
 struct prefix_mask {
-  index prefix_keys;
+  index_type prefix_keys;
 
   auto visible(const auto& q, const auto& k) const {
     using position = std::remove_cvref_t<decltype(q)>;

@@ -55,7 +55,7 @@ outcome laid_out::run() {
 }
 
 bool laid_out::untouched() const {
-  const std::vector<index> nothing(problem_.queries.size(), 0);
+  const std::vector<index_type> nothing(problem_.queries.size(), 0);
   return operands_[3].canaries_stand(nothing) && operands_[4].canaries_stand(nothing);
 }
 
@@ -70,7 +70,7 @@ const geometry& geometry_of(const subject& asked) {
   static std::map<const subject*, geometry> known;
   const auto found = known.find(&s);
   if (found != known.end()) return found->second;
-  const auto plan_of = [&](index queries) {
+  const auto plan_of = [&](index_type queries) {
     const problem p = random_problem(s, layout::bhsd, {1, 1, 1, queries, queries, 3, 3}, 1);
     const laid_out memory(s, layout::bhsd, p);
     return s.plan_for(memory.call);
@@ -94,7 +94,7 @@ std::vector<sizes> busy_shapes(const subject& s, layout l) {
                             {1, 2, 1, g.job + 2, g.key_block + 3, 4, 4}};
   for (sizes& n : all) {
     n = fitted(s, l, n);
-    const index cells = n.batch * n.heads * n.queries * n.keys;
+    const index_type cells = n.batch * n.heads * n.queries * n.keys;
     while (n.dim < 200 && 2 * cells * (n.dim + n.value_dim) < 2'000'000) n.dim += 8, n.value_dim += 8;
   }
   return all;
@@ -105,17 +105,17 @@ bool same_bits(double a, double b) noexcept {
          std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
 }
 
-bool same_row(const outcome& a, const outcome& b, index batch, index h, index i) {
+bool same_row(const outcome& a, const outcome& b, index_type batch, index_type h, index_type i) {
   bool same = same_bits(a.lse(batch, h, i, 0), b.lse(batch, h, i, 0));
-  for (index c = 0; c < a.out.dim; ++c)
+  for (index_type c = 0; c < a.out.dim; ++c)
     same = same && same_bits(a.out(batch, h, i, c), b.out(batch, h, i, c));
   return same;
 }
 
 void expect_same_bits(const problem& p, const outcome& a, const outcome& b, const char* what) {
-  for (index n = 0; n < p.n.batch; ++n)
-    for (index h = 0; h < p.n.heads; ++h)
-      for (index i = 0; i < p.queries[static_cast<std::size_t>(n)]; ++i)
+  for (index_type n = 0; n < p.n.batch; ++n)
+    for (index_type h = 0; h < p.n.heads; ++h)
+      for (index_type i = 0; i < p.queries[static_cast<std::size_t>(n)]; ++i)
         if (!same_row(a, b, n, h, i)) {
           ADD_FAILURE() << "other bits " << what << ": sequence " << n << ", head " << h << ", row " << i
                         << " of " << words(p.n) << ", first column " << (a.out.dim ? a.out(n, h, i, 0) : 0)

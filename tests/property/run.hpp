@@ -45,8 +45,8 @@ outcome run(const subject& s, layout l, const problem& p, const executor_choice&
 /// the row's largest logit; |lse - expected| <= 3 u (4 + A + |lse|). Rows without keys are exact.
 void expect_near(const subject& s, const problem& p, const outcome& got, const expectation& want);
 void expect_reference(const subject& s, layout l, const problem& p, const executor_choice& executor = {});
-double bound_of(const subject& s, const problem& p, const expectation& want, index b, index h, index i,
-                index c);
+double bound_of(const subject& s, const problem& p, const expectation& want, index_type b, index_type h,
+                index_type i, index_type c);
 
 /// Two results of the same rows, each as near to exact as it must be.
 struct checked {
@@ -54,14 +54,14 @@ struct checked {
   const problem& of;
   const outcome& got;
   const expectation want;
-  index batch = 0;  // of the sequence compared
+  index_type batch = 0;  // of the sequence compared
 };
 void expect_close(const checked& a, const checked& b, const char* what);
 
 /// The same bits, NaN for NaN; of the sequences [0, batch), or of one row.
 bool same_bits(double a, double b) noexcept;
 void expect_same_bits(const problem& p, const outcome& a, const outcome& b, const char* what);
-bool same_row(const outcome& a, const outcome& b, index batch, index h, index i);
+bool same_row(const outcome& a, const outcome& b, index_type batch, index_type h, index_type i);
 
 /// Few queries, more than a register of them, and more than a tile; each against more than one block of keys.
 std::vector<sizes> usual_shapes(const subject& s);
@@ -71,7 +71,7 @@ std::vector<sizes> busy_shapes(const subject& s, layout l);
 
 /// Sizes at which something changes for a subject: registers, tiles, blocks of keys, jobs of queries.
 struct geometry {
-  index lanes, tile_rows, tile_queries, key_block, few_key_block, job;
+  index_type lanes, tile_rows, tile_queries, key_block, few_key_block, job;
 };
 const geometry& geometry_of(const subject& s);
 

@@ -6,41 +6,41 @@
 namespace fovea_test {
 namespace {
 
-std::set<index> around(std::initializer_list<index> sizes) {
-  std::set<index> all = {0, 1, 2, 3};
-  for (const index n : sizes)
-    for (const index near : {n - 1, n, n + 1}) all.insert(near);
+std::set<index_type> around(std::initializer_list<index_type> sizes) {
+  std::set<index_type> all = {0, 1, 2, 3};
+  for (const index_type n : sizes)
+    for (const index_type near : {n - 1, n, n + 1}) all.insert(near);
   return all;
 }
 
 void every_query_count(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
-  for (const index queries : around({4, 8, g.lanes, 2 * g.lanes, g.tile_queries, g.job}))
+  for (const index_type queries : around({4, 8, g.lanes, 2 * g.lanes, g.tile_queries, g.job}))
     expect_reference(s, l, random_problem(s, l, {1, 2, 1, queries, 21, 3, 4}, 51));
   // A group of heads shares the rows of a job where queries are few.
-  for (const index queries : {1, 2, 3, 5, 8})
+  for (const index_type queries : {1, 2, 3, 5, 8})
     expect_reference(s, l, random_problem(s, l, {2, 14, 2, queries, 21, 3, 4}, 52));
 }
 
 void every_key_count(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
-  for (const index queries : {index(1), g.lanes + 2})
-    for (const index keys :
+  for (const index_type queries : {index_type(1), g.lanes + 2})
+    for (const index_type keys :
          around({g.tile_rows, g.lanes, 2 * g.lanes, g.few_key_block, g.key_block, 2 * g.key_block}))
       expect_reference(s, l, random_problem(s, l, {1, 2, 1, queries, keys, 4, 3}, 53));
 }
 
 void every_dimension(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
-  for (const index queries : {index(2), g.lanes + 2})
-    for (const index dim : around({g.tile_rows, g.lanes, 2 * g.lanes, g.tile_queries}))
+  for (const index_type queries : {index_type(2), g.lanes + 2})
+    for (const index_type dim : around({g.tile_rows, g.lanes, 2 * g.lanes, g.tile_queries}))
       expect_reference(s, l, random_problem(s, l, {1, 2, 1, queries, 13, dim, 5}, 54, 1));
 }
 
 void every_value_dimension(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
-  for (const index queries : {index(2), g.lanes + 2})
-    for (const index dim : around({g.tile_rows, g.lanes, 2 * g.lanes, 4 * g.lanes, g.tile_queries}))
+  for (const index_type queries : {index_type(2), g.lanes + 2})
+    for (const index_type dim : around({g.tile_rows, g.lanes, 2 * g.lanes, 4 * g.lanes, g.tile_queries}))
       expect_reference(s, l, random_problem(s, l, {1, 2, 1, queries, 13, 5, dim}, 55));
 }
 
@@ -48,7 +48,7 @@ void every_value_dimension(const subject& s, layout l) {
 // first.
 void rows_pages_apart(const subject& s, layout l) {
   const geometry& g = geometry_of(s);
-  for (const index keys : {index(9), g.key_block + 1, 2 * g.key_block + 3})
+  for (const index_type keys : {index_type(9), g.key_block + 1, 2 * g.key_block + 3})
     expect_reference(s, l, random_problem(s, l, {1, 2, 2, g.lanes + 2, keys, 4, 256}, 59, 1));
 }
 

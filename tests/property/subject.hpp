@@ -14,7 +14,7 @@ namespace fovea_test {
 
 struct executor_choice {
   enum kind { serial, threads, shuffled, last } who = serial;
-  index workers = 1;
+  index_type workers = 1;
   std::uint64_t seed =
       0;  // shuffled: the order of tasks, and which worker each one gets; last: the last gets all
 };
@@ -23,7 +23,7 @@ struct executor_choice {
 struct call {
   view_kind views = view_kind::tensor;
   memory_view q, k, v, out, lse;
-  index batch = 0, heads = 0, kv_heads = 0;
+  index_type batch = 0, heads = 0, kv_heads = 0;
   std::optional<double> scale;
   const fovea_test::rules* rules = nullptr;
   executor_choice executor;
@@ -31,7 +31,8 @@ struct call {
 };
 
 struct plan_facts {
-  index workspace_bytes, scratch_bytes, jobs, workers, lanes, tile_rows, tile_vectors, key_block, rows_a_job;
+  index_type workspace_bytes, scratch_bytes, jobs, workers, lanes, tile_rows, tile_vectors, key_block,
+      rows_a_job;
   bool rows_form, allocates;
   std::string words;
 };

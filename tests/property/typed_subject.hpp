@@ -54,7 +54,7 @@ struct any_view {
     return map(static_cast<E*>(m.data), m.tokens, m.heads * m.dim,
                Order == Eigen::RowMajor ? of_rows : of_columns);
   }
-  std::span<const index> offsets() const {
+  std::span<const index_type> offsets() const {
     return {memory.offsets, static_cast<std::size_t>(memory.batch + 1)};
   }
 };
@@ -65,7 +65,8 @@ template <class E>
 struct fovea::view_traits<fovea_test::any_view<E>> {
   using element = E;
 
-  static fovea::sequences<E> view(const fovea_test::any_view<E>& x, fovea::index heads, const char* name) {
+  static fovea::sequences<E> view(const fovea_test::any_view<E>& x, fovea::index_type heads,
+                                  const char* name) {
     using enum fovea_test::view_kind;
     if (x.kind == tensor) return of(x.as_tensor(), heads, name);
     if (x.kind == columns) return of(x.template as_map<Eigen::ColMajor>(), heads, name);
@@ -76,7 +77,7 @@ struct fovea::view_traits<fovea_test::any_view<E>> {
 
  private:
   template <class X>
-  static fovea::sequences<E> of(X x, fovea::index heads, const char* name) {
+  static fovea::sequences<E> of(X x, fovea::index_type heads, const char* name) {
     return fovea::as_sequences(x, heads, name);
   }
 };

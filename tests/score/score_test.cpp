@@ -8,7 +8,7 @@
 
 namespace {
 
-using fovea::index;
+using fovea::index_type;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 static_assert(fovea::score_like<fovea::softcap<float>> && fovea::score_like<fovea::alibi> &&
@@ -24,8 +24,8 @@ struct logits_of_one_head {
   template <class Expected, class... Scores>
   void expect(Expected expected, const Scores&... scores) const {
     const auto s = attend.scores(q, k, scores...);
-    for (index i = 0; i < 5; ++i)
-      for (index j = 0; j < 7; ++j) {
+    for (index_type i = 0; i < 5; ++i)
+      for (index_type j = 0; j < 7; ++j) {
         const float exact = expected(plain(i, j), static_cast<float>(i), static_cast<float>(j));
         if (std::isinf(exact))
           EXPECT_EQ(s(0, 0, i, j), exact);
@@ -45,7 +45,8 @@ TEST(score, formulas) {
   l.expect([](float s, float q, float k) { return s - 0.5f * std::abs(q - k); }, fovea::alibi{half});
   l.expect([](float s, float q, float k) { return s - 0.5f * std::abs(q + 2 - k); }, fovea::alibi{half, 2});
   const Matrix added = Matrix::Random(5, 7);
-  l.expect([&](float s, float q, float k) { return s + added(index(q), index(k)); }, fovea::bias(added));
+  l.expect([&](float s, float q, float k) { return s + added(index_type(q), index_type(k)); },
+           fovea::bias(added));
 }
 
 TEST(score, order_is_as_listed_but_softcap_is_first) {
@@ -86,10 +87,10 @@ TEST(score, bias_of_minus_infinity_hides) {
   const logits_of_one_head l;
   Matrix added = Matrix::Zero(5, 7);
   constexpr float infinite = std::numeric_limits<float>::infinity();
-  for (index i = 0; i < 5; ++i)
-    for (index j = 0; j < 7; ++j)
+  for (index_type i = 0; i < 5; ++i)
+    for (index_type j = 0; j < 7; ++j)
       if ((i + j) % 3 == 0) added(i, j) = -infinite;
-  l.expect([&](float s, float q, float k) { return added(index(q), index(k)) < 0 ? -infinite : s; },
+  l.expect([&](float s, float q, float k) { return added(index_type(q), index_type(k)) < 0 ? -infinite : s; },
            fovea::bias(added));
 }
 
@@ -107,10 +108,10 @@ TEST(score, sink_joins_the_denominator) {
   const std::vector<float> logit = {0.75f};
   const auto with = l.attend.with_lse(l.q, l.k, l.k, fovea::sink{logit}),
              without = l.attend.with_lse(l.q, l.k, l.k);
-  for (index i = 0; i < 5; ++i) {
+  for (index_type i = 0; i < 5; ++i) {
     const float sum = std::exp(without.lse(i, 0)), share = sum / (sum + std::exp(0.75f));
     EXPECT_NEAR(with.lse(i, 0), std::log(sum + std::exp(0.75f)), 1e-5f);
-    for (index c = 0; c < 3; ++c) EXPECT_NEAR(with.out(i, c), without.out(i, c) * share, 1e-5f);
+    for (index_type c = 0; c < 3; ++c) EXPECT_NEAR(with.out(i, c), without.out(i, c) * share, 1e-5f);
   }
 }
 

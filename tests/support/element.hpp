@@ -10,7 +10,7 @@
 
 namespace fovea_test {
 
-using index = std::ptrdiff_t;
+using index_type = std::ptrdiff_t;
 
 enum class element_kind { f32, f64, bf16, f16 };
 

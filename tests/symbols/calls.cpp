@@ -50,7 +50,7 @@ float FOVEA_TEST_FUNCTION(FOVEA_TEST_NAME)(const std::vector<fovea::bf16>& half)
   o += attend(m, cache, fovea::causal) + attend(m, paged.fork());
   o.topRows(1) += attend(Matrix(m.topRows(1)), ring, fovea::causal);
   o += attend(m, cache, fovea::causal, fovea::add_received(sums));
-  cache.keep(std::vector<fovea::index>{1, 3});
+  cache.keep(std::vector<fovea::index_type>{1, 3});
   o(0, 0) += attend.received(m, m)(0, 0, 0, 0);
   const auto weights = attend.weights(m, m);
   const std::vector layers{weights, weights};

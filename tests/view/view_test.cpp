@@ -12,7 +12,7 @@
 
 namespace {
 
-using fovea::index;
+using fovea::index_type;
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using ColMajor = Eigen::MatrixXf;
 
@@ -37,10 +37,10 @@ TEST(tensor_view, layouts) {
   auto x = counting(2 * 3 * 5 * 7);
   const auto heads_first = fovea::bhsd(x.data(), 2, 3, 5, 7);
   const auto tokens_first = fovea::bshd(x.data(), 2, 5, 3, 7);
-  for (index b = 0; b < 2; ++b)
-    for (index h = 0; h < 3; ++h)
-      for (index t = 0; t < 5; ++t)
-        for (index c = 0; c < 7; ++c) {
+  for (index_type b = 0; b < 2; ++b)
+    for (index_type h = 0; h < 3; ++h)
+      for (index_type t = 0; t < 5; ++t)
+        for (index_type c = 0; c < 7; ++c) {
           EXPECT_EQ(heads_first(b, h, t, c), static_cast<float>(((b * 3 + h) * 5 + t) * 7 + c));
           EXPECT_EQ(tokens_first(b, h, t, c), static_cast<float>(((b * 5 + t) * 3 + h) * 7 + c));
         }
@@ -49,18 +49,19 @@ TEST(tensor_view, layouts) {
 }
 
 TEST(tensor_view, packed_qkv) {
-  constexpr index batch = 2, tokens = 3, heads = 4, kv_heads = 2, dim = 5, row = (heads + 2 * kv_heads) * dim;
+  constexpr index_type batch = 2, tokens = 3, heads = 4, kv_heads = 2, dim = 5,
+                       row = (heads + 2 * kv_heads) * dim;
   auto x = counting(static_cast<std::size_t>(batch * tokens * row));
   const auto [q, k, v] = fovea::packed_qkv(x.data(), batch, tokens, heads, kv_heads, dim);
   EXPECT_EQ(q.heads, heads);
   EXPECT_EQ(k.heads, kv_heads);
   EXPECT_EQ(v.heads, kv_heads);
-  for (index b = 0; b < batch; ++b)
-    for (index t = 0; t < tokens; ++t)
-      for (index c = 0; c < dim; ++c) {
-        const index token = (b * tokens + t) * row + c;
-        for (index h = 0; h < heads; ++h) EXPECT_EQ(q(b, h, t, c), static_cast<float>(token + h * dim));
-        for (index h = 0; h < kv_heads; ++h) {
+  for (index_type b = 0; b < batch; ++b)
+    for (index_type t = 0; t < tokens; ++t)
+      for (index_type c = 0; c < dim; ++c) {
+        const index_type token = (b * tokens + t) * row + c;
+        for (index_type h = 0; h < heads; ++h) EXPECT_EQ(q(b, h, t, c), static_cast<float>(token + h * dim));
+        for (index_type h = 0; h < kv_heads; ++h) {
           EXPECT_EQ(k(b, h, t, c), static_cast<float>(token + (heads + h) * dim));
           EXPECT_EQ(v(b, h, t, c), static_cast<float>(token + (heads + kv_heads + h) * dim));
         }
@@ -70,7 +71,7 @@ TEST(tensor_view, packed_qkv) {
 TEST(tensor, owns_zeros_in_order) {
   fovea::tensor<float> t(2, 3, 4, 5);
   EXPECT_EQ(t.size(), 2 * 3 * 4 * 5);
-  for (index i = 0; i < t.size(); ++i) EXPECT_EQ(t.data()[i], 0);
+  for (index_type i = 0; i < t.size(); ++i) EXPECT_EQ(t.data()[i], 0);
   t(1, 2, 3, 4) = 7;
   EXPECT_EQ(t.data()[t.size() - 1], 7);
   EXPECT_EQ(std::as_const(t).view()(1, 2, 3, 4), 7);
@@ -79,14 +80,14 @@ TEST(tensor, owns_zeros_in_order) {
 
 /// Every element of a matrix of `heads` heads is where Eigen has it.
 template <class M>
-void expect_same_elements(M& m, index heads) {
+void expect_same_elements(M& m, index_type heads) {
   const auto all = fovea::as_sequences(m, heads, "m");
   ASSERT_EQ(all.batches(), 1);
   ASSERT_EQ(all.tokens(0), m.rows());
   ASSERT_EQ(all.all.dim, m.cols() / heads);
-  for (index h = 0; h < heads; ++h)
-    for (index t = 0; t < m.rows(); ++t)
-      for (index c = 0; c < m.cols() / heads; ++c)
+  for (index_type h = 0; h < heads; ++h)
+    for (index_type t = 0; t < m.rows(); ++t)
+      for (index_type c = 0; c < m.cols() / heads; ++c)
         ASSERT_EQ(all.head(0, h)(t, c), m(t, h * (m.cols() / heads) + c)) << h << " " << t << " " << c;
 }
 
@@ -124,7 +125,7 @@ TEST(eigen, heads_divide_the_columns) {
 
 TEST(ragged, sequences_follow_each_other) {
   RowMajor m = RowMajor::Random(10, 6);
-  const std::vector<index> offsets = {1, 4, 4, 9};
+  const std::vector<index_type> offsets = {1, 4, 4, 9};
   const fovea::ragged batch(m, offsets);
   const auto all = fovea::as_sequences(batch, 2, "q");
   ASSERT_EQ(all.batches(), 3);
@@ -132,12 +133,12 @@ TEST(ragged, sequences_follow_each_other) {
   EXPECT_EQ(all.tokens(1), 0);
   EXPECT_EQ(all.tokens(2), 5);
   EXPECT_EQ(all.max_tokens(), 5);
-  for (index t = 0; t < 5; ++t) EXPECT_EQ(all.head(2, 1)(t, 2), m(4 + t, 5));
+  for (index_type t = 0; t < 5; ++t) EXPECT_EQ(all.head(2, 1)(t, 2), m(4 + t, 5));
 }
 
 TEST(ragged, offsets_are_checked) {
   RowMajor m = RowMajor::Zero(10, 6);
-  const auto with = [&](std::vector<index> offsets) {
+  const auto with = [&](std::vector<index_type> offsets) {
     return [&m, offsets] {
       const fovea::ragged<RowMajor> batch(m, offsets);
       fovea::as_sequences(batch, 2, "q");
@@ -153,11 +154,11 @@ TEST(broadcast, repeats_what_has_size_one) {
   auto x = counting(3 * 5);
   fovea::tensor_view<float> per_head = fovea::bhsd(x.data(), 1, 3, 1, 5);
   const auto table = fovea::broadcast_of(per_head, "bias");
-  for (index b = 0; b < 2; ++b)
-    for (index h = 0; h < 3; ++h) {
+  for (index_type b = 0; b < 2; ++b)
+    for (index_type h = 0; h < 3; ++h) {
       const auto cells = table.bind({b, h, 2, 3, 4, 5});
-      for (index i = 0; i < 4; ++i)
-        for (index j = 0; j < 5; ++j) EXPECT_EQ(cells(i, j), static_cast<float>(h * 5 + j));
+      for (index_type i = 0; i < 4; ++i)
+        for (index_type j = 0; j < 5; ++j) EXPECT_EQ(cells(i, j), static_cast<float>(h * 5 + j));
     }
   const fovea::place fits{0, 0, 2, 3, 4, 5};
   EXPECT_NO_THROW(table.check(fits, "bias"));

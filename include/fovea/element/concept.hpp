@@ -38,19 +38,21 @@ FOVEA_INLINE E store_element(T x) noexcept {
 
 /// dst[i] = src[i * stride], n elements: plain loops, which compilers vectorise where stride is 1.
 template <class T, element E>
-FOVEA_INLINE void load_elements(const E* src, index stride, index n, T* FOVEA_RESTRICT dst) noexcept {
+FOVEA_INLINE void load_elements(const E* src, index_type stride, index_type n,
+                                T* FOVEA_RESTRICT dst) noexcept {
   if (stride == 1)
-    for (index i = 0; i < n; ++i) dst[i] = load_element<T>(src[i]);
+    for (index_type i = 0; i < n; ++i) dst[i] = load_element<T>(src[i]);
   else
-    for (index i = 0; i < n; ++i) dst[i] = load_element<T>(src[i * stride]);
+    for (index_type i = 0; i < n; ++i) dst[i] = load_element<T>(src[i * stride]);
 }
 
 template <class T, element E>
-FOVEA_INLINE void store_elements(const T* FOVEA_RESTRICT src, index n, E* dst, index stride) noexcept {
+FOVEA_INLINE void store_elements(const T* FOVEA_RESTRICT src, index_type n, E* dst,
+                                 index_type stride) noexcept {
   if (stride == 1)
-    for (index i = 0; i < n; ++i) dst[i] = store_element<E>(src[i]);
+    for (index_type i = 0; i < n; ++i) dst[i] = store_element<E>(src[i]);
   else
-    for (index i = 0; i < n; ++i) dst[i * stride] = store_element<E>(src[i]);
+    for (index_type i = 0; i < n; ++i) dst[i * stride] = store_element<E>(src[i]);
 }
 
 FOVEA_NAMESPACE_END

@@ -22,25 +22,26 @@ class task_ref {
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, task_ref>)
   FOVEA_INLINE task_ref(const F& f) noexcept
-      : object_(&f),
-        call_([](const void* o, index i, index worker) { (*static_cast<const F*>(o))(i, worker); }) {}
-  FOVEA_INLINE void operator()(index task, index worker) const { call_(object_, task, worker); }
+      : object_(&f), call_([](const void* o, index_type i, index_type worker) {
+          (*static_cast<const F*>(o))(i, worker);
+        }) {}
+  FOVEA_INLINE void operator()(index_type task, index_type worker) const { call_(object_, task, worker); }
 
  private:
   const void* object_;
-  void (*call_)(const void*, index, index);
+  void (*call_)(const void*, index_type, index_type);
 };
 
 /// An executor has
-///   workers() const -> index                 at least 1
-///   for_each(index n, f) const               calls f(task, worker) once for each task in [0, n), in any
+///   workers() const -> index_type                 at least 1
+///   for_each(index_type n, f) const               calls f(task, worker) once for each task in [0, n), in any
 ///   order, from
 ///                                            any threads, with worker in [0, workers()), no two calls with
 ///                                            the same worker at a time; returns when all are done
 /// Results do not depend on the executor, bit for bit.
 template <class X>
-concept executor = requires(X& x, index n, task_ref f) {
-  { x.workers() } -> std::convertible_to<index>;
+concept executor = requires(X& x, index_type n, task_ref f) {
+  { x.workers() } -> std::convertible_to<index_type>;
   x.for_each(n, f);
 };
 
@@ -52,19 +53,19 @@ class executor_ref {
     requires(!std::is_same_v<std::remove_cvref_t<X>, executor_ref>)
   FOVEA_INLINE executor_ref(X& x) noexcept
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(x)))),
-        workers_([](void* o) { return static_cast<index>(static_cast<X*>(o)->workers()); }),
-        for_each_([](void* o, index n, task_ref f) { static_cast<X*>(o)->for_each(n, f); }) {}
+        workers_([](void* o) { return static_cast<index_type>(static_cast<X*>(o)->workers()); }),
+        for_each_([](void* o, index_type n, task_ref f) { static_cast<X*>(o)->for_each(n, f); }) {}
 
-  FOVEA_INLINE index workers() const { return object_ ? workers_(object_) : 1; }
-  FOVEA_INLINE void for_each(index n, task_ref f) const {
+  FOVEA_INLINE index_type workers() const { return object_ ? workers_(object_) : 1; }
+  FOVEA_INLINE void for_each(index_type n, task_ref f) const {
     if (object_ && n > 1) return for_each_(object_, n, f);
-    for (index i = 0; i < n; ++i) f(i, 0);
+    for (index_type i = 0; i < n; ++i) f(i, 0);
   }
 
  private:
   void* object_ = nullptr;
-  index (*workers_)(void*) = nullptr;
-  void (*for_each_)(void*, index, task_ref) = nullptr;
+  index_type (*workers_)(void*) = nullptr;
+  void (*for_each_)(void*, index_type, task_ref) = nullptr;
 };
 
 FOVEA_NAMESPACE_END

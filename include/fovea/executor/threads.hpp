@@ -15,22 +15,22 @@ FOVEA_NAMESPACE_BEGIN
 /// destruction joins them.
 class threads {
  public:
-  FOVEA_INLINE explicit threads(index workers)
-      : pool_(static_cast<int>(std::max<index>(checked(workers) - 1, 1))), workers_(workers) {}
+  FOVEA_INLINE explicit threads(index_type workers)
+      : pool_(static_cast<int>(std::max<index_type>(checked(workers) - 1, 1))), workers_(workers) {}
   FOVEA_INLINE ~threads() = default;
 
-  FOVEA_INLINE index workers() const noexcept { return workers_; }
+  FOVEA_INLINE index_type workers() const noexcept { return workers_; }
 
   template <class Unit = this_unit>
-  FOVEA_INLINE void for_each(index n, task_ref f) const {
-    std::atomic<index> next{0};
-    const auto work = [&next, n, f](index worker) {
-      for (index i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) f(i, worker);
+  FOVEA_INLINE void for_each(index_type n, task_ref f) const {
+    std::atomic<index_type> next{0};
+    const auto work = [&next, n, f](index_type worker) {
+      for (index_type i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) f(i, worker);
     };
-    const index helpers = std::max<index>(std::min(workers_, n) - 1, 0);
-    std::atomic<index> busy{helpers};
+    const index_type helpers = std::max<index_type>(std::min(workers_, n) - 1, 0);
+    std::atomic<index_type> busy{helpers};
     Eigen::Barrier done(static_cast<unsigned>(helpers));
-    for (index w = 1; w <= helpers; ++w)
+    for (index_type w = 1; w <= helpers; ++w)
       pool_.Schedule([&work, &busy, &done, w] {
         work(w);
         busy.fetch_sub(1, std::memory_order_relaxed);
@@ -48,13 +48,13 @@ class threads {
   /// and waking takes. It does not yield meanwhile: where other programs run, that may cost milliseconds.
   static constexpr std::chrono::microseconds patience{50};
 
-  FOVEA_INLINE static index checked(index workers) {
+  FOVEA_INLINE static index_type checked(index_type workers) {
     if (workers < 1) reject("threads has ", workers, " workers, fewer than 1");
     return workers;
   }
 
   mutable Eigen::ThreadPool pool_;
-  index workers_;
+  index_type workers_;
 };
 
 FOVEA_NAMESPACE_END

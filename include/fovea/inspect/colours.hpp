@@ -17,13 +17,13 @@ struct colour {
 };
 
 /// How many colours there are, from nearly white (0) to dark blue.
-inline constexpr index colour_levels = 128;
+inline constexpr index_type colour_levels = 128;
 /// Of a NaN.
 inline constexpr colour colour_of_nan{214, 40, 40};
 
 /// Lightness falls evenly in OKLab (Ottosson, bottosson.github.io/posts/oklab), so that equal steps look
 /// equal and order is seen without hue; the hue goes from light blue to indigo.
-FOVEA_INLINE colour colour_of_level(index level) {
+FOVEA_INLINE colour colour_of_level(index_type level) {
   const double t = static_cast<double>(level) / static_cast<double>(colour_levels - 1);
   const double lightness = 0.985 - 0.705 * t, hue = 4.1 + 0.65 * t,
                chroma = 0.004 + 0.42 * t * (1 - 0.78 * t);
@@ -42,12 +42,12 @@ FOVEA_INLINE colour colour_of_level(index level) {
 }
 
 /// The level of a probability: of its square root, as most are small; -1 for NaN.
-FOVEA_INLINE index level_of(double probability) {
+FOVEA_INLINE index_type level_of(double probability) {
   if (probability != probability) return -1;
   return std::lround(std::sqrt(std::clamp(probability, 0.0, 1.0)) * static_cast<double>(colour_levels - 1));
 }
 
-FOVEA_INLINE colour colour_of(index level) { return level < 0 ? colour_of_nan : colour_of_level(level); }
+FOVEA_INLINE colour colour_of(index_type level) { return level < 0 ? colour_of_nan : colour_of_level(level); }
 
 /// #rrggbb
 FOVEA_INLINE std::string hex(const colour& c) {

@@ -27,15 +27,15 @@ struct finding_options {
   double dead_entropy = 0.99;       // of the normalised entropy
   double dead_mass = 0.01;          // of the mass
   double sink_weight = 0.5;         // a row
-  index least_rows = 4;             // heads with fewer rows that have a choice are not judged
+  index_type least_rows = 4;        // heads with fewer rows that have a choice are not judged
 };
 
 /// One head, what it is, and the number that says so.
 struct finding {
   head_trait trait;
-  index batch, head;
+  index_type batch, head;
   double value, threshold;
-  index key = -1;  // of a sink: the key
+  index_type key = -1;  // of a sink: the key
 
   FOVEA_INLINE std::string explain() const {
     const auto n = [](auto x) FOVEA_INLINE_LAMBDA { return std::to_string(x); };
@@ -62,8 +62,8 @@ FOVEA_INLINE std::vector<finding> find_unusual_heads(const row_statistics& rows,
   check("collapsed_entropy", options.collapsed_entropy), check("dead_entropy", options.dead_entropy);
   check("dead_mass", options.dead_mass), check("sink_weight", options.sink_weight);
   std::vector<finding> found;
-  for (index b = 0; b < rows.batch(); ++b)
-    for (index h = 0; h < rows.heads(); ++h) {
+  for (index_type b = 0; b < rows.batch(); ++b)
+    for (index_type h = 0; h < rows.heads(); ++h) {
       const head_statistics head = summarise_head(rows, b, h);
       if (head.rows < options.least_rows) continue;
       const double entropy = head.normalised_entropy;

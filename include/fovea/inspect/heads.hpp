@@ -11,7 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 /// Means over the rows of one head that have a choice: those with at least two visible keys. `rows` counts
 /// them; where there is none, all means are 0. A NaN in one of them makes the means NaN.
 struct head_statistics {
-  index rows = 0;
+  index_type rows = 0;
   double entropy = 0;             // nats
   double normalised_entropy = 0;  // of entropy / ln(visible keys), 0 to 1
   double effective_keys = 0;      // of exp(entropy)
@@ -22,18 +22,18 @@ struct head_statistics {
   /// of sum of max P_i over the rows i whose first choice is j, divided by `rows`. At most the mean of P_ij
   /// over the rows, and at least the part of it that lies in probabilities above 1/2. -1: no row has a
   /// choice.
-  index favourite = -1;
+  index_type favourite = -1;
   double favourite_weight = 0;
 };
 
 /// Of one head of one sequence. Throws std::invalid_argument where there is no such head. Cost O(Lq), memory
 /// O(Lk).
-FOVEA_INLINE head_statistics summarise_head(const row_statistics& of, index batch, index head) {
+FOVEA_INLINE head_statistics summarise_head(const row_statistics& of, index_type batch, index_type head) {
   if (batch < 0 || batch >= of.batch()) reject("batch entry ", batch, " is not one of ", of.batch());
   if (head < 0 || head >= of.heads()) reject("head ", head, " is not one of ", of.heads());
   head_statistics mean;
   std::vector<double> weight_of_key;
-  for (index i = 0; i < of.queries(); ++i) {
+  for (index_type i = 0; i < of.queries(); ++i) {
     if (of.visible(batch, head, i, 0) < 2) continue;
     ++mean.rows;
     mean.entropy += of.entropy(batch, head, i, 0);
@@ -42,7 +42,7 @@ FOVEA_INLINE head_statistics summarise_head(const row_statistics& of, index batc
     mean.distance += of.distance(batch, head, i, 0);
     mean.largest += of.largest(batch, head, i, 0);
     mean.mass += of.mass(batch, head, i, 0);
-    const auto key = static_cast<std::size_t>(std::max<index>(of.key(batch, head, i, 0), 0));
+    const auto key = static_cast<std::size_t>(std::max<index_type>(of.key(batch, head, i, 0), 0));
     if (key >= weight_of_key.size()) weight_of_key.resize(key + 1);
     weight_of_key[key] += of.largest(batch, head, i, 0);
   }
@@ -62,14 +62,14 @@ FOVEA_INLINE head_statistics summarise_head(const row_statistics& of, index batc
 /// counts as one more key. (Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory
 /// 37, 1991.)
 template <class E>
-FOVEA_INLINE double row_divergence(const matrix_view<E>& p, const matrix_view<E>& q, index row) {
+FOVEA_INLINE double row_divergence(const matrix_view<E>& p, const matrix_view<E>& q, index_type row) {
   double sum = 0, rest_p = 1, rest_q = 1;
   const auto add = [&](double x, double y) FOVEA_INLINE_LAMBDA {
     const double middle = (x + y) / 2;
     if (x != 0) sum += x * std::log(x / middle) / 2;
     if (y != 0) sum += y * std::log(y / middle) / 2;
   };
-  for (index j = 0; j < p.cols; ++j) {
+  for (index_type j = 0; j < p.cols; ++j) {
     const double x = load_element<double>(p(row, j)), y = load_element<double>(q(row, j));
     add(x, y), rest_p -= x, rest_q -= y;
   }
@@ -84,19 +84,19 @@ FOVEA_INLINE double row_divergence(const matrix_view<E>& p, const matrix_view<E>
 template <viewable W>
 FOVEA_INLINE tensor<double> head_similarity(const W& weights) {
   const auto all = as_sequences(weights, any_heads, "weights");
-  const auto sees = [](const auto& p, index i) FOVEA_INLINE_LAMBDA {
-    for (index j = 0; j < p.cols; ++j)
+  const auto sees = [](const auto& p, index_type i) FOVEA_INLINE_LAMBDA {
+    for (index_type j = 0; j < p.cols; ++j)
       if (load_element<double>(p(i, j)) != 0) return true;
     return false;
   };
   tensor<double> similarity(all.batches(), 1, all.heads(), all.heads());
-  for (index n = 0; n < all.batches(); ++n)
-    for (index a = 0; a < all.heads(); ++a)
-      for (index b = 0; b <= a; ++b) {
+  for (index_type n = 0; n < all.batches(); ++n)
+    for (index_type a = 0; a < all.heads(); ++a)
+      for (index_type b = 0; b <= a; ++b) {
         const auto p = all.head(n, a), q = all.head(n, b);
         double sum = 0;
-        index rows = 0;
-        for (index i = 0; i < p.rows; ++i)
+        index_type rows = 0;
+        for (index_type i = 0; i < p.rows; ++i)
           if (sees(p, i) || sees(q, i)) sum += row_divergence(p, q, i), ++rows;
         const double mean = rows == 0 ? 0 : sum / static_cast<double>(rows);
         similarity(n, 0, a, b) = similarity(n, 0, b, a) = 1 - mean / std::numbers::ln2;

@@ -14,10 +14,10 @@ FOVEA_NAMESPACE_BEGIN
 /// token's number.
 struct attention_maps {
   std::string title;
-  std::vector<std::string> queries, keys;  // labels of rows and columns: Lq and Lk of them, or none
-  tensor<float> weights;                   // layers x heads x Lq x Lk
-  index first_layer = 0, first_head = 0;   // how the first of each is numbered
-  std::string single = {};                 // what a single map is of, in place of its layer and head
+  std::vector<std::string> queries, keys;      // labels of rows and columns: Lq and Lk of them, or none
+  tensor<float> weights;                       // layers x heads x Lq x Lk
+  index_type first_layer = 0, first_head = 0;  // how the first of each is numbered
+  std::string single = {};                     // what a single map is of, in place of its layer and head
 
   FOVEA_INLINE attention_maps() = default;
   FOVEA_INLINE attention_maps(const attention_maps&) = default;
@@ -32,35 +32,35 @@ struct attention_maps {
         keys(std::move(columns)),
         weights(std::move(probabilities)) {}
 
-  FOVEA_INLINE index layers() const noexcept { return weights.batch(); }
-  FOVEA_INLINE index heads() const noexcept { return weights.heads(); }
-  FOVEA_INLINE index rows() const noexcept { return weights.tokens(); }
-  FOVEA_INLINE index columns() const noexcept { return weights.dim(); }
-  FOVEA_INLINE std::string query(index i) const { return label(queries, i); }
-  FOVEA_INLINE std::string key(index j) const { return label(keys, j); }
+  FOVEA_INLINE index_type layers() const noexcept { return weights.batch(); }
+  FOVEA_INLINE index_type heads() const noexcept { return weights.heads(); }
+  FOVEA_INLINE index_type rows() const noexcept { return weights.tokens(); }
+  FOVEA_INLINE index_type columns() const noexcept { return weights.dim(); }
+  FOVEA_INLINE std::string query(index_type i) const { return label(queries, i); }
+  FOVEA_INLINE std::string key(index_type j) const { return label(keys, j); }
 
   /// Throws std::invalid_argument where there are labels, but not as many as tokens.
   FOVEA_INLINE void check() const {
-    const auto fit = [](const char* name, const auto& labels, index tokens) FOVEA_INLINE_LAMBDA {
-      const auto n = static_cast<index>(labels.size());
+    const auto fit = [](const char* name, const auto& labels, index_type tokens) FOVEA_INLINE_LAMBDA {
+      const auto n = static_cast<index_type>(labels.size());
       if (n != 0 && n != tokens) reject(name, " has ", n, " labels for ", tokens, " tokens");
     };
     fit("queries", queries, rows()), fit("keys", keys, columns());
   }
 
   /// One head alone. Throws std::invalid_argument where there is no such layer or head (counted from 0).
-  FOVEA_INLINE attention_maps only(index layer, index head) const {
+  FOVEA_INLINE attention_maps only(index_type layer, index_type head) const {
     if (layer < 0 || layer >= layers()) reject("layer ", layer, " is not one of ", layers());
     if (head < 0 || head >= heads()) reject("head ", head, " is not one of ", heads());
     attention_maps one(title, queries, keys, tensor<float>(1, 1, rows(), columns()));
     one.first_layer = first_layer + layer, one.first_head = first_head + head;
-    for (index i = 0; i < rows(); ++i)
-      for (index j = 0; j < columns(); ++j) one.weights(0, 0, i, j) = weights(layer, head, i, j);
+    for (index_type i = 0; i < rows(); ++i)
+      for (index_type j = 0; j < columns(); ++j) one.weights(0, 0, i, j) = weights(layer, head, i, j);
     return one;
   }
 
  private:
-  FOVEA_INLINE static std::string label(const std::vector<std::string>& labels, index i) {
+  FOVEA_INLINE static std::string label(const std::vector<std::string>& labels, index_type i) {
     return labels.empty() ? std::to_string(i) : labels[static_cast<std::size_t>(i)];
   }
 };
@@ -72,23 +72,23 @@ struct attention_maps {
 template <std::ranges::forward_range Layers>
   requires viewable<std::ranges::range_value_t<Layers>>
 FOVEA_INLINE attention_maps maps_of(const Layers& layers, std::string title, std::vector<std::string> tokens,
-                                    index sequence = 0) {
+                                    index_type sequence = 0) {
   attention_maps maps(std::move(title), tokens, tokens, {});
-  const index count = static_cast<index>(std::ranges::distance(layers));
-  index number = 0;
+  const index_type count = static_cast<index_type>(std::ranges::distance(layers));
+  index_type number = 0;
   for (const auto& layer : layers) {
     const auto from = as_sequences(layer, any_heads, "layers");
     if (sequence < 0 || sequence >= from.batches())
       reject("sequence ", sequence, " is not one of ", from.batches());
     if (number == 0) maps.weights = tensor<float>(count, from.heads(), from.tokens(sequence), from.dim());
-    const auto check = [&](const char* what, index has, index first) FOVEA_INLINE_LAMBDA {
+    const auto check = [&](const char* what, index_type has, index_type first) FOVEA_INLINE_LAMBDA {
       if (has != first) reject("layer ", number, " has ", has, " ", what, " but layer 0 has ", first);
     };
     check("heads", from.heads(), maps.heads()), check("queries", from.tokens(sequence), maps.rows());
     check("keys", from.dim(), maps.columns());
-    for (index h = 0; h < maps.heads(); ++h)
-      for (index i = 0; i < maps.rows(); ++i)
-        for (index j = 0; j < maps.columns(); ++j)
+    for (index_type h = 0; h < maps.heads(); ++h)
+      for (index_type i = 0; i < maps.rows(); ++i)
+        for (index_type j = 0; j < maps.columns(); ++j)
           maps.weights(number, h, i, j) = load_element<float>(from.head(sequence, h)(i, j));
     ++number;
   }

@@ -15,7 +15,7 @@ namespace inspect {
 FOVEA_INLINE std::string packed_weights(const tensor<float>& weights) {
   std::string bytes;
   bytes.reserve(static_cast<std::size_t>(2 * weights.size()));
-  for (index i = 0; i < weights.size(); ++i) {
+  for (index_type i = 0; i < weights.size(); ++i) {
     const double p = static_cast<double>(weights.data()[i]);
     const long x = p != p ? 65535 : std::lround(65534 * std::clamp(p, 0.0, 1.0));
     bytes += static_cast<char>(x & 0xff), bytes += static_cast<char>(x >> 8);
@@ -29,14 +29,15 @@ FOVEA_INLINE std::string page_data(const attention_maps& maps) {
   append(json, "{\"layers\":", maps.layers(), ",\"heads\":", maps.heads(), ",\"rows\":", maps.rows(),
          ",\"columns\":", maps.columns(), ",\"firstLayer\":", maps.first_layer,
          ",\"firstHead\":", maps.first_head);
-  const auto list = [&](const char* name, index n, const auto& text) FOVEA_INLINE_LAMBDA {
+  const auto list = [&](const char* name, index_type n, const auto& text) FOVEA_INLINE_LAMBDA {
     append(json, ",\n\"", name, "\":[");
-    for (index i = 0; i < n; ++i) append(json, i == 0 ? "" : ",", json_quoted(text(i)));
+    for (index_type i = 0; i < n; ++i) append(json, i == 0 ? "" : ",", json_quoted(text(i)));
     json += ']';
   };
-  list("queries", maps.rows(), [&](index i) FOVEA_INLINE_LAMBDA { return maps.query(i); });
-  list("keys", maps.columns(), [&](index j) FOVEA_INLINE_LAMBDA { return maps.key(j); });
-  list("colours", colour_levels, [](index level) FOVEA_INLINE_LAMBDA { return hex(colour_of_level(level)); });
+  list("queries", maps.rows(), [&](index_type i) FOVEA_INLINE_LAMBDA { return maps.query(i); });
+  list("keys", maps.columns(), [&](index_type j) FOVEA_INLINE_LAMBDA { return maps.key(j); });
+  list("colours", colour_levels,
+       [](index_type level) FOVEA_INLINE_LAMBDA { return hex(colour_of_level(level)); });
   append(json, ",\n\"nan\":", json_quoted(hex(colour_of_nan)), ",\n\"weights\":\"",
          base64(packed_weights(maps.weights)), "\"}");
   return json;

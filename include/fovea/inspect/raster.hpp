@@ -8,7 +8,7 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Rows of pixels from the top, red, green, blue, 8 bits each.
 struct raster {
-  index width = 0, height = 0;
+  index_type width = 0, height = 0;
   std::vector<std::uint8_t> pixels;
 
   FOVEA_INLINE raster() = default;
@@ -18,27 +18,27 @@ struct raster {
   FOVEA_INLINE raster& operator=(raster&&) = default;
   FOVEA_INLINE ~raster() = default;
   /// White.
-  FOVEA_INLINE raster(index w, index h)
+  FOVEA_INLINE raster(index_type w, index_type h)
       : width(w), height(h), pixels(static_cast<std::size_t>(3 * w * h), 255) {}
 };
 
 /// The maps without text: a row a layer, a column a head, `cell` x `cell` pixels a probability in the colours
 /// of write_svg, on white. Throws std::invalid_argument for a cell below 1 or a gap below 0. Cost and memory
 /// O(pixels).
-FOVEA_INLINE raster draw(const attention_maps& maps, index cell = 4, index gap = 4) {
+FOVEA_INLINE raster draw(const attention_maps& maps, index_type cell = 4, index_type gap = 4) {
   if (cell < 1) reject("cell is ", cell, " pixels, fewer than 1");
   if (gap < 0) reject("gap is ", gap, " pixels, fewer than 0");
-  const index across = maps.columns() * cell + gap, down = maps.rows() * cell + gap;
+  const index_type across = maps.columns() * cell + gap, down = maps.rows() * cell + gap;
   raster image(maps.heads() * across + gap, maps.layers() * down + gap);
-  for (index l = 0; l < maps.layers(); ++l)
-    for (index h = 0; h < maps.heads(); ++h)
-      for (index y = 0; y < maps.rows() * cell; ++y)
-        for (index j = 0; j < maps.columns(); ++j) {
+  for (index_type l = 0; l < maps.layers(); ++l)
+    for (index_type h = 0; h < maps.heads(); ++h)
+      for (index_type y = 0; y < maps.rows() * cell; ++y)
+        for (index_type j = 0; j < maps.columns(); ++j) {
           const auto c =
               inspect::colour_of(inspect::level_of(static_cast<double>(maps.weights(l, h, y / cell, j))));
-          const index first = (gap + l * down + y) * image.width + gap + h * across + j * cell;
+          const index_type first = (gap + l * down + y) * image.width + gap + h * across + j * cell;
           std::uint8_t* to = image.pixels.data() + 3 * first;
-          for (index x = 0; x < cell; ++x) *to++ = c.red, *to++ = c.green, *to++ = c.blue;
+          for (index_type x = 0; x < cell; ++x) *to++ = c.red, *to++ = c.green, *to++ = c.blue;
         }
   return image;
 }

@@ -19,16 +19,17 @@ struct rollout_options {
 template <class E>
 FOVEA_INLINE void mix_heads(const sequences<E>& weights, double residual, tensor<double>& to) {
   const double share = (1 - residual) / static_cast<double>(weights.heads());
-  for (index b = 0; b < to.batch(); ++b)
-    for (index i = 0; i < to.tokens(); ++i) {
+  for (index_type b = 0; b < to.batch(); ++b)
+    for (index_type i = 0; i < to.tokens(); ++i) {
       double sum = 0;
-      for (index j = 0; j < to.dim(); ++j) {
+      for (index_type j = 0; j < to.dim(); ++j) {
         double x = i == j ? residual : 0;
-        for (index h = 0; h < weights.heads(); ++h)
+        for (index_type h = 0; h < weights.heads(); ++h)
           x += share * load_element<double>(weights.head(b, h)(i, j));
         to(b, 0, i, j) = x, sum += x;
       }
-      for (index j = 0; j < to.dim(); ++j) to(b, 0, i, j) = sum == 0 ? double(i == j) : to(b, 0, i, j) / sum;
+      for (index_type j = 0; j < to.dim(); ++j)
+        to(b, 0, i, j) = sum == 0 ? double(i == j) : to(b, 0, i, j) / sum;
     }
 }
 
@@ -44,10 +45,10 @@ FOVEA_INLINE tensor<double> rollout(const Layers& layers, const rollout_options&
   if (!(options.residual >= 0 && options.residual <= 1))
     reject("the option residual is ", options.residual, ", not within 0 and 1");
   tensor<double> product, mixed, next;
-  index number = 0;
+  index_type number = 0;
   for (const auto& layer : layers) {
     const auto weights = as_sequences(layer, any_heads, "layers");
-    const index batch = weights.batches(), tokens = weights.max_tokens();
+    const index_type batch = weights.batches(), tokens = weights.max_tokens();
     if (weights.dim() != tokens)
       reject("layer ", number, " has ", tokens, " queries but ", weights.dim(), " keys");
     if (weights.heads() == 0) reject("layer ", number, " has 0 heads");
@@ -60,14 +61,14 @@ FOVEA_INLINE tensor<double> rollout(const Layers& layers, const rollout_options&
       product = mixed;
       continue;
     }
-    for (index b = 0; b < batch; ++b)
-      for (index i = 0; i < tokens; ++i) {
+    for (index_type b = 0; b < batch; ++b)
+      for (index_type i = 0; i < tokens; ++i) {
         double* to = &next(b, 0, i, 0);
         std::fill(to, to + tokens, 0.0);
-        for (index k = 0; k < tokens; ++k) {
+        for (index_type k = 0; k < tokens; ++k) {
           const double factor = mixed(b, 0, i, k);
           const double* from = &product(b, 0, k, 0);
-          for (index j = 0; j < tokens && factor != 0; ++j) to[j] += factor * from[j];
+          for (index_type j = 0; j < tokens && factor != 0; ++j) to[j] += factor * from[j];
         }
       }
     std::swap(product, next);

@@ -31,7 +31,7 @@ FOVEA_NAMESPACE_BEGIN
 /// of different length in one batch, the rows behind the end of the shorter are like rows that see no key.
 struct row_statistics {
   tensor<double> entropy, distance, largest, mass, lse;
-  tensor<index> key, visible;
+  tensor<index_type> key, visible;
 
   FOVEA_INLINE row_statistics() = default;
   FOVEA_INLINE row_statistics(const row_statistics&) = default;
@@ -40,7 +40,7 @@ struct row_statistics {
   FOVEA_INLINE row_statistics& operator=(row_statistics&&) = default;
   FOVEA_INLINE ~row_statistics() = default;
   /// Of rows that see no key.
-  FOVEA_INLINE row_statistics(index batch, index heads, index queries, bool with_lse = true)
+  FOVEA_INLINE row_statistics(index_type batch, index_type heads, index_type queries, bool with_lse = true)
       : entropy(batch, heads, queries, 1),
         distance(entropy),
         largest(entropy),
@@ -48,29 +48,29 @@ struct row_statistics {
         key(batch, heads, queries, 1),
         visible(key) {
     if (with_lse) lse = entropy;
-    for (index i = 0; i < lse.size(); ++i) lse.data()[i] = -std::numeric_limits<double>::infinity();
-    for (index i = 0; i < key.size(); ++i) key.data()[i] = -1;
+    for (index_type i = 0; i < lse.size(); ++i) lse.data()[i] = -std::numeric_limits<double>::infinity();
+    for (index_type i = 0; i < key.size(); ++i) key.data()[i] = -1;
   }
 
-  FOVEA_INLINE index batch() const noexcept { return entropy.batch(); }
-  FOVEA_INLINE index heads() const noexcept { return entropy.heads(); }
-  FOVEA_INLINE index queries() const noexcept { return entropy.tokens(); }
+  FOVEA_INLINE index_type batch() const noexcept { return entropy.batch(); }
+  FOVEA_INLINE index_type heads() const noexcept { return entropy.heads(); }
+  FOVEA_INLINE index_type queries() const noexcept { return entropy.tokens(); }
 
   /// entropy / ln(visible), from 0 to 1; 0 where fewer than two keys are visible, and there is nothing to
   /// choose.
-  FOVEA_INLINE double normalised_entropy(index b, index h, index i) const noexcept {
-    const index n = visible(b, h, i, 0);
+  FOVEA_INLINE double normalised_entropy(index_type b, index_type h, index_type i) const noexcept {
+    const index_type n = visible(b, h, i, 0);
     return n < 2 ? 0 : entropy(b, h, i, 0) / std::log(static_cast<double>(n));
   }
   /// exp(entropy): so many keys, sharing alike, have the same entropy; 0 for a row that sees no key.
-  FOVEA_INLINE double effective_keys(index b, index h, index i) const noexcept {
+  FOVEA_INLINE double effective_keys(index_type b, index_type h, index_type i) const noexcept {
     return visible(b, h, i, 0) == 0 ? 0 : std::exp(entropy(b, h, i, 0));
   }
 
   /// Takes a row's numbers: a function of (batch, head, query, measures), the members of which bear these
   /// names.
   FOVEA_INLINE auto writer() noexcept {
-    return [this](index b, index h, index i, const auto& row) FOVEA_INLINE_LAMBDA {
+    return [this](index_type b, index_type h, index_type i, const auto& row) FOVEA_INLINE_LAMBDA {
       entropy(b, h, i, 0) = row.entropy, distance(b, h, i, 0) = row.distance;
       largest(b, h, i, 0) = row.largest, mass(b, h, i, 0) = row.mass;
       key(b, h, i, 0) = row.key, visible(b, h, i, 0) = row.visible;
@@ -84,20 +84,20 @@ struct row_statistics {
 /// which rounded to 0 counts as masked. `offset`: query i stands at key i + offset; Lk - Lq without. Cost
 /// O(batch heads Lq Lk), one logarithm a key; sums in double.
 template <viewable W>
-FOVEA_INLINE row_statistics statistics_of(const W& weights, std::optional<index> offset = {}) {
+FOVEA_INLINE row_statistics statistics_of(const W& weights, std::optional<index_type> offset = {}) {
   const auto all = as_sequences(weights, any_heads, "weights");
   struct {
     double entropy, distance, largest, mass, lse;
-    index key, visible;
+    index_type key, visible;
   } row;
   row_statistics rows(all.batches(), all.heads(), all.max_tokens(), false);
-  for (index b = 0; b < all.batches(); ++b)
-    for (index h = 0; h < all.heads(); ++h) {
+  for (index_type b = 0; b < all.batches(); ++b)
+    for (index_type h = 0; h < all.heads(); ++h) {
       const auto p = all.head(b, h);
-      const index shift = offset.value_or(p.cols - p.rows);
-      for (index i = 0; i < p.rows; ++i) {
+      const index_type shift = offset.value_or(p.cols - p.rows);
+      for (index_type i = 0; i < p.rows; ++i) {
         row = {0, 0, 0, 0, 0, -1, 0};
-        for (index j = 0; j < p.cols; ++j) {
+        for (index_type j = 0; j < p.cols; ++j) {
           const double x = load_element<double>(p(i, j));
           if (x == 0) continue;
           row.entropy -= x * std::log(x);

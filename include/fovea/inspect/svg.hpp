@@ -18,7 +18,7 @@ struct svg_layout {
   bool single, labelled, numbered;  // one map; tokens beside the maps; numbers in the cells
 
   FOVEA_INLINE explicit svg_layout(const attention_maps& maps) {
-    const double most = static_cast<double>(std::max<index>({maps.rows(), maps.columns(), 1}));
+    const double most = static_cast<double>(std::max<index_type>({maps.rows(), maps.columns(), 1}));
     single = maps.layers() * maps.heads() == 1;
     const double room =
         single ? 640 : std::clamp(1500 / std::max(1.0, static_cast<double>(maps.heads())), 90.0, 320.0);
@@ -27,10 +27,12 @@ struct svg_layout {
     labelled = cell >= 8, numbered = single && cell >= 26;
     font = labelled ? std::clamp(cell * 0.7, 7.0, 14.0) : 12;
     const double before =
-        labelled ? widest(maps.rows(), [&](index i) FOVEA_INLINE_LAMBDA { return maps.query(i); }) * font : 0;
-    const double above =
-        labelled ? widest(maps.columns(), [&](index j) FOVEA_INLINE_LAMBDA { return maps.key(j); }) * font
+        labelled ? widest(maps.rows(), [&](index_type i) FOVEA_INLINE_LAMBDA { return maps.query(i); }) * font
                  : 0;
+    const double above =
+        labelled
+            ? widest(maps.columns(), [&](index_type j) FOVEA_INLINE_LAMBDA { return maps.key(j); }) * font
+            : 0;
     left = margin + (single ? 22 : 60) + before;
     top = margin + heading + (single ? 22 : 20) + above * 0.72 + 8;
     step_x = cell * static_cast<double>(maps.columns()) + gap;
@@ -40,15 +42,16 @@ struct svg_layout {
   }
 
   /// The left edge of head h's maps, the top of layer l's.
-  FOVEA_INLINE double x(index h) const noexcept { return left + step_x * static_cast<double>(h); }
-  FOVEA_INLINE double y(index l) const noexcept { return top + step_y * static_cast<double>(l); }
+  FOVEA_INLINE double x(index_type h) const noexcept { return left + step_x * static_cast<double>(h); }
+  FOVEA_INLINE double y(index_type l) const noexcept { return top + step_y * static_cast<double>(l); }
 
-  static constexpr index longest_label = 18;  // characters
+  static constexpr index_type longest_label = 18;  // characters
 
  private:
-  FOVEA_INLINE static double widest(index count, const auto& label) {
+  FOVEA_INLINE static double widest(index_type count, const auto& label) {
     double most = 0;
-    for (index i = 0; i < count; ++i) most = std::max(most, text_width(shortened(label(i), longest_label)));
+    for (index_type i = 0; i < count; ++i)
+      most = std::max(most, text_width(shortened(label(i), longest_label)));
     return most;
   }
 };
@@ -60,14 +63,14 @@ FOVEA_INLINE void add_text(std::string& svg, double x, double y, std::string_vie
 }
 
 /// The cells of one map, a path a colour: runs of equal cells in a row are one rectangle.
-FOVEA_INLINE void add_cells(std::string& svg, const attention_maps& maps, index layer, index head) {
+FOVEA_INLINE void add_cells(std::string& svg, const attention_maps& maps, index_type layer, index_type head) {
   std::array<std::string, 1 + colour_levels> paths;  // the first for NaN
-  const auto level = [&](index i, index j) FOVEA_INLINE_LAMBDA {
+  const auto level = [&](index_type i, index_type j) FOVEA_INLINE_LAMBDA {
     return level_of(static_cast<double>(maps.weights(layer, head, i, j)));
   };
-  for (index i = 0; i < maps.rows(); ++i)
-    for (index j = 0, next = 0; j < maps.columns(); j = next) {
-      const index here = level(i, j);
+  for (index_type i = 0; i < maps.rows(); ++i)
+    for (index_type j = 0, next = 0; j < maps.columns(); j = next) {
+      const index_type here = level(i, j);
       for (next = j + 1; next < maps.columns() && level(i, next) == here;) ++next;
       if (here != 0)  // what lies below is of colour 0
         append(paths[static_cast<std::size_t>(here + 1)], "M", j, " ", i, "h", next - j, "v1h-", next - j,
@@ -75,13 +78,14 @@ FOVEA_INLINE void add_cells(std::string& svg, const attention_maps& maps, index 
     }
   for (std::size_t n = 0; n < paths.size(); ++n)
     if (!paths[n].empty())
-      append(svg, "<path fill=\"", hex(colour_of(static_cast<index>(n) - 1)), "\" d=\"", paths[n], "\"/>\n");
+      append(svg, "<path fill=\"", hex(colour_of(static_cast<index_type>(n) - 1)), "\" d=\"", paths[n],
+             "\"/>\n");
 }
 
 /// The numbers in the cells of a small map: .07 for 0.07, nothing below 0.005.
 FOVEA_INLINE void add_numbers(std::string& svg, const attention_maps& maps, const svg_layout& at) {
-  for (index i = 0; i < maps.rows(); ++i)
-    for (index j = 0; j < maps.columns(); ++j) {
+  for (index_type i = 0; i < maps.rows(); ++i)
+    for (index_type j = 0; j < maps.columns(); ++j) {
       const double p = static_cast<double>(maps.weights(0, 0, i, j));
       if (!(p >= 0.005)) continue;
       std::string text = p >= 0.995 ? "1" : number(p + 1, 2).substr(1);
@@ -97,12 +101,12 @@ FOVEA_INLINE void add_numbers(std::string& svg, const attention_maps& maps, cons
 FOVEA_INLINE void add_labels(std::string& svg, const attention_maps& maps, const svg_layout& at) {
   std::string style;
   append(style, "font-size=\"", at.font, "\" fill=\"#333d4b\"");
-  for (index l = 0; l < maps.layers(); ++l)
-    for (index i = 0; i < maps.rows(); ++i)
+  for (index_type l = 0; l < maps.layers(); ++l)
+    for (index_type i = 0; i < maps.rows(); ++i)
       add_text(svg, at.left - 5, at.y(l) + at.cell * (static_cast<double>(i) + 0.5) + at.font * 0.35,
                style + " text-anchor=\"end\"", shortened(maps.query(i), at.longest_label));
-  for (index h = 0; h < maps.heads(); ++h)
-    for (index j = 0; j < maps.columns(); ++j)
+  for (index_type h = 0; h < maps.heads(); ++h)
+    for (index_type j = 0; j < maps.columns(); ++j)
       append(svg, "<text transform=\"translate(",
              at.x(h) + at.cell * (static_cast<double>(j) + 0.5) + at.font * 0.3, " ", at.top - 5,
              ") rotate(-45)\" ", style, ">", xml_escaped(shortened(maps.key(j), at.longest_label)),
@@ -112,7 +116,7 @@ FOVEA_INLINE void add_labels(std::string& svg, const attention_maps& maps, const
 /// Colours and what they stand for.
 FOVEA_INLINE void add_legend(std::string& svg, double x, double y) {
   constexpr double length = 256, step = length / static_cast<double>(colour_levels);
-  for (index n = 0; n < colour_levels; ++n)
+  for (index_type n = 0; n < colour_levels; ++n)
     append(svg, "<rect x=\"", x + step * static_cast<double>(n), "\" y=\"", y, "\" width=\"", step + 0.3,
            "\" height=\"9\" fill=\"", hex(colour_of_level(n)), "\"/>\n");
   append(svg, "<rect x=\"", x, "\" y=\"", y, "\" width=\"", length,
@@ -124,8 +128,8 @@ FOVEA_INLINE void add_legend(std::string& svg, double x, double y) {
 }
 
 /// One map: its frame, its cells, and what it is.
-FOVEA_INLINE void add_map(std::string& svg, const attention_maps& maps, const svg_layout& at, index l,
-                          index h) {
+FOVEA_INLINE void add_map(std::string& svg, const attention_maps& maps, const svg_layout& at, index_type l,
+                          index_type h) {
   std::string layer, head;
   append(layer, "layer ", maps.first_layer + l), append(head, "head ", maps.first_head + h);
   const double x = at.x(h), y = at.y(l);
@@ -155,7 +159,7 @@ FOVEA_INLINE void write_svg(std::ostream& out, const attention_maps& maps) {
   maps.check();
   const inspect::svg_layout at(maps);
   const std::string title = maps.title.empty() ? "Attention" : maps.title;
-  const auto fits = static_cast<index>((at.width - 2 * at.margin) / (16 * 0.6));
+  const auto fits = static_cast<index_type>((at.width - 2 * at.margin) / (16 * 0.6));
   std::string svg;
   inspect::append(svg, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ", at.width, " ", at.height,
                   "\" width=\"", at.width, "\" height=\"", at.height,
@@ -164,8 +168,8 @@ FOVEA_INLINE void write_svg(std::ostream& out, const attention_maps& maps) {
                   "</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n");
   inspect::add_text(svg, at.margin, at.margin + 12, "font-size=\"16\" font-weight=\"600\" fill=\"#1b2330\"",
                     inspect::shortened(title, fits));
-  for (index l = 0; l < maps.layers(); ++l)
-    for (index h = 0; h < maps.heads(); ++h) inspect::add_map(svg, maps, at, l, h);
+  for (index_type l = 0; l < maps.layers(); ++l)
+    for (index_type h = 0; h < maps.heads(); ++h) inspect::add_map(svg, maps, at, l, h);
   if (at.labelled) inspect::add_labels(svg, maps, at);
   if (at.numbered) inspect::add_numbers(svg, maps, at);
   inspect::add_legend(svg, at.margin + 8, at.height - at.legend + 22);

@@ -93,11 +93,11 @@ FOVEA_INLINE std::string json_quoted(std::string_view text) {
 }
 
 /// At most `most` characters, the last one an ellipsis where some are left out.
-FOVEA_INLINE std::string shortened(std::string_view text, index most) {
-  index length = 0;
+FOVEA_INLINE std::string shortened(std::string_view text, index_type most) {
+  index_type length = 0;
   each_code_point(text, [&](char32_t) FOVEA_INLINE_LAMBDA { ++length; });
   std::string kept;
-  index at = 0;
+  index_type at = 0;
   each_code_point(text, [&](char32_t point) FOVEA_INLINE_LAMBDA {
     if (length <= most || at < most - 1) append_utf8(kept, point);
     ++at;

@@ -14,15 +14,15 @@ template <class Arch, class T, int W, class Mask>
 FOVEA_NOINLINE FOVEA_FLATTEN coverage ask_each(const Mask& mask, range rows, range& keys) noexcept {
   using here = cells<Arch, T, in_lanes::queries>;
   using truth_value = typename here::truth_value;
-  constexpr index n = lanes<Arch, T>, step = geometry<Arch>::tile_rows;
-  const auto seen = [&](int w, index key) FOVEA_INLINE_LAMBDA {
-    const index query = rows.first + w * n;
+  constexpr index_type n = lanes<Arch, T>, step = geometry<Arch>::tile_rows;
+  const auto seen = [&](int w, index_type key) FOVEA_INLINE_LAMBDA {
+    const index_type query = rows.first + w * n;
     return here::truth(visible_at(mask, here{query, key, std::min(n, rows.last - query)}));
   };
   bool all = true, any = false;
   for (int w = 0; w < W && (all || !any); ++w) {
     truth_value every(true), some(false);
-    for (index key = keys.first; key < keys.last; ++key) {
+    for (index_type key = keys.first; key < keys.last; ++key) {
       const truth_value now = seen(w, key);
       every = every & now, some = some | now;
     }
@@ -30,13 +30,13 @@ FOVEA_NOINLINE FOVEA_FLATTEN coverage ask_each(const Mask& mask, range rows, ran
   }
   if (all || !any) return all ? coverage::full : coverage::none;
 
-  const auto hidden_from_all = [&](index key) FOVEA_INLINE_LAMBDA {
+  const auto hidden_from_all = [&](index_type key) FOVEA_INLINE_LAMBDA {
     truth_value some(false);
     for (int w = 0; w < W; ++w) some = some | seen(w, key);
     return !xsimd::any(some);
   };
   while (hidden_from_all(keys.last - 1)) --keys.last;
-  index skipped = 0;
+  index_type skipped = 0;
   while (hidden_from_all(keys.first + skipped)) ++skipped;
   keys.first += skipped / step * step;
   return coverage::partial;

@@ -11,10 +11,10 @@ namespace kernel {
 
 /// The registers of queries of `rows`, dealt to panels of 1 to 3 as evenly as can be: f(panel) for each.
 template <class Arch, class T, unit_of Units, class F>
-FOVEA_INLINE void each_query_panel(range rows, index dim, index value_dim, const scratch<T>& memory,
+FOVEA_INLINE void each_query_panel(range rows, index_type dim, index_type value_dim, const scratch<T>& memory,
                                    F&& f) noexcept {
-  constexpr index n = lanes<Arch, T>;
-  index left = ceil_div(rows.size(), n), panels = ceil_div(left, geometry<Arch>::tile_vectors);
+  constexpr index_type n = lanes<Arch, T>;
+  index_type left = ceil_div(rows.size(), n), panels = ceil_div(left, geometry<Arch>::tile_vectors);
   T* kept = memory.kept;
   const auto visit = [&](auto width) FOVEA_INLINE_LAMBDA {
     using panel = query_panel<Arch, T, decltype(width)::value, Units>;
@@ -25,7 +25,7 @@ FOVEA_INLINE void each_query_panel(range rows, index dim, index value_dim, const
     left -= width;
   };
   for (; panels > 0; --panels) {
-    const index width = ceil_div(left, panels);
+    const index_type width = ceil_div(left, panels);
     if (width == 3) visit(std::integral_constant<int, 3>{});
     if (width == 2) visit(std::integral_constant<int, 2>{});
     if (width == 1) visit(std::integral_constant<int, 1>{});
@@ -47,8 +47,9 @@ head_operands(Rules, matrix_view<QE>, matrix_view<OE>, Keys, Values)
     -> head_operands<Rules, QE, OE, Keys, Values>;
 
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_INLINE auto operands_of_head(const Problem& p, index b, index h, const scratch<T>& memory) noexcept {
-  const index kv_head = h / p.group();
+FOVEA_INLINE auto operands_of_head(const Problem& p, index_type b, index_type h,
+                                   const scratch<T>& memory) noexcept {
+  const index_type kv_head = h / p.group();
   return head_operands{p.rules.bind(p.at(b, h)), p.q.head(b, h), p.out.head(b, h),
                        operand_of<Arch>(p.k.head(b, kv_head), p.dim(), memory.keys),
                        operand_of<Arch>(p.v.head(b, kv_head), p.value_dim(), memory.values)};
@@ -56,7 +57,7 @@ FOVEA_INLINE auto operands_of_head(const Problem& p, index b, index h, const scr
 
 /// Rows of one query head against few keys: one block has them all, so its softmax is complete.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range rows, range keys,
+FOVEA_NOINLINE void attend_few_keys(const Problem& p, index_type b, index_type h, range rows, range keys,
                                     const scratch<T>& memory, const coming& next) noexcept {
   const auto [rules, q, out, keys_of, values_of] = operands_of_head<Arch>(p, b, h, memory);
   const auto k = keys_of.read(keys);
@@ -70,7 +71,7 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range ro
     seen.first = std::min(seen.first, keys.last);
     const coverage covered = panel.cover(rules.mask, seen);
     const bool may_hide = rules.hide || covered == coverage::partial;
-    const index skipped = seen.first - keys.first;
+    const index_type skipped = seen.first - keys.first;
     if (covered == coverage::none) {
       panel.clear();
       panel.close(out);
@@ -97,9 +98,9 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index b, index h, range ro
 
 /// Rows of one query head, queries in lanes.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
-                                   const coming& next) noexcept {
-  constexpr index block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
+FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h, range rows,
+                                   const scratch<T>& memory, const coming& next) noexcept {
+  constexpr index_type block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
   constexpr bool drops = Problem::drops;
   const auto [rules, q, out, keys_of, values_of] = operands_of_head<Arch>(p, b, h, memory);
   const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
@@ -112,7 +113,7 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
         p.value_dim() >= lanes<Arch, T>)
       return attend_few_keys<Arch>(p, b, h, rows, range{0, reach.last}, memory, next);
   bool opened = false;
-  for (index first = reach.first / block * block; first < reach.last; first += block) {
+  for (index_type first = reach.first / block * block; first < reach.last; first += block) {
     const range keys{first, std::min(first + block, reach.last)};
     if (cover_of(rules.mask, rows, keys) == coverage::none) continue;
     const auto k = keys_of.read(keys);                                 // (C, d)
@@ -125,7 +126,7 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index b, index h, range row
       const coverage covered = panel.cover(rules.mask, seen);
       if (covered == coverage::none) return;
       const bool may_hide = rules.hide || covered == coverage::partial;
-      const index skipped = seen.first - first;
+      const index_type skipped = seen.first - first;
       const auto soon_read = opened ? lines_ahead() : lines_ahead(line_use::read, q, panel.next_rows(rows));
       const auto soon_written =
           keys.last < reach.last ? lines_ahead() : lines_ahead(line_use::write, out, panel.rows());

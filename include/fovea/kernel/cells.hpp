@@ -16,24 +16,24 @@ enum class in_lanes { queries, keys };
 template <class T>
 struct near_cells {
   const T* value;
-  index first_key;
+  index_type first_key;
 };
 
 /// What a mask says there, a byte a cell: a word a query for each `keys_a_word` keys.
 template <class Arch, class T>
 struct near_truth {
-  static constexpr index keys_a_word = std::min<index>(sizeof(T), lanes<Arch, T>);
+  static constexpr index_type keys_a_word = std::min<index_type>(sizeof(T), lanes<Arch, T>);
   const position_t<T>* words;
-  index first_key;
+  index_type first_key;
 };
 
 /// n keys x one register of queries, of which `keys` x `queries` are inside the score matrix; `room` takes
 /// the copies of what is read there.
 template <class Arch, class T>
 struct square {
-  static constexpr index n = lanes<Arch, T>;
-  static constexpr index bytes_a_copy = n * n * static_cast<index>(sizeof(T));
-  index query, key, queries, keys;
+  static constexpr index_type n = lanes<Arch, T>;
+  static constexpr index_type bytes_a_copy = n * n * static_cast<index_type>(sizeof(T));
+  index_type query, key, queries, keys;
   std::byte* room;  // bytes_a_copy for each copy
 
   /// Row-major matrices are read a row at a time and transposed in registers: gathers of columns cost ten
@@ -42,18 +42,18 @@ struct square {
   FOVEA_INLINE near_cells<T> copy(const matrix_view<E>& m) noexcept {
     T* const to = take<T>();
     if (m.row_stride == 1 || m.row_stride == 0) {
-      for (index e = 0; e < keys; ++e) read(m.at(query, key + e), m.row_stride, queries, to + e * n);
+      for (index_type e = 0; e < keys; ++e) read(m.at(query, key + e), m.row_stride, queries, to + e * n);
       return {to, key};
     }
     vec<Arch, T> v[n];
     bool loaded = false;
     if constexpr (std::is_same_v<std::remove_const_t<E>, T>)
       if (m.col_stride == 1 && keys >= n) {
-        for (index i = 0; i < n; ++i) v[i] = vec<Arch, T>::load_unaligned(row_of(m, i));
+        for (index_type i = 0; i < n; ++i) v[i] = vec<Arch, T>::load_unaligned(row_of(m, i));
         loaded = true;
       }
     if (!loaded)
-      for (index i = 0; i < n; ++i) {
+      for (index_type i = 0; i < n; ++i) {
         read(row_of(m, i), m.col_stride, keys, to + i * n);
         v[i] = vec<Arch, T>::load_aligned(to + i * n);
       }
@@ -67,33 +67,33 @@ struct square {
   template <class E>
   FOVEA_INLINE near_truth<Arch, T> copy_truth(const matrix_view<E>& m) noexcept {
     using word = position_t<T>;
-    constexpr index k = near_truth<Arch, T>::keys_a_word;
+    constexpr index_type k = near_truth<Arch, T>::keys_a_word;
     word* const words = take<word>();
     if (m.row_stride == 1 || m.row_stride == 0) {
-      for (index e = 0; e < n; ++e) {
+      for (index_type e = 0; e < n; ++e) {
         word* const to = words + e / k * n;
         const E* const from = m.at(query, key + std::min(e, keys - 1));
-        const auto put = [&](index i, const E& x) FOVEA_INLINE_LAMBDA {
+        const auto put = [&](index_type i, const E& x) FOVEA_INLINE_LAMBDA {
           to[i] = (e % k == 0 ? 0 : to[i]) | static_cast<word>(word(x != E(0)) << (8 * (e % k)));
         };
         if (m.row_stride == 1 && queries >= n)
-          for (index i = 0; i < n; ++i) put(i, from[i]);
+          for (index_type i = 0; i < n; ++i) put(i, from[i]);
         else
-          for (index i = 0; i < n; ++i) put(i, from[std::min(i, queries - 1) * m.row_stride]);
+          for (index_type i = 0; i < n; ++i) put(i, from[std::min(i, queries - 1) * m.row_stride]);
       }
       return {words, key};
     }
-    for (index i = 0; i < n; ++i) {
+    for (index_type i = 0; i < n; ++i) {
       const E* row = row_of(m, i);
       const auto put = [&](const void* bytes) FOVEA_INLINE_LAMBDA {
         const auto* from = static_cast<const unsigned char*>(bytes);
-        for (index w = 0; w < n / k; ++w) std::memcpy(words + w * n + i, from + w * k, k);
+        for (index_type w = 0; w < n / k; ++w) std::memcpy(words + w * n + i, from + w * k, k);
       };
       if (sizeof(E) == 1 && m.col_stride == 1 && keys >= n) {
         put(row);
       } else {
         unsigned char byte[n];
-        for (index e = 0; e < n; ++e) byte[e] = row[std::min(e, keys - 1) * m.col_stride] != E(0);
+        for (index_type e = 0; e < n; ++e) byte[e] = row[std::min(e, keys - 1) * m.col_stride] != E(0);
         put(byte);
       }
     }
@@ -108,16 +108,16 @@ struct square {
 
   /// Row i of the square, or the last one that is inside.
   template <class E>
-  FOVEA_INLINE const E* row_of(const matrix_view<E>& m, index i) const noexcept {
+  FOVEA_INLINE const E* row_of(const matrix_view<E>& m, index_type i) const noexcept {
     return m.at(query + std::min(i, queries - 1), key);
   }
 
   // All n are written: a fixed number of steps is what compilers vectorise best; past `count` the last one is
   // repeated.
   template <class E>
-  FOVEA_INLINE static void read(const E* from, index stride, index count, T* to) noexcept {
+  FOVEA_INLINE static void read(const E* from, index_type stride, index_type count, T* to) noexcept {
     if (stride != 1 || count < n) {
-      for (int i = 0; i < n; ++i) to[i] = load_element<T>(from[std::min<index>(i, count - 1) * stride]);
+      for (int i = 0; i < n; ++i) to[i] = load_element<T>(from[std::min<index_type>(i, count - 1) * stride]);
     } else if constexpr (std::is_same_v<std::remove_const_t<E>, T>) {
       vec<Arch, T>::load_unaligned(from).store_aligned(to);
     } else {
@@ -136,7 +136,7 @@ struct cells {
   using position = positions<Arch, T>;
   using truth_value = xsimd::batch_bool<T, Arch>;
 
-  index query, key, count;
+  index_type query, key, count;
 
   FOVEA_INLINE position q() const noexcept { return counting<position_t<T>>(query, queries); }
   FOVEA_INLINE position k() const noexcept { return counting<position_t<T>>(key, !queries); }
@@ -164,8 +164,8 @@ struct cells {
     return load_as(m, test) != number(T(0));
   }
   FOVEA_INLINE truth_value nonzero(const near_truth<Arch, T>& near) const noexcept {
-    constexpr index k = near_truth<Arch, T>::keys_a_word;
-    const index e = key - near.first_key;
+    constexpr index_type k = near_truth<Arch, T>::keys_a_word;
+    const index_type e = key - near.first_key;
     const auto byte = static_cast<position_t<T>>(position_t<T>(0xff) << (8 * (e % k)));
     return truth((position::load_aligned(near.words + e / k * width) & position(byte)) !=
                  position(position_t<T>(0)));
@@ -180,19 +180,19 @@ struct cells {
  private:
   template <class E, class F>
   FOVEA_INLINE number load_as(const matrix_view<E>& m, const F& value_of) const noexcept {
-    const index stride = queries ? m.row_stride : m.col_stride;
+    const index_type stride = queries ? m.row_stride : m.col_stride;
     const E* first = m.at(query, key);
     if (stride == 0) return number(value_of(*first));
     alignas(64) T value[width];
     if (stride == 1 && count >= width)
       for (int i = 0; i < width; ++i) value[i] = value_of(first[i]);
     else
-      for (int i = 0; i < width; ++i) value[i] = value_of(first[std::min<index>(i, count - 1) * stride]);
+      for (int i = 0; i < width; ++i) value[i] = value_of(first[std::min<index_type>(i, count - 1) * stride]);
     return number::load_aligned(value);
   }
 
   template <class P>
-  FOVEA_INLINE static xsimd::batch<P, Arch> counting(index first, bool up) noexcept {
+  FOVEA_INLINE static xsimd::batch<P, Arch> counting(index_type first, bool up) noexcept {
     const xsimd::batch<P, Arch> start(static_cast<P>(first));
     return up ? start + counting_up<Arch, P>() : start;
   }

@@ -24,19 +24,19 @@ template <class Arch, class T, class Dropout, class Panel>
 FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel, range keys) noexcept {
   using here = cells<Arch, T, in_lanes::queries>;
   const range rows = panel.rows();
-  for (index j = 0; j < keys.size(); ++j)
-    for (index i = 0; i < rows.size(); i += here::width)
+  for (index_type j = 0; j < keys.size(); ++j)
+    for (index_type i = 0; i < rows.size(); i += here::width)
       drop_register(dropout,
-                    here{rows.first + i, keys.first + j, std::min<index>(here::width, rows.size() - i)},
+                    here{rows.first + i, keys.first + j, std::min<index_type>(here::width, rows.size() - i)},
                     panel.logits() + j * Panel::width + i);
 }
 
 /// The same for row r of a row_panel.
 template <class Arch, class T, class Dropout, class Panel>
-FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel, index r,
+FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel, index_type r,
                                        range keys) noexcept {
   using here = cells<Arch, T, in_lanes::keys>;
-  for (index j = 0; j < keys.size(); j += here::width)
+  for (index_type j = 0; j < keys.size(); j += here::width)
     drop_register(dropout, here{panel.query(r), keys.first + j, keys.size() - j}, panel.logits(r) + j);
 }
 

@@ -12,16 +12,17 @@ namespace kernel {
 /// hidden ones -inf; or, with `lse` (queries x 1), the probabilities exp(s - lse), hidden ones 0. p.v has no
 /// columns.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void emit_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
-                                 const matrix_view<T>& to, const matrix_view<T>* lse) noexcept {
+FOVEA_NOINLINE void emit_queries(const Problem& p, index_type b, index_type h, range rows,
+                                 const scratch<T>& memory, const matrix_view<T>& to,
+                                 const matrix_view<T>* lse) noexcept {
   const auto rules = p.rules.bind(p.at(b, h));
   const auto q = p.q.head(b, h);
   const auto keys_of = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys);
   const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA {
-    each_query_panel<Arch, T, unit_of::natural>(rows, p.dim(), index(0), memory, f);
+    each_query_panel<Arch, T, unit_of::natural>(rows, p.dim(), index_type(0), memory, f);
   };
-  for (index i = rows.first; i < rows.last; ++i)
-    for (index j = 0; j < to.cols; ++j) to(i, j) = lse ? T(0) : hidden<T>;
+  for (index_type i = rows.first; i < rows.last; ++i)
+    for (index_type j = 0; j < to.cols; ++j) to(i, j) = lse ? T(0) : hidden<T>;
 
   each_panel([&](const auto& panel) { panel.open(q, p.scale); });
   for (range keys{0, 0}; keys.first < to.cols; keys.first = keys.last) {
@@ -32,8 +33,8 @@ FOVEA_NOINLINE void emit_queries(const Problem& p, index b, index h, range rows,
       panel.template dot_keys<false>(k, keys.size());
       panel.revise(rules, keys);
       const range some = panel.rows();
-      for (index i = some.first; i < some.last; ++i)
-        for (index j = keys.first; j < keys.last; ++j) {
+      for (index_type i = some.first; i < some.last; ++i)
+        for (index_type j = keys.first; j < keys.last; ++j) {
           const T s = panel.logits()[(j - keys.first) * panel.width + i - some.first];
           if (s != hidden<T>) to(i, j) = lse ? std::exp(s - (*lse)(i, 0)) : s;
         }

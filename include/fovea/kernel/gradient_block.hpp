@@ -75,30 +75,31 @@ struct gradient_scratch {
 /// Keys of one key/value head, and which of its query heads; which part of the heads and span of the keys
 /// these are.
 struct gradient_job {
-  index batch, kv_head, part, span;
+  index_type batch, kv_head, part, span;
   range heads, keys;
 };
 
 template <class Arch, class T>
-FOVEA_NOINLINE void clear_rows(const sums_of_rows<T>& sums, index rows, index width) noexcept {
-  for (index i = 0; i < rows; ++i) std::fill_n(sums.data + i * sums.stride, width, T(0));
+FOVEA_NOINLINE void clear_rows(const sums_of_rows<T>& sums, index_type rows, index_type width) noexcept {
+  for (index_type i = 0; i < rows; ++i) std::fill_n(sums.data + i * sums.stride, width, T(0));
 }
 
 template <class Arch, class T, class E>
-FOVEA_NOINLINE void write_rows(const T* from, index stride, const matrix_view<E>& to, range rows) noexcept {
-  for (index i = 0; i < rows.size(); ++i)
+FOVEA_NOINLINE void write_rows(const T* from, index_type stride, const matrix_view<E>& to,
+                               range rows) noexcept {
+  for (index_type i = 0; i < rows.size(); ++i)
     store_elements(from + i * stride, to.cols, to.at(rows.first + i), to.col_stride);
 }
 
 /// Per query: LSE in the units of the softmax (0 where the row sees no key), delta = sum_c dO O - dLSE;
 /// returns the gradient of a sink's logit, -sum_i P_sink delta.
 template <class Arch, class Gradients, class T = typename Gradients::compute>
-FOVEA_NOINLINE double row_terms(const Gradients& g, index b, index h, const gradient_scratch<T>& memory,
-                                T* lse, T* delta) noexcept {
-  constexpr index n = lanes<Arch, T>;
+FOVEA_NOINLINE double row_terms(const Gradients& g, index_type b, index_type h,
+                                const gradient_scratch<T>& memory, T* lse, T* delta) noexcept {
+  constexpr index_type n = lanes<Arch, T>;
   using V = vec<Arch, T>;
   const auto& p = g.forward;
-  const index width = round_up(p.value_dim(), n), block = gradient_shape<Arch, T>(p.dim()).rows;
+  const index_type width = round_up(p.value_dim(), n), block = gradient_shape<Arch, T>(p.dim()).rows;
   const auto out_of = operand_of<Arch>(g.out.head(b, h), width, memory.q_copy);
   const auto d_out_of = operand_of<Arch>(g.d_out.head(b, h), width, memory.d_out_copy);
   const auto lse_of = g.lse.head(b, h), d_lse_of = g.d_lse.head(b, h);
@@ -106,12 +107,12 @@ FOVEA_NOINLINE double row_terms(const Gradients& g, index b, index h, const grad
   for (range rows{0, 0}; rows.first < lse_of.rows; rows.first = rows.last) {
     rows.last = std::min(rows.first + block, lse_of.rows);
     const auto out = out_of.read(rows), d_out = d_out_of.read(rows);
-    for (index i = 0; i < rows.size(); ++i) {
+    for (index_type i = 0; i < rows.size(); ++i) {
       V sum(T(0));
-      for (index c = 0; c < width; c += n)
+      for (index_type c = 0; c < width; c += n)
         sum = isa<Arch>::fma(V::load_unaligned(out.data + i * out.stride + c),
                              V::load_unaligned(d_out.data + i * d_out.stride + c), sum);
-      const index row = rows.first + i;
+      const index_type row = rows.first + i;
       const T natural = lse_of(row, 0);
       alignas(64) T sums[n];
       sum_over_lanes<Arch, T>(sum).store_aligned(sums);
@@ -135,7 +136,7 @@ template <class Arch, class T>
 class key_superblock {
  public:
   /// `rows`: the keys' rows, registers wide.
-  FOVEA_INLINE key_superblock(range keys, index dim, index value_dim, const rows_of<T>& rows,
+  FOVEA_INLINE key_superblock(range keys, index_type dim, index_type value_dim, const rows_of<T>& rows,
                               const gradient_scratch<T>& memory) noexcept
       : shape_(dim),
         keys_(keys),
@@ -146,15 +147,15 @@ class key_superblock {
 
   FOVEA_INLINE range all() const noexcept { return keys_; }
   FOVEA_INLINE const gradient_shape<Arch, T>& shape() const noexcept { return shape_; }
-  FOVEA_INLINE index width() const noexcept { return round_up(dim_, lanes<Arch, T>); }
-  FOVEA_INLINE index value_width() const noexcept { return round_up(value_dim_, lanes<Arch, T>); }
+  FOVEA_INLINE index_type width() const noexcept { return round_up(dim_, lanes<Arch, T>); }
+  FOVEA_INLINE index_type value_width() const noexcept { return round_up(value_dim_, lanes<Arch, T>); }
   /// Whether no row holds NaN or infinities.
   FOVEA_INLINE bool finite() noexcept { return rows_.finite(); }
 
   /// Packs K^T * k_scale and V^T * v_scale; sums start at 0.
   template <class K, class Values>
   FOVEA_INLINE void open(const K& k, T k_scale, const Values& v, T v_scale) const noexcept {
-    each_group([&](const auto& group, index)
+    each_group([&](const auto& group, index_type)
                    FOVEA_INLINE_LAMBDA { group.pack_keys(k, k_scale, v, v_scale); });
     clear_rows<Arch>(d_k(keys_.first), keys_.size(), width());
     clear_rows<Arch>(d_v(keys_.first), keys_.size(), value_width());
@@ -162,25 +163,25 @@ class key_superblock {
   /// f(group, its first key) for each.
   template <class F>
   FOVEA_INLINE void each_group(F&& f) const noexcept {
-    const index lanes = shape_.lanes_a_group;
-    for (index first = keys_.first; first < keys_.last; first += lanes)
+    const index_type lanes = shape_.lanes_a_group;
+    for (index_type first = keys_.first; first < keys_.last; first += lanes)
       f(key_group<Arch, T>(shape_, {first, std::min(first + lanes, keys_.last)}, dim_, value_dim_,
                            memory_.panels + (first - keys_.first) * (dim_ + value_dim_), memory_.p,
                            memory_.ds),
         first);
   }
-  FOVEA_INLINE rows_of<T> rows_from(index key) const noexcept { return rows_.from(key - keys_.first); }
-  FOVEA_INLINE sums_of_rows<T> d_k(index key) const noexcept {
+  FOVEA_INLINE rows_of<T> rows_from(index_type key) const noexcept { return rows_.from(key - keys_.first); }
+  FOVEA_INLINE sums_of_rows<T> d_k(index_type key) const noexcept {
     return {memory_.d_k + (key - keys_.first) * width(), width()};
   }
-  FOVEA_INLINE sums_of_rows<T> d_v(index key) const noexcept {
+  FOVEA_INLINE sums_of_rows<T> d_v(index_type key) const noexcept {
     return {memory_.d_v + (key - keys_.first) * value_width(), value_width()};
   }
 
  private:
   gradient_shape<Arch, T> shape_;
   range keys_;
-  index dim_, value_dim_;
+  index_type dim_, value_dim_;
   gradient_scratch<T> memory_;
   block_rows<Arch, T> rows_;
 };
@@ -188,9 +189,9 @@ class key_superblock {
 /// What one query head of a group adds to dK and dV of a superblock of keys, and these to its dQ; `terms`:
 /// {lse, delta} of its rows.
 template <class Arch, class Gradients, class T, class Terms>
-FOVEA_INLINE void differentiate_head(const Gradients& g, index b, index h, key_superblock<Arch, T>& keys,
-                                     const sums_of_rows<T>& d_q, const Terms& terms,
-                                     const gradient_scratch<T>& memory) noexcept {
+FOVEA_INLINE void differentiate_head(const Gradients& g, index_type b, index_type h,
+                                     key_superblock<Arch, T>& keys, const sums_of_rows<T>& d_q,
+                                     const Terms& terms, const gradient_scratch<T>& memory) noexcept {
   const auto& p = g.forward;
   const auto rules = p.rules.bind(p.at(b, h));
   const auto of_cells =
@@ -211,7 +212,7 @@ FOVEA_INLINE void differentiate_head(const Gradients& g, index b, index h, key_s
                                  d_q.stride,
                                  terms.lse + rows.first,
                                  terms.delta + rows.first};
-    keys.each_group([&](auto group, index first) FOVEA_INLINE_LAMBDA {  // k (C, d)   v (C, dv)
+    keys.each_group([&](auto group, index_type first) FOVEA_INLINE_LAMBDA {  // k (C, d)   v (C, dv)
       if (!group.look(rules.mask, rows)) return;
       group.score(block, plain);                   // (R, C)   P = exp(Q K^T - LSE)
       group.differentiate(block, p.scale, plain);  // (R, C)   dS = P (dO V^T - D)
@@ -232,17 +233,18 @@ FOVEA_INLINE void differentiate_keys(const Gradients& g, const gradient_job& job
                                      const gradient_scratch<T>& memory, const DQ& d_q_of,
                                      const Terms& terms_of, const Close& close) noexcept {
   const auto& p = g.forward;
-  const index b = job.batch, width = round_up(p.dim(), lanes<Arch, T>);
+  const index_type b = job.batch, width = round_up(p.dim(), lanes<Arch, T>);
   const auto k = p.k.head(b, job.kv_head);
   const auto v = p.v.head(b, job.kv_head);
   const auto k_of = operand_of<Arch>(k, width, memory.k_copy);
-  for (index h = job.heads.first; h < job.heads.last; ++h) clear_rows<Arch>(d_q_of(h), p.q.tokens(b), width);
+  for (index_type h = job.heads.first; h < job.heads.last; ++h)
+    clear_rows<Arch>(d_q_of(h), p.q.tokens(b), width);
 
   for (range some = job.keys; !some.empty(); some.first = some.last, some.last = job.keys.last) {
     some.last = std::min(some.first + gradient_shape<Arch, T>::keys, job.keys.last);
     key_superblock<Arch, T> keys(some, p.dim(), p.value_dim(), k_of.read(some), memory);
     keys.open(k, p.factor(), v, p.scale);
-    for (index h = job.heads.first; h < job.heads.last; ++h)
+    for (index_type h = job.heads.first; h < job.heads.last; ++h)
       differentiate_head<Arch>(g, b, h, keys, d_q_of(h), terms_of(h), memory);
     close(some, memory.d_k, memory.d_v);
   }

@@ -11,19 +11,19 @@ namespace kernel {
 /// and dV stay in L2. (dim 64: 96 keys x 72 rows is a flat optimum; dim 128: 96 lanes lose 3 to 7 points.)
 template <class Arch, class T>
 struct gradient_shape {
-  static constexpr index tile_lanes = geometry<Arch>::tile_vectors * lanes<Arch, T>;
-  static constexpr index tile_rows = geometry<Arch>::tile_rows;
-  static constexpr index line = 64 / static_cast<index>(sizeof(T));
-  static constexpr index most_rows = 240, keys = 24 * line;
+  static constexpr index_type tile_lanes = geometry<Arch>::tile_vectors * lanes<Arch, T>;
+  static constexpr index_type tile_rows = geometry<Arch>::tile_rows;
+  static constexpr index_type line = 64 / static_cast<index_type>(sizeof(T));
+  static constexpr index_type most_rows = 240, keys = 24 * line;
 
-  index lanes_a_group, rows;
+  index_type lanes_a_group, rows;
 
-  FOVEA_INLINE explicit gradient_shape(index dim) noexcept
-      : lanes_a_group(dim * static_cast<index>(sizeof(T)) <= 256 ? 6 * line : 3 * line),
-        rows(dim * static_cast<index>(sizeof(T)) <= 256 ? 72 : most_rows) {}
+  FOVEA_INLINE explicit gradient_shape(index_type dim) noexcept
+      : lanes_a_group(dim * static_cast<index_type>(sizeof(T)) <= 256 ? 6 * line : 3 * line),
+        rows(dim * static_cast<index_type>(sizeof(T)) <= 256 ? 72 : most_rows) {}
 
-  FOVEA_INLINE index stride() const noexcept { return (lanes_a_group / line | 1) * line; }
-  FOVEA_INLINE index cells() const noexcept { return rows * stride(); }
+  FOVEA_INLINE index_type stride() const noexcept { return (lanes_a_group / line | 1) * line; }
+  FOVEA_INLINE index_type cells() const noexcept { return rows * stride(); }
 };
 
 /// A block of query rows of one head.
@@ -32,7 +32,7 @@ struct gradient_rows {
   range rows;
   rows_of<T> q, d_out;  // registers wide
   T* d_q;               // accumulators of the rows
-  index d_q_stride;
+  index_type d_q_stride;
   const T *lse, *delta;  // of each row: LSE in the units of the softmax; sum_c dO O - dLSE
 };
 
@@ -40,7 +40,7 @@ struct gradient_rows {
 template <class T>
 struct sums_of_rows {
   T* data = nullptr;
-  index stride = 0;
+  index_type stride = 0;
 };
 
 }  // namespace kernel

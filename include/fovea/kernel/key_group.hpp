@@ -18,14 +18,14 @@ class key_group {
   using V = vec<Arch, T>;
   using shape = gradient_shape<Arch, T>;
   using here = cells<Arch, T, in_lanes::keys>;
-  static constexpr index n = lanes<Arch, T>;
-  static constexpr index tile_lanes = shape::tile_lanes;
-  using panel_stride = std::integral_constant<index, tile_lanes>;
+  static constexpr index_type n = lanes<Arch, T>;
+  static constexpr index_type tile_lanes = shape::tile_lanes;
+  using panel_stride = std::integral_constant<index_type, tile_lanes>;
 
  public:
   /// `panels`: K^T, then V^T, each a panel [dim][tile_lanes] after another; p, ds: shape.cells() each.
-  FOVEA_INLINE key_group(const shape& sizes, range keys, index dim, index value_dim, T* panels, T* p,
-                         T* ds) noexcept
+  FOVEA_INLINE key_group(const shape& sizes, range keys, index_type dim, index_type value_dim, T* panels,
+                         T* p, T* ds) noexcept
       : sizes_(sizes),
         keys_(keys),
         dim_(dim),
@@ -38,9 +38,9 @@ class key_group {
   /// K^T * k_scale and V^T * v_scale.
   template <class K, class Values>
   FOVEA_NOINLINE void pack_keys(const K& k, T k_scale, const Values& v, T v_scale) const noexcept {
-    for (index j = 0; j < sizes_.lanes_a_group; j += n) {
+    for (index_type j = 0; j < sizes_.lanes_a_group; j += n) {
       const range some{keys_.first + j, std::max(keys_.first + j, std::min(keys_.first + j + n, keys_.last))};
-      const index panel = j / tile_lanes * tile_lanes, lane = j % tile_lanes;
+      const index_type panel = j / tile_lanes * tile_lanes, lane = j % tile_lanes;
       pack<Arch, tile_lanes>(k, some, k_scale, k_ + panel * dim_ + lane);
       pack<Arch, tile_lanes>(v, some, v_scale, v_ + panel * value_dim_ + lane);
     }
@@ -72,7 +72,7 @@ class key_group {
       auto s = tile.start(r.delta, done ? -v_scale : T(0));
       add_outer(s, r.d_out.data + tile.row * r.d_out.stride, r.d_out.stride, unit{}, v, panel_stride{},
                 value_dim_, nothing_more{});
-      const index at = tile.row * sizes_.stride() + tile.lane;
+      const index_type at = tile.row * sizes_.stride() + tile.lane;
       if (done)
         s.each([&](auto i, auto w, V& x)
                    FOVEA_INLINE_LAMBDA { x = x * V::load_aligned(p_ + at + i * sizes_.stride() + w * n); });
@@ -91,9 +91,9 @@ class key_group {
         if (Cells::plain && seen.covered == coverage::full &&
             seen.last - seen.first == geometry<Arch>::tile_vectors)
           continue;
-        for (index i = seen_[number].rows.first; i < seen_[number].rows.last; ++i)
+        for (index_type i = seen_[number].rows.first; i < seen_[number].rows.last; ++i)
           for (int w = 0; w < geometry<Arch>::tile_vectors; ++w) {
-            const index j = t * tile_lanes + w * n, at = i * sizes_.stride() + j;
+            const index_type j = t * tile_lanes + w * n, at = i * sizes_.stride() + j;
             V p(T(0)), ds(T(0));
             if (w >= seen.first && w < seen.last && j < keys_.size()) {
               if (Cells::plain && seen.covered == coverage::full) continue;
@@ -120,11 +120,11 @@ class key_group {
 
   /// dQ += dS K
   FOVEA_NOINLINE void add_to_queries(const gradient_rows<T>& r, const rows_of<T>& k, bool finite,
-                                     index width) const noexcept {
-    const index stride = sizes_.stride();
+                                     index_type width) const noexcept {
+    const index_type stride = sizes_.stride();
     if (!finite) return add_seen(ds_, stride, 1, r.rows.size(), k, keys_.size(), r.d_q, r.d_q_stride, width);
-    each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
-      in_whole_tiles<high()>(r.rows.size(), [&](auto rows, index i) FOVEA_INLINE_LAMBDA {
+    each_columns(width, [&](auto wide, auto high, index_type c) FOVEA_INLINE_LAMBDA {
+      in_whole_tiles<high()>(r.rows.size(), [&](auto rows, index_type i) FOVEA_INLINE_LAMBDA {
         const range keys = seen_.keys_seen_by({i, i + rows});
         if (keys.empty()) return;
         T* const to = r.d_q + i * r.d_q_stride + c;
@@ -140,19 +140,19 @@ class key_group {
   template <class F>
   FOVEA_INLINE void each_register(const gradient_rows<T>& r, F&& f) const noexcept {
     for (int t = 0; t < seen_.count(); ++t)
-      for (index i = seen_[t].rows.first; i < seen_[t].rows.last; ++i)
-        for (index j = seen_[t].lanes.first; j < std::min(seen_[t].lanes.last, keys_.size()); j += n)
+      for (index_type i = seen_[t].rows.first; i < seen_[t].rows.last; ++i)
+        for (index_type j = seen_[t].lanes.first; j < std::min(seen_[t].lanes.last, keys_.size()); j += n)
           f(i, here{r.rows.first + i, keys_.first + j, std::min(n, keys_.size() - j)},
             V::load_aligned(ds_ + i * sizes_.stride() + j));
   }
 
  private:
-  FOVEA_NOINLINE void add_to_keys(const T* cells, const rows_of<T>& from, index rows, bool finite, T* sums,
-                                  index width) const noexcept {
-    const index stride = sizes_.stride();
+  FOVEA_NOINLINE void add_to_keys(const T* cells, const rows_of<T>& from, index_type rows, bool finite,
+                                  T* sums, index_type width) const noexcept {
+    const index_type stride = sizes_.stride();
     if (!finite) return add_seen(cells, 1, stride, keys_.size(), from, rows, sums, width, width);
-    each_columns(width, [&](auto wide, auto high, index c) FOVEA_INLINE_LAMBDA {
-      in_whole_tiles<high()>(keys_.size(), [&](auto keys, index j) FOVEA_INLINE_LAMBDA {
+    each_columns(width, [&](auto wide, auto high, index_type c) FOVEA_INLINE_LAMBDA {
+      in_whole_tiles<high()>(keys_.size(), [&](auto keys, index_type j) FOVEA_INLINE_LAMBDA {
         const range seeing = seen_.rows_that_see({j, j + keys});
         if (seeing.empty()) return;
         T* const to = sums + j * width + c;
@@ -165,14 +165,14 @@ class key_group {
   }
 
   template <int R, int C>
-  FOVEA_INLINE static tile<Arch, T, R, C> load(const T* from, index stride) noexcept {
+  FOVEA_INLINE static tile<Arch, T, R, C> load(const T* from, index_type stride) noexcept {
     tile<Arch, T, R, C> s;
     s.each([&](auto r, auto c, V& x)
                FOVEA_INLINE_LAMBDA { x = V::load_unaligned(from + r * stride + c * n); });
     return s;
   }
   template <int R, int C>
-  FOVEA_INLINE static void store(tile<Arch, T, R, C>& s, T* to, index stride) noexcept {
+  FOVEA_INLINE static void store(tile<Arch, T, R, C>& s, T* to, index_type stride) noexcept {
     s.each([&](auto r, auto c, V& x) FOVEA_INLINE_LAMBDA { x.store_unaligned(to + r * stride + c * n); });
   }
   /// P = exp2(P) for rows of C registers, in memory: with a tile in registers g++ spills on AVX2.
@@ -188,7 +188,7 @@ class key_group {
   template <int R, int C>
   struct cell_tile {
     static constexpr int high = R, wide = C;
-    index row, lane;
+    index_type row, lane;
     FOVEA_INLINE tile<Arch, T, R, C> start(const T* of_rows, T factor) const noexcept {
       tile<Arch, T, R, C> s;
       s.each([&](auto r, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(of_rows[row + r] * factor); });
@@ -198,12 +198,12 @@ class key_group {
 
   /// f(cell_tile, panel, coverage) for each tile of cells that is seen.
   template <class F>
-  FOVEA_INLINE void each_seen(range rows, const T* panels, index depth, F&& f) const noexcept {
+  FOVEA_INLINE void each_seen(range rows, const T* panels, index_type depth, F&& f) const noexcept {
     for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
       int number = 0;
-      in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
+      in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index_type i) FOVEA_INLINE_LAMBDA {
         const seen_registers seen = seen_[number++].panels[t];
-        const index lane = t * tile_lanes + seen.first * n;
+        const index_type lane = t * tile_lanes + seen.first * n;
         const T* const panel = panels + t * tile_lanes * depth + seen.first * n;
         const int wide = seen.last - seen.first;
         if (wide == 3) f(cell_tile<high(), 3>{i, lane}, panel, seen.covered);
@@ -215,10 +215,11 @@ class key_group {
 
   /// f(constant registers, constant rows a tile, first column).
   template <class F>
-  FOVEA_INLINE static void each_columns(index width, F&& f) noexcept {
+  FOVEA_INLINE static void each_columns(index_type width, F&& f) noexcept {
     constexpr int most = geometry<Arch>::tile_columns;
-    for (index c = 0, left = width / n; left > 0;) {
-      const index take = left > most && left < 2 * most ? ceil_div(left, 2) : std::min<index>(left, most);
+    for (index_type c = 0, left = width / n; left > 0;) {
+      const index_type take =
+          left > most && left < 2 * most ? ceil_div(left, 2) : std::min<index_type>(left, most);
       const auto call = [&](auto wide) FOVEA_INLINE_LAMBDA {
         constexpr int high = wide() == most ? geometry<Arch>::tile_queries : 8;
         f(wide, std::integral_constant<int, high>{}, c);
@@ -234,13 +235,13 @@ class key_group {
   }
 
   /// sums(i, c) += over t of cells(i, t) from(t, c), where a cell of 0 hides what it would be multiplied by.
-  FOVEA_NOINLINE static void add_seen(const T* cells, index row, index step, index count,
-                                      const rows_of<T>& from, index depth, T* sums, index stride,
-                                      index width) noexcept {
-    for (index i = 0; i < count; ++i)
-      for (index c = 0; c < width; c += n) {
+  FOVEA_NOINLINE static void add_seen(const T* cells, index_type row, index_type step, index_type count,
+                                      const rows_of<T>& from, index_type depth, T* sums, index_type stride,
+                                      index_type width) noexcept {
+    for (index_type i = 0; i < count; ++i)
+      for (index_type c = 0; c < width; c += n) {
         V sum = V::load_unaligned(sums + i * stride + c);
-        for (index t = 0; t < depth; ++t)
+        for (index_type t = 0; t < depth; ++t)
           if (const T x = cells[i * row + t * step]; x != T(0))
             sum = isa<Arch>::fma(V::load_unaligned(from.data + t * from.stride + c), V(x), sum);
         sum.store_unaligned(sums + i * stride + c);
@@ -249,7 +250,7 @@ class key_group {
 
   shape sizes_;
   range keys_;
-  index dim_, value_dim_;
+  index_type dim_, value_dim_;
   T *k_, *v_, *p_, *ds_;
   seen_tiles<Arch, T> seen_;
 };

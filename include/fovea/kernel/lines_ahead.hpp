@@ -31,19 +31,19 @@ class lines_ahead {
   }
 
   /// How many of them are due with each of `times` calls.
-  FOVEA_INLINE index share(index times) const noexcept {
-    return rows_ == 0 ? 0 : ceil_div(rows_ * ceil_div(bytes_, line), std::max<index>(times, 1));
+  FOVEA_INLINE index_type share(index_type times) const noexcept {
+    return rows_ == 0 ? 0 : ceil_div(rows_ * ceil_div(bytes_, line), std::max<index_type>(times, 1));
   }
 
-  FOVEA_INLINE void fetch(index count) noexcept {
+  FOVEA_INLINE void fetch(index_type count) noexcept {
     while (count > 0 && rows_ > 0) {
-      const index end = std::min(bytes_, offset_ + count * line);
+      const index_type end = std::min(bytes_, offset_ + count * line);
       if (use_ == line_use::read)
-        for (index i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 3);
+        for (index_type i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 3);
       else if (use_ == line_use::read_l2)
-        for (index i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 2);
+        for (index_type i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 2);
       else
-        for (index i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 1, 3);
+        for (index_type i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 1, 3);
       count -= ceil_div(end - offset_, line);
       offset_ = end;
       if (offset_ >= bytes_) offset_ = 0, row_ += stride_, --rows_;
@@ -52,20 +52,20 @@ class lines_ahead {
 
  private:
   template <class E>
-  FOVEA_INLINE void along(const E* first, index stride, index rows, index element_stride,
-                          index elements) noexcept {
-    constexpr index size = static_cast<index>(sizeof(E));
+  FOVEA_INLINE void along(const E* first, index_type stride, index_type rows, index_type element_stride,
+                          index_type elements) noexcept {
+    constexpr index_type size = static_cast<index_type>(sizeof(E));
     if (elements == 0) return;
     row_ = reinterpret_cast<const char*>(first);
     stride_ = stride * size;
     bytes_ = element_stride == 0 ? size : elements * size;
-    rows_ = stride == 0 ? std::min<index>(rows, 1) : rows;
-    if (stride_ == bytes_) bytes_ *= rows_, rows_ = std::min<index>(rows_, 1);  // one long row
+    rows_ = stride == 0 ? std::min<index_type>(rows, 1) : rows;
+    if (stride_ == bytes_) bytes_ *= rows_, rows_ = std::min<index_type>(rows_, 1);  // one long row
   }
 
-  static constexpr index line = 64;
+  static constexpr index_type line = 64;
   const char* row_ = nullptr;
-  index stride_ = 0, bytes_ = 0, rows_ = 0, offset_ = 0;
+  index_type stride_ = 0, bytes_ = 0, rows_ = 0, offset_ = 0;
   line_use use_ = line_use::read;
 };
 
@@ -85,14 +85,14 @@ class rows_ahead {
   /// A row's lines are at first + row * stride, in bytes.
   struct place {
     const char* first;
-    index stride;
+    index_type stride;
     FOVEA_INLINE place() noexcept = default;
-    FOVEA_INLINE place(const char* at, index apart) noexcept : first(at), stride(apart) {}
-    FOVEA_INLINE place from(index row) const noexcept { return {first + row * stride, stride}; }
+    FOVEA_INLINE place(const char* at, index_type apart) noexcept : first(at), stride(apart) {}
+    FOVEA_INLINE place from(index_type row) const noexcept { return {first + row * stride, stride}; }
     template <class E>
     FOVEA_INLINE explicit place(const matrix_view<E>& rows) noexcept
         : first(reinterpret_cast<const char*>(rows.data)),
-          stride(rows.row_stride * static_cast<index>(sizeof(E))) {}
+          stride(rows.row_stride * static_cast<index_type>(sizeof(E))) {}
   };
 
   FOVEA_INLINE rows_ahead() noexcept = default;
@@ -102,16 +102,18 @@ class rows_ahead {
   FOVEA_INLINE explicit rows_ahead(const place& now) noexcept : next_(now), further_(now) {}
 
   /// Those of the rows from `row` on.
-  FOVEA_INLINE rows_ahead from(index row) const noexcept { return {next_.from(row), further_.from(row)}; }
+  FOVEA_INLINE rows_ahead from(index_type row) const noexcept {
+    return {next_.from(row), further_.from(row)};
+  }
   /// The lines at `offset` bytes of the first Rows rows.
   template <int Rows>
-  FOVEA_INLINE void fetch(index offset) const noexcept {
+  FOVEA_INLINE void fetch(index_type offset) const noexcept {
     unroll<Rows>([&](auto row) FOVEA_INLINE_LAMBDA {
       FOVEA_PREFETCH(next_.first + offset + row * next_.stride, 0, 2);
       FOVEA_PREFETCH(further_.first + offset + row * further_.stride, 0, 2);
     });
   }
-  static constexpr index line = 64;
+  static constexpr index_type line = 64;
 
  private:
   place next_, further_;
@@ -123,7 +125,7 @@ class rows_ahead {
 template <class Arch, std::size_t N>
 class tile_shares {
  public:
-  FOVEA_INLINE tile_shares(const std::array<lines_ahead, N>& all, index tiles) noexcept : all_(all) {
+  FOVEA_INLINE tile_shares(const std::array<lines_ahead, N>& all, index_type tiles) noexcept : all_(all) {
     for (std::size_t i = 0; i < N; ++i) share_[i] = all_[i].share(tiles), any_ = any_ || share_[i] > 0;
   }
   FOVEA_INLINE void fetch() noexcept {
@@ -136,7 +138,7 @@ class tile_shares {
   }
 
   std::array<lines_ahead, N> all_;
-  std::array<index, N> share_;
+  std::array<index_type, N> share_;
   bool any_ = false;
 };
 

@@ -25,25 +25,25 @@ FOVEA_NOINLINE bool attend_lone_key(const Problem& p, const row_block& at) noexc
     return false;
   } else {
     using V = vec<Arch, T>;
-    constexpr index n = static_cast<index>(V::size);
+    constexpr index_type n = static_cast<index_type>(V::size);
     const auto side_by_side = [](const auto& x) { return x.col_stride == 1 && x.cols >= n; };
-    const index first_head = at.kv_head * p.group(), all = at.queries.size();
+    const index_type first_head = at.kv_head * p.group(), all = at.queries.size();
     const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
     if (!side_by_side(k) || !side_by_side(v) || !side_by_side(p.q.head(at.batch, first_head)) ||
         !side_by_side(p.out.head(at.batch, first_head)) || cover_of_rows(p, at, {0, 1}) != coverage::full)
       return false;
-    for (index r = at.rows.first; r < at.rows.last; ++r) {
-      const index head = first_head + r / all, query = at.queries.first + r % all;
+    for (index_type r = at.rows.first; r < at.rows.last; ++r) {
+      const index_type head = first_head + r / all, query = at.queries.first + r % all;
       const auto q = p.q.head(at.batch, head);
-      const index whole = k.cols / n * n;
+      const index_type whole = k.cols / n * n;
       auto sum = inner_sum<Arch, 1, 1, 1>(q.at(query), k.data, 0, whole, nothing_more{});
       T s = sum_over_lanes<Arch, T>(sum.at[0][0]).get(0);
-      for (index c = whole; c < k.cols; ++c) s += q(query, c) * k(0, c);
+      for (index_type c = whole; c < k.cols; ++c) s += q(query, c) * k(0, c);
       s *= p.scale;
       if (!(std::abs(s) <= std::numeric_limits<T>::max())) return false;
       const auto out = p.out.head(at.batch, head);
-      for (index i = 0; i * n < v.cols; ++i) {
-        const index c = start_of<Arch, T>(i, v.cols);
+      for (index_type i = 0; i * n < v.cols; ++i) {
+        const index_type c = start_of<Arch, T>(i, v.cols);
         V::load_unaligned(v.at(0, c)).store_unaligned(out.at(query, c));
       }
       if (p.wants_lse()) *p.lse.head(at.batch, head).at(query) = s;

@@ -10,8 +10,8 @@ namespace kernel {
 /// The job that this worker is likely to run next. No rows: none, or not worth asking for.
 struct coming {
   /// Rows of a job from which on asking pays; with 48 it took 3 % more time where all was in L2.
-  static constexpr index enough_rows = 64;
-  index b = 0, h = 0;
+  static constexpr index_type enough_rows = 64;
+  index_type b = 0, h = 0;
   range rows = {0, 0};
 };
 
@@ -21,14 +21,15 @@ struct coming {
 template <class Problem>
 class reads_of_next {
  public:
-  FOVEA_INLINE reads_of_next(const Problem& p, const coming& next, index b, index h, range rows) noexcept
+  FOVEA_INLINE reads_of_next(const Problem& p, const coming& next, index_type b, index_type h,
+                             range rows) noexcept
       : p_(p),
         next_(next),
         rows_(rows),
         other_keys_(!next.rows.empty() && (next.b != b || next.h / p.group() != h / p.group())) {}
 
   /// The queries of its first panel.
-  FOVEA_INLINE lines_ahead queries(index panel) const noexcept {
+  FOVEA_INLINE lines_ahead queries(index_type panel) const noexcept {
     const range first{next_.rows.first, std::min(next_.rows.first + panel, next_.rows.last)};
     return {line_use::read, p_.q.head(next_.b, next_.h), first};
   }
@@ -41,7 +42,7 @@ class reads_of_next {
     const auto head = all.head(next_.b, next_.h / p_.group());
     if constexpr (requires { lines_ahead(line_use::read_l2, head, panel); })
       if (other_keys_) {
-        const auto share = [&](index row)
+        const auto share = [&](index_type row)
                                FOVEA_INLINE_LAMBDA { return (row - rows_.first) * head.rows / rows_.size(); };
         return {line_use::read_l2, head, range{share(panel.first), share(panel.last)}};
       }

@@ -12,9 +12,11 @@ namespace kernel {
 template <class E>
 struct rows_of {
   const E* data;
-  index stride, dim;
-  FOVEA_INLINE rows_of from(index row) const noexcept { return {data + row * stride, stride, dim}; }
-  FOVEA_INLINE matrix_view<const E> view(index rows) const noexcept { return {data, rows, dim, stride, 1}; }
+  index_type stride, dim;
+  FOVEA_INLINE rows_of from(index_type row) const noexcept { return {data + row * stride, stride, dim}; }
+  FOVEA_INLINE matrix_view<const E> view(index_type rows) const noexcept {
+    return {data, rows, dim, stride, 1};
+  }
 };
 
 /// A register of T from contiguous elements, converted by an instruction where there is one.
@@ -42,8 +44,8 @@ struct worth {
 template <class Arch, class T, class Head>
 struct operand {
   Head all;
-  index width;  // of a row as the kernel reads it: all.cols, or at least a register
-  T* buffer;    // block x width
+  index_type width;  // of a row as the kernel reads it: all.cols, or at least a register
+  T* buffer;         // block x width
 
   /// For the form with queries in lanes: rows of T.
   FOVEA_INLINE rows_of<T> read(range keys) const noexcept {
@@ -62,10 +64,10 @@ struct operand {
   /// buffer, until the next.
   template <class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
-    index first = 0;
+    index_type first = 0;
     all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
       using E = typename std::remove_cvref_t<decltype(some)>::element;
-      const index count = some.tokens.rows;
+      const index_type count = some.tokens.rows;
       rows_of<E> rows{some.tokens.data, some.tokens.row_stride, width};
       if (!in_place()) rows = gathered<E>(some.tokens);
       f(first, rows, count, worth{some.channel_scales, some.token_scales});
@@ -74,13 +76,15 @@ struct operand {
   }
 
   /// How much room the buffer needs for a block of keys: for rows of T, and for rows of E.
-  FOVEA_INLINE index copies_for_read(index block) const noexcept {
+  FOVEA_INLINE index_type copies_for_read(index_type block) const noexcept {
     return as_it_is && in_place() ? 0 : block * width;
   }
-  FOVEA_INLINE index copies_for_columns(index block) const noexcept {
+  FOVEA_INLINE index_type copies_for_columns(index_type block) const noexcept {
     return far_apart() ? block * width : copies_for_read(block);
   }
-  FOVEA_INLINE index copies_for_rows(index block) const noexcept { return in_place() ? 0 : block * width; }
+  FOVEA_INLINE index_type copies_for_rows(index_type block) const noexcept {
+    return in_place() ? 0 : block * width;
+  }
   FOVEA_INLINE bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
 
   /// Whether rows lie so that they share few sets of L1, where some columns of all rows of a block do not
@@ -91,7 +95,7 @@ struct operand {
   FOVEA_INLINE bool far_apart() const noexcept {
     if constexpr (as_it_is && geometry<Arch>::copies_far_columns)
       return in_place() && all.row_stride > width &&
-             all.row_stride * static_cast<index>(sizeof(T)) % 2048 == 0;
+             all.row_stride * static_cast<index_type>(sizeof(T)) % 2048 == 0;
     return false;
   }
 
@@ -105,14 +109,14 @@ struct operand {
     T* to = buffer;
     all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
       using E = typename std::remove_cvref_t<decltype(some)>::element;
-      for (index j = 0; j < some.tokens.rows; ++j, to += width) {
+      for (index_type j = 0; j < some.tokens.rows; ++j, to += width) {
         load_elements(some.tokens.at(j), some.tokens.col_stride, all.cols, to);
         if constexpr (std::is_integral_v<E>) {
           const T scale = some.token_scales ? static_cast<T>(some.token_scales[j]) : T(1);
-          for (index c = 0; c < all.cols; ++c)
+          for (index_type c = 0; c < all.cols; ++c)
             to[c] *= scale * (some.channel_scales ? static_cast<T>(some.channel_scales[c]) : T(1));
         }
-        for (index c = all.cols; c < width; ++c) to[c] = T(0);
+        for (index_type c = all.cols; c < width; ++c) to[c] = T(0);
       }
     });
     return {buffer, width, width};
@@ -125,21 +129,21 @@ struct operand {
       if (some.row_stride == 1 && some.col_stride != 1)
         return operand{.all = some, .width = width, .buffer = buffer}.copy_columns({0, some.rows});
     E* to = reinterpret_cast<E*>(buffer);
-    for (index j = 0; j < some.rows; ++j)
-      for (index c = 0; c < width; ++c) *to++ = c < some.cols ? some(j, c) : E{};
+    for (index_type j = 0; j < some.rows; ++j)
+      for (index_type c = 0; c < width; ++c) *to++ = c < some.cols ? some(j, c) : E{};
     return {reinterpret_cast<E*>(buffer), width, width};
   }
 
   // Column-major: n tokens of n columns are loaded along the columns and transposed in registers.
   FOVEA_INLINE rows_of<T> copy_columns(range keys) const noexcept {
-    constexpr index n = lanes<Arch, T>;
+    constexpr index_type n = lanes<Arch, T>;
     using V = vec<Arch, T>;
     const bool squares = keys.size() >= n && all.cols >= n;  // then the last ones overlap those before
-    for (index c = 0; c < all.cols; c += n)
-      for (index j = 0; j < keys.size(); j += n) {
+    for (index_type c = 0; c < all.cols; c += n)
+      for (index_type j = 0; j < keys.size(); j += n) {
         V v[n];
         if (squares) {
-          const index token = std::min(j, keys.size() - n), column = std::min(c, all.cols - n);
+          const index_type token = std::min(j, keys.size() - n), column = std::min(c, all.cols - n);
           T* const to = buffer + token * width + column;
           unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA {
             v[e] = V::load_unaligned(all.at(keys.first + token, column + e));
@@ -147,33 +151,33 @@ struct operand {
           isa<Arch>::transpose(v);
           unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA { v[i].store_unaligned(to + i * width); });
         } else {
-          for (index i = j; i < std::min(j + n, keys.size()); ++i)
-            for (index e = c; e < std::min(c + n, all.cols); ++e)
+          for (index_type i = j; i < std::min(j + n, keys.size()); ++i)
+            for (index_type e = c; e < std::min(c + n, all.cols); ++e)
               buffer[i * width + e] = *all.at(keys.first + i, e);
         }
       }
-    for (index j = 0; j < keys.size(); ++j)
-      for (index c = all.cols; c < width; ++c) buffer[j * width + c] = T(0);
+    for (index_type j = 0; j < keys.size(); ++j)
+      for (index_type c = all.cols; c < width; ++c) buffer[j * width + c] = T(0);
     return {buffer, width, width};
   }
 };
 
 /// The operand for a head, with rows of `width` and room for a block of them.
 template <class Arch, class T, class Head>
-FOVEA_INLINE operand<Arch, T, Head> operand_of(const Head& all, index width, T* buffer) noexcept {
+FOVEA_INLINE operand<Arch, T, Head> operand_of(const Head& all, index_type width, T* buffer) noexcept {
   return {all, width, buffer};
 }
 
 /// Whether no element of a block of rows is NaN or infinite.
 template <class Arch, class T, class E>
-FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index count) noexcept {
+FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index_type count) noexcept {
   using V = vec<Arch, T>;
-  constexpr index n = static_cast<index>(V::size);
+  constexpr index_type n = static_cast<index_type>(V::size);
   V nothing(T(0));  // 0 * x is 0, or NaN
   T rest = T(0);
-  for (index j = 0; j < count; ++j) {
+  for (index_type j = 0; j < count; ++j) {
     const E* row = rows.data + j * rows.stride;
-    index c = 0;
+    index_type c = 0;
     for (; c + n <= rows.dim; c += n) nothing = nothing + load_lanes<Arch, T>(row + c) * V(T(0));
     for (; c < rows.dim; ++c) rest += load_element<T>(row[c]) * T(0);
   }
@@ -184,8 +188,8 @@ FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index count) noexcept {
 template <class Arch, class T>
 class block_rows {
  public:
-  FOVEA_INLINE block_rows(rows_of<T> rows, index count) noexcept : rows_(rows), count_(count) {}
-  FOVEA_INLINE rows_of<T> from(index offset) const noexcept { return rows_.from(offset); }
+  FOVEA_INLINE block_rows(rows_of<T> rows, index_type count) noexcept : rows_(rows), count_(count) {}
+  FOVEA_INLINE rows_of<T> from(index_type offset) const noexcept { return rows_.from(offset); }
   FOVEA_INLINE bool finite() noexcept {
     if (!known_) finite_ = all_finite<Arch, T>(rows_, count_), known_ = true;
     return finite_;
@@ -193,7 +197,7 @@ class block_rows {
 
  private:
   rows_of<T> rows_;
-  index count_;
+  index_type count_;
   bool known_ = false, finite_ = false;
 };
 

@@ -10,15 +10,15 @@ namespace kernel {
 
 /// A register of queries: dst[c * Width + lane] = scale * q(rows.first + lane, c); lanes beyond the rows are
 /// 0. Squares of lanes x lanes elements are transposed in registers, the last one overlapping the one before.
-template <class Arch, index Width, class T, class E>
+template <class Arch, index_type Width, class T, class E>
 FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* dst) noexcept {
   using V = vec<Arch, T>;
-  constexpr index n = lanes<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
   alignas(64) T row[n] = {};
   if (q.row_stride == 1) {  // a column of queries lies as a register of them
-    for (index c = 0; c < q.cols; ++c) {
+    for (index_type c = 0; c < q.cols; ++c) {
       const E* from = q.at(rows.first, c);
-      if (rows.size() < n) load_elements(from, index(1), rows.size(), row);
+      if (rows.size() < n) load_elements(from, index_type(1), rows.size(), row);
       const V x = rows.size() < n ? V::load_aligned(row) : load_lanes<Arch, T>(from);
       (x * V(scale)).store_aligned(dst + c * Width);
     }
@@ -28,8 +28,8 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
   // AVX2; in loops over an array, which lies in memory, 220 and 70.
   if (q.col_stride == 1 && q.cols >= n) {
     const E none[n] = {};
-    for (index part = 0; part * n < q.cols; ++part) {
-      const index c = start_of<Arch, T>(part, q.cols);
+    for (index_type part = 0; part * n < q.cols; ++part) {
+      const index_type c = start_of<Arch, T>(part, q.cols);
       V v[n];
       unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
         v[i] = load_lanes<Arch, T>(i < rows.size() ? q.at(rows.first + i, c) : none) * V(scale);
@@ -39,15 +39,15 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
     }
     return;
   }
-  for (index c = 0; c < q.cols; c += n) {
-    const index columns = std::min(n, q.cols - c);
+  for (index_type c = 0; c < q.cols; c += n) {
+    const index_type columns = std::min(n, q.cols - c);
     V v[n];
-    for (index i = 0; i < n; ++i) {
+    for (index_type i = 0; i < n; ++i) {
       if (i < rows.size()) load_elements(q.at(rows.first + i, c), q.col_stride, columns, row);
       v[i] = i < rows.size() ? V::load_aligned(row) * V(scale) : V(T(0));
     }
     isa<Arch>::transpose(v);
-    for (index e = 0; e < columns; ++e) v[e].store_aligned(dst + (c + e) * Width);
+    for (index_type e = 0; e < columns; ++e) v[e].store_aligned(dst + (c + e) * Width);
   }
 }
 
@@ -59,32 +59,32 @@ FOVEA_INLINE void store_register(const vec<Arch, T>& x, E* to) noexcept {
   } else {
     alignas(64) T part[lanes<Arch, T>];
     x.store_aligned(part);
-    store_elements(part, index(lanes<Arch, T>), to, index(1));
+    store_elements(part, index_type(lanes<Arch, T>), to, index_type(1));
   }
 }
 
 /// The reverse: out(rows.first + lane, c) = factor * src[c * Width + lane].
-template <class Arch, index Width, class T, class E>
+template <class Arch, index_type Width, class T, class E>
 FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_view<E>& out,
                          range rows) noexcept {
   using V = vec<Arch, T>;
-  constexpr index n = lanes<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
   alignas(64) T row[n];
   if (out.row_stride == 1) {
-    for (index c = 0; c < out.cols; ++c) {
+    for (index_type c = 0; c < out.cols; ++c) {
       const V x = V::load_aligned(src + c * Width) * factor;
       if (rows.size() == n) {
         store_register<Arch, T>(x, out.at(rows.first, c));
       } else {
         x.store_aligned(row);
-        store_elements(row, rows.size(), out.at(rows.first, c), index(1));
+        store_elements(row, rows.size(), out.at(rows.first, c), index_type(1));
       }
     }
     return;
   }
   if (out.col_stride == 1 && out.cols >= n) {
-    for (index part = 0; part * n < out.cols; ++part) {
-      const index c = start_of<Arch, T>(part, out.cols);
+    for (index_type part = 0; part * n < out.cols; ++part) {
+      const index_type c = start_of<Arch, T>(part, out.cols);
       V v[n];
       unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e] = V::load_aligned(src + (c + e) * Width) * factor; });
       isa<Arch>::transpose(v);
@@ -94,13 +94,13 @@ FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_
     }
     return;
   }
-  for (index c = 0; c < out.cols; c += n) {
-    const index columns = std::min(n, out.cols - c);
+  for (index_type c = 0; c < out.cols; c += n) {
+    const index_type columns = std::min(n, out.cols - c);
     V v[n];
-    for (index e = 0; e < n; ++e)
+    for (index_type e = 0; e < n; ++e)
       v[e] = e < columns ? V::load_aligned(src + (c + e) * Width) * factor : V(T(0));
     isa<Arch>::transpose(v);
-    for (index i = 0; i < rows.size(); ++i) {
+    for (index_type i = 0; i < rows.size(); ++i) {
       v[i].store_aligned(row);
       store_elements(row, columns, out.at(rows.first + i, c), out.col_stride);
     }

@@ -18,11 +18,12 @@ template <class T>
 struct parameter_sums {
   T* data;
   bool shared_by_queries, shared_by_keys;
-  index stride;
+  index_type stride;
 
   /// Adds a register of cells; lanes beyond `count` are padding.
   template <class Arch>
-  FOVEA_INLINE void add(index row, index key, index count, const vec<Arch, T>& x) const noexcept {
+  FOVEA_INLINE void add(index_type row, index_type key, index_type count,
+                        const vec<Arch, T>& x) const noexcept {
     using V = vec<Arch, T>;
     T* const to = data + (shared_by_queries ? 0 : row * stride) + (shared_by_keys ? 0 : key);
     if (shared_by_keys) {
@@ -38,13 +39,14 @@ struct parameter_sums {
 
 /// Adds what one head of one sequence gives for score number `Number`.
 template <class Arch, int Number, class Gradients, class Score, class Terms, class T>
-FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index b, index h, range rows,
-                                 const Terms& terms, const parameter_sums<T>& sums,
+FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_type b, index_type h,
+                                 range rows, const Terms& terms, const parameter_sums<T>& sums,
                                  const gradient_scratch<T>& memory) noexcept {
   const auto& p = g.forward;
-  constexpr index n = lanes<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
   const gradient_shape<Arch, T> shape(p.dim());
-  const index width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n), keys = p.k.tokens(b);
+  const index_type width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n),
+                   keys = p.k.tokens(b);
   rows.last = std::min(rows.last, p.q.tokens(b));
   const auto at = p.at(b, h);
   const auto rules = p.rules.bind(at);
@@ -54,7 +56,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index b
       gradients_of_cells<softmax_state<Arch, T, Gradients::units>, Number + 1>(rules, dropout);
   const auto k = p.k.head(b, h / p.group());
   const auto v = p.v.head(b, h / p.group());
-  for (index first = 0; first < keys; first += shape.lanes_a_group) {
+  for (index_type first = 0; first < keys; first += shape.lanes_a_group) {
     key_group<Arch, T> group(shape, {first, std::min(first + shape.lanes_a_group, keys)}, p.dim(),
                              p.value_dim(), memory.panels, memory.p, memory.ds);
     group.pack_keys(k, p.factor(), v, T(1));
@@ -68,7 +70,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index b
       group.score(block, of_cells.plain);
       group.differentiate(block, T(1), of_cells.plain);
       group.revise(block, T(1), of_cells);
-      group.each_register(block, [&](index i, const auto& cells, const auto& ds) FOVEA_INLINE_LAMBDA {
+      group.each_register(block, [&](index_type i, const auto& cells, const auto& ds) FOVEA_INLINE_LAMBDA {
         sums.template add<Arch>(some.first + i - rows.first, cells.key, cells.count,
                                 ds * slope_of_parameter(bound, ds, cells));
       });
@@ -82,16 +84,16 @@ FOVEA_NOINLINE void differentiate_parameters(const Gradients& g, const Score& sc
                                              const parameter_gradient<E>& to, const parameter_job& job,
                                              const Terms& terms_of, T* room,
                                              const gradient_scratch<T>& memory) noexcept {
-  const index rows = to.queries == 1 ? 1 : job.rows.size();
+  const index_type rows = to.queries == 1 ? 1 : job.rows.size();
   const parameter_sums<T> sums{room, to.queries == 1, to.keys == 1, round_up(to.keys, lanes<Arch, T>)};
-  for (index i = 0; i < rows * sums.stride; ++i) room[i] = T(0);
-  for (index b = job.batches.first; b < job.batches.last; ++b)
-    for (index h = job.heads.first; h < job.heads.last; ++h)
+  for (index_type i = 0; i < rows * sums.stride; ++i) room[i] = T(0);
+  for (index_type b = job.batches.first; b < job.batches.last; ++b)
+    for (index_type h = job.heads.first; h < job.heads.last; ++h)
       sum_parameters<Arch, Number>(g, score, b, h, job.rows, terms_of(b, h), sums, memory);
   E* const first = to.data + (to.batch == 1 ? 0 : job.batches.first * to.batch_stride) +
                    (to.heads == 1 ? 0 : job.heads.first * to.head_stride) +
                    (to.queries == 1 ? 0 : job.rows.first * to.query_stride);
-  for (index i = 0; i < rows; ++i)
+  for (index_type i = 0; i < rows; ++i)
     store_elements(room + i * sums.stride, to.keys, first + i * to.query_stride, to.key_stride);
 }
 

@@ -31,16 +31,16 @@ class pieces_ahead {
   }
 
  private:
-  static constexpr index most = 8;
+  static constexpr index_type most = 8;
   std::array<rows_ahead::place, most> pieces_;  // of which count_ are written
-  index count_, at_ = 0;
+  index_type count_, at_ = 0;
 };
 
 /// Rows of one element side by side or a stride apart: `count` of a block's, from its row `first` on.
 template <class E>
 struct block_piece {
   rows_of<E> rows;
-  index first, count;
+  index_type first, count;
   worth of;
   rows_ahead ahead;
 };
@@ -71,12 +71,12 @@ class block_pieces {
  private:
   template <class F>
   FOVEA_INLINE void each(F&& f) noexcept {
-    for (index i = 0; i < count_; ++i) f(pieces_[i], rows_ahead::place(pieces_[i].rows.view(1)));
+    for (index_type i = 0; i < count_; ++i) f(pieces_[i], rows_ahead::place(pieces_[i].rows.view(1)));
   }
 
-  static constexpr index most = 8;
+  static constexpr index_type most = 8;
   std::array<block_piece<E>, most> pieces_;  // of which count_ are written
-  index count_;
+  index_type count_;
 };
 
 /// f(block_pieces) for the pieces of a block, as many together as are of one element and lie in place: for
@@ -88,20 +88,21 @@ FOVEA_INLINE void each_pieces(const operand<Arch, T, Head>& x, range block, F&& 
   const auto flush = [&] FOVEA_INLINE_LAMBDA {
     if (!waiting.empty()) f(waiting), waiting.clear();
   };
-  x.each_rows(block, [&](index first, const auto& rows, index count, const worth& of) FOVEA_INLINE_LAMBDA {
-    using E = std::remove_cvref_t<decltype(*rows.data)>;
-    const block_piece<E> some{rows, first, count, of, {}};
-    if constexpr (std::is_same_v<E, main>) {
-      if (waiting.full()) flush();
-      waiting.add(some);
-      if (!x.in_place()) flush();
-    } else {
-      flush();
-      block_pieces<E> alone;
-      alone.add(some);
-      f(alone);
-    }
-  });
+  x.each_rows(block,
+              [&](index_type first, const auto& rows, index_type count, const worth& of) FOVEA_INLINE_LAMBDA {
+                using E = std::remove_cvref_t<decltype(*rows.data)>;
+                const block_piece<E> some{rows, first, count, of, {}};
+                if constexpr (std::is_same_v<E, main>) {
+                  if (waiting.full()) flush();
+                  waiting.add(some);
+                  if (!x.in_place()) flush();
+                } else {
+                  flush();
+                  block_pieces<E> alone;
+                  alone.add(some);
+                  f(alone);
+                }
+              });
   flush();
 }
 

@@ -28,11 +28,11 @@ struct inputs {
   Keys k;
   Values v;
 
-  FOVEA_INLINE index heads() const noexcept { return q.all.heads; }
-  FOVEA_INLINE index group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
-  FOVEA_INLINE index dim() const noexcept { return q.all.dim; }
-  FOVEA_INLINE index value_dim() const noexcept { return v.dim(); }
-  FOVEA_INLINE place at(index b, index h) const noexcept {
+  FOVEA_INLINE index_type heads() const noexcept { return q.all.heads; }
+  FOVEA_INLINE index_type group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
+  FOVEA_INLINE index_type dim() const noexcept { return q.all.dim; }
+  FOVEA_INLINE index_type value_dim() const noexcept { return v.dim(); }
+  FOVEA_INLINE place at(index_type b, index_type h) const noexcept {
     return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
   }
 };

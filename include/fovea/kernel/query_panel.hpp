@@ -52,7 +52,7 @@ class query_panel : public query_products<Arch, T, W> {
     per_query largest;
     for (int w = 0; w < W; ++w) {
       V most(hidden<T>);
-      const index query = rows_.first + w * n, queries = std::min(n, rows_.last - query);
+      const index_type query = rows_.first + w * n, queries = std::min(n, rows_.last - query);
       for (range some{keys.first, keys.first}; some.first < keys.last; some.first = some.last) {
         some.last = std::min(some.first + n, keys.last);
         T* s = s_ + (some.first - keys.first) * width + w * n;
@@ -64,23 +64,23 @@ class query_panel : public query_products<Arch, T, W> {
   }
 
   /// P = exp(S - m), exactly 0 where hidden; returns what the sums so far are worth now.
-  FOVEA_INLINE per_query absorb(index keys, const per_query& largest, bool may_hide) const noexcept {
+  FOVEA_INLINE per_query absorb(index_type keys, const per_query& largest, bool may_hide) const noexcept {
     return may_hide ? absorb<true>(keys, largest) : absorb<false>(keys, largest);
   }
   template <bool Hides>
-  FOVEA_NOINLINE per_query absorb(index keys, const per_query& largest) const noexcept {
+  FOVEA_NOINLINE per_query absorb(index_type keys, const per_query& largest) const noexcept {
     per_query shrink;
     for (int w = 0; w < W; ++w) {
       auto state = load(w);
       shrink[w] = state.raise(largest[w]);
       V even(T(0)), odd(T(0));
-      const auto exponentiate = [&](index j) FOVEA_INLINE_LAMBDA {
+      const auto exponentiate = [&](index_type j) FOVEA_INLINE_LAMBDA {
         T* s = s_ + j * width + w * n;
         const V p = state.template probability<Hides>(V::load_aligned(s));
         p.store_aligned(s);
         return p;
       };
-      index j = 0;
+      index_type j = 0;
       for (; j + 2 <= keys; j += 2) {
         even = even + exponentiate(j);
         odd = odd + exponentiate(j + 1);
@@ -98,7 +98,7 @@ class query_panel : public query_products<Arch, T, W> {
     for (int w = 0; w < W; ++w) {
       auto state = load(w);
       const V shrink = state.absorb_sink(V(logit));
-      for (index c = 0; c < value_dim_; ++c) add(c, w, shrink, V(T(0)));
+      for (index_type c = 0; c < value_dim_; ++c) add(c, w, shrink, V(T(0)));
       store(w, state);
     }
   }
@@ -108,7 +108,7 @@ class query_panel : public query_products<Arch, T, W> {
   FOVEA_NOINLINE void close_lse(const matrix_view<E>& lse) const noexcept {
     alignas(64) T value[width];
     for (int w = 0; w < W; ++w) load(w).lse().store_aligned(value + w * n);
-    for (index i = 0; i < rows_.size(); ++i) lse(rows_.first + i, 0) = static_cast<E>(value[i]);
+    for (index_type i = 0; i < rows_.size(); ++i) lse(rows_.first + i, 0) = static_cast<E>(value[i]);
   }
 
  private:
@@ -132,11 +132,11 @@ class query_panel : public query_products<Arch, T, W> {
     if constexpr (matrices_of<decltype(all_rules.mask)> == 0)  // a matrix is looked at cell by cell anyway
       covered = cover_of(all_rules.mask, {at.query, at.query + at.queries}, {at.key, at.key + at.keys});
     if (covered == coverage::none) {
-      for (index j = 0; j < at.keys; ++j) most.store_aligned(s + j * width);
+      for (index_type j = 0; j < at.keys; ++j) most.store_aligned(s + j * width);
       return most;
     }
     const auto rules = all_rules.near(at);
-    for (index j = 0; j < at.keys; ++j, s += width) {
+    for (index_type j = 0; j < at.keys; ++j, s += width) {
       const V x = revised<Arch>(rules, covered, V::load_aligned(s), here{at.query, at.key + j, at.queries});
       x.store_aligned(s);
       most = xsimd::max(most, x);

@@ -18,15 +18,15 @@ FOVEA_INLINE softmax_state<Arch, T, Units> state_of_lse(vec<Arch, T> lse) noexce
 /// sums[j] += the sum over `rows` of P, from a block of logits, [key][W registers of queries]. `sums` has
 /// room for whole registers.
 template <class Arch, unit_of Units, int W, class T>
-FOVEA_NOINLINE void add_columns(const T* logits, const matrix_view<T>& lse, range rows, index keys,
+FOVEA_NOINLINE void add_columns(const T* logits, const matrix_view<T>& lse, range rows, index_type keys,
                                 T* sums) noexcept {
   using V = vec<Arch, T>;
-  constexpr index n = lanes<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
   alignas(64) T given[W * n] = {};
-  for (index i = 0; i < rows.size(); ++i) given[i] = lse(rows.first + i, 0);
-  for (index j = 0; j < keys; j += n) {
+  for (index_type i = 0; i < rows.size(); ++i) given[i] = lse(rows.first + i, 0);
+  for (index_type j = 0; j < keys; j += n) {
     V column[n];
-    for (index e = 0; e < n; ++e) {
+    for (index_type e = 0; e < n; ++e) {
       column[e] = V(T(0));
       if (j + e >= keys) continue;
       unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA {
@@ -42,9 +42,9 @@ FOVEA_NOINLINE void add_columns(const T* logits, const matrix_view<T>& lse, rang
 
 /// What `keys` receive from all queries of a key/value head's group: their logits are computed again.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void receive_queries(const Problem& p, index b, index kv_head, range keys, index rows_a_look,
-                                    const scratch<T>& memory, T* sums) noexcept {
-  for (index h = kv_head * p.group(); h < (kv_head + 1) * p.group(); ++h)
+FOVEA_NOINLINE void receive_queries(const Problem& p, index_type b, index_type kv_head, range keys,
+                                    index_type rows_a_look, const scratch<T>& memory, T* sums) noexcept {
+  for (index_type h = kv_head * p.group(); h < (kv_head + 1) * p.group(); ++h)
     for (range rows{0, 0}; rows.first < p.q.tokens(b); rows.first = rows.last) {
       rows.last = std::min(rows.first + rows_a_look, p.q.tokens(b));
       const auto lse = p.lse.head(b, h);
@@ -63,17 +63,17 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void receive_rows(const Problem& p, const row_block& at, range keys, const T* kept,
                                  T* sums) noexcept {
   using V = vec<Arch, T>;
-  constexpr index block = geometry<Arch>::few_rows_block, n = lanes<Arch, T>;
+  constexpr index_type block = geometry<Arch>::few_rows_block, n = lanes<Arch, T>;
   for (range some{keys.first, keys.first}; some.first < keys.last; some.first = some.last) {
     some.last = std::min(some.first + block, keys.last);
     if (cover_of_rows(p, at, some) == coverage::none) continue;  // nor has attend_rows left any of it
-    for (index row = at.rows.first; row < at.rows.last; ++row) {
-      const index h = at.kv_head * p.group() + row / at.queries.size();
+    for (index_type row = at.rows.first; row < at.rows.last; ++row) {
+      const index_type h = at.kv_head * p.group() + row / at.queries.size();
       const V lse(p.lse.head(at.batch, h)(row % at.queries.size(), 0));
       const auto state = state_of_lse<Arch, Problem::units, T>(lse);
       const T* s = kept + row * kept_elements<T>(p.k.tokens(at.batch)) + some.first;
       T* to = sums + (some.first - keys.first);
-      for (index j = 0; j < some.size(); j += n) {
+      for (index_type j = 0; j < some.size(); j += n) {
         const V p_row = state.template probability<true>(V::load_aligned(s + j));
         (V::load_aligned(to + j) + p_row).store_aligned(to + j);
       }

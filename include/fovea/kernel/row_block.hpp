@@ -14,7 +14,7 @@ namespace kernel {
 /// Rows of the query heads of one key/value head of one sequence. Row r is query
 /// queries.first + r % |queries| of head r / |queries| of the group.
 struct row_block {
-  index batch, kv_head;
+  index_type batch, kv_head;
   range queries, rows;
 };
 
@@ -27,8 +27,8 @@ struct row_memory {
 
 /// What one of these rows takes there for `keys` keys: whole lines of cache.
 template <class T>
-FOVEA_INLINE index kept_elements(index keys) noexcept {
-  return round_up(keys, 64 / static_cast<index>(sizeof(T)));
+FOVEA_INLINE index_type kept_elements(index_type keys) noexcept {
+  return round_up(keys, 64 / static_cast<index_type>(sizeof(T)));
 }
 
 /// f(panel) for each few rows.
@@ -48,7 +48,7 @@ FOVEA_INLINE void each_row_panel(const Problem& p, const row_block& at, row_memo
 template <class Problem>
 FOVEA_INLINE range reach_of_rows(const Problem& p, const row_block& at, range span) noexcept {
   range reach{span.last, span.first};
-  for (index h = at.kv_head * p.group(); h < (at.kv_head + 1) * p.group(); ++h) {
+  for (index_type h = at.kv_head * p.group(); h < (at.kv_head + 1) * p.group(); ++h) {
     const range seen = reach_of(p.rules.bind(p.at(at.batch, h)).mask, at.queries, span.last);
     reach = {std::min(reach.first, seen.first), std::max(reach.last, seen.last)};
   }
@@ -59,7 +59,7 @@ FOVEA_INLINE range reach_of_rows(const Problem& p, const row_block& at, range sp
 template <class Problem>
 FOVEA_INLINE coverage cover_of_rows(const Problem& p, const row_block& at, range keys) noexcept {
   coverage least = coverage::full, most = coverage::none;
-  for (index h = at.kv_head * p.group(); h < (at.kv_head + 1) * p.group(); ++h) {
+  for (index_type h = at.kv_head * p.group(); h < (at.kv_head + 1) * p.group(); ++h) {
     const auto rules = p.rules.bind(p.at(at.batch, h));
     const range seen = intersect(keys, reach_of(rules.mask, at.queries, keys.last));
     const coverage covered = seen.empty() ? coverage::none : cover_of(rules.mask, at.queries, keys);
@@ -75,22 +75,22 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range span, const row_memory<T>& rows,
                                 const scratch<T>& memory) noexcept {
   using panel = row_panel<Arch, T, Problem::units>;
-  const index b = at.batch, first_head = at.kv_head * p.group();
+  const index_type b = at.batch, first_head = at.kv_head * p.group();
   const auto keys_of = operand_of<Arch>(p.k.head(b, at.kv_head), panel::read_width(p.dim()), memory.keys);
   const auto values_of =
       operand_of<Arch>(p.v.head(b, at.kv_head), panel::read_width(p.value_dim()), memory.values);
-  constexpr index block = geometry<Arch>::few_rows_block;
+  constexpr index_type block = geometry<Arch>::few_rows_block;
   const auto each_panel = [&](auto&& f) FOVEA_INLINE_LAMBDA { each_row_panel<Arch>(p, at, rows, f); };
-  const auto block_from = [&](index first) FOVEA_INLINE_LAMBDA {
+  const auto block_from = [&](index_type first) FOVEA_INLINE_LAMBDA {
     return range{first, std::min(first + block, span.last)};
   };
 
   each_panel([&](const panel& some) {
-    some.open([&](index h) { return p.q.head(b, first_head + h); }, p.factor());
+    some.open([&](index_type h) { return p.q.head(b, first_head + h); }, p.factor());
   });
 
   const range reach = reach_of_rows(p, at, span);
-  const index start = span.first + std::max<index>(reach.first - span.first, 0) / block * block;
+  const index_type start = span.first + std::max<index_type>(reach.first - span.first, 0) / block * block;
   for (range keys = block_from(start); keys.first < reach.last; keys = block_from(keys.last)) {
     const coverage covered = cover_of_rows(p, at, keys);
     if (covered == coverage::none) continue;
@@ -110,11 +110,11 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     });
     // (R, C)   S = score(S), hidden: -inf   P = exp(S - m)
     each_panel([&](const panel& some) {
-      for (index r = 0; r < some.count(); ++r) {
+      for (index_type r = 0; r < some.count(); ++r) {
         const auto rules = p.rules.bind(p.at(b, first_head + some.head(r)));
         const auto largest = some.revise(rules, covered, r, keys);
         if (rows.logits != nullptr) {
-          const index row = some.head(r) * at.queries.size() + some.query(r) - at.queries.first;
+          const index_type row = some.head(r) * at.queries.size() + some.query(r) - at.queries.first;
           T* const to = rows.logits + row * kept_elements<T>(p.k.tokens(b)) + keys.first;
           std::memcpy(to, some.logits(r),
                       static_cast<std::size_t>(kept_elements<T>(keys.size())) * sizeof(T));
@@ -127,7 +127,7 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     // (R, dv)  O = O * shrink + P V
     bool finite = true;
     if (may_hide)
-      values_of.each_rows(keys, [&](index, const auto& v, index count, const worth&) {
+      values_of.each_rows(keys, [&](index_type, const auto& v, index_type count, const worth&) {
         finite = finite && all_finite<Arch, T>(v, count);
       });
     each_pieces(values_of, keys, [&](auto& v) {  // (C, dv)
@@ -143,17 +143,17 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
 /// Writes the rows' results: the states over `spans` spans of the keys, each `stride` after the one before,
 /// are merged in order.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void close_rows(const Problem& p, const row_block& at, index spans, index stride,
+FOVEA_NOINLINE void close_rows(const Problem& p, const row_block& at, index_type spans, index_type stride,
                                const row_memory<T>& rows) noexcept {
   using panel = row_panel<Arch, T, Problem::units>;
-  const index first_head = at.kv_head * p.group();
+  const index_type first_head = at.kv_head * p.group();
   each_row_panel<Arch>(p, at, rows, [&](const panel& some) {
-    for (index i = 1; i < spans; ++i) some.merge(some.at_state(i * stride));
+    for (index_type i = 1; i < spans; ++i) some.merge(some.at_state(i * stride));
     if constexpr (sink_like<decltype(p.sink)>)
-      for (index r = 0; r < some.count(); ++r)
+      for (index_type r = 0; r < some.count(); ++r)
         some.absorb_sink(r, static_cast<T>(p.sink.logit(first_head + some.head(r))));
-    some.close([&](index h) { return p.out.head(at.batch, first_head + h); });
-    if (p.wants_lse()) some.close_lse([&](index h) { return p.lse.head(at.batch, first_head + h); });
+    some.close([&](index_type h) { return p.out.head(at.batch, first_head + h); });
+    if (p.wants_lse()) some.close_lse([&](index_type h) { return p.lse.head(at.batch, first_head + h); });
   });
 }
 

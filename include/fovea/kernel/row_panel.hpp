@@ -24,7 +24,7 @@ class row_panel : public row_products<Arch, T> {
   using products::products, products::count, products::head, products::query;
 
   /// The same rows, their state so many elements further.
-  FOVEA_INLINE row_panel at_state(index further) const noexcept {
+  FOVEA_INLINE row_panel at_state(index_type further) const noexcept {
     row_panel other = *this;
     other.o_ += further, other.m_ += further, other.l_ += further;
     return other;
@@ -33,10 +33,10 @@ class row_panel : public row_products<Arch, T> {
   /// Applies scores and mask to row r of S, the mask being that of the row's head, and pads it with hidden
   /// cells.
   template <class Rules>
-  FOVEA_NOINLINE FOVEA_FLATTEN V revise(const Rules& rules, coverage covered, index r,
+  FOVEA_NOINLINE FOVEA_FLATTEN V revise(const Rules& rules, coverage covered, index_type r,
                                         range keys) const noexcept {
     V largest(hidden<T>);
-    for (index j = 0; j < round_up(keys.size(), n); j += n) {
+    for (index_type j = 0; j < round_up(keys.size(), n); j += n) {
       T* s = s_ + r * block + j;
       const here at{query(r), keys.first + j, keys.size() - j};
       V x = revised<Arch>(rules, covered, V::load_aligned(s), at);
@@ -49,11 +49,11 @@ class row_panel : public row_products<Arch, T> {
   }
 
   /// Row r: P = exp(S - m); what the sums so far are worth now waits for add_values.
-  FOVEA_NOINLINE void absorb(index r, index keys, const V& largest_by_lane) const noexcept {
+  FOVEA_NOINLINE void absorb(index_type r, index_type keys, const V& largest_by_lane) const noexcept {
     auto state = load(r);
     const V worth = state.raise(max_over_lanes<Arch, T>(largest_by_lane));
     V sum(T(0));
-    for (index j = 0; j < keys; j += n) {
+    for (index_type j = 0; j < keys; j += n) {
       T* s = s_ + r * block + j;
       const V p = state.template probability<true>(V::load_aligned(s));
       p.store_aligned(s);
@@ -66,20 +66,20 @@ class row_panel : public row_products<Arch, T> {
 
   /// Takes in the same rows' state of other keys.
   FOVEA_NOINLINE void merge(const row_panel& other) const noexcept {
-    for (index r = 0; r < count(); ++r) {
+    for (index_type r = 0; r < count(); ++r) {
       auto state = load(r);
       const auto [mine, theirs] = state.merge(other.load(r));
       store(r, state);
-      for (index i = 0; i * n < value_dim_; ++i)
+      for (index_type i = 0; i * n < value_dim_; ++i)
         add(r, i, mine, V::load_aligned(other.o_row(r) + i * n) * theirs);
     }
   }
 
-  FOVEA_INLINE void absorb_sink(index r, T logit) const noexcept {
+  FOVEA_INLINE void absorb_sink(index_type r, T logit) const noexcept {
     if constexpr (Units == unit_of::log2) logit *= static_cast<T>(std::numbers::log2e);
     auto state = total(r);
     const V shrink = state.absorb_sink(V(logit));
-    for (index i = 0; i * n < value_dim_; ++i) add(r, i, shrink, V(T(0)));
+    for (index_type i = 0; i * n < value_dim_; ++i) add(r, i, shrink, V(T(0)));
     alignas(64) T first[n] = {};
     alignas(64) T all[n];
     state.l.store_aligned(all);
@@ -89,7 +89,7 @@ class row_panel : public row_products<Arch, T> {
 
   template <class Lse>
   FOVEA_NOINLINE void close_lse(const Lse& lse) const noexcept {
-    for (index r = 0; r < count(); ++r) {
+    for (index_type r = 0; r < count(); ++r) {
       alignas(64) T value[n];
       total(r).lse().store_aligned(value);
       *lse(head(r)).at(query(r)) = value[0];
@@ -97,8 +97,8 @@ class row_panel : public row_products<Arch, T> {
   }
 
  private:
-  FOVEA_INLINE state_type load(index r) const noexcept { return {products::load(r)}; }
-  FOVEA_INLINE state_type total(index r) const noexcept { return {products::total(r)}; }
+  FOVEA_INLINE state_type load(index_type r) const noexcept { return {products::load(r)}; }
+  FOVEA_INLINE state_type total(index_type r) const noexcept { return {products::total(r)}; }
 };
 
 }  // namespace kernel

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <fovea/kernel/cells.hpp>
-#include <fovea/list.hpp>
 #include <fovea/mask/concept.hpp>
 #include <fovea/score/concept.hpp>
+#include <fovea/value_list.hpp>
 
 #include <limits>
 #include <numbers>
@@ -26,7 +26,7 @@ struct rules {
   static constexpr int matrices = (matrices_of<Mask> + ... + matrices_of<Scores>);
 
   Mask mask;
-  list<Scores...> scores;
+  value_list<Scores...> scores;
 
   FOVEA_INLINE void check(const place& at) const {
     check_at(mask, at);
@@ -70,7 +70,7 @@ struct rules {
 
  private:
   template <class M, class... S>
-  FOVEA_INLINE static rules<M, S...> with(const M& mask, const list<S...>& scores) noexcept {
+  FOVEA_INLINE static rules<M, S...> with(const M& mask, const value_list<S...>& scores) noexcept {
     return {mask, scores};
   }
 };

@@ -18,7 +18,7 @@ struct seen_registers {
 template <class Arch, class T>
 class seen_tiles {
   using shape = gradient_shape<Arch, T>;
-  static constexpr index n = lanes<Arch, T>, tile_lanes = shape::tile_lanes;
+  static constexpr index_type n = lanes<Arch, T>, tile_lanes = shape::tile_lanes;
   static constexpr int most_panels = static_cast<int>(6 * shape::line / tile_lanes);
   static constexpr int most_tiles = static_cast<int>(shape::most_rows / shape::tile_rows) + 4;
 
@@ -31,16 +31,16 @@ class seen_tiles {
 
   /// Asks the mask; returns whether any of the rows sees any of the keys.
   template <class Mask>
-  FOVEA_NOINLINE bool look(const Mask& mask, range rows, range keys, index lanes_a_group) noexcept {
+  FOVEA_NOINLINE bool look(const Mask& mask, range rows, range keys, index_type lanes_a_group) noexcept {
     keys_ = keys.size(), count_ = 0, hides_ = false;
     bool any = false;
-    in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index i) FOVEA_INLINE_LAMBDA {
+    in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index_type i) FOVEA_INLINE_LAMBDA {
       const range these{rows.first + i, rows.first + i + high};
       const range reach = intersect(reach_of(mask, these, keys.last), keys);
       tile_of_rows& tile = tiles_[count_++];
       tile.rows = {i, i + high}, tile.lanes = {lanes_a_group, 0};
-      for (index t = 0; t * tile_lanes < lanes_a_group; ++t) {
-        const index first = keys.first + t * tile_lanes;
+      for (index_type t = 0; t * tile_lanes < lanes_a_group; ++t) {
+        const index_type first = keys.first + t * tile_lanes;
         const seen_registers seen =
             look_at(mask, these, intersect(reach, {first, first + tile_lanes}), first, keys);
         tile.panels[t] = seen;
@@ -77,7 +77,7 @@ class seen_tiles {
  private:
   /// The registers of the panel from key `first` on that hold `wanted`, and how much of them is seen.
   template <class Mask>
-  FOVEA_INLINE static seen_registers look_at(const Mask& mask, range rows, range wanted, index first,
+  FOVEA_INLINE static seen_registers look_at(const Mask& mask, range rows, range wanted, index_type first,
                                              range keys) noexcept {
     if (wanted.empty()) return {};
     seen_registers seen{static_cast<int>((wanted.first - first) / n),
@@ -86,7 +86,7 @@ class seen_tiles {
     return seen.covered == coverage::none ? seen_registers{} : seen;
   }
 
-  index keys_ = 0;
+  index_type keys_ = 0;
   int count_ = 0;
   bool hides_ = false;
   tile_of_rows tiles_[most_tiles];

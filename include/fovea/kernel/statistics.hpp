@@ -18,13 +18,13 @@ namespace kernel {
 /// What is known of a row in the end; row_statistics (inspect/rows.hpp) says what each means.
 struct row_measures {
   double lse, entropy, distance, largest, mass;
-  index key, visible;
+  index_type key, visible;
 };
 
 /// A row's running state, in double: a block of keys is summed in the compute type, then merged.
 struct row_state {
   double m = hidden<double>, l = 0, t = 0, d = 0;
-  index key = -1, visible = 0;  // the first key with logit m; how many keys were not hidden
+  index_type key = -1, visible = 0;  // the first key with logit m; how many keys were not hidden
 
   /// Takes in keys that come after those so far. NaN stays.
   FOVEA_INLINE void merge(row_state later) noexcept {
@@ -63,17 +63,17 @@ struct row_state {
 /// of each query; `offset`: query i stands at key i + offset.
 template <class Arch, class T, std::size_t W>
 FOVEA_NOINLINE void measure_block(const T* logits, const std::array<vec<Arch, T>, W>& largest, range rows,
-                                  range keys, index offset, row_state* states) noexcept {
+                                  range keys, index_type offset, row_state* states) noexcept {
   using V = vec<Arch, T>;
-  constexpr index n = lanes<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
   const V none(T(0)), one(T(1)), beyond(static_cast<T>(keys.size()));
   for (std::size_t w = 0; w < W; ++w, logits += n, rows.first += n) {
     const softmax_state<Arch, T, unit_of::natural> row{largest[w], none};
     const V m = row.subtrahend();
     const V here = V(static_cast<T>(rows.first + offset - keys.first)) + counting_up<Arch, T>();
     V l = none, t = none, d = none, visible = none, first = beyond;
-    for (index j = 0; j < keys.size(); ++j) {
-      const V s = V::load_aligned(logits + j * static_cast<index>(W) * n), key(static_cast<T>(j));
+    for (index_type j = 0; j < keys.size(); ++j) {
+      const V s = V::load_aligned(logits + j * static_cast<index_type>(W) * n), key(static_cast<T>(j));
       const V e = row.template probability<true>(s);
       l = l + e;
       t = isa<Arch>::fma(e, xsimd::select(e == none, none, s - m), t);
@@ -84,18 +84,20 @@ FOVEA_NOINLINE void measure_block(const T* logits, const std::array<vec<Arch, T>
     alignas(64) T sum[6][n];
     largest[w].store_aligned(sum[0]), l.store_aligned(sum[1]), t.store_aligned(sum[2]);
     d.store_aligned(sum[3]), first.store_aligned(sum[4]), visible.store_aligned(sum[5]);
-    for (index i = 0; i < std::min(n, rows.size()); ++i)
+    for (index_type i = 0; i < std::min(n, rows.size()); ++i)
       (states++)->merge({sum[0][i], sum[1][i], sum[2][i], sum[3][i],
-                         keys.first + static_cast<index>(sum[4][i]), static_cast<index>(sum[5][i])});
+                         keys.first + static_cast<index_type>(sum[4][i]),
+                         static_cast<index_type>(sum[5][i])});
   }
 }
 
 /// write(row, row_measures) for rows of one query head; `states` has room for them. p.v has no columns.
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
-FOVEA_NOINLINE void measure_queries(const Problem& p, index b, index h, range rows, const scratch<T>& memory,
-                                    row_state* states, const Write& write) noexcept {
-  const index offset = p.k.tokens(b) - p.q.tokens(b);
-  for (index i = 0; i < rows.size(); ++i) states[i] = {};
+FOVEA_NOINLINE void measure_queries(const Problem& p, index_type b, index_type h, range rows,
+                                    const scratch<T>& memory, row_state* states,
+                                    const Write& write) noexcept {
+  const index_type offset = p.k.tokens(b) - p.q.tokens(b);
+  for (index_type i = 0; i < rows.size(); ++i) states[i] = {};
 
   look_at<Arch, unit_of::natural>(
       p, b, h, rows, {0, p.k.tokens(b)}, memory,
@@ -106,7 +108,7 @@ FOVEA_NOINLINE void measure_queries(const Problem& p, index b, index h, range ro
 
   double sink = hidden<double>;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<double>(p.sink.logit(h));
-  for (index i = 0; i < rows.size(); ++i) write(rows.first + i, states[i].finish(sink));
+  for (index_type i = 0; i < rows.size(); ++i) write(rows.first + i, states[i].finish(sink));
 }
 
 }  // namespace kernel

@@ -7,7 +7,7 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// A stride of one element, known when compiling.
-using unit = std::integral_constant<index, 1>;
+using unit = std::integral_constant<index_type, 1>;
 
 /// R x C registers.
 template <class Arch, class T, int R, int C>
@@ -26,7 +26,7 @@ struct tile {
 
 /// Beside the steps of a sum, nothing.
 struct nothing_more {
-  FOVEA_INLINE void operator()(index) const noexcept {}
+  FOVEA_INLINE void operator()(index_type) const noexcept {}
 };
 
 /// sum += over t < depth of  broadcast a(r, t)  *  b(t, c..):  R scalars times C registers a step.
@@ -39,9 +39,9 @@ struct nothing_more {
 /// `each_step(t)` is called beside each step, for prefetches.
 template <class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
 FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a, Row row, Step step,
-                            const E* FOVEA_RESTRICT b, Ld ld, index depth, auto&& each_step) noexcept {
+                            const E* FOVEA_RESTRICT b, Ld ld, index_type depth, auto&& each_step) noexcept {
   using V = vec<Arch, T>;
-  const auto step_of = [&](index t) FOVEA_INLINE_LAMBDA {
+  const auto step_of = [&](index_type t) FOVEA_INLINE_LAMBDA {
     V lane[C];
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { lane[c] = load_lanes<Arch, T>(b + t * ld + c * V::size); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
@@ -52,17 +52,17 @@ FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a,
   };
   if constexpr (std::is_same_v<std::remove_cvref_t<decltype(each_step)>, nothing_more>) {
     FOVEA_UNROLL(4)
-    for (index t = 0; t < depth; ++t) step_of(t);
+    for (index_type t = 0; t < depth; ++t) step_of(t);
   } else {  // clang moves the loads of all unrolled steps before the prefetches, and spills
     FOVEA_UNROLL(1)
-    for (index t = 0; t < depth; ++t) step_of(t), each_step(t);
+    for (index_type t = 0; t < depth; ++t) step_of(t), each_step(t);
   }
 }
 
 /// The same sum, from 0.
 template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
 FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const T* b, Ld ld,
-                                           index depth) noexcept {
+                                           index_type depth) noexcept {
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, vec<Arch, T>& s) FOVEA_INLINE_LAMBDA { s = vec<Arch, T>(T(0)); });
   add_outer(sum, a, row, step, b, ld, depth, nothing_more{});
@@ -72,8 +72,8 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const
 /// f(constant rows, first) for tiles of Rows, and for pairs and single ones at the end: less code, where ends
 /// are rare.
 template <int Rows, class F>
-FOVEA_INLINE void in_whole_tiles(index count, F&& f) noexcept {
-  index i = 0;
+FOVEA_INLINE void in_whole_tiles(index_type count, F&& f) noexcept {
+  index_type i = 0;
   for (; i + Rows <= count; i += Rows) f(std::integral_constant<int, Rows>{}, i);
   for (; i + 2 <= count; i += 2) f(std::integral_constant<int, 2>{}, i);
   if (i < count) f(std::integral_constant<int, 1>{}, i);
@@ -83,8 +83,8 @@ FOVEA_INLINE void in_whole_tiles(index count, F&& f) noexcept {
 /// one before, so that rows of any width are read in place; where a sum goes over all, one side has zeros
 /// there.
 template <class Arch, class T>
-FOVEA_INLINE index start_of(index i, index width) noexcept {
-  return std::min<index>(i * lanes<Arch, T>, width - lanes<Arch, T>);
+FOVEA_INLINE index_type start_of(index_type i, index_type width) noexcept {
+  return std::min<index_type>(i * lanes<Arch, T>, width - lanes<Arch, T>);
 }
 
 /// sum over t < width of a(r, t) * b(c, t), lane by lane. Rows of b are contiguous, `b_row` apart. Of a the
@@ -92,10 +92,10 @@ FOVEA_INLINE index start_of(index i, index width) noexcept {
 /// the last overlaps the one before it has zeros. `each_line(offset)` is called beside each cache line of b's
 /// rows.
 template <class Arch, int R, int C, int Rows, class T, class E>
-FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* FOVEA_RESTRICT b, index b_row,
-                                           index width, auto&& each_line) noexcept {
+FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* FOVEA_RESTRICT b,
+                                           index_type b_row, index_type width, auto&& each_line) noexcept {
   using V = vec<Arch, T>;
-  constexpr index n = lanes<Arch, T>, bytes = n * static_cast<index>(sizeof(E));
+  constexpr index_type n = lanes<Arch, T>, bytes = n * static_cast<index_type>(sizeof(E));
   constexpr int steps = std::max<int>(1, 64 / bytes);  // registers of a line
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
@@ -113,20 +113,20 @@ FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* F
     });
     a += Rows * n;
   };
-  index t = 0;
+  index_type t = 0;
   for (; t + steps * n <= width; t += steps * n) {
-    each_line(t * index(sizeof(E)));
+    each_line(t * index_type(sizeof(E)));
     unroll<steps>([&](auto i) FOVEA_INLINE_LAMBDA { step(b + t + i * n); });
   }
-  if (t < width) each_line(t * index(sizeof(E)));
+  if (t < width) each_line(t * index_type(sizeof(E)));
   for (; t < width; t += n) step(b + start_of<Arch, T>(t / n, width));
   return sum;
 }
 
 /// f(constant rows, first) for tiles of Rows, and of smaller powers of two at the end.
 template <int Rows, class F>
-FOVEA_INLINE void in_tiles(index count, F&& f) noexcept {
-  index i = 0;
+FOVEA_INLINE void in_tiles(index_type count, F&& f) noexcept {
+  index_type i = 0;
   for (; i + Rows <= count; i += Rows) f(std::integral_constant<int, Rows>{}, i);
   if constexpr (Rows > 4)
     if (count - i >= 4) f(std::integral_constant<int, 4>{}, i), i += 4;

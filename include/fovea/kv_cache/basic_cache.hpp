@@ -23,13 +23,13 @@ class basic_cache {
 
   /// Tokens that are kept, and the position in the whole sequence that the next one will have (the same,
   /// unless the cache has let go of some).
-  FOVEA_INLINE index tokens() const noexcept { return layout_.tokens(); }
-  FOVEA_INLINE index position() const noexcept { return layout_.position(); }
-  FOVEA_INLINE index heads() const noexcept { return store_->sizes().heads; }
-  FOVEA_INLINE index dim() const noexcept { return store_->sizes().dim; }
-  FOVEA_INLINE index value_dim() const noexcept { return store_->sizes().value_dim; }
+  FOVEA_INLINE index_type tokens() const noexcept { return layout_.tokens(); }
+  FOVEA_INLINE index_type position() const noexcept { return layout_.position(); }
+  FOVEA_INLINE index_type heads() const noexcept { return store_->sizes().heads; }
+  FOVEA_INLINE index_type dim() const noexcept { return store_->sizes().dim; }
+  FOVEA_INLINE index_type value_dim() const noexcept { return store_->sizes().value_dim; }
   /// Bytes of the memory for keys, values and scales.
-  FOVEA_INLINE index bytes() const noexcept { return store_->bytes(); }
+  FOVEA_INLINE index_type bytes() const noexcept { return store_->bytes(); }
 
   /// What attention reads; attend(q, cache, ...) is attend(q, cache.keys(), cache.values(), ...).
   FOVEA_INLINE auto keys() const noexcept { return cached<basic_cache, side::keys>{nullptr, this, 1}; }
@@ -40,7 +40,7 @@ class basic_cache {
   /// room, or an int8 cache is given a NaN or an infinity, which no scale can express.
   template <viewable K, viewable V>
   void append(const K& k, const V& v) {
-    append_with(k, v, [](const auto& head, index t, index, compute* to) {
+    append_with(k, v, [](const auto& head, index_type t, index_type, compute* to) {
       load_elements(head.at(t), head.col_stride, head.cols, to);
     });
   }
@@ -49,16 +49,16 @@ class basic_cache {
   template <viewable K, viewable V, class E>
   void append(const K& k, const V& v, const rotary_angles<E>& angles,
               rotary_pairs pairs = rotary_pairs::halves) {
-    const index given = as_sequences(k, heads(), "k").max_tokens();
+    const index_type given = as_sequences(k, heads(), "k").max_tokens();
     check_angles(angles, position() + given);
-    append_with(k, v, [&](const auto& head, index t, index p, compute* to) {
+    append_with(k, v, [&](const auto& head, index_type t, index_type p, compute* to) {
       const matrix_view<compute> out{to - t * dim(), t + 1, dim(), dim(), 1};
       position::turn_token<Arch, compute>(out, head, t, p, angles, pairs);
     });
   }
 
   /// Takes back the newest tokens, so that `tokens` are left: those of a rejected speculation.
-  FOVEA_INLINE void truncate(index tokens) {
+  FOVEA_INLINE void truncate(index_type tokens) {
     if (tokens < 0 || tokens > this->tokens())
       reject("truncate to ", tokens, " tokens: the cache has ", this->tokens());
     layout_.truncate(tokens);
@@ -67,15 +67,17 @@ class basic_cache {
 
   /// See cached_head.
   template <side Side, class F>
-  FOVEA_INLINE void each_piece(index head, range some, F&& f) const noexcept {
-    layout_.each_run(some, [&](index slot, index count) FOVEA_INLINE_LAMBDA {
+  FOVEA_INLINE void each_piece(index_type head, range some, F&& f) const noexcept {
+    layout_.each_run(some, [&](index_type slot, index_type count) FOVEA_INLINE_LAMBDA {
       if constexpr (Side == side::keys)
         store_->each_key_piece(head, slot, count, open_, f);
       else
         store_->each_value_piece(head, slot, count, open_, f);
     });
   }
-  FOVEA_INLINE index dim_of(side which) const noexcept { return which == side::keys ? dim() : value_dim(); }
+  FOVEA_INLINE index_type dim_of(side which) const noexcept {
+    return which == side::keys ? dim() : value_dim();
+  }
 
  protected:
   FOVEA_INLINE basic_cache(std::shared_ptr<store_type> memory, Layout layout)
@@ -85,7 +87,7 @@ class basic_cache {
   FOVEA_INLINE void append_with(const K& k, const V& v, const ReadKey& read_key) {
     const auto ks = as_sequences(k, heads(), "k");
     const auto vs = as_sequences(v, heads(), "v");
-    const auto same = [](const char* a, const char* what, index has, const char* b, index other)
+    const auto same = [](const char* a, const char* what, index_type has, const char* b, index_type other)
                           FOVEA_INLINE_LAMBDA {
                             if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
                           };
@@ -100,10 +102,10 @@ class basic_cache {
     value_row_.resize(static_cast<std::size_t>(value_dim()));
     layout_.prepare(ks.tokens(0));
 
-    for (index t = 0; t < ks.tokens(0); ++t) {
-      const index slot = layout_.slot();
+    for (index_type t = 0; t < ks.tokens(0); ++t) {
+      const index_type slot = layout_.slot();
       store_->begin(slot, open_);
-      for (index h = 0; h < heads(); ++h) {
+      for (index_type h = 0; h < heads(); ++h) {
         const auto value = vs.head(0, h);
         read_key(ks.head(0, h), t, layout_.position(), key_row_.data());
         load_elements(value.at(t), value.col_stride, value.cols, value_row_.data());
@@ -116,7 +118,7 @@ class basic_cache {
   }
 
   template <class E>
-  FOVEA_INLINE void check_angles(const rotary_angles<E>& angles, index positions) const {
+  FOVEA_INLINE void check_angles(const rotary_angles<E>& angles, index_type positions) const {
     if (positions > angles.cos.rows)
       reject("position ", positions - 1, " is not within the table's ", angles.cos.rows, " rows");
     if (2 * angles.cos.cols > dim())
@@ -130,9 +132,9 @@ class basic_cache {
  private:
   template <class E>
   FOVEA_INLINE static void check_finite(const sequences<E>& x, const char* name) {
-    for (index h = 0; h < x.heads(); ++h)
-      for (index t = 0; t < x.tokens(0); ++t)
-        for (index c = 0; c < x.dim(); ++c)
+    for (index_type h = 0; h < x.heads(); ++h)
+      for (index_type t = 0; t < x.tokens(0); ++t)
+        for (index_type c = 0; c < x.dim(); ++c)
           if (const double value = load_element<double>(x.head(0, h)(t, c)); !std::isfinite(value))
             reject(name, " of token ", t, ", head ", h, " is ", value, ", which int8 can not store");
   }

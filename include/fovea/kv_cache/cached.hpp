@@ -18,9 +18,9 @@ template <class Cache, side Side>
 struct cached_head {
   using element = typename Cache::template stored<Side>;
   const Cache* cache;
-  index head, rows, cols;
-  index first;  // token of the cache that row 0 is
-  static constexpr index row_stride = 0, col_stride = 1;
+  index_type head, rows, cols;
+  index_type first;  // token of the cache that row 0 is
+  static constexpr index_type row_stride = 0, col_stride = 1;
 
   template <class F>
   FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
@@ -34,20 +34,22 @@ struct cached {
   static constexpr bool in_cache = true;
   const Cache* const* caches;  // or, for one cache,
   const Cache* one;
-  index count;
-  range part = {0, std::numeric_limits<index>::max()};  // of the tokens of each
+  index_type count;
+  range part = {0, std::numeric_limits<index_type>::max()};  // of the tokens of each
 
-  FOVEA_INLINE const Cache& of(index b) const noexcept { return one != nullptr ? *one : *caches[b]; }
-  FOVEA_INLINE index batches() const noexcept { return count; }
-  FOVEA_INLINE index heads() const noexcept { return count == 0 ? 0 : of(0).heads(); }
-  FOVEA_INLINE index dim() const noexcept { return count == 0 ? 0 : of(0).dim_of(Side); }
-  FOVEA_INLINE index tokens(index b) const noexcept { return intersect({0, of(b).tokens()}, part).size(); }
-  FOVEA_INLINE index max_tokens() const noexcept {
-    index most = 0;
-    for (index b = 0; b < count; ++b) most = std::max(most, tokens(b));
+  FOVEA_INLINE const Cache& of(index_type b) const noexcept { return one != nullptr ? *one : *caches[b]; }
+  FOVEA_INLINE index_type batches() const noexcept { return count; }
+  FOVEA_INLINE index_type heads() const noexcept { return count == 0 ? 0 : of(0).heads(); }
+  FOVEA_INLINE index_type dim() const noexcept { return count == 0 ? 0 : of(0).dim_of(Side); }
+  FOVEA_INLINE index_type tokens(index_type b) const noexcept {
+    return intersect({0, of(b).tokens()}, part).size();
+  }
+  FOVEA_INLINE index_type max_tokens() const noexcept {
+    index_type most = 0;
+    for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
-  FOVEA_INLINE cached_head<Cache, Side> head(index b, index h) const noexcept {
+  FOVEA_INLINE cached_head<Cache, Side> head(index_type b, index_type h) const noexcept {
     return {&of(b), h, tokens(b), dim(), part.first};
   }
 };
@@ -57,8 +59,8 @@ struct cached {
 template <class Cache, caching::side Side>
 struct view_traits<caching::cached<Cache, Side>> {
   using element = typename Cache::compute;
-  FOVEA_INLINE static auto view(const caching::cached<Cache, Side>& x, index heads, const char* name) {
-    for (index b = 0; b < x.batches(); ++b)
+  FOVEA_INLINE static auto view(const caching::cached<Cache, Side>& x, index_type heads, const char* name) {
+    for (index_type b = 0; b < x.batches(); ++b)
       if (heads != any_heads && x.of(b).heads() != heads)
         reject(name, ": cache ", b, " has ", x.of(b).heads(), " heads, not ", heads);
     return x;
@@ -73,7 +75,7 @@ class cache_batch {
   FOVEA_INLINE explicit cache_batch(std::span<const Cache* const> caches) : caches_(caches) {
     for (std::size_t b = 0; b < caches.size(); ++b) {
       if (caches[b] == nullptr) reject("cache ", b, " of a batch is a null pointer");
-      const auto same = [&](const char* what, index has, index first) {
+      const auto same = [&](const char* what, index_type has, index_type first) {
         if (has != first) reject("cache ", b, " of a batch has ", has, " ", what, ", the first has ", first);
       };
       same("heads", caches[b]->heads(), caches[0]->heads());
@@ -84,12 +86,12 @@ class cache_batch {
   FOVEA_INLINE auto keys() const noexcept { return shown<caching::side::keys>(); }
   FOVEA_INLINE auto values() const noexcept { return shown<caching::side::values>(); }
 
-  FOVEA_INLINE index size() const noexcept { return static_cast<index>(caches_.size()); }
-  FOVEA_INLINE const Cache& operator[](index b) const noexcept {
+  FOVEA_INLINE index_type size() const noexcept { return static_cast<index_type>(caches_.size()); }
+  FOVEA_INLINE const Cache& operator[](index_type b) const noexcept {
     return *caches_[static_cast<std::size_t>(b)];
   }
   /// The same, each without its first `skipped` tokens.
-  FOVEA_INLINE cache_batch after(index skipped) const noexcept {
+  FOVEA_INLINE cache_batch after(index_type skipped) const noexcept {
     cache_batch rest = *this;
     rest.skipped_ += skipped;
     return rest;
@@ -98,10 +100,10 @@ class cache_batch {
  private:
   template <caching::side Side>
   FOVEA_INLINE caching::cached<Cache, Side> shown() const noexcept {
-    return {caches_.data(), nullptr, size(), {skipped_, std::numeric_limits<index>::max()}};
+    return {caches_.data(), nullptr, size(), {skipped_, std::numeric_limits<index_type>::max()}};
   }
   std::span<const Cache* const> caches_;
-  index skipped_ = 0;
+  index_type skipped_ = 0;
 };
 
 /// From a vector or span of pointers to caches.

@@ -9,8 +9,8 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct cache_options {
-  index heads = 0;      // of keys and values, where the type leaves them Dynamic
-  index value_dim = 0;  // 0: as dim
+  index_type heads = 0;      // of keys and values, where the type leaves them dynamic_heads
+  index_type value_dim = 0;  // 0: as dim
 };
 
 /// A cache with room for `capacity` tokens of `dim` numbers a head:
@@ -23,12 +23,12 @@ struct cache_options {
 /// once. Measured relative error of results (2,048 normal keys, dim 128; in brackets, with four channels of
 /// the keys 20 times larger): bf16 0.0024 (0.0098), fp16 0.0003 (0.0014), int8 0.0085 (0.017), int8 keys and
 /// float values 0.0053 (0.016).
-template <class E, int KVHeads = Dynamic, class VE = E, class Arch = xsimd::default_arch>
+template <class E, int KVHeads = dynamic_heads, class VE = E, class Arch = xsimd::default_arch>
 class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch> {
   using base = caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch>;
 
  public:
-  FOVEA_INLINE kv_cache(index capacity, index dim, const cache_options& options = {})
+  FOVEA_INLINE kv_cache(index_type capacity, index_type dim, const cache_options& options = {})
       : kv_cache(std::make_shared<typename base::store_type>(
                      caching::checked({1, capacity, options.heads, dim, options.value_dim, 0}, KVHeads)),
                  capacity) {}
@@ -36,7 +36,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   kv_cache& operator=(kv_cache&&) = default;
   FOVEA_INLINE ~kv_cache() = default;
 
-  FOVEA_INLINE index capacity() const noexcept { return this->layout_.capacity(); }
+  FOVEA_INLINE index_type capacity() const noexcept { return this->layout_.capacity(); }
 
   /// Keeps the tokens `kept`, by number, in ascending order, and lets go of all others: eviction, for which
   /// received.hpp counts. Afterwards they are tokens 0, 1, ... to calls, masks and scores: their distances
@@ -45,10 +45,10 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// position() is as if the tokens taken back had followed each other.) Costs moving what stands behind the
   /// first gap; int8 keys there are quantised anew, which rounds them once more. Throws
   /// std::invalid_argument, and then has changed nothing, where a number is out of range or out of order.
-  FOVEA_INLINE void keep(std::span<const index> kept) {
+  FOVEA_INLINE void keep(std::span<const index_type> kept) {
     caching::check_kept(kept, this->tokens());
     caching::keep_tokens(*this->store_, kept, this->open_);
-    this->layout_.thin_out(static_cast<index>(kept.size()));
+    this->layout_.thin_out(static_cast<index_type>(kept.size()));
   }
 
   /// Writes the tokens with a header that says what they are (not position(): of a cache that is read,
@@ -58,7 +58,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// where the file is no such file, is damaged, ends early, or holds other elements, sizes or more tokens
   /// than there is room for.
   void load(std::istream& in) {
-    const index tokens = caching::load(in, *this->store_, capacity(), this->open_);
+    const index_type tokens = caching::load(in, *this->store_, capacity(), this->open_);
     this->layout_.reset(), this->layout_.truncate(tokens);
   }
 
@@ -74,7 +74,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   }
 
  private:
-  FOVEA_INLINE kv_cache(std::shared_ptr<typename base::store_type> memory, index capacity)
+  FOVEA_INLINE kv_cache(std::shared_ptr<typename base::store_type> memory, index_type capacity)
       : base(std::move(memory), caching::contiguous(capacity)) {}
 };
 

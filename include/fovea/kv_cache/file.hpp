@@ -49,25 +49,25 @@ FOVEA_INLINE std::uint64_t sum_of_header(const file_header& h) {
 
 /// The sizes of a store that holds a file's tokens and no more.
 FOVEA_INLINE extent extent_of(const file_header& h) noexcept {
-  return {1, std::max<index>(h.tokens, 1), h.heads, h.dim, h.value_dim, 0};
+  return {1, std::max<index_type>(h.tokens, 1), h.heads, h.dim, h.value_dim, 0};
 }
 
 /// Copies the tokens of one page to another store of one page, as wide and with more or less room.
 template <class Store>
-FOVEA_INLINE void copy_tokens(const Store& from, const Store& to, index tokens) {
+FOVEA_INLINE void copy_tokens(const Store& from, const Store& to, index_type tokens) {
   for (int which = 0; which < 4; ++which) {
     const auto& p = from.planes()[static_cast<std::size_t>(which)];
-    const index units = which == Store::key_scales
-                            ? (p.units > 0 ? ceil_div(tokens, scale_blocks::tokens) : 0)
-                            : std::min(tokens, p.units);
-    for (index h = 0; h < from.sizes().heads && units > 0; ++h)
+    const index_type units = which == Store::key_scales
+                                 ? (p.units > 0 ? ceil_div(tokens, scale_blocks::tokens) : 0)
+                                 : std::min(tokens, p.units);
+    for (index_type h = 0; h < from.sizes().heads && units > 0; ++h)
       std::memcpy(to.unit(which, 0, h, 0), from.unit(which, 0, h, 0),
                   static_cast<std::size_t>(units * p.width * p.size));
   }
 }
 
 template <class KE, class VE, class Arch>
-FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index tokens,
+FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index_type tokens,
                        const open_block& open) {
   const extent& e = all.sizes();
   file_header header;
@@ -121,20 +121,21 @@ FOVEA_INLINE file_header checked_header(std::span<const std::byte> bytes, const 
 
 /// Bytes of the payload: planes, and an open block where there is one.
 template <class Store>
-FOVEA_INLINE std::pair<index, index> payload_bytes(const file_header& h) {
-  const index open =
-      h.open_tokens > 0 ? h.heads * scale_blocks::tokens * h.dim * static_cast<index>(sizeof(float)) : 0;
+FOVEA_INLINE std::pair<index_type, index_type> payload_bytes(const file_header& h) {
+  const index_type open =
+      h.open_tokens > 0 ? h.heads * scale_blocks::tokens * h.dim * static_cast<index_type>(sizeof(float)) : 0;
   return {Store(extent_of(h), nullptr).bytes(), open};
 }
 
 FOVEA_INLINE void open_again(open_block& open, std::span<const std::byte> rows, const file_header& h) {
   open.rows.resize(rows.size() / sizeof(float));
   if (!rows.empty()) std::memcpy(open.rows.data(), rows.data(), rows.size());
-  open.slots = {h.tokens - static_cast<index>(h.open_tokens), h.tokens};
+  open.slots = {h.tokens - static_cast<index_type>(h.open_tokens), h.tokens};
 }
 
 template <class KE, class VE, class Arch>
-FOVEA_INLINE index load(std::istream& in, store<KE, VE, Arch>& all, index capacity, open_block& open) {
+FOVEA_INLINE index_type load(std::istream& in, store<KE, VE, Arch>& all, index_type capacity,
+                             open_block& open) {
   using Store = store<KE, VE, Arch>;
   std::vector<std::byte> first(sizeof(file_header));
   in.read(reinterpret_cast<char*>(first.data()), static_cast<std::streamsize>(first.size()));
@@ -145,7 +146,7 @@ FOVEA_INLINE index load(std::istream& in, store<KE, VE, Arch>& all, index capaci
   const auto [planes, rows] = payload_bytes<Store>(h);
   const Store given(extent_of(h));
   std::vector<std::byte> opened(static_cast<std::size_t>(rows));
-  const auto read = [&](std::byte* to, index count) {
+  const auto read = [&](std::byte* to, index_type count) {
     in.read(reinterpret_cast<char*>(to), count);
     if (in.gcount() != count) bad_file("ends early");
   };
@@ -161,7 +162,7 @@ FOVEA_INLINE index load(std::istream& in, store<KE, VE, Arch>& all, index capaci
 template <class Store>
 struct mapped {
   std::shared_ptr<Store> memory;
-  index tokens;
+  index_type tokens;
   open_block open;
 };
 
@@ -170,7 +171,7 @@ FOVEA_INLINE mapped<store<KE, VE, Arch>> map(std::span<const std::byte> file) {
   using Store = store<KE, VE, Arch>;
   const file_header h = checked_header<Store, KE, VE>(file, nullptr);
   const auto [planes, rows] = payload_bytes<Store>(h);
-  const auto size = static_cast<index>(file.size()) - static_cast<index>(sizeof h);
+  const auto size = static_cast<index_type>(file.size()) - static_cast<index_type>(sizeof h);
   if (size != planes + rows)
     bad_file("has " + std::to_string(size) + " bytes after its header, not " + std::to_string(planes + rows));
   if (reinterpret_cast<std::uintptr_t>(file.data()) % alignof(float) != 0)

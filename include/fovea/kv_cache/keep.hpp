@@ -7,7 +7,7 @@ FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
 /// Throws std::invalid_argument unless `kept` are among `tokens` tokens, each above the one before.
-FOVEA_INLINE void check_kept(std::span<const index> kept, index tokens) {
+FOVEA_INLINE void check_kept(std::span<const index_type> kept, index_type tokens) {
   for (std::size_t i = 0; i < kept.size(); ++i) {
     if (kept[i] < 0 || kept[i] >= tokens) reject("keep: token ", kept[i], " is not one of ", tokens);
     if (i > 0 && kept[i] <= kept[i - 1])
@@ -20,10 +20,10 @@ FOVEA_INLINE void check_kept(std::span<const index> kept, index tokens) {
 /// behind it are quantised anew, with the tokens that share their scales now. Changes nothing where there is
 /// no memory.
 template <class KE, class VE, class Arch>
-FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, std::span<const index> kept, open_block& open) {
+FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, std::span<const index_type> kept, open_block& open) {
   using Store = store<KE, VE, Arch>;
-  const index count = static_cast<index>(kept.size()), heads = all.sizes().heads;
-  index first = 0;
+  const index_type count = static_cast<index_type>(kept.size()), heads = all.sizes().heads;
+  index_type first = 0;
   while (first < count && kept[static_cast<std::size_t>(first)] == first) ++first;
   if (first == count) return;
 
@@ -31,14 +31,14 @@ FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, std::span<const index> k
   open_block made = open;
   std::vector<typename Store::compute> key(Store::int8_keys ? static_cast<std::size_t>(all.sizes().dim)
                                                             : std::size_t{0});
-  made.rows.reserve(
-      static_cast<std::size_t>(Store::int8_keys ? heads * scale_blocks::tokens * all.sizes().dim : index{0}));
-  for (index to = first; to < count; ++to) {
-    const index from = kept[static_cast<std::size_t>(to)];
+  made.rows.reserve(static_cast<std::size_t>(Store::int8_keys ? heads * scale_blocks::tokens * all.sizes().dim
+                                                              : index_type{0}));
+  for (index_type to = first; to < count; ++to) {
+    const index_type from = kept[static_cast<std::size_t>(to)];
     all.move_token(0, from, to);
     if constexpr (Store::int8_keys) {
       all.begin(to, made);
-      for (index h = 0; h < heads; ++h) {
+      for (index_type h = 0; h < heads; ++h) {
         all.read_key(from, h, open, key.data());
         all.put_key(to, h, key.data(), made);
       }

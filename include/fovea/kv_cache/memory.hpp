@@ -30,7 +30,7 @@ class zeroed_memory {
   FOVEA_INLINE zeroed_memory(zeroed_memory&&) noexcept = default;
   FOVEA_INLINE zeroed_memory& operator=(zeroed_memory&&) noexcept = default;
   FOVEA_INLINE ~zeroed_memory() = default;
-  FOVEA_INLINE explicit zeroed_memory(index bytes) {
+  FOVEA_INLINE explicit zeroed_memory(index_type bytes) {
     const bool large = bytes >= 2 * large_page;
     const std::size_t alignment = large ? large_page : 64;
     const auto size = static_cast<std::size_t>(bytes);
@@ -44,7 +44,7 @@ class zeroed_memory {
   FOVEA_INLINE std::byte* get() const noexcept { return data_.get(); }
 
  private:
-  static constexpr index large_page = 2 * 1024 * 1024;
+  static constexpr index_type large_page = 2 * 1024 * 1024;
   std::unique_ptr<std::byte[], aligned_release> data_;
 };
 

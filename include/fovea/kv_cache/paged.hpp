@@ -7,14 +7,14 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct pool_options {
-  index pages = 0, page_tokens = 16;
-  index heads = 0;               // of keys and values
-  index dim = 0, value_dim = 0;  // value_dim 0: as dim
+  index_type pages = 0, page_tokens = 16;
+  index_type heads = 0;               // of keys and values
+  index_type dim = 0, value_dim = 0;  // value_dim 0: as dim
 };
 
 /// The pages that paged_cache sequences share. A page is free, or counts the sequences that have it. Not for
 /// several threads at a time, nor are its sequences while they append; attending is reading.
-template <class E, int KVHeads = Dynamic, class VE = E, class Arch = xsimd::default_arch>
+template <class E, int KVHeads = dynamic_heads, class VE = E, class Arch = xsimd::default_arch>
 class page_pool {
  public:
   using store_type = caching::store<E, VE, Arch>;
@@ -24,41 +24,43 @@ class page_pool {
             {options.pages, options.page_tokens, options.heads, options.dim, options.value_dim, 0},
             KVHeads))),
         holders_(static_cast<std::size_t>(options.pages), 0) {
-    for (index page = options.pages; page > 0; --page) free_.push_back(page - 1);
+    for (index_type page = options.pages; page > 0; --page) free_.push_back(page - 1);
   }
   page_pool(const page_pool&) = delete;
   page_pool& operator=(const page_pool&) = delete;
   FOVEA_INLINE ~page_pool() = default;
 
-  FOVEA_INLINE index pages() const noexcept { return static_cast<index>(holders_.size()); }
-  FOVEA_INLINE index free_pages() const noexcept { return static_cast<index>(free_.size()); }
-  FOVEA_INLINE index page_tokens() const noexcept { return memory_->sizes().page_tokens; }
-  FOVEA_INLINE index bytes() const noexcept { return memory_->bytes(); }
+  FOVEA_INLINE index_type pages() const noexcept { return static_cast<index_type>(holders_.size()); }
+  FOVEA_INLINE index_type free_pages() const noexcept { return static_cast<index_type>(free_.size()); }
+  FOVEA_INLINE index_type page_tokens() const noexcept { return memory_->sizes().page_tokens; }
+  FOVEA_INLINE index_type bytes() const noexcept { return memory_->bytes(); }
   FOVEA_INLINE const std::shared_ptr<store_type>& memory() const noexcept { return memory_; }
 
-  FOVEA_INLINE void check_free(index needed) const {
+  FOVEA_INLINE void check_free(index_type needed) const {
     if (needed > free_pages())
       reject("the pool has ", free_pages(), " free pages of ", pages(), ", not the ", needed, " needed");
   }
-  FOVEA_INLINE index take() noexcept {
-    const index page = free_.back();
+  FOVEA_INLINE index_type take() noexcept {
+    const index_type page = free_.back();
     free_.pop_back();
     holders_[static_cast<std::size_t>(page)] = 1;
     return page;
   }
-  FOVEA_INLINE void share(index page) noexcept { ++holders_[static_cast<std::size_t>(page)]; }
-  FOVEA_INLINE void give_back(index page) noexcept {
+  FOVEA_INLINE void share(index_type page) noexcept { ++holders_[static_cast<std::size_t>(page)]; }
+  FOVEA_INLINE void give_back(index_type page) noexcept {
     if (--holders_[static_cast<std::size_t>(page)] == 0) free_.push_back(page);
   }
-  FOVEA_INLINE bool shared(index page) const noexcept { return holders_[static_cast<std::size_t>(page)] > 1; }
+  FOVEA_INLINE bool shared(index_type page) const noexcept {
+    return holders_[static_cast<std::size_t>(page)] > 1;
+  }
 
  private:
   std::shared_ptr<store_type> memory_;
-  std::vector<index> holders_, free_;
+  std::vector<index_type> holders_, free_;
 };
 
 /// One sequence in a pool, which outlives it.
-template <class E, int KVHeads = Dynamic, class VE = E, class Arch = xsimd::default_arch>
+template <class E, int KVHeads = dynamic_heads, class VE = E, class Arch = xsimd::default_arch>
 class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, Arch> {
   using base = caching::basic_cache<caching::paged, E, VE, KVHeads, Arch>;
 
@@ -93,42 +95,42 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
     make_room(as_sequences(k, this->heads(), "k").max_tokens());
     appending([&] { base::append(k, v, angles, pairs); });
   }
-  FOVEA_INLINE void truncate(index tokens) {
+  FOVEA_INLINE void truncate(index_type tokens) {
     base::truncate(tokens);
     release(this->layout_.pages_for(tokens));
   }
   FOVEA_INLINE void reset() { truncate(0); }
 
   /// The pages that hold the tokens, in order.
-  FOVEA_INLINE std::span<const index> pages() const noexcept { return this->layout_.pages; }
+  FOVEA_INLINE std::span<const index_type> pages() const noexcept { return this->layout_.pages; }
 
  private:
   FOVEA_INLINE paged_cache(const paged_cache& other) : base(other), pool_(other.pool_) {
-    for (const index page : this->layout_.pages) pool_->share(page);
+    for (const index_type page : this->layout_.pages) pool_->share(page);
   }
 
   /// Gives back the pages after the first `kept`.
-  FOVEA_INLINE void release(index kept) noexcept {
+  FOVEA_INLINE void release(index_type kept) noexcept {
     auto& pages = this->layout_.pages;
     if (pool_ == nullptr) return;
-    while (static_cast<index>(pages.size()) > kept) pool_->give_back(pages.back()), pages.pop_back();
+    while (static_cast<index_type>(pages.size()) > kept) pool_->give_back(pages.back()), pages.pop_back();
   }
   /// Pages for `count` more tokens, and a copy of the last one if it is shared; or throws.
-  FOVEA_INLINE void make_room(index count) {
+  FOVEA_INLINE void make_room(index_type count) {
     auto& pages = this->layout_.pages;
-    const index tokens = this->tokens(), partly = tokens % pool_->page_tokens();
+    const index_type tokens = this->tokens(), partly = tokens % pool_->page_tokens();
     const bool copies = count > 0 && partly > 0 && pool_->shared(pages.back());
-    const index more = this->layout_.pages_for(tokens + count) - static_cast<index>(pages.size());
+    const index_type more = this->layout_.pages_for(tokens + count) - static_cast<index_type>(pages.size());
     pool_->check_free(more + (copies ? 1 : 0));
     pages.reserve(pages.size() + static_cast<std::size_t>(more));
     if (copies) {
-      const index own = pool_->take(), shared = pages.back();
+      const index_type own = pool_->take(), shared = pages.back();
       this->store_->copy_page(shared, own);
       this->store_->move_open(this->open_, shared, own);
       pool_->give_back(shared);
       pages.back() = own;
     }
-    for (index i = 0; i < more; ++i) pages.push_back(pool_->take());
+    for (index_type i = 0; i < more; ++i) pages.push_back(pool_->take());
   }
   template <class F>
   FOVEA_INLINE void appending(const F& append) {
@@ -145,15 +147,16 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
 
 /// Beam search: afterwards caches[i] is what caches[from[i]] was.
 template <class E, int KVHeads, class VE, class Arch>
-FOVEA_INLINE void reorder(std::span<paged_cache<E, KVHeads, VE, Arch>> caches, std::span<const index> from) {
-  const index n = static_cast<index>(caches.size());
-  if (static_cast<index>(from.size()) != n)
+FOVEA_INLINE void reorder(std::span<paged_cache<E, KVHeads, VE, Arch>> caches,
+                          std::span<const index_type> from) {
+  const index_type n = static_cast<index_type>(caches.size());
+  if (static_cast<index_type>(from.size()) != n)
     reject("reorder: from has ", from.size(), " entries for ", n, " caches");
-  for (const index i : from)
+  for (const index_type i : from)
     if (i < 0 || i >= n) reject("reorder: from names sequence ", i, ", not one of ", n);
   std::vector<paged_cache<E, KVHeads, VE, Arch>> made;
   made.reserve(caches.size());
-  for (const index i : from) made.push_back(caches[static_cast<std::size_t>(i)].fork());
+  for (const index_type i : from) made.push_back(caches[static_cast<std::size_t>(i)].fork());
   for (std::size_t i = 0; i < made.size(); ++i) caches[i] = std::move(made[i]);
 }
 

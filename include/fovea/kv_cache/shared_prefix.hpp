@@ -12,7 +12,7 @@ namespace caching {
 template <class Cache>
 struct prefix_of {
   const Cache& cache;
-  index tokens;
+  index_type tokens;
   FOVEA_INLINE auto keys() const noexcept {
     return cached<Cache, side::keys>{nullptr, &cache, 1, {0, tokens}};
   }
@@ -32,11 +32,13 @@ struct prefix_of {
 /// Throws std::invalid_argument where a sequence has fewer tokens than that.
 template <class T, int Heads, int KVHeads, class Arch, class M, class Cache>
 auto attend_shared_prefix(const attention<T, Heads, KVHeads, Arch>& attend, const ragged<M>& q,
-                          const cache_batch<Cache>& batch, index prefix) {
-  if (static_cast<index>(q.offsets.size()) != batch.size() + 1)
-    reject("q has ", static_cast<index>(q.offsets.size()) - 1, " sequences but the batch has ", batch.size());
-  for (index b = 0; b < batch.size(); ++b) {
-    const index own = q.offsets[static_cast<std::size_t>(b) + 1] - q.offsets[static_cast<std::size_t>(b)];
+                          const cache_batch<Cache>& batch, index_type prefix) {
+  if (static_cast<index_type>(q.offsets.size()) != batch.size() + 1)
+    reject("q has ", static_cast<index_type>(q.offsets.size()) - 1, " sequences but the batch has ",
+           batch.size());
+  for (index_type b = 0; b < batch.size(); ++b) {
+    const index_type own =
+        q.offsets[static_cast<std::size_t>(b) + 1] - q.offsets[static_cast<std::size_t>(b)];
     if (prefix < 0 || batch[b].tokens() < prefix + own)
       reject("the prefix is ", prefix, " tokens, but cache ", b, " has ", batch[b].tokens(), " with the ",
              own, " that ask");

@@ -25,39 +25,39 @@ namespace caching {
 
 /// Sizes of a store. `sinks`: the first tokens of a page that no other token ever replaces.
 struct extent {
-  index pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
+  index_type pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
 };
 
-/// `e`, with as many heads as a type says (KVHeads, or Dynamic) where it names none, and a value_dim of dim
-/// where it names none; or throws std::invalid_argument.
+/// `e`, with as many heads as a type says (KVHeads, or dynamic_heads) where it names none, and a value_dim
+/// of dim where it names none; or throws std::invalid_argument.
 FOVEA_INLINE extent checked(extent e, int kv_heads) {
-  if (e.heads == 0 && kv_heads != Dynamic) e.heads = kv_heads;
+  if (e.heads == 0 && kv_heads != dynamic_heads) e.heads = kv_heads;
   if (e.value_dim == 0) e.value_dim = e.dim;
-  const auto positive = [](const char* name, index value) FOVEA_INLINE_LAMBDA {
+  const auto positive = [](const char* name, index_type value) FOVEA_INLINE_LAMBDA {
     if (value <= 0) reject("a cache's ", name, " is ", value, ", not above 0");
   };
   positive("number of pages", e.pages), positive("capacity (tokens a page)", e.page_tokens);
   positive("number of heads", e.heads), positive("dim", e.dim), positive("value_dim", e.value_dim);
-  if (kv_heads != Dynamic && e.heads != kv_heads)
+  if (kv_heads != dynamic_heads && e.heads != kv_heads)
     reject("a cache has ", e.heads, " heads, but its type says ", kv_heads);
   return e;
 }
 
 /// The tokens of a page whose int8 keys share their scales: the sinks, then 32 at a time.
 struct scale_blocks {
-  static constexpr index tokens = 32;
-  index page_tokens, sinks;
+  static constexpr index_type tokens = 32;
+  index_type page_tokens, sinks;
 
-  FOVEA_INLINE index count() const noexcept {
+  FOVEA_INLINE index_type count() const noexcept {
     return (sinks > 0 ? ceil_div(sinks, tokens) : 0) + ceil_div(page_tokens - sinks, tokens);
   }
-  FOVEA_INLINE index of(index token) const noexcept {
+  FOVEA_INLINE index_type of(index_type token) const noexcept {
     return token < sinks ? token / tokens : ceil_div(sinks, tokens) + (token - sinks) / tokens;
   }
   /// The tokens that share their scales with `token`.
-  FOVEA_INLINE range around(index token) const noexcept {
-    const index origin = token < sinks ? 0 : sinks, end = token < sinks ? sinks : page_tokens;
-    const index first = origin + (token - origin) / tokens * tokens;
+  FOVEA_INLINE range around(index_type token) const noexcept {
+    const index_type origin = token < sinks ? 0 : sinks, end = token < sinks ? sinks : page_tokens;
+    const index_type first = origin + (token - origin) / tokens * tokens;
     return {first, std::min(first + tokens, end)};
   }
 };
@@ -88,8 +88,8 @@ class store {
 
   /// A kind of data: units of `width` elements of `size` bytes, `units` a head and page.
   struct plane {
-    index units = 0, width = 0, size = 0, start = 0;
-    FOVEA_INLINE index bytes() const noexcept { return units * width * size; }
+    index_type units = 0, width = 0, size = 0, start = 0;
+    FOVEA_INLINE index_type bytes() const noexcept { return units * width * size; }
   };
   static constexpr int keys = 0, values = 1, key_scales = 2, value_scales = 3;
 
@@ -99,9 +99,9 @@ class store {
   }
   /// Over memory that the caller keeps.
   FOVEA_INLINE store(const extent& e, std::byte* data) : extent_(e), data_(data) {
-    const index blocks = blocks_of_page().count();
-    planes_[keys] = {e.page_tokens, e.dim, static_cast<index>(sizeof(KE))};
-    planes_[values] = {e.page_tokens, e.value_dim, static_cast<index>(sizeof(VE))};
+    const index_type blocks = blocks_of_page().count();
+    planes_[keys] = {e.page_tokens, e.dim, static_cast<index_type>(sizeof(KE))};
+    planes_[values] = {e.page_tokens, e.value_dim, static_cast<index_type>(sizeof(VE))};
     planes_[key_scales] = {int8_keys ? blocks : 0, e.dim, sizeof(float)};
     planes_[value_scales] = {int8_values ? e.page_tokens : 0, 1, sizeof(float)};
     for (plane& p : planes_) {
@@ -111,33 +111,34 @@ class store {
   }
 
   FOVEA_INLINE const extent& sizes() const noexcept { return extent_; }
-  FOVEA_INLINE index bytes() const noexcept { return bytes_; }
+  FOVEA_INLINE index_type bytes() const noexcept { return bytes_; }
   FOVEA_INLINE const std::array<plane, 4>& planes() const noexcept { return planes_; }
   FOVEA_INLINE scale_blocks blocks_of_page() const noexcept { return {extent_.page_tokens, extent_.sinks}; }
 
   /// Unit `unit` of a head of a page.
-  FOVEA_INLINE std::byte* unit(int which, index page, index head, index unit) const noexcept {
+  FOVEA_INLINE std::byte* unit(int which, index_type page, index_type head, index_type unit) const noexcept {
     const plane& p = planes_[which];
     return data_ + p.start + (page * extent_.heads + head) * p.bytes() + unit * p.width * p.size;
   }
 
   /// Writes one head's key, or value, of a token, between begin() and end() of it.
-  FOVEA_INLINE void put_key(index slot, index head, const compute* key, open_block& open) const noexcept {
+  FOVEA_INLINE void put_key(index_type slot, index_type head, const compute* key,
+                            open_block& open) const noexcept {
     if constexpr (int8_keys)
       std::memcpy(open_row(open, slot, head), key, static_cast<std::size_t>(extent_.dim) * sizeof(float));
     else
-      store_elements(key, extent_.dim, row<KE>(keys, slot, head), index(1));
+      store_elements(key, extent_.dim, row<KE>(keys, slot, head), index_type(1));
   }
-  FOVEA_INLINE void put_value(index slot, index head, const compute* value) const noexcept {
+  FOVEA_INLINE void put_value(index_type slot, index_type head, const compute* value) const noexcept {
     if constexpr (int8_values)
       *row<float>(value_scales, slot, head) =
-          quantise(value, index(1), extent_.value_dim, row<VE>(values, slot, head));
+          quantise(value, index_type(1), extent_.value_dim, row<VE>(values, slot, head));
     else
-      store_elements(value, extent_.value_dim, row<VE>(values, slot, head), index(1));
+      store_elements(value, extent_.value_dim, row<VE>(values, slot, head), index_type(1));
   }
 
   /// Before a token is written: opens the block of keys that it belongs to.
-  FOVEA_INLINE void begin(index slot, open_block& open) const {
+  FOVEA_INLINE void begin(index_type slot, open_block& open) const {
     if constexpr (int8_keys) {
       const range block = block_around(slot);
       if (open.slots.first == block.first && slot > block.first && slot <= open.slots.last) {
@@ -145,13 +146,14 @@ class store {
         return;
       }
       open.rows.resize(static_cast<std::size_t>(extent_.heads * scale_blocks::tokens * extent_.dim));
-      for (index s = block.first; s < slot; ++s)  // after a truncation: back from the integers
-        for (index h = 0; h < extent_.heads; ++h) decode_key(s, h, open.rows.data() + open_at(s, h, block));
+      for (index_type s = block.first; s < slot; ++s)  // after a truncation: back from the integers
+        for (index_type h = 0; h < extent_.heads; ++h)
+          decode_key(s, h, open.rows.data() + open_at(s, h, block));
       open.slots = {block.first, slot};
     }
   }
   /// After its heads are written: closes the block where that was its last.
-  FOVEA_INLINE void end(index slot, open_block& open) const noexcept {
+  FOVEA_INLINE void end(index_type slot, open_block& open) const noexcept {
     if constexpr (int8_keys) {
       open.slots.last = slot + 1;
       const range block = block_around(slot);
@@ -161,15 +163,15 @@ class store {
 
   /// f(piece) for the keys or values of `count` slots of one page.
   template <class F>
-  FOVEA_INLINE void each_key_piece(index head, index slot, index count, const open_block& open,
+  FOVEA_INLINE void each_key_piece(index_type head, index_type slot, index_type count, const open_block& open,
                                    F&& f) const noexcept {
     if constexpr (!int8_keys) {
       f(piece<KE>{{row<KE>(keys, slot, head), count, extent_.dim, extent_.dim, 1}});
     } else {
-      for (const index last = slot + count; slot < last;) {
+      for (const index_type last = slot + count; slot < last;) {
         const range block = block_around(slot);
         const bool opened = slot >= open.slots.first && slot < open.slots.last;
-        const index end = std::min({last, block.last, opened ? open.slots.last : last});
+        const index_type end = std::min({last, block.last, opened ? open.slots.last : last});
         if (opened)
           f(piece<float>{
               {open.rows.data() + open_at(slot, head, block), end - slot, extent_.dim, extent_.dim, 1}});
@@ -181,7 +183,7 @@ class store {
     }
   }
   template <class F>
-  FOVEA_INLINE void each_value_piece(index head, index slot, index count, const open_block&,
+  FOVEA_INLINE void each_value_piece(index_type head, index_type slot, index_type count, const open_block&,
                                      F&& f) const noexcept {
     piece<VE> some{{row<VE>(values, slot, head), count, extent_.value_dim, extent_.value_dim, 1}};
     if constexpr (int8_values) some.token_scales = row<float>(value_scales, slot, head);
@@ -189,7 +191,7 @@ class store {
   }
 
   /// Copies a page, as copy-on-write needs it.
-  FOVEA_INLINE void copy_page(index from, index to) const noexcept {
+  FOVEA_INLINE void copy_page(index_type from, index_type to) const noexcept {
     for (int which = 0; which < 4; ++which)
       if (planes_[which].units > 0)
         std::memcpy(unit(which, to, 0, 0), unit(which, from, 0, 0),
@@ -198,90 +200,91 @@ class store {
 
   /// Token `from` of a page takes the place of `to`: its values, and its keys as they are stored, but for
   /// int8 ones, which share their scales with others.
-  FOVEA_INLINE void move_token(index page, index from, index to) const noexcept {
+  FOVEA_INLINE void move_token(index_type page, index_type from, index_type to) const noexcept {
     for (const int which : {keys, values, value_scales}) {
       const plane& p = planes_[static_cast<std::size_t>(which)];
       if (p.units == 0 || (which == keys && int8_keys)) continue;
-      for (index h = 0; h < extent_.heads; ++h)
+      for (index_type h = 0; h < extent_.heads; ++h)
         std::memcpy(unit(which, page, h, to), unit(which, page, h, from),
                     static_cast<std::size_t>(p.width * p.size));
     }
   }
 
   /// The keys that are open were of page `from`, and are now of page `to`.
-  FOVEA_INLINE void move_open(open_block& open, index from, index to) const noexcept {
+  FOVEA_INLINE void move_open(open_block& open, index_type from, index_type to) const noexcept {
     if (open.slots.empty() || open.slots.first / extent_.page_tokens != from) return;
-    const index by = (to - from) * extent_.page_tokens;
+    const index_type by = (to - from) * extent_.page_tokens;
     open.slots = {open.slots.first + by, open.slots.last + by};
   }
 
   /// One head's key of a token that lies in the store, in numbers.
-  FOVEA_INLINE void decode_key(index slot, index head, compute* to) const noexcept {
-    load_elements(row<KE>(keys, slot, head), index(1), extent_.dim, to);
+  FOVEA_INLINE void decode_key(index_type slot, index_type head, compute* to) const noexcept {
+    load_elements(row<KE>(keys, slot, head), index_type(1), extent_.dim, to);
     if constexpr (int8_keys)
-      for (index c = 0; c < extent_.dim; ++c) to[c] *= scales_of(slot, head)[c];
+      for (index_type c = 0; c < extent_.dim; ++c) to[c] *= scales_of(slot, head)[c];
   }
   /// The same, or one that is open.
-  FOVEA_INLINE void read_key(index slot, index head, open_block& open, compute* to) const noexcept {
+  FOVEA_INLINE void read_key(index_type slot, index_type head, open_block& open, compute* to) const noexcept {
     if (slot >= open.slots.first && slot < open.slots.last)
-      load_elements(open_row(open, slot, head), index(1), extent_.dim, to);
+      load_elements(open_row(open, slot, head), index_type(1), extent_.dim, to);
     else
       decode_key(slot, head, to);
   }
   /// Where an open block keeps a key.
-  FOVEA_INLINE float* open_row(open_block& open, index slot, index head) const noexcept {
+  FOVEA_INLINE float* open_row(open_block& open, index_type slot, index_type head) const noexcept {
     return open.rows.data() + open_at(slot, head, block_around(slot));
   }
 
  private:
   template <class E>
-  FOVEA_INLINE E* row(int which, index slot, index head) const noexcept {
+  FOVEA_INLINE E* row(int which, index_type slot, index_type head) const noexcept {
     return reinterpret_cast<E*>(unit(which, slot / extent_.page_tokens, head, slot % extent_.page_tokens));
   }
   /// The slots whose keys share their scales with that of `slot`.
-  FOVEA_INLINE range block_around(index slot) const noexcept {
-    const index page = slot / extent_.page_tokens * extent_.page_tokens;
+  FOVEA_INLINE range block_around(index_type slot) const noexcept {
+    const index_type page = slot / extent_.page_tokens * extent_.page_tokens;
     const range block = blocks_of_page().around(slot - page);
     return {page + block.first, page + block.last};
   }
-  FOVEA_INLINE float* scales_of(index slot, index head) const noexcept {
-    const index page = slot / extent_.page_tokens;
+  FOVEA_INLINE float* scales_of(index_type slot, index_type head) const noexcept {
+    const index_type page = slot / extent_.page_tokens;
     return reinterpret_cast<float*>(
         unit(key_scales, page, head, blocks_of_page().of(slot - page * extent_.page_tokens)));
   }
-  FOVEA_INLINE index open_at(index slot, index head, const range& block) const noexcept {
+  FOVEA_INLINE index_type open_at(index_type slot, index_type head, const range& block) const noexcept {
     return (head * scale_blocks::tokens + slot - block.first) * extent_.dim;
   }
 
   /// to[i] = round(from[i * stride] / scale); returns the scale.
-  FOVEA_INLINE static float quantise(const compute* from, index stride, index count,
+  FOVEA_INLINE static float quantise(const compute* from, index_type stride, index_type count,
                                      std::int8_t* to) noexcept {
     compute most = 0;
-    for (index i = 0; i < count; ++i) most = std::max(most, std::abs(from[i * stride]));
+    for (index_type i = 0; i < count; ++i) most = std::max(most, std::abs(from[i * stride]));
     const compute scale = most / 127, inverse = most > 0 ? 127 / most : 0;
-    for (index i = 0; i < count; ++i)
+    for (index_type i = 0; i < count; ++i)
       to[i * stride] = static_cast<std::int8_t>(
           std::clamp<compute>(std::nearbyint(from[i * stride] * inverse), -127, 127));
     return static_cast<float>(scale);
   }
   FOVEA_INLINE void close(const range& block, open_block& open) const noexcept {
-    for (index h = 0; h < extent_.heads; ++h) {
+    for (index_type h = 0; h < extent_.heads; ++h) {
       const float* from = open.rows.data() + open_at(block.first, h, block);
       KE* to = row<KE>(keys, block.first, h);
       float* scales = scales_of(block.first, h);
-      for (index c = 0; c < extent_.dim; ++c)
+      for (index_type c = 0; c < extent_.dim; ++c)
         scales[c] = quantise_column(from + c, extent_.dim, block.size(), to + c);
     }
     open.slots = {block.last, block.last};
   }
-  FOVEA_INLINE static float quantise_column(const float* from, index stride, index count, KE* to) noexcept {
+  FOVEA_INLINE static float quantise_column(const float* from, index_type stride, index_type count,
+                                            KE* to) noexcept {
     if constexpr (int8_keys) return quantise(from, stride, count, to);
     return 1;
   }
 
   extent extent_;
   std::array<plane, 4> planes_;
-  index bytes_ = 0;
+  index_type bytes_ = 0;
   zeroed_memory owned_;
   std::byte* data_ = nullptr;
 };

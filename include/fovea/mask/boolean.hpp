@@ -23,16 +23,16 @@ struct boolean_cells {
     requires requires { keep.row_stride; }
   {
     unsigned char all = 1, any = 0;  // bytes, so that a register takes many
-    for (index q = rows.first; q < rows.last && (all || !any); ++q) {
+    for (index_type q = rows.first; q < rows.last && (all || !any); ++q) {
       const auto* row = keep.at(q, keys.first);
       const auto look = [&](const auto& x) FOVEA_INLINE_LAMBDA {
         const unsigned char shown = x != 0;
         all &= shown, any |= shown;
       };
       if (keep.col_stride == 1)
-        for (index k = 0; k < keys.size(); ++k) look(row[k]);
+        for (index_type k = 0; k < keys.size(); ++k) look(row[k]);
       else
-        for (index k = 0; k < keys.size(); ++k) look(row[k * keep.col_stride]);
+        for (index_type k = 0; k < keys.size(); ++k) look(row[k * keep.col_stride]);
     }
     return all ? coverage::full : any ? coverage::partial : coverage::none;
   }

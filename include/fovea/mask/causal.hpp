@@ -7,7 +7,7 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Key k is visible to query q where k <= q + n: the diagonal moved n keys to the right.
 struct causal_offset {
-  index n = 0;
+  index_type n = 0;
 
   FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept {
     return k <= q + static_cast<std::remove_cvref_t<decltype(q)>>(static_cast<int>(n));

@@ -61,7 +61,7 @@ template <class M>
 inline constexpr bool is_unsure<M> = M::unsure;
 
 template <class M>
-FOVEA_INLINE range reach_of(const M& m, range rows, index keys) noexcept {
+FOVEA_INLINE range reach_of(const M& m, range rows, index_type keys) noexcept {
   if constexpr (requires { m.reach(rows); })
     return intersect(m.reach(rows), {0, keys});
   else

@@ -25,13 +25,14 @@ struct key_range {
 /// Right padding: of sequence b the keys below lengths[b] are visible. One length a batch entry.
 struct key_lengths {
   using is_mask = void;
-  std::span<const index> lengths;
+  std::span<const index_type> lengths;
 
   FOVEA_INLINE void check(const place& at) const { check_lengths(lengths, at, "key_lengths"); }
   FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{0, lengths[at.batch]}}; }
 
-  FOVEA_INLINE static void check_lengths(std::span<const index> lengths, const place& at, const char* name) {
-    if (static_cast<index>(lengths.size()) != at.batches)
+  FOVEA_INLINE static void check_lengths(std::span<const index_type> lengths, const place& at,
+                                         const char* name) {
+    if (static_cast<index_type>(lengths.size()) != at.batches)
       reject(name, " has ", lengths.size(), " entries for ", at.batches, " sequences");
     if (lengths[at.batch] < 0 || lengths[at.batch] > at.keys)
       reject(name, "'s entry ", at.batch, " is ", lengths[at.batch], ", not within 0 and the ", at.keys,
@@ -42,7 +43,7 @@ struct key_lengths {
 /// Left padding: of sequence b the keys from starts[b] on are visible. One start a batch entry.
 struct left_padding {
   using is_mask = void;
-  std::span<const index> starts;
+  std::span<const index_type> starts;
 
   FOVEA_INLINE void check(const place& at) const { key_lengths::check_lengths(starts, at, "left_padding"); }
   FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{starts[at.batch], at.keys}}; }

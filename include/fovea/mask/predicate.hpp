@@ -14,7 +14,7 @@ struct predicate_mask {
 };
 
 template <class F>
-  requires requires(const F& f, index i) {
+  requires requires(const F& f, index_type i) {
     { f(i, i) } -> std::convertible_to<bool>;
   }
 FOVEA_INLINE predicate_mask<F> mask(F f) noexcept {

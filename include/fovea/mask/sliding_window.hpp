@@ -11,7 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 /// than keys, `.offset = Lk - Lq` puts the last query at the last key, as causal_bottom_right does; where the
 /// keys are a cache's, they stand so already.
 struct sliding_window {
-  index left = -1, right = -1, offset = 0;
+  index_type left = -1, right = -1, offset = 0;
 
   FOVEA_INLINE void check(const place&) const {
     if (left < -1) reject("sliding_window's left is ", left, ", below -1 (open)");
@@ -37,7 +37,7 @@ struct sliding_window {
  private:
   static constexpr int far_away = 1 << 30;
   // The keys from the window's left end at query `left_of` to its right end at query `right_of`.
-  FOVEA_INLINE range seen_by(index left_of, index right_of) const noexcept {
+  FOVEA_INLINE range seen_by(index_type left_of, index_type right_of) const noexcept {
     return {left < 0 ? -far_away : left_of + offset - left,
             right < 0 ? far_away : right_of + offset + right + 1};
   }

@@ -25,11 +25,12 @@ struct head_norm_saved {
 /// has dim entries, which all heads share. Zhang and Sennrich, arXiv:1910.07467; for queries and keys: Henry
 /// et al., arXiv:2010.04245, in the form of Gemma 3, arXiv:2503.19786.
 template <class T, class X, class Gain>
-FOVEA_INLINE void normalise_heads(X&& x, index heads, const Gain& gain, T epsilon, head_norm_saved<T>* kept) {
-  const index dim = gain.size();
+FOVEA_INLINE void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon,
+                                  head_norm_saved<T>* kept) {
+  const index_type dim = gain.size();
   if (kept != nullptr) kept->unit.resize(x.rows(), x.cols()), kept->inverse.resize(x.rows(), heads);
-  for (index i = 0; i < x.rows(); ++i)
-    for (index h = 0; h < heads; ++h) {
+  for (index_type i = 0; i < x.rows(); ++i)
+    for (index_type h = 0; h < heads; ++h) {
       auto row = x.row(i).segment(h * dim, dim);
       const T inverse = 1 / std::sqrt(row.squaredNorm() / static_cast<T>(dim) + epsilon);
       row *= inverse;
@@ -41,11 +42,11 @@ FOVEA_INLINE void normalise_heads(X&& x, index heads, const Gain& gain, T epsilo
 /// d <- the gradient by x of what normalise_heads gave, d before; adds to the gain's gradient. With u the
 /// unit rows and g = d * gain: (g - u mean(g u)) * inverse.
 template <class T, class D, class Gain>
-FOVEA_INLINE void normalise_heads_backward(D&& d, index heads, const Gain& gain,
+FOVEA_INLINE void normalise_heads_backward(D&& d, index_type heads, const Gain& gain,
                                            const head_norm_saved<T>& kept, Gain& d_gain) {
-  const index dim = gain.size();
-  for (index i = 0; i < d.rows(); ++i)
-    for (index h = 0; h < heads; ++h) {
+  const index_type dim = gain.size();
+  for (index_type i = 0; i < d.rows(); ++i)
+    for (index_type h = 0; h < heads; ++h) {
       auto g = d.row(i).segment(h * dim, dim).array();
       const auto unit = kept.unit.row(i).segment(h * dim, dim).array();
       d_gain.array() += g * unit;

@@ -9,7 +9,7 @@ namespace projection {
 
 /// Some columns of m, const where m is.
 template <class M>
-FOVEA_INLINE auto columns(M& m, index first, index count) {
+FOVEA_INLINE auto columns(M& m, index_type first, index_type count) {
   return Eigen::Map<M, 0, Eigen::OuterStride<>>(m.size() > 0 ? m.data() + first : m.data(), m.rows(), count,
                                                 Eigen::OuterStride<>(m.cols()));
 }

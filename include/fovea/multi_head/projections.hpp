@@ -13,7 +13,7 @@ FOVEA_NAMESPACE_BEGIN
 template <class T>
 struct memory_keys_values {
   typename multi_head_weights<T>::matrix rows;
-  std::vector<index> offsets;  // of the memory's sequences
+  std::vector<index_type> offsets;  // of the memory's sequences
 
   FOVEA_INLINE memory_keys_values() = default;
   FOVEA_INLINE memory_keys_values(const memory_keys_values&) = default;
@@ -54,7 +54,7 @@ class multi_head_projections : public multi_head_weights<T> {
     matrix q, kv;      // as attention saw them: [q | k | v] and nothing, or [q] and [k | v]
     matrix o, lse;     // what it gave
     head_norm_saved<T> q_norm, k_norm;
-    std::vector<index> queries, keys;  // offsets
+    std::vector<index_type> queries, keys;  // offsets
   };
 
  protected:
@@ -65,15 +65,17 @@ class multi_head_projections : public multi_head_weights<T> {
   /// Where tokens stand: each sequence from 0, or as a cache says, which then turns the keys.
   struct standing {
     bool in_cache = false;
-    std::vector<index> positions = {};
+    std::vector<index_type> positions = {};
   };
 
-  FOVEA_INLINE index o_columns() const noexcept { return this->options().heads * this->options().value_dim; }
+  FOVEA_INLINE index_type o_columns() const noexcept {
+    return this->options().heads * this->options().value_dim;
+  }
 
   template <class M>
   FOVEA_INLINE auto parts(M& first, M& second) const {
     const bool one = second.cols() == 0;
-    const index k = one ? this->q_rows() : 0;
+    const index_type k = one ? this->q_rows() : 0;
     M& kv = one ? first : second;
     using projection::columns;
     return projection::parts<decltype(columns(first, 0, 0))>{columns(first, 0, this->q_rows()),
@@ -114,8 +116,8 @@ class multi_head_projections : public multi_head_weights<T> {
 
   /// Norm and rotation of queries or keys.
   template <class X>
-  FOVEA_INLINE void place(X& x, const std::vector<index>& offsets, index heads, const auto& gain,
-                          head_norm_saved<T>* kept, std::span<const index> positions = {},
+  FOVEA_INLINE void place(X& x, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
+                          head_norm_saved<T>* kept, std::span<const index_type> positions = {},
                           bool turns = true) const {
     const auto& o = this->options();
     if (gain.size() > 0) normalise_heads(x, heads, gain, static_cast<T>(o.epsilon), kept);
@@ -126,15 +128,15 @@ class multi_head_projections : public multi_head_weights<T> {
   }
   /// The other way: turned by the negative angles, and back through the norm.
   template <class X>
-  FOVEA_INLINE void place_backward(X& d, const std::vector<index>& offsets, index heads, const auto& gain,
-                                   const head_norm_saved<T>& kept, auto& d_gain) const {
+  FOVEA_INLINE void place_backward(X& d, const std::vector<index_type>& offsets, index_type heads,
+                                   const auto& gain, const head_norm_saved<T>& kept, auto& d_gain) const {
     const auto& o = this->options();
     if (const auto& sin = o.rotary.sin; sin.cols > 0) {
       const ragged batch{d, offsets};
-      const index rows = as_sequences(batch, heads, "d").max_tokens();
+      const index_type rows = as_sequences(batch, heads, "d").max_tokens();
       matrix minus(rows, sin.cols);
-      for (index p = 0; p < rows; ++p)
-        for (index i = 0; i < sin.cols; ++i) minus(p, i) = -sin(p, i);
+      for (index_type p = 0; p < rows; ++p)
+        for (index_type i = 0; i < sin.cols; ++i) minus(p, i) = -sin(p, i);
       const rotary_angles<T> back{o.rotary.cos.only({0, rows}), {minus.data(), rows, sin.cols, sin.cols, 1}};
       rotate<Arch>(batch, back, {.heads = heads, .pairs = o.pairs});
     }

@@ -22,7 +22,7 @@ class token_rows {
   FOVEA_INLINE token_rows(const Eigen::DenseBase<X>& x) : rows_(x.derived()), one_{0, rows_.rows()} {}
   /// Sequence b is the rows offsets[b] to offsets[b + 1]; offsets begin with 0 and end with the rows of x.
   template <class X>
-  FOVEA_INLINE token_rows(const Eigen::DenseBase<X>& x, std::span<const index> offsets)
+  FOVEA_INLINE token_rows(const Eigen::DenseBase<X>& x, std::span<const index_type> offsets)
       : rows_(x.derived()), one_{0, rows_.rows()}, given_(offsets), packed_(true) {}
   template <class M>
   FOVEA_INLINE token_rows(const ragged<M>& x) : token_rows(x.tokens, x.offsets) {}
@@ -31,14 +31,14 @@ class token_rows {
   FOVEA_INLINE ~token_rows() = default;
 
   FOVEA_INLINE const auto& rows() const noexcept { return rows_; }
-  FOVEA_INLINE index count() const noexcept { return rows_.rows(); }
-  FOVEA_INLINE std::span<const index> offsets() const noexcept {
-    return packed_ ? given_ : std::span<const index>(one_);
+  FOVEA_INLINE index_type count() const noexcept { return rows_.rows(); }
+  FOVEA_INLINE std::span<const index_type> offsets() const noexcept {
+    return packed_ ? given_ : std::span<const index_type>(one_);
   }
-  FOVEA_INLINE index sequences() const noexcept { return static_cast<index>(offsets().size()) - 1; }
+  FOVEA_INLINE index_type sequences() const noexcept { return static_cast<index_type>(offsets().size()) - 1; }
 
   /// Throws where the rows have another width, or are not just those of the sequences.
-  FOVEA_INLINE void check(const char* name, index width) const {
+  FOVEA_INLINE void check(const char* name, index_type width) const {
     if (rows_.cols() != width) reject(name, " has ", rows_.cols(), " columns, but the layer reads ", width);
     const auto starts = offsets();
     if (starts.empty()) reject(name, " has 0 offsets; a batch of n sequences has n + 1");
@@ -52,8 +52,8 @@ class token_rows {
 
  private:
   Eigen::Ref<const matrix, 0, Eigen::OuterStride<>> rows_;
-  std::array<index, 2> one_;
-  std::span<const index> given_ = {};
+  std::array<index_type, 2> one_;
+  std::span<const index_type> given_ = {};
   bool packed_ = false;
 };
 

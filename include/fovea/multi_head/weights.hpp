@@ -12,15 +12,15 @@ FOVEA_NAMESPACE_BEGIN
 
 template <class T>
 struct multi_head_options {
-  index width = 0;                   // columns of x and of the result
-  index heads = 0, kv_heads = 0;     // where the type leaves them Dynamic; kv_heads: 0 means heads
-  index memory_width = 0;            // columns of what keys and values are made from; 0: as x
-  index dim = 0, value_dim = 0;      // of a head; 0: width / heads, and as dim
-  bool bias = true;                  // of the four products
-  std::optional<double> scale = {};  // of Q K^T; 1 / sqrt(dim) without
-  bool normalised = false;           // an RMS norm of each head's queries and keys, with learnt gains
-  double epsilon = 1e-6;             // of that norm
-  rotary_angles<T> rotary = {};      // positions, if given: queries and keys turn (after the norm); not owned
+  index_type width = 0;                // columns of x and of the result
+  index_type heads = 0, kv_heads = 0;  // where the type leaves them dynamic_heads; kv_heads: 0 means heads
+  index_type memory_width = 0;         // columns of what keys and values are made from; 0: as x
+  index_type dim = 0, value_dim = 0;   // of a head; 0: width / heads, and as dim
+  bool bias = true;                    // of the four products
+  std::optional<double> scale = {};    // of Q K^T; 1 / sqrt(dim) without
+  bool normalised = false;             // an RMS norm of each head's queries and keys, with learnt gains
+  double epsilon = 1e-6;               // of that norm
+  rotary_angles<T> rotary = {};  // positions, if given: queries and keys turn (after the norm); not owned
   rotary_pairs pairs = rotary_pairs::halves;
   executor_ref executor = {};  // who does the attention; must outlive the layer
 };
@@ -53,7 +53,7 @@ struct multi_head_weights {
   FOVEA_INLINE ~multi_head_weights() = default;
   FOVEA_INLINE explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
     const auto& s = options_;
-    const index own = apart() ? q_rows() : rows();
+    const index_type own = apart() ? q_rows() : rows();
     qkv_weight.setZero(own, s.width), memory_weight.setZero(rows() - own, apart() ? s.memory_width : 0);
     qkv_bias.setZero(s.bias ? rows() : 0), out_bias.setZero(s.bias ? s.width : 0);
     out_weight.setZero(s.width, s.heads * s.value_dim);
@@ -64,10 +64,10 @@ struct multi_head_weights {
   FOVEA_INLINE const multi_head_options<T>& options() const noexcept { return options_; }
 
   /// Rows of the products: of queries, of keys, of values.
-  FOVEA_INLINE index q_rows() const noexcept { return options_.heads * options_.dim; }
-  FOVEA_INLINE index k_rows() const noexcept { return options_.kv_heads * options_.dim; }
-  FOVEA_INLINE index v_rows() const noexcept { return options_.kv_heads * options_.value_dim; }
-  FOVEA_INLINE index rows() const noexcept { return q_rows() + k_rows() + v_rows(); }
+  FOVEA_INLINE index_type q_rows() const noexcept { return options_.heads * options_.dim; }
+  FOVEA_INLINE index_type k_rows() const noexcept { return options_.kv_heads * options_.dim; }
+  FOVEA_INLINE index_type v_rows() const noexcept { return options_.kv_heads * options_.value_dim; }
+  FOVEA_INLINE index_type rows() const noexcept { return q_rows() + k_rows() + v_rows(); }
   /// Whether keys and values are made from rows of another width, by a matrix of their own.
   FOVEA_INLINE bool apart() const noexcept { return options_.memory_width != options_.width; }
 
@@ -96,9 +96,10 @@ struct multi_head_weights {
   template <class F>
   FOVEA_INLINE void randomise(F&& uniform) {
     const auto fill = [&](auto&& w) FOVEA_INLINE_LAMBDA {
-      const double bound = std::sqrt(6. / static_cast<double>(std::max<index>(w.rows() + w.cols(), 1)));
-      for (index i = 0; i < w.rows(); ++i)
-        for (index j = 0; j < w.cols(); ++j) w(i, j) = static_cast<T>(bound * static_cast<double>(uniform()));
+      const double bound = std::sqrt(6. / static_cast<double>(std::max<index_type>(w.rows() + w.cols(), 1)));
+      for (index_type i = 0; i < w.rows(); ++i)
+        for (index_type j = 0; j < w.cols(); ++j)
+          w(i, j) = static_cast<T>(bound * static_cast<double>(uniform()));
     };
     fill(w_q()), fill(w_k()), fill(w_v()), fill(out_weight);
     qkv_bias.setZero(), out_bias.setZero(), q_gain.setOnes(), k_gain.setOnes();
@@ -119,12 +120,12 @@ struct multi_head_weights {
   }
 
  protected:
-  FOVEA_INLINE index kv_rows() const noexcept { return k_rows() + v_rows(); }
-  FOVEA_INLINE index biased(index rows) const noexcept { return options_.bias ? rows : 0; }
+  FOVEA_INLINE index_type kv_rows() const noexcept { return k_rows() + v_rows(); }
+  FOVEA_INLINE index_type biased(index_type rows) const noexcept { return options_.bias ? rows : 0; }
 
  private:
   FOVEA_INLINE static multi_head_options<T> completed(multi_head_options<T> o) {
-    const auto at_least = [](const char* what, index is, index least) FOVEA_INLINE_LAMBDA {
+    const auto at_least = [](const char* what, index_type is, index_type least) FOVEA_INLINE_LAMBDA {
       if (is < least) reject("multi_head's ", what, " is ", is, ", below ", least);
     };
     at_least("width", o.width, 1), at_least("heads", o.heads, 1), at_least("kv_heads", o.kv_heads, 0);

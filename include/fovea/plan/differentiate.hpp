@@ -11,7 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 template <class Arch, class Gradients>
 class gradient_memory {
   using T = typename Gradients::compute;
-  static constexpr index n = kernel::lanes<Arch, T>;
+  static constexpr index_type n = kernel::lanes<Arch, T>;
 
  public:
   struct row_terms {
@@ -22,15 +22,15 @@ class gradient_memory {
                                const workspace& memory) noexcept
       : g_(g), made_(made), memory_(memory) {
     std::byte* at = memory.shared();
-    const auto take = [&](index bytes) FOVEA_INLINE_LAMBDA { return std::exchange(at, at + bytes); };
+    const auto take = [&](index_type bytes) FOVEA_INLINE_LAMBDA { return std::exchange(at, at + bytes); };
     terms_ = reinterpret_cast<T*>(take(made.part_bytes(made.terms)));
     d_q_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_q)));
     d_kv_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_kv)));
     of_sinks_ = reinterpret_cast<double*>(
-        take(round_up(made.batches * made.heads * index(sizeof(double)), workspace_alignment)));
+        take(round_up(made.batches * made.heads * index_type(sizeof(double)), workspace_alignment)));
     starts_ = reinterpret_cast<gradient_starts*>(at);
-    index terms = 0, d_q = 0, d_kv = 0;
-    for (index b = 0; b < made.batches; ++b) {
+    index_type terms = 0, d_q = 0, d_kv = 0;
+    for (index_type b = 0; b < made.batches; ++b) {
       starts_[b] = {terms, d_q, d_kv};
       const auto cut = gradient_cut_of<Arch>(g, b);
       terms += 2 * cut.heads * cut.queries;
@@ -38,9 +38,9 @@ class gradient_memory {
     }
   }
 
-  FOVEA_INLINE kernel::gradient_scratch<T> of_worker(index worker, T** table = nullptr) const noexcept {
+  FOVEA_INLINE kernel::gradient_scratch<T> of_worker(index_type worker, T** table = nullptr) const noexcept {
     std::byte* at = memory_.of_worker(worker);
-    const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
+    const auto take = [&](index_type elements) FOVEA_INLINE_LAMBDA {
       return reinterpret_cast<T*>(std::exchange(at, at + made_.part_bytes(elements)));
     };
     kernel::gradient_scratch<T> s;
@@ -51,24 +51,27 @@ class gradient_memory {
     return s;
   }
 
-  FOVEA_INLINE row_terms terms_of(index b, index h) const noexcept {
-    const index queries = g_.forward.q.tokens(b);
+  FOVEA_INLINE row_terms terms_of(index_type b, index_type h) const noexcept {
+    const index_type queries = g_.forward.q.tokens(b);
     T* const first = terms_ + starts_[b].terms + 2 * h * queries;
     return {first, first + queries};
   }
-  FOVEA_INLINE double& of_sink(index b, index h) const noexcept { return of_sinks_[b * made_.heads + h]; }
+  FOVEA_INLINE double& of_sink(index_type b, index_type h) const noexcept {
+    return of_sinks_[b * made_.heads + h];
+  }
 
   /// Where dQ of a head is summed over a span of the keys: the result itself, where it can be.
-  FOVEA_INLINE kernel::sums_of_rows<T> d_q(const gradient_cut& cut, index b, index h,
-                                           index span) const noexcept {
+  FOVEA_INLINE kernel::sums_of_rows<T> d_q(const gradient_cut& cut, index_type b, index_type h,
+                                           index_type span) const noexcept {
     if constexpr (std::is_same_v<T, std::remove_cvref_t<decltype(*g_.d_q.all.data)>>)
       if (partial_d_q<Arch>(g_, cut) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
-    const index width = round_up(g_.forward.dim(), n);
+    const index_type width = round_up(g_.forward.dim(), n);
     return {d_q_ + starts_[b].d_q + (h * cut.spans() + span) * cut.queries * width, width};
   }
   /// Where what a part of a group's heads adds to dK and dV is kept: rows of dK, then of dV.
-  FOVEA_INLINE T* d_k(const gradient_cut& cut, index b, index kv_head, index part) const noexcept {
-    const index a_key = round_up(g_.forward.dim(), n) + round_up(g_.forward.value_dim(), n);
+  FOVEA_INLINE T* d_k(const gradient_cut& cut, index_type b, index_type kv_head,
+                      index_type part) const noexcept {
+    const index_type a_key = round_up(g_.forward.dim(), n) + round_up(g_.forward.value_dim(), n);
     return d_kv_ + starts_[b].d_kv + (kv_head * cut.parts() + part) * cut.keys * a_key;
   }
 
@@ -83,12 +86,12 @@ class gradient_memory {
 
 /// Writes the sum of `count` partial sums, each `apart` after the one before, to `to`; the first takes it up.
 template <class Arch, class T, class E>
-FOVEA_NOINLINE void write_sum(T* sums, index count, index apart, index width,
+FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type apart, index_type width,
                               const matrix_view<E>& to) noexcept {
-  for (index i = 0; i < to.rows; ++i) {
+  for (index_type i = 0; i < to.rows; ++i) {
     T* const first = sums + i * width;
-    for (index part = 1; part < count; ++part)
-      for (index c = 0; c < to.cols; ++c) first[c] += first[part * apart + c];
+    for (index_type part = 1; part < count; ++part)
+      for (index_type c = 0; c < to.cols; ++c) first[c] += first[part * apart + c];
   }
   kernel::write_rows<Arch>(sums, width, to, {0, to.rows});
 }
@@ -103,24 +106,24 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
   const workspace room(made, given);
   const gradient_memory<Arch, Gradients> memory(g, made, room);
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
-  const index width = round_up(p.dim(), kernel::lanes<Arch, T>);
-  const index value_width = round_up(p.value_dim(), kernel::lanes<Arch, T>);
+  const index_type width = round_up(p.dim(), kernel::lanes<Arch, T>);
+  const index_type value_width = round_up(p.value_dim(), kernel::lanes<Arch, T>);
 
-  who.for_each(made.batches * made.heads, [&](index i, index worker) {
-    const index b = i / made.heads, h = i % made.heads;
+  who.for_each(made.batches * made.heads, [&](index_type i, index_type worker) {
+    const index_type b = i / made.heads, h = i % made.heads;
     const auto terms = memory.terms_of(b, h);
     memory.of_sink(b, h) = kernel::row_terms<Arch>(g, b, h, memory.of_worker(worker), terms.lse, terms.delta);
   });
 
-  who.for_each(made.jobs, [&](index i, index worker) {
-    const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
+  who.for_each(made.jobs, [&](index_type i, index_type worker) {
+    const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
     const auto cut = gradient_cut_of<Arch>(g, b);
     if (j >= cut.count()) return;
     const auto job = cut.at(b, j);
     kernel::differentiate_keys<Arch>(
         g, job, memory.of_worker(worker),
-        [&](index h) FOVEA_INLINE_LAMBDA { return memory.d_q(cut, b, h, job.span); },
-        [&](index h) FOVEA_INLINE_LAMBDA { return memory.terms_of(b, h); },
+        [&](index_type h) FOVEA_INLINE_LAMBDA { return memory.d_q(cut, b, h, job.span); },
+        [&](index_type h) FOVEA_INLINE_LAMBDA { return memory.terms_of(b, h); },
         [&](range keys, const T* d_k, const T* d_v) FOVEA_INLINE_LAMBDA {
           if (cut.parts() == 1) {
             kernel::write_rows<Arch>(d_k, width, g.d_k.head(b, job.kv_head), keys);
@@ -133,23 +136,23 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
         });
   });
 
-  who.for_each(made.batches * made.heads, [&](index i, index) {
-    const index b = i / made.heads, h = i % made.heads;
+  who.for_each(made.batches * made.heads, [&](index_type i, index_type) {
+    const index_type b = i / made.heads, h = i % made.heads;
     const auto cut = gradient_cut_of<Arch>(g, b);
     if (partial_d_q<Arch>(g, cut) > 0)
       write_sum<Arch>(memory.d_q(cut, b, h, 0).data, cut.spans(), cut.queries * width, width,
                       g.d_q.head(b, h));
     if (cut.parts() == 1 || h >= cut.kv_heads) return;
     T* const sums = memory.d_k(cut, b, h, 0);
-    const index apart = cut.keys * (width + value_width);
+    const index_type apart = cut.keys * (width + value_width);
     write_sum<Arch>(sums, cut.parts(), apart, width, g.d_k.head(b, h));
     write_sum<Arch>(sums + cut.keys * width, cut.parts(), apart, value_width, g.d_v.head(b, h));
   });
 
-  if constexpr (requires { p.sink.set_gradient(index(0), 0.0); })
-    for (index h = 0; h < made.heads; ++h) {
+  if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })
+    for (index_type h = 0; h < made.heads; ++h) {
       double sum = 0;
-      for (index b = 0; b < made.batches; ++b) sum += memory.of_sink(b, h);
+      for (index_type b = 0; b < made.batches; ++b) sum += memory.of_sink(b, h);
       p.sink.set_gradient(h, sum);
     }
 
@@ -157,10 +160,10 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
     if constexpr (learning_score<decltype(score)>) {
       const auto to = score.gradient();
       if (to.data == nullptr) return;
-      const index step = to.queries == 1 ? std::max<index>(made.queries, 1) : made.rows_a_block;
-      const index blocks = to.queries == 1 ? 1 : ceil_div(made.queries, step);
-      who.for_each(to.batch * to.heads * blocks, [&](index i, index worker) {
-        const index b = i / blocks / to.heads, h = i / blocks % to.heads, first = i % blocks * step;
+      const index_type step = to.queries == 1 ? std::max<index_type>(made.queries, 1) : made.rows_a_block;
+      const index_type blocks = to.queries == 1 ? 1 : ceil_div(made.queries, step);
+      who.for_each(to.batch * to.heads * blocks, [&](index_type i, index_type worker) {
+        const index_type b = i / blocks / to.heads, h = i / blocks % to.heads, first = i % blocks * step;
         const kernel::parameter_job job{to.batch == 1 ? range{0, made.batches} : range{b, b + 1},
                                         to.heads == 1 ? range{0, made.heads} : range{h, h + 1},
                                         {first, std::min(first + step, made.queries)}};
@@ -168,8 +171,8 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
         const auto scratch = memory.of_worker(worker, &sums);
         kernel::differentiate_parameters<Arch, number()>(
             g, score, to, job,
-            [&](index of_b, index of_h) FOVEA_INLINE_LAMBDA { return memory.terms_of(of_b, of_h); }, sums,
-            scratch);
+            [&](index_type of_b, index_type of_h) FOVEA_INLINE_LAMBDA { return memory.terms_of(of_b, of_h); },
+            sums, scratch);
       });
     }
   });

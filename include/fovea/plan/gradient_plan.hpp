@@ -11,27 +11,27 @@ FOVEA_NAMESPACE_BEGIN
 /// whether it comes alone or in a batch, and whoever runs the jobs. What parts add to dK and dV, and spans to
 /// dQ, is kept apart and summed in order.
 struct gradient_cut {
-  static constexpr index jobs_wanted = 16;
+  static constexpr index_type jobs_wanted = 16;
 
-  index queries, keys, heads, kv_heads, superblock;
+  index_type queries, keys, heads, kv_heads, superblock;
 
-  FOVEA_INLINE index group() const noexcept { return kv_heads == 0 ? 0 : heads / kv_heads; }
-  FOVEA_INLINE index parts() const noexcept {
-    return std::clamp<index>(ceil_div(jobs_wanted, std::max<index>(kv_heads, 1)), 1,
-                             std::max<index>(group(), 1));
+  FOVEA_INLINE index_type group() const noexcept { return kv_heads == 0 ? 0 : heads / kv_heads; }
+  FOVEA_INLINE index_type parts() const noexcept {
+    return std::clamp<index_type>(ceil_div(jobs_wanted, std::max<index_type>(kv_heads, 1)), 1,
+                                  std::max<index_type>(group(), 1));
   }
-  FOVEA_INLINE index spans() const noexcept {
-    const index wanted = jobs_wanted / std::max<index>(kv_heads * parts(), 1);
-    return std::clamp<index>(wanted, 1, std::max<index>(ceil_div(keys, superblock), 1));
+  FOVEA_INLINE index_type spans() const noexcept {
+    const index_type wanted = jobs_wanted / std::max<index_type>(kv_heads * parts(), 1);
+    return std::clamp<index_type>(wanted, 1, std::max<index_type>(ceil_div(keys, superblock), 1));
   }
-  FOVEA_INLINE index count() const noexcept { return kv_heads * parts() * spans(); }
+  FOVEA_INLINE index_type count() const noexcept { return kv_heads * parts() * spans(); }
 
   /// Early keys come first: under a causal mask most queries see them.
-  FOVEA_INLINE kernel::gradient_job at(index b, index i) const noexcept {
-    const index kv_head = i % kv_heads, part = i / kv_heads % parts(), span = i / kv_heads / parts();
-    const index heads_a_part = ceil_div(group(), parts());
-    const index first = kv_head * group(), last = first + group();
-    const index each = round_up(ceil_div(keys, spans()), superblock);
+  FOVEA_INLINE kernel::gradient_job at(index_type b, index_type i) const noexcept {
+    const index_type kv_head = i % kv_heads, part = i / kv_heads % parts(), span = i / kv_heads / parts();
+    const index_type heads_a_part = ceil_div(group(), parts());
+    const index_type first = kv_head * group(), last = first + group();
+    const index_type each = round_up(ceil_div(keys, spans()), superblock);
     return {b,
             kv_head,
             part,
@@ -43,45 +43,45 @@ struct gradient_cut {
 
 /// Where a sequence's parts of the shared memory begin, in elements.
 struct gradient_starts {
-  index terms, d_q, d_kv;
+  index_type terms, d_q, d_kv;
 };
 
 /// Who computes what of a backward call, with how much memory beyond the arguments: a value, which depends on
 /// sizes, strides and the executor alone.
 struct gradient_plan {
-  index batches = 0, heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;  // tokens: the most
-  index workers = 1, jobs = 0, jobs_a_sequence = 0;
-  index rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
-  index compute_bytes = 4;
-  index panels = 0, key_sums = 0, value_sums = 0, cells = 0;  // elements of a worker's scratch, by use
-  index query_copy = 0, d_out_copy = 0, key_copy = 0, table = 0;
-  index terms = 0, d_q = 0, d_kv = 0;  // elements that all workers share
+  index_type batches = 0, heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;  // tokens: the most
+  index_type workers = 1, jobs = 0, jobs_a_sequence = 0;
+  index_type rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
+  index_type compute_bytes = 4;
+  index_type panels = 0, key_sums = 0, value_sums = 0, cells = 0;  // elements of a worker's scratch, by use
+  index_type query_copy = 0, d_out_copy = 0, key_copy = 0, table = 0;
+  index_type terms = 0, d_q = 0, d_kv = 0;  // elements that all workers share
 
-  FOVEA_INLINE index part_bytes(index elements) const noexcept {
+  FOVEA_INLINE index_type part_bytes(index_type elements) const noexcept {
     return round_up(elements * compute_bytes, workspace_alignment);
   }
   /// Bytes of scratch memory of one worker.
-  FOVEA_INLINE index scratch_bytes() const noexcept {
-    index bytes = 0;
-    for (const index part :
+  FOVEA_INLINE index_type scratch_bytes() const noexcept {
+    index_type bytes = 0;
+    for (const index_type part :
          {panels, key_sums, value_sums, cells, cells, query_copy, d_out_copy, key_copy, table})
       bytes += part_bytes(part);
     return bytes;
   }
-  FOVEA_INLINE index shared_bytes() const noexcept {
+  FOVEA_INLINE index_type shared_bytes() const noexcept {
     return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) +
-           round_up(batches * heads * index(sizeof(double)), workspace_alignment) +
-           batches * index(sizeof(gradient_starts));
+           round_up(batches * heads * index_type(sizeof(double)), workspace_alignment) +
+           batches * index_type(sizeof(gradient_starts));
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
-  FOVEA_INLINE index workspace_bytes() const noexcept {
+  FOVEA_INLINE index_type workspace_bytes() const noexcept {
     return jobs == 0 ? 0 : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
   }
 
   /// The plan in words.
   FOVEA_INLINE std::string explain() const {
-    const auto n = [](index i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
+    const auto n = [](index_type i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
     return n(jobs) + " jobs over keys, in superblocks of " + n(keys_a_superblock) + ": " + n(keys_a_group) +
            " keys in lanes x " + n(rows_a_block) +
            " queries at a time; scores are computed again from the LSE\n" +
@@ -98,7 +98,7 @@ FOVEA_INLINE bool sums_in_place(const sequences<E>& x) noexcept {
 }
 
 template <class Arch, class Gradients>
-FOVEA_INLINE gradient_cut gradient_cut_of(const Gradients& g, index b) noexcept {
+FOVEA_INLINE gradient_cut gradient_cut_of(const Gradients& g, index_type b) noexcept {
   const auto& p = g.forward;
   return {p.q.tokens(b), p.k.tokens(b), p.heads(), p.k.heads(),
           kernel::gradient_shape<Arch, typename Gradients::compute>::keys};
@@ -106,26 +106,26 @@ FOVEA_INLINE gradient_cut gradient_cut_of(const Gradients& g, index b) noexcept 
 
 /// Elements of the partial sums of one sequence.
 template <class Arch, class Gradients>
-FOVEA_INLINE index partial_d_q(const Gradients& g, const gradient_cut& cut) noexcept {
+FOVEA_INLINE index_type partial_d_q(const Gradients& g, const gradient_cut& cut) noexcept {
   using T = typename Gradients::compute;
   if (cut.spans() == 1 && sums_in_place<Arch, T>(g.d_q)) return 0;
   return cut.heads * cut.spans() * cut.queries * round_up(g.forward.dim(), kernel::lanes<Arch, T>);
 }
 template <class Arch, class Gradients>
-FOVEA_INLINE index partial_d_kv(const Gradients& g, const gradient_cut& cut) noexcept {
-  constexpr index n = kernel::lanes<Arch, typename Gradients::compute>;
+FOVEA_INLINE index_type partial_d_kv(const Gradients& g, const gradient_cut& cut) noexcept {
+  constexpr index_type n = kernel::lanes<Arch, typename Gradients::compute>;
   if (cut.parts() == 1) return 0;
   return cut.kv_heads * cut.parts() * cut.keys *
          (round_up(g.forward.dim(), n) + round_up(g.forward.value_dim(), n));
 }
 
 template <class Arch, class Gradients>
-FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index workers) noexcept {
+FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcept {
   using T = typename Gradients::compute;
-  constexpr index n = kernel::lanes<Arch, T>;
+  constexpr index_type n = kernel::lanes<Arch, T>;
   const auto& p = g.forward;
   const kernel::gradient_shape<Arch, T> shape(p.dim());
-  const index width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n);
+  const index_type width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n);
   gradient_plan made{.batches = p.q.batches(),
                      .heads = p.heads(),
                      .queries = p.q.max_tokens(),
@@ -135,8 +135,8 @@ FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index workers)
                      .rows_a_block = shape.rows,
                      .keys_a_group = shape.lanes_a_group,
                      .keys_a_superblock = shape.keys,
-                     .compute_bytes = static_cast<index>(sizeof(T))};
-  const index keys = std::min(shape.keys, round_up(made.keys, shape.lanes_a_group));
+                     .compute_bytes = static_cast<index_type>(sizeof(T))};
+  const index_type keys = std::min(shape.keys, round_up(made.keys, shape.lanes_a_group));
   made.panels = keys * (made.dim + made.value_dim);
   made.key_sums = keys * width, made.value_sums = keys * value_width;
   made.cells = shape.cells();
@@ -148,7 +148,7 @@ FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index workers)
       if (const auto table = score.gradient(); table.data != nullptr)
         made.table = std::max(made.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));
   });
-  for (index b = 0; b < made.batches; ++b) {
+  for (index_type b = 0; b < made.batches; ++b) {
     const auto cut = gradient_cut_of<Arch>(g, b);
     made.jobs_a_sequence = std::max(made.jobs_a_sequence, cut.count());
     made.terms += 2 * cut.heads * cut.queries;

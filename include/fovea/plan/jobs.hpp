@@ -13,10 +13,10 @@ FOVEA_NAMESPACE_BEGIN
 /// row r is query queries.first + r % queries.size() of the group's head r / queries.size().
 struct job {
   bool dim_in_lanes;
-  index head;  // query head, or key/value head
+  index_type head;  // query head, or key/value head
   range queries, rows;
-  index block = 0;  // which of the head's blocks of rows these are
-  index span = 0;   // which span of the keys: where there are several, others have the same rows
+  index_type block = 0;  // which of the head's blocks of rows these are
+  index_type span = 0;   // which span of the keys: where there are several, others have the same rows
 };
 
 /// How the query rows of one sequence become jobs. It depends on this sequence alone, so that it gets the
@@ -24,97 +24,106 @@ struct job {
 template <class Arch, class T>
 struct job_cut {
   using shape = kernel::geometry<Arch>;
-  static constexpr index n = kernel::lanes<Arch, T>;
-  static constexpr index kept_bytes =
+  static constexpr index_type n = kernel::lanes<Arch, T>;
+  static constexpr index_type kept_bytes =
       384 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
 
-  index queries, keys, group, heads, kv_heads, dim, value_dim;
+  index_type queries, keys, group, heads, kv_heads, dim, value_dim;
 
   /// Queries from here on go with dim in lanes. (Kept: found anew at each use, it took 0.1 us of a call of 8
   /// heads and one query, a fifth of its time.)
-  index queries_in_lanes = first_in_rows();
+  index_type queries_in_lanes = first_in_rows();
 
   FOVEA_INLINE range queries_in_rows() const noexcept { return {queries_in_lanes, queries}; }
 
   /// Query rows of a job of each kind.
-  FOVEA_INLINE index lanes_a_job() const noexcept {
-    const index a_register = n * (dim + value_dim + 2) * static_cast<index>(sizeof(T));
-    const index most =
-        std::clamp<index>(kept_bytes / a_register, shape::tile_vectors, shape::panels * shape::tile_vectors);
-    const index registers = ceil_div(queries_in_lanes, n);
-    const index blocks = std::max<index>(1, (registers + most / 2) / most);
-    return n * round_up(ceil_div(registers, blocks), blocks == 1 ? 1 : index(shape::tile_vectors));
+  FOVEA_INLINE index_type lanes_a_job() const noexcept {
+    const index_type a_register = n * (dim + value_dim + 2) * static_cast<index_type>(sizeof(T));
+    const index_type most = std::clamp<index_type>(kept_bytes / a_register, shape::tile_vectors,
+                                                   shape::panels * shape::tile_vectors);
+    const index_type registers = ceil_div(queries_in_lanes, n);
+    const index_type blocks = std::max<index_type>(1, (registers + most / 2) / most);
+    return n * round_up(ceil_div(registers, blocks), blocks == 1 ? 1 : index_type(shape::tile_vectors));
   }
-  FOVEA_INLINE index rows_a_job() const noexcept { return std::min(rows(), 8 * index(shape::few_rows)); }
-  FOVEA_INLINE index rows() const noexcept { return queries_in_rows().size() * group; }
+  FOVEA_INLINE index_type rows_a_job() const noexcept {
+    return std::min(rows(), 8 * index_type(shape::few_rows));
+  }
+  FOVEA_INLINE index_type rows() const noexcept { return queries_in_rows().size() * group; }
 
-  FOVEA_INLINE index lane_jobs() const noexcept { return heads * jobs_of(queries_in_lanes, lanes_a_job()); }
-  FOVEA_INLINE index row_blocks() const noexcept { return kv_heads * jobs_of(rows(), rows_a_job()); }
-  FOVEA_INLINE index row_jobs() const noexcept { return row_blocks() * spans(); }
+  FOVEA_INLINE index_type lane_jobs() const noexcept {
+    return heads * jobs_of(queries_in_lanes, lanes_a_job());
+  }
+  FOVEA_INLINE index_type row_blocks() const noexcept { return kv_heads * jobs_of(rows(), rows_a_job()); }
+  FOVEA_INLINE index_type row_jobs() const noexcept { return row_blocks() * spans(); }
   /// Jobs of dim in lanes of one key/value head, which follow each other.
-  FOVEA_INLINE index row_jobs_a_head() const noexcept { return row_jobs() / std::max<index>(1, kv_heads); }
+  FOVEA_INLINE index_type row_jobs_a_head() const noexcept {
+    return row_jobs() / std::max<index_type>(1, kv_heads);
+  }
 
   /// With few rows, long inputs are cut into spans of keys as well, so that there is work for many threads;
   /// their results are merged. (Spans of 512 to 8,192 keys take the same time on one thread.)
-  static constexpr index keys_a_span = 2048;
-  FOVEA_INLINE index spans() const noexcept { return std::max<index>(1, keys / keys_a_span); }
-  FOVEA_INLINE range span(index i) const noexcept {
-    const index each = round_up(ceil_div(keys, spans()), index(shape::few_rows_block));
+  static constexpr index_type keys_a_span = 2048;
+  FOVEA_INLINE index_type spans() const noexcept { return std::max<index_type>(1, keys / keys_a_span); }
+  FOVEA_INLINE range span(index_type i) const noexcept {
+    const index_type each = round_up(ceil_div(keys, spans()), index_type(shape::few_rows_block));
     return {std::min(i * each, keys), std::min((i + 1) * each, keys)};
   }
-  FOVEA_INLINE index count() const noexcept { return lane_jobs() + row_jobs(); }
+  FOVEA_INLINE index_type count() const noexcept { return lane_jobs() + row_jobs(); }
 
   /// Late blocks of rows come first: under a causal mask they are the longest.
-  FOVEA_INLINE job at(index i) const noexcept {
+  FOVEA_INLINE job at(index_type i) const noexcept {
     const bool in_rows = i >= lane_jobs();
-    const index all = in_rows ? rows() : queries_in_lanes, a_job = in_rows ? rows_a_job() : lanes_a_job();
-    const index cuts = in_rows ? spans() : 1, j = in_rows ? i - lane_jobs() : i;
-    const index blocks = jobs_of(all, a_job), block = blocks - 1 - j / cuts % blocks;
+    const index_type all = in_rows ? rows() : queries_in_lanes,
+                     a_job = in_rows ? rows_a_job() : lanes_a_job();
+    const index_type cuts = in_rows ? spans() : 1, j = in_rows ? i - lane_jobs() : i;
+    const index_type blocks = jobs_of(all, a_job), block = blocks - 1 - j / cuts % blocks;
     return {
         in_rows, j / cuts / blocks, queries_in_rows(), {block * a_job, std::min((block + 1) * a_job, all)},
         block,   j % cuts};
   }
   /// Elements that the state of a block of rows takes, and where that of a span lies among all of them.
-  FOVEA_INLINE index state_a_job() const noexcept {
+  FOVEA_INLINE index_type state_a_job() const noexcept {
     return kernel::row_products<Arch, T>::state_elements(rows_a_job(), value_dim);
   }
-  FOVEA_INLINE index state_of(const job& j) const noexcept {
-    const index blocks = jobs_of(rows(), rows_a_job());
+  FOVEA_INLINE index_type state_of(const job& j) const noexcept {
+    const index_type blocks = jobs_of(rows(), rows_a_job());
     return ((j.head * blocks + j.block) * spans() + j.span) * state_a_job();
   }
-  FOVEA_INLINE index all_states() const noexcept { return spans() == 1 ? 0 : row_jobs() * state_a_job(); }
+  FOVEA_INLINE index_type all_states() const noexcept {
+    return spans() == 1 ? 0 : row_jobs() * state_a_job();
+  }
 
   /// The job of the first span for a block of rows.
-  FOVEA_INLINE job row_block(index i) const noexcept { return at(lane_jobs() + i * spans()); }
+  FOVEA_INLINE job row_block(index_type i) const noexcept { return at(lane_jobs() + i * spans()); }
 
  private:
   // Up to so many queries go with dim in lanes; it depends on how much each of them reads, as lanes that are
   // mostly empty waste what a key takes, dim in lanes what a row takes. Where no head shares its keys both
   // took the same time, within 10 % or so, for 2, 3, 4, 5 and 8 queries at (keys + 4) * dim = 400, 800, 1500,
   // 3000 and 5000 (2 to 512 keys, dim 16 to 256, AVX-512 and AVX2 alike).
-  FOVEA_INLINE index few_queries() const noexcept {
-    constexpr index most = shape::few_rows;
+  FOVEA_INLINE index_type few_queries() const noexcept {
+    constexpr index_type most = shape::few_rows;
     const auto read = static_cast<std::size_t>((keys + 4) * (dim + value_dim) * 2 / 3);
-    const index few = static_cast<index>(std::bit_width(read)) - 8;
-    return group > 1 || few > 5 ? most : std::clamp<index>(few, 1, most);
+    const index_type few = static_cast<index_type>(std::bit_width(read)) - 8;
+    return group > 1 || few > 5 ? most : std::clamp<index_type>(few, 1, most);
   }
 
   // All, where they are few; else the last ones, where they would fill at most a quarter of a register (33
   // queries of dim 128 or 256 take 7 to 12 % less time with that).
-  FOVEA_INLINE index first_in_rows() const noexcept {
+  FOVEA_INLINE index_type first_in_rows() const noexcept {
     if (queries <= 1) return 0;
-    const index few = few_queries(), rest = queries % n;
+    const index_type few = few_queries(), rest = queries % n;
     if (queries <= few) return 0;
     return queries > n && rest <= std::min(few - 1, n / 4) ? queries - rest : queries;
   }
 
-  FOVEA_INLINE static index jobs_of(index all, index a_job) noexcept {
+  FOVEA_INLINE static index_type jobs_of(index_type all, index_type a_job) noexcept {
     return all == 0 ? 0 : ceil_div(all, a_job);
   }
 };
 
 template <class Arch, class Inputs>
-FOVEA_INLINE auto cut_of(const Inputs& p, index b) noexcept {
+FOVEA_INLINE auto cut_of(const Inputs& p, index_type b) noexcept {
   return job_cut<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),    p.heads(),
                                                  p.k.heads(),   p.dim(),       p.value_dim()};
 }

@@ -10,9 +10,10 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Where a worker's scratch of a plan lies.
 template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index worker) noexcept {
+FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory,
+                                           index_type worker) noexcept {
   std::byte* at = memory.of_worker(worker);
-  const auto take = [&](index elements) FOVEA_INLINE_LAMBDA {
+  const auto take = [&](index_type elements) FOVEA_INLINE_LAMBDA {
     T* part = reinterpret_cast<T*>(at);
     at += made.part_bytes(elements);
     return part;
@@ -27,7 +28,7 @@ FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& me
 
 /// Query rows that look at a block of keys together, where scores are looked at rather than attended with.
 template <class Arch, class T>
-inline constexpr index rows_of_a_look =
+inline constexpr index_type rows_of_a_look =
     kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
 
 /// One worker's scratch for rows_of_a_look.
@@ -35,7 +36,7 @@ template <class Arch, class Problem>
 FOVEA_INLINE plan plan_of_looks(const Problem& p) noexcept {
   using T = typename Problem::compute;
   using shape = kernel::geometry<Arch>;
-  plan made{.compute_bytes = static_cast<index>(sizeof(T)), .jobs = 1};
+  plan made{.compute_bytes = static_cast<index_type>(sizeof(T)), .jobs = 1};
   made.kept = rows_of_a_look<Arch, T> * (p.dim() + 2);
   made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
   made.key_copy = shape::key_block * p.dim();

@@ -15,16 +15,17 @@ inline constexpr double worth_waking = 1e6;
 template <class Inputs>
 FOVEA_INLINE double operations(const Inputs& p) noexcept {
   double cells = 0;
-  for (index b = 0; b < p.q.batches(); ++b)
+  for (index_type b = 0; b < p.q.batches(); ++b)
     cells += static_cast<double>(p.q.tokens(b)) * static_cast<double>(p.k.tokens(b));
   return 2 * cells * static_cast<double>(p.heads() * (p.dim() + p.value_dim()));
 }
 
 /// The plan of a call that attends. (Compiled once for all rules and results.)
 template <class Arch, class T, class QE, class Keys, class Values>
-FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p, index workers) noexcept {
+FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
+                                   index_type workers) noexcept {
   using shape = kernel::geometry<Arch>;
-  constexpr index n = kernel::lanes<Arch, T>;
+  constexpr index_type n = kernel::lanes<Arch, T>;
   plan made{.batches = p.q.batches(),
             .heads = p.heads(),
             .kv_heads = p.k.heads(),
@@ -33,38 +34,39 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
             .dim = p.dim(),
             .value_dim = p.value_dim(),
             .lanes = n,
-            .compute_bytes = static_cast<index>(sizeof(T)),
+            .compute_bytes = static_cast<index_type>(sizeof(T)),
             .tile_rows = shape::tile_rows,
             .tile_vectors = shape::tile_vectors};
-  const auto operand = [&](const auto& x, index width) FOVEA_INLINE_LAMBDA {
+  const auto operand = [&](const auto& x, index_type width) FOVEA_INLINE_LAMBDA {
     return kernel::operand_of<Arch>(x.head(0, 0), width, static_cast<T*>(nullptr));
   };
-  const auto needs = [&](index kept, index logits, index key_copy, index value_copy) FOVEA_INLINE_LAMBDA {
-    made.kept = std::max(made.kept, kept);
-    made.logits = std::max(made.logits, logits);
-    made.key_copy = std::max(made.key_copy, key_copy);
-    made.value_copy = std::max(made.value_copy, value_copy);
-  };
-  for (index b = 0; b < made.batches; ++b) {
+  const auto needs = [&](index_type kept, index_type logits, index_type key_copy, index_type value_copy)
+                         FOVEA_INLINE_LAMBDA {
+                           made.kept = std::max(made.kept, kept);
+                           made.logits = std::max(made.logits, logits);
+                           made.key_copy = std::max(made.key_copy, key_copy);
+                           made.value_copy = std::max(made.value_copy, value_copy);
+                         };
+  for (index_type b = 0; b < made.batches; ++b) {
     const auto cut = cut_of<Arch>(p, b);
     if (cut.count() == 0) continue;
     made.jobs_a_sequence = std::max(made.jobs_a_sequence, cut.count());
     made.row_blocks_a_sequence = std::max(made.row_blocks_a_sequence, cut.row_blocks());
     if (cut.lane_jobs() > 0) {
-      const index block =
-          p.k.tokens(b) <= shape::short_block ? index(shape::short_block) : index(shape::key_block);
-      const index registers = cut.lanes_a_job() / n;
+      const index_type block =
+          p.k.tokens(b) <= shape::short_block ? index_type(shape::short_block) : index_type(shape::key_block);
+      const index_type registers = cut.lanes_a_job() / n;
       made.queries_form = true;
       made.rows_a_job = std::max(made.rows_a_job, cut.lanes_a_job());
       made.key_block = std::max(made.key_block, block);
       needs(registers * kernel::query_products<Arch, T, 1>::kept_elements(made.dim, made.value_dim),
-            std::min(block, p.k.tokens(b)) * n * std::min(index(shape::tile_vectors), registers),
+            std::min(block, p.k.tokens(b)) * n * std::min(index_type(shape::tile_vectors), registers),
             operand(p.k, made.dim).copies_for_read(block),
             operand(p.v, made.value_dim).copies_for_columns(block));
     }
     if (cut.row_jobs() > 0) {
       using panel = kernel::row_products<Arch, T>;
-      constexpr index block = shape::few_rows_block;
+      constexpr index_type block = shape::few_rows_block;
       made.rows_form = true;
       made.rows_a_job = std::max(made.rows_a_job, cut.rows_a_job());
       made.key_block = std::max(made.key_block, block);
@@ -83,7 +85,7 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
 }
 
 template <class Arch, class Problem>
-FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
+FOVEA_INLINE plan make_plan(const Problem& p, index_type workers) noexcept {
   plan made = plan_to_attend<Arch>(p, workers);
   if constexpr (Problem::receives) plan_to_receive<Arch>(p, made);
   return made;
@@ -93,15 +95,16 @@ FOVEA_INLINE plan make_plan(const Problem& p, index workers) noexcept {
 /// all.
 template <class Arch, class Problem>
 FOVEA_INLINE void count_coverage(const Problem& p, plan& made) noexcept {
-  index seen[3] = {0, 0, 0};
+  index_type seen[3] = {0, 0, 0};
   made.shortest_span = made.keys;
-  for (index b = 0; b < made.batches; ++b)
-    for (index h = 0; h < made.heads; ++h) {
+  for (index_type b = 0; b < made.batches; ++b)
+    for (index_type h = 0; h < made.heads; ++h) {
       const auto rules = p.rules.bind(p.at(b, h));
-      const index queries = p.q.tokens(b), keys = p.k.tokens(b), step = std::max<index>(1, made.rows_a_job);
-      for (index i = 0; i < queries; i += step) {
+      const index_type queries = p.q.tokens(b), keys = p.k.tokens(b),
+                       step = std::max<index_type>(1, made.rows_a_job);
+      for (index_type i = 0; i < queries; i += step) {
         range span{keys, 0};
-        for (index j = 0; j < keys; j += made.key_block) {
+        for (index_type j = 0; j < keys; j += made.key_block) {
           const range rows{i, std::min(i + step, queries)}, block{j, std::min(j + made.key_block, keys)};
           const bool out = intersect(block, reach_of(rules.mask, rows, keys)).empty();
           const coverage covered = out ? coverage::none : cover_of(rules.mask, rows, block);

@@ -35,20 +35,20 @@ using is_bias = std::bool_constant<score_like<M> && !is_softcap<M>::value>;
 template <class... Mods>
 FOVEA_INLINE auto sink_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(sink_like<Mods>)) <= 1, "fovea: a call has at most one sink");
-  return concat(keep<is_sink>(mods...), list<kernel::no_sink>{}).first;
+  return concat(keep<is_sink>(mods...), value_list<kernel::no_sink>{}).first;
 }
 
 /// The dropout of a call, or kernel::no_dropout.
 template <class... Mods>
 FOVEA_INLINE auto dropout_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(dropout_like<Mods>)) <= 1, "fovea: a call has at most one dropout");
-  return concat(keep<is_dropout>(mods...), list<kernel::no_dropout>{}).first;
+  return concat(keep<is_dropout>(mods...), value_list<kernel::no_dropout>{}).first;
 }
 
 /// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.
 template <template <class...> class Masks, class... Mods>
 FOVEA_INLINE auto rules_of(const Mods&... mods) noexcept {
-  const auto build = []<class... M, class... S>(const list<M...>& masks, const list<S...>& scores)
+  const auto build = []<class... M, class... S>(const value_list<M...>& masks, const value_list<S...>& scores)
                          FOVEA_INLINE_LAMBDA {
                            return kernel::rules<Masks<M...>, S...>{{masks}, scores};
                          };

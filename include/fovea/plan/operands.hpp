@@ -13,7 +13,7 @@ FOVEA_INLINE void check_same(const char* a, const char* what, A has, const char*
 }
 
 template <class X>
-FOVEA_INLINE auto view_of(X& x, index heads, const char* name) {
+FOVEA_INLINE auto view_of(X& x, index_type heads, const char* name) {
   static_assert(viewable<X>,
                 "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
   static_assert(element<element_of<X>>,
@@ -44,8 +44,8 @@ FOVEA_INLINE sequences<const E> read_only(const sequences<E>& x) noexcept {
 /// As many tokens as there are keys, of no dimension.
 template <class Keys>
 struct without_columns : Keys {
-  FOVEA_INLINE index dim() const noexcept { return 0; }
-  FOVEA_INLINE auto head(index b, index h) const noexcept {
+  FOVEA_INLINE index_type dim() const noexcept { return 0; }
+  FOVEA_INLINE auto head(index_type b, index_type h) const noexcept {
     auto narrow = Keys::head(b, h);
     narrow.cols = 0;
     return narrow;
@@ -54,9 +54,9 @@ struct without_columns : Keys {
 
 /// Whether `x` has as many sequences and tokens as `y`, and `dim` columns a head.
 template <class X, class Y>
-FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, const Y& y, index dim) {
+FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, const Y& y, index_type dim) {
   check_same(name, "sequences", x.batches(), other, y.batches());
-  for (index b = 0; b < y.batches(); ++b) check_same(name, "tokens", x.tokens(b), other, y.tokens(b));
+  for (index_type b = 0; b < y.batches(); ++b) check_same(name, "tokens", x.tokens(b), other, y.tokens(b));
   if (x.dim() != dim) reject(name, " has ", x.dim(), " columns a head, not ", dim);
 }
 
@@ -65,7 +65,7 @@ template <class E>
 FOVEA_INLINE void check_writable(const char* name, const sequences<E>& x) {
   static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
   const bool some = x.all.dim > 0 && x.all.heads > 0 && x.max_tokens() > 0;
-  const auto spread = [&](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
+  const auto spread = [&](index_type size, index_type stride, const char* what) FOVEA_INLINE_LAMBDA {
     if (size > 1 && stride == 0 && some)
       reject(name, " has ", size, " ", what, " with a stride of 0: it can not be written");
   };
@@ -77,7 +77,7 @@ FOVEA_INLINE void check_writable(const char* name, const sequences<E>& x) {
 /// Whether `x` can take a result: it can be written, with as many tokens and columns.
 template <class E, class Y>
 FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const char* other, const Y& y,
-                               index dim) {
+                               index_type dim) {
   check_like(name, x, other, y, dim);
   check_writable(name, x);
 }

@@ -8,51 +8,53 @@ FOVEA_NAMESPACE_BEGIN
 /// Who computes what, in blocks of which size, with how much memory beyond inputs and outputs. Depends on the
 /// sizes, the strides and the executor of a call, never on the values in it.
 struct plan {
-  index batches = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0,
-        value_dim = 0;                           // tokens: the most of any sequence
-  index lanes = 0, compute_bytes = 4;            // of a register, of a number in it
-  index workers = 1;                             // who get a scratch each; 1: the calling thread
-  index jobs = 0, jobs_a_sequence = 0;           // some may be empty where sequences differ in length
-  index row_blocks_a_sequence = 0;               // jobs of the form with dim in lanes, but for spans:
-  index spans = 1;                               // into how many spans of keys the longest is cut
+  index_type batches = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0,
+             value_dim = 0;                      // tokens: the most of any sequence
+  index_type lanes = 0, compute_bytes = 4;       // of a register, of a number in it
+  index_type workers = 1;                        // who get a scratch each; 1: the calling thread
+  index_type jobs = 0, jobs_a_sequence = 0;      // some may be empty where sequences differ in length
+  index_type row_blocks_a_sequence = 0;          // jobs of the form with dim in lanes, but for spans:
+  index_type spans = 1;                          // into how many spans of keys the longest is cut
   bool rows_form = false, queries_form = false;  // dim in lanes (few query rows), queries in lanes
-  index rows_a_job = 0, key_block = 0;
-  index tile_rows = 0, tile_vectors = 0;
+  index_type rows_a_job = 0, key_block = 0;
+  index_type tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
-  index kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
-  index states = 0;                                          // elements that spans leave to be merged
-  bool receives = false;                                     // what keys receive is summed
-  index received_lse = 0;  // elements of the LSE for it, where the caller does not want them
+  index_type kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
+  index_type states = 0;                                          // elements that spans leave to be merged
+  bool receives = false;                                          // what keys receive is summed
+  index_type received_lse = 0;  // elements of the LSE for it, where the caller does not want them
 
   // Filled in by attention::plan_for, for job rows x key_block keys:
-  index full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
-  index shortest_span = 0, longest_span = 0;  // keys from the first to the last block that a job computes
+  index_type full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
+  index_type shortest_span = 0,
+             longest_span = 0;  // keys from the first to the last block that a job computes
 
   /// Bytes of scratch memory of one worker.
-  FOVEA_INLINE index scratch_bytes() const noexcept {
+  FOVEA_INLINE index_type scratch_bytes() const noexcept {
     return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy);
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
-  FOVEA_INLINE index workspace_bytes() const noexcept {
+  FOVEA_INLINE index_type workspace_bytes() const noexcept {
     return jobs == 0 ? 0
                      : workers * scratch_bytes() + state_bytes() + part_bytes(received_lse) +
                            workspace_alignment - 1;
   }
   /// Bytes of what jobs over spans of the keys leave to be merged.
-  FOVEA_INLINE index state_bytes() const noexcept {
-    return spans == 1 ? 0
-                      : part_bytes(states) + round_up(batches * index(sizeof(index)), workspace_alignment);
+  FOVEA_INLINE index_type state_bytes() const noexcept {
+    return spans == 1
+               ? 0
+               : part_bytes(states) + round_up(batches * index_type(sizeof(index_type)), workspace_alignment);
   }
   /// Whether a call without a workspace allocates one: less than workspace::on_stack lies on the stack.
   FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > workspace::on_stack; }
-  FOVEA_INLINE index part_bytes(index elements) const noexcept {
+  FOVEA_INLINE index_type part_bytes(index_type elements) const noexcept {
     return round_up(elements * compute_bytes, workspace_alignment);
   }
 
   /// The plan in words.
   FOVEA_INLINE std::string explain() const {
-    const auto n = [](index i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
+    const auto n = [](index_type i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
     std::string text = n(batches) + " x " + n(heads) + " query heads (" + n(kv_heads) +
                        " key/value heads), " + n(queries) + " queries x " + n(keys) + " keys, dim " + n(dim) +
                        ", value dim " + n(value_dim) + "\n";

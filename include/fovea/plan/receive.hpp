@@ -10,7 +10,7 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// Keys whose sums are made together.
-inline constexpr index keys_a_sum = 512;
+inline constexpr index_type keys_a_sum = 512;
 
 /// Where the query rows of a sequence all go with dim in lanes, one job attends with those of a key/value
 /// head and keeps their logits until their LSE is known: K is read once. Elsewhere logits are computed again.
@@ -26,9 +26,9 @@ FOVEA_INLINE void plan_to_receive(const Problem& p, plan& made) noexcept {
   made.receives = true;
   made.received_lse = p.wants_lse() ? 0 : made.batches * made.heads * made.queries;
   made.value_copy = std::max(made.value_copy, keys_a_sum + made.lanes);
-  for (index b = 0; b < made.batches; ++b)
+  for (index_type b = 0; b < made.batches; ++b)
     if (const auto cut = cut_of<Arch>(p, b); keeps_logits(cut)) {
-      const index rows = cut.queries * cut.group;
+      const index_type rows = cut.queries * cut.group;
       made.logits = std::max(made.logits, rows * kernel::kept_elements<T>(cut.keys));
     } else {
       const plan looks = plan_of_looks<Arch>(p);
@@ -46,18 +46,19 @@ template <class Problem, class E>
 FOVEA_INLINE auto with_own_lse(kernel::receiving<Problem, E> p, const plan& made,
                                const workspace& memory) noexcept {
   auto* const lse = reinterpret_cast<typename Problem::compute*>(memory.shared() + made.state_bytes());
-  const index rows = made.queries;
+  const index_type rows = made.queries;
   if (!p.wants_lse()) p.lse = {{lse, made.batches, made.heads, rows, 1, made.heads * rows, rows, 1, 1}};
   return p;
 }
 
 /// received += what `keys` receive, which sum(sums) adds to keys_a_sum zeros, and room for one register more.
 template <class Arch, class Problem, class T, class Sum>
-FOVEA_INLINE void add_sums(const Problem& p, index b, index kv_head, range keys, T* sums, const Sum& sum) {
+FOVEA_INLINE void add_sums(const Problem& p, index_type b, index_type kv_head, range keys, T* sums,
+                           const Sum& sum) {
   std::fill_n(sums, keys_a_sum + kernel::lanes<Arch, T>, T(0));
   sum(sums);
   const auto to = p.received.head(b, kv_head);
-  for (index j = keys.first; j < keys.last; ++j) {
+  for (index_type j = keys.first; j < keys.last; ++j) {
     auto& received = to(j, 0);
     received = static_cast<std::remove_reference_t<decltype(received)>>(received + sums[j - keys.first]);
   }
@@ -65,9 +66,9 @@ FOVEA_INLINE void add_sums(const Problem& p, index b, index kv_head, range keys,
 
 /// What the keys of a key/value head receive, from the logits that were kept of its rows.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void receive_kept(const Problem& p, index b, index kv_head,
+FOVEA_INLINE void receive_kept(const Problem& p, index_type b, index_type kv_head,
                                const kernel::scratch<T>& memory) noexcept {
-  const index queries = p.q.tokens(b), all = p.k.tokens(b);
+  const index_type queries = p.q.tokens(b), all = p.k.tokens(b);
   const kernel::row_block at{b, kv_head, {0, queries}, {0, queries * p.group()}};
   for (range keys{0, 0}; keys.first < all; keys.first = keys.last) {
     keys.last = std::min(keys.first + keys_a_sum, all);
@@ -84,10 +85,10 @@ FOVEA_INLINE void receive_swept(const Problem& p, const plan& made, executor_ref
   using T = typename Problem::compute;
   static_assert(keys_a_sum % kernel::geometry<Arch>::few_rows_block == 0 &&
                 keys_a_sum % kernel::geometry<Arch>::key_block == 0);
-  const index parts = ceil_div(made.keys, keys_a_sum);
-  who.for_each(made.batches * made.kv_heads * parts, [&](index i, index worker) {
-    const index b = i / parts / made.kv_heads, kv_head = i / parts % made.kv_heads;
-    const index first = i % parts * keys_a_sum;
+  const index_type parts = ceil_div(made.keys, keys_a_sum);
+  who.for_each(made.batches * made.kv_heads * parts, [&](index_type i, index_type worker) {
+    const index_type b = i / parts / made.kv_heads, kv_head = i / parts % made.kv_heads;
+    const index_type first = i % parts * keys_a_sum;
     const range keys{first, std::min(first + keys_a_sum, p.k.tokens(b))};
     if (keys.empty() || keeps_logits(cut_of<Arch>(p, b))) return;
     const auto scratch = scratch_of<T>(made, memory, worker);

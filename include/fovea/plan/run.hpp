@@ -11,7 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 
 /// A job of rows: all of their keys, or one span of them, the state of which waits for the others.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index b, const job& mine,
+FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& mine,
                            const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
   const kernel::row_block at{b, mine.head, mine.queries, mine.rows};
   if (cut.keys == 1 && logits == nullptr && kernel::attend_lone_key<Arch>(p, at)) return;
@@ -27,7 +27,7 @@ FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index 
 
 /// Merges what the jobs over spans of the keys left of a block of rows; `first`: one of them.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, index b, const job& first,
+FOVEA_INLINE void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& first,
                               const kernel::scratch<T>& memory, T* states) noexcept {
   const kernel::row_block at{b, first.head, first.queries, first.rows};
   const kernel::row_memory<T> rows{states + cut.state_of(first), memory.kept};
@@ -36,23 +36,23 @@ FOVEA_INLINE void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, ind
 
 /// All jobs of a key/value head where these are of rows alone, and what its keys receive.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut, index b, index kv_head,
-                                  const kernel::scratch<T>& memory, T* states) noexcept {
+FOVEA_INLINE void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut, index_type b,
+                                  index_type kv_head, const kernel::scratch<T>& memory, T* states) noexcept {
   const typename Problem::plain& plain = p;
   const range jobs{kv_head * cut.row_jobs_a_head(), (kv_head + 1) * cut.row_jobs_a_head()};
-  for (index j = jobs.first; j < jobs.last; ++j)
+  for (index_type j = jobs.first; j < jobs.last; ++j)
     run_rows<Arch>(plain, cut, b, cut.at(j), memory, states, memory.logits);
   if (cut.spans() > 1)
-    for (index j = jobs.first; j < jobs.last; j += cut.spans())
+    for (index_type j = jobs.first; j < jobs.last; j += cut.spans())
       merge_spans<Arch>(plain, cut, b, cut.at(j), memory, states);
   receive_kept<Arch>(p, b, kv_head, memory);
 }
 
 /// Job i of a plan, for the one before it on the same worker to ask for what it reads.
 template <class Arch, class Problem>
-FOVEA_INLINE kernel::coming coming_job(const Problem& p, const plan& made, index i) noexcept {
+FOVEA_INLINE kernel::coming coming_job(const Problem& p, const plan& made, index_type i) noexcept {
   if (i >= made.jobs || made.rows_a_job < kernel::coming::enough_rows) return {};
-  const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
+  const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
   const auto cut = cut_of<Arch>(p, b);
   if (j >= cut.lane_jobs()) return {};
   const job then = cut.at(j);
@@ -70,21 +70,21 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
   // What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
   T* const states = reinterpret_cast<T*>(memory.shared());
-  index* const starts = reinterpret_cast<index*>(memory.shared() + made.part_bytes(made.states));
+  index_type* const starts = reinterpret_cast<index_type*>(memory.shared() + made.part_bytes(made.states));
   if (made.spans > 1)
-    for (index b = 0, start = 0; b < made.batches; start += cut_of<Arch>(p, b++).all_states())
+    for (index_type b = 0, start = 0; b < made.batches; start += cut_of<Arch>(p, b++).all_states())
       starts[b] = start;
-  const auto states_of = [&](index b)
+  const auto states_of = [&](index_type b)
                              FOVEA_INLINE_LAMBDA { return made.spans > 1 ? states + starts[b] : states; };
 
-  who.for_each(made.jobs, [&](index i, index worker) {
-    const index b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
+  who.for_each(made.jobs, [&](index_type i, index_type worker) {
+    const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
     const auto cut = cut_of<Arch>(p, b);
     if (j >= cut.count()) return;
     const auto scratch = scratch_of<T>(made, memory, worker);
     if constexpr (Problem::receives)
       if (keeps_logits(cut)) {
-        const index each = cut.row_jobs_a_head();
+        const index_type each = cut.row_jobs_a_head();
         if (j % each == 0) run_and_receive<Arch>(p, cut, b, j / each, scratch, states_of(b));
         return;
       }
@@ -97,8 +97,8 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
   });
 
   if (made.spans > 1)
-    who.for_each(made.batches * made.row_blocks_a_sequence, [&](index i, index worker) {
-      const index b = i / made.row_blocks_a_sequence, j = i % made.row_blocks_a_sequence;
+    who.for_each(made.batches * made.row_blocks_a_sequence, [&](index_type i, index_type worker) {
+      const index_type b = i / made.row_blocks_a_sequence, j = i % made.row_blocks_a_sequence;
       const auto cut = cut_of<Arch>(p, b);
       const bool done = Problem::receives && keeps_logits(cut);
       if (cut.spans() == 1 || j >= cut.row_blocks() || done) return;
@@ -112,12 +112,12 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
 /// kernel/emit.hpp.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
-  constexpr index rows = rows_of_a_look<Arch, T>;
+  constexpr index_type rows = rows_of_a_look<Arch, T>;
   const plan made = plan_of_looks<Arch>(p);
   const workspace memory(made, {});
-  for (index b = 0; b < p.q.batches(); ++b)
-    for (index h = heads.first; h < heads.last; ++h)
-      for (index first = 0; first < p.q.tokens(b); first += rows) {
+  for (index_type b = 0; b < p.q.batches(); ++b)
+    for (index_type h = heads.first; h < heads.last; ++h)
+      for (index_type first = 0; first < p.q.tokens(b); first += rows) {
         auto matrix = to.head(b, h - heads.first);
         matrix.cols = p.k.tokens(b);
         const auto lse = p.lse.head(b, h);
@@ -130,22 +130,22 @@ FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to
 /// the executor has them: see kernel/statistics.hpp.
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
 FOVEA_INLINE void measure_all(const Problem& p, executor_ref executor, const Write& write) {
-  constexpr index rows = rows_of_a_look<Arch, T>;
-  const index blocks = ceil_div(p.q.max_tokens(), rows);
+  constexpr index_type rows = rows_of_a_look<Arch, T>;
+  const index_type blocks = ceil_div(p.q.max_tokens(), rows);
   plan made = plan_of_looks<Arch>(p);
-  made.value_copy = rows * ceil_div(index(sizeof(kernel::row_state)), index(sizeof(T)));
+  made.value_copy = rows * ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
   made.jobs = p.q.batches() * p.heads() * blocks;
   made.workers = made.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1;
   const workspace memory(made, {});
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
-  who.for_each(made.jobs, [&](index i, index worker) {
-    const index b = i / blocks / p.heads(), h = i / blocks % p.heads(), first = i % blocks * rows;
+  who.for_each(made.jobs, [&](index_type i, index_type worker) {
+    const index_type b = i / blocks / p.heads(), h = i / blocks % p.heads(), first = i % blocks * rows;
     const range some{first, std::min(first + rows, p.q.tokens(b))};
     const auto scratch = scratch_of<T>(made, memory, worker);
     auto* const states = reinterpret_cast<kernel::row_state*>(scratch.values);
     if (!some.empty())
       kernel::measure_queries<Arch>(p, b, h, some, scratch, states,
-                                    [&](index row, const kernel::row_measures& of)
+                                    [&](index_type row, const kernel::row_measures& of)
                                         FOVEA_INLINE_LAMBDA { write(b, h, row, of); });
   });
 }

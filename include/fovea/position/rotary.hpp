@@ -45,7 +45,7 @@ class rotary_table {
   FOVEA_INLINE rotary_table& operator=(const rotary_table&) = default;
   FOVEA_INLINE rotary_table& operator=(rotary_table&&) = default;
   FOVEA_INLINE ~rotary_table() = default;
-  FOVEA_INLINE rotary_table(index positions, index rotary_dim, double base = 10000.0)
+  FOVEA_INLINE rotary_table(index_type positions, index_type rotary_dim, double base = 10000.0)
       : rows_(positions), columns_(rotary_dim / 2) {
     if (positions < 0) reject("rotary_table has ", positions, " positions, fewer than 0");
     if (rotary_dim < 0 || rotary_dim % 2 != 0)
@@ -54,9 +54,9 @@ class rotary_table {
       reject("rotary_table's base is ", base, ", not a finite number above 0");
     values_.resize(static_cast<std::size_t>(2 * rows_ * columns_));
     T *cosines = values_.data(), *sines = cosines + rows_ * columns_;
-    for (index i = 0; i < columns_; ++i) {
+    for (index_type i = 0; i < columns_; ++i) {
       const double step = std::pow(base, -static_cast<double>(i) / static_cast<double>(columns_));
-      for (index p = 0; p < rows_; ++p) {
+      for (index_type p = 0; p < rows_; ++p) {
         cosines[p * columns_ + i] = static_cast<T>(std::cos(static_cast<double>(p) * step));
         sines[p * columns_ + i] = static_cast<T>(std::sin(static_cast<double>(p) * step));
       }
@@ -70,28 +70,29 @@ class rotary_table {
   }
 
  private:
-  index rows_ = 0, columns_ = 0;
+  index_type rows_ = 0, columns_ = 0;
   std::vector<T> values_;
 };
 
 struct rotary_options {
-  index heads = any_heads;  // of an Eigen matrix; tensors know theirs
+  index_type heads = any_heads;  // of an Eigen matrix; tensors know theirs
   rotary_pairs pairs = rotary_pairs::halves;
-  index first = 0;  // position of each sequence's first token, where no positions are given
-  std::span<const index> positions = {};  // a position a token: of one sequence, which all then share, or of
-                                          // all sequences, one after another
+  index_type first = 0;  // position of each sequence's first token, where no positions are given
+  std::span<const index_type> positions =
+      {};  // a position a token: of one sequence, which all then share, or of
+           // all sequences, one after another
 };
 
 namespace position {
 
 /// Where the tokens of a batch stand.
 struct token_positions {
-  const index* given;  // nullptr: counted from `first`
+  const index_type* given;  // nullptr: counted from `first`
   bool shared;
-  index first;
+  index_type first;
 
   /// Of token t of a sequence that has `before` tokens before it in the batch.
-  FOVEA_INLINE index of(index before, index t) const noexcept {
+  FOVEA_INLINE index_type of(index_type before, index_type t) const noexcept {
     return given == nullptr ? first + t : given[shared ? t : before + t];
   }
 };
@@ -105,13 +106,13 @@ FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const 
            sin.cols);
   if (2 * cos.cols > x.all.dim)
     reject("the table rotates ", 2 * cos.cols, " dimensions, x has ", x.all.dim, " a head");
-  const auto same = [](const char* what, index of_out, index of_x) FOVEA_INLINE_LAMBDA {
+  const auto same = [](const char* what, index_type of_out, index_type of_x) FOVEA_INLINE_LAMBDA {
     if (of_out != of_x) reject("out has ", of_out, " ", what, " but x has ", of_x);
   };
   same("sequences", out.batches(), x.batches()), same("heads", out.all.heads, x.all.heads);
   same("dimensions a head", out.all.dim, x.all.dim);
-  for (index b = 0; b < x.batches(); ++b) same("tokens", out.tokens(b), x.tokens(b));
-  const auto spread = [](index size, index stride, const char* what) FOVEA_INLINE_LAMBDA {
+  for (index_type b = 0; b < x.batches(); ++b) same("tokens", out.tokens(b), x.tokens(b));
+  const auto spread = [](index_type size, index_type stride, const char* what) FOVEA_INLINE_LAMBDA {
     if (size > 1 && stride == 0)
       reject("out has ", size, " ", what, " with a stride of 0: it can not be written");
   };
@@ -122,17 +123,18 @@ FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const 
 
 /// The positions that the options name, each within the table's rows.
 template <class XE>
-FOVEA_INLINE token_positions checked_positions(const sequences<XE>& x, index rows, const rotary_options& o) {
-  const index given = static_cast<index>(o.positions.size()), one = x.max_tokens();
-  index all = 0;
-  for (index b = 0; b < x.batches(); ++b) all += x.tokens(b);
+FOVEA_INLINE token_positions checked_positions(const sequences<XE>& x, index_type rows,
+                                               const rotary_options& o) {
+  const index_type given = static_cast<index_type>(o.positions.size()), one = x.max_tokens();
+  index_type all = 0;
+  for (index_type b = 0; b < x.batches(); ++b) all += x.tokens(b);
   if (given != 0 && given != one && given != all)
     reject("there are ", given, " positions, neither ", one, " (the tokens of one sequence) nor ", all,
            " (of all)");
   const token_positions at{given == 0 ? nullptr : o.positions.data(), given == one, o.first};
-  for (index b = 0, before = 0; b < x.batches(); before += x.tokens(b++))
-    for (index t = 0; t < x.tokens(b); ++t)
-      if (const index p = at.of(before, t); p < 0 || p >= rows)
+  for (index_type b = 0, before = 0; b < x.batches(); before += x.tokens(b++))
+    for (index_type t = 0; t < x.tokens(b); ++t)
+      if (const index_type p = at.of(before, t); p < 0 || p >= rows)
         reject("position ", p, " of token ", t, " is not within the table's ", rows, " rows");
   return at;
 }
@@ -140,18 +142,18 @@ FOVEA_INLINE token_positions checked_positions(const sequences<XE>& x, index row
 /// Turns token t of one head, which stands at position p. A plain loop: compilers vectorise it for strides of
 /// 1, and by hand, in registers or by way of a buffer, it was no faster.
 template <class Arch, class T, class OE, class XE, class E>
-FOVEA_INLINE void turn_token(const matrix_view<OE>& out, const matrix_view<XE>& x, index t, index p,
+FOVEA_INLINE void turn_token(const matrix_view<OE>& out, const matrix_view<XE>& x, index_type t, index_type p,
                              const rotary_angles<E>& angles, rotary_pairs pairs) noexcept {
   const bool halves = pairs == rotary_pairs::halves;
-  const index half = angles.cos.cols;
-  for (index i = 0; i < half; ++i) {
-    const index a = halves ? i : 2 * i, b = halves ? i + half : 2 * i + 1;
+  const index_type half = angles.cos.cols;
+  for (index_type i = 0; i < half; ++i) {
+    const index_type a = halves ? i : 2 * i, b = halves ? i + half : 2 * i + 1;
     const T u = load_element<T>(x(t, a)), v = load_element<T>(x(t, b));
     const T cos = load_element<T>(angles.cos(p, i)), sin = load_element<T>(angles.sin(p, i));
     out(t, a) = store_element<OE>(u * cos - v * sin);
     out(t, b) = store_element<OE>(u * sin + v * cos);
   }
-  for (index i = 2 * half; i < x.cols; ++i) out(t, i) = store_element<OE>(load_element<T>(x(t, i)));
+  for (index_type i = 2 * half; i < x.cols; ++i) out(t, i) = store_element<OE>(load_element<T>(x(t, i)));
 }
 
 }  // namespace position
@@ -175,11 +177,11 @@ void rotate_into(Out&& out, const X& x, const rotary_angles<E>& angles, const ro
   const auto at = position::checked_positions(from, angles.cos.rows, options);
   // In the order of memory: all heads of a token together, or all tokens of a head.
   const bool together = std::abs(from.all.head_stride) <= std::abs(from.all.token_stride);
-  const index heads = from.all.heads, group = together ? std::max<index>(heads, 1) : 1;
-  for (index b = 0, before = 0; b < from.batches(); before += from.tokens(b++))
-    for (index first = 0; first < heads; first += group)
-      for (index t = 0; t < from.tokens(b); ++t)
-        for (index h = first; h < first + group; ++h)
+  const index_type heads = from.all.heads, group = together ? std::max<index_type>(heads, 1) : 1;
+  for (index_type b = 0, before = 0; b < from.batches(); before += from.tokens(b++))
+    for (index_type first = 0; first < heads; first += group)
+      for (index_type t = 0; t < from.tokens(b); ++t)
+        for (index_type h = first; h < first + group; ++h)
           position::turn_token<Arch, T>(to.head(b, h), from.head(b, h), t, at.of(before, t), angles,
                                         options.pairs);
 }

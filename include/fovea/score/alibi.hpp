@@ -13,7 +13,7 @@ struct linear_bias {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr bool hides = false;
   float slope;
-  index offset;
+  index_type offset;
 
   template <class V>
   FOVEA_INLINE V apply(const V& s, const V& q, const V& k) const noexcept {
@@ -38,18 +38,18 @@ struct alibi {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr bool hides = false;
   std::span<const float> slopes;
-  index offset = 0;
+  index_type offset = 0;
   std::span<float> d_slopes = {};  // where a backward call writes their gradient, if wanted
 
   FOVEA_INLINE parameter_gradient<float> gradient() const noexcept {
     return {.data = d_slopes.empty() ? nullptr : d_slopes.data(),
-            .heads = static_cast<index>(d_slopes.size()),
+            .heads = static_cast<index_type>(d_slopes.size()),
             .head_stride = 1};
   }
   FOVEA_INLINE void check(const place& at) const {
     if (!d_slopes.empty() && d_slopes.size() != slopes.size())
       reject("alibi has ", slopes.size(), " slopes but d_slopes has ", d_slopes.size());
-    if (static_cast<index>(slopes.size()) != at.heads)
+    if (static_cast<index_type>(slopes.size()) != at.heads)
       reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
   }
   FOVEA_INLINE linear_bias bind(const place& at) const noexcept {

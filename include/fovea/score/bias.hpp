@@ -55,7 +55,7 @@ struct learnt_bias_matrix : bias_matrix<Table> {
   FOVEA_INLINE void check(const place& at) const {
     bias_matrix<Table>::check(at);
     const auto& t = this->table.table;
-    const auto same = [](const char* what, index has, index wanted) FOVEA_INLINE_LAMBDA {
+    const auto same = [](const char* what, index_type has, index_type wanted) FOVEA_INLINE_LAMBDA {
       if (has != wanted) reject("bias: the gradient has ", has, " ", what, ", the bias ", wanted);
     };
     same("batch entries", to.batch, t.batch), same("heads", to.heads, t.heads);

@@ -70,8 +70,8 @@ FOVEA_INLINE V slope_of_score(const S& score, const V& s, const Cells& cells) no
 template <class E>
 struct parameter_gradient {
   E* data = nullptr;
-  index batch = 1, heads = 1, queries = 1, keys = 1;
-  index batch_stride = 0, head_stride = 0, query_stride = 0, key_stride = 0;
+  index_type batch = 1, heads = 1, queries = 1, keys = 1;
+  index_type batch_stride = 0, head_stride = 0, query_stride = 0, key_stride = 0;
 };
 
 /// A score with parameters to learn has gradient() -> parameter_gradient and, once bound, may have
@@ -96,7 +96,7 @@ inline constexpr bool score_hides<S> = S::hides;
 /// A sink is a logit a head that takes part in the softmax and has no value: it has logit(head), and may have
 /// set_gradient(head, double) const.
 template <class S>
-concept sink_like = requires(const std::remove_cvref_t<S>& s, index head) { s.logit(head); };
+concept sink_like = requires(const std::remove_cvref_t<S>& s, index_type head) { s.logit(head); };
 
 /// Dropout acts on the weights after the softmax: it has bind(place), which has kept(cells), a truth value,
 /// and scale, by which what is kept is multiplied.

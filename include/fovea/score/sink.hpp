@@ -14,16 +14,16 @@ struct sink {
   std::span<const float> logits;
   std::span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
 
-  FOVEA_INLINE void set_gradient(index head, double value) const noexcept {
+  FOVEA_INLINE void set_gradient(index_type head, double value) const noexcept {
     if (!d_logits.empty()) d_logits[head] = static_cast<float>(value);
   }
   FOVEA_INLINE void check(const place& at) const {
     if (!d_logits.empty() && d_logits.size() != logits.size())
       reject("sink has ", logits.size(), " logits but d_logits has ", d_logits.size());
-    if (static_cast<index>(logits.size()) != at.heads)
+    if (static_cast<index_type>(logits.size()) != at.heads)
       reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
   }
-  FOVEA_INLINE float logit(index head) const noexcept { return logits[head]; }
+  FOVEA_INLINE float logit(index_type head) const noexcept { return logits[head]; }
 };
 
 FOVEA_NAMESPACE_END

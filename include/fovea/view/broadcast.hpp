@@ -25,7 +25,7 @@ struct broadcast {
   }
 
  private:
-  FOVEA_INLINE static void fits(index has, index full, const char* name, const char* what) {
+  FOVEA_INLINE static void fits(index_type has, index_type full, const char* name, const char* what) {
     if (has != 1 && has != full) reject(name, " has ", has, " ", what, ", neither 1 nor ", full);
   }
 };

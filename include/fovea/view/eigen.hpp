@@ -22,18 +22,18 @@ struct view_traits<X> {
   static constexpr bool row_major = X::IsRowMajor;
 
   template <class Y>
-  FOVEA_INLINE static auto view(Y& x, index heads, const char* name) {
+  FOVEA_INLINE static auto view(Y& x, index_type heads, const char* name) {
     using stored = std::remove_pointer_t<decltype(x.data())>;
     if (heads == any_heads) heads = 1;
     if (heads <= 0 || x.cols() % heads != 0)
       reject(name, " has ", x.cols(), " columns, which ", heads, " heads do not divide");
-    const index dim = x.cols() / heads;
+    const index_type dim = x.cols() / heads;
     return sequences<stored>{
         {x.data(), 1, heads, x.rows(), dim, 0, dim * x.colStride(), x.rowStride(), x.colStride()}, nullptr};
   }
 
   template <class T>
-  FOVEA_INLINE static auto make_like(const X& x, index heads, index dim) {
+  FOVEA_INLINE static auto make_like(const X& x, index_type heads, index_type dim) {
     using matrix =
         Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, row_major ? Eigen::RowMajor : Eigen::ColMajor>;
     return matrix(x.rows(), heads * dim);

@@ -27,11 +27,13 @@ template <class E>
 struct matrix_view {
   using element = std::remove_const_t<E>;
   E* data = nullptr;
-  index rows = 0, cols = 0;
-  index row_stride = 0, col_stride = 1;
+  index_type rows = 0, cols = 0;
+  index_type row_stride = 0, col_stride = 1;
 
-  FOVEA_INLINE E* at(index r, index c = 0) const noexcept { return data + r * row_stride + c * col_stride; }
-  FOVEA_INLINE E& operator()(index r, index c) const noexcept { return *at(r, c); }
+  FOVEA_INLINE E* at(index_type r, index_type c = 0) const noexcept {
+    return data + r * row_stride + c * col_stride;
+  }
+  FOVEA_INLINE E& operator()(index_type r, index_type c) const noexcept { return *at(r, c); }
   FOVEA_INLINE operator matrix_view<const E>() const noexcept
     requires(!std::is_const_v<E>)
   {

@@ -13,9 +13,9 @@ FOVEA_NAMESPACE_BEGIN
 template <class M>
 struct ragged {
   M& tokens;
-  std::span<const index> offsets;
+  std::span<const index_type> offsets;
 
-  FOVEA_INLINE ragged(M& all_tokens, std::span<const index> starts) noexcept
+  FOVEA_INLINE ragged(M& all_tokens, std::span<const index_type> starts) noexcept
       : tokens(all_tokens), offsets(starts) {}
 };
 
@@ -23,13 +23,13 @@ template <class M>
 struct view_traits<ragged<M>> {
   using element = typename view_traits<std::remove_cv_t<M>>::element;
 
-  FOVEA_INLINE static auto view(const ragged<M>& x, index heads, const char* name) {
+  FOVEA_INLINE static auto view(const ragged<M>& x, index_type heads, const char* name) {
     auto packed = as_sequences(x.tokens, heads, name);
-    const index total = packed.all.tokens, n = static_cast<index>(x.offsets.size());
+    const index_type total = packed.all.tokens, n = static_cast<index_type>(x.offsets.size());
     if (packed.all.batch != 1) reject(name, " packs sequences into a batch of ", packed.all.batch, ", not 1");
     if (n == 0) reject(name, " has 0 offsets; a batch of n sequences has n + 1");
-    for (index b = 0; b < n; ++b) {
-      const index least = b == 0 ? 0 : x.offsets[b - 1];
+    for (index_type b = 0; b < n; ++b) {
+      const index_type least = b == 0 ? 0 : x.offsets[b - 1];
       if (x.offsets[b] < least || x.offsets[b] > total)
         reject(name, "'s offset ", b, " is ", x.offsets[b], ", not within ", least, " and ", total);
     }
@@ -39,7 +39,7 @@ struct view_traits<ragged<M>> {
   }
 
   template <class T>
-  FOVEA_INLINE static auto make_like(const ragged<M>& x, index heads, index dim) {
+  FOVEA_INLINE static auto make_like(const ragged<M>& x, index_type heads, index_type dim) {
     return fovea::make_like<T>(x.tokens, heads, dim);
   }
 };

@@ -10,10 +10,10 @@ FOVEA_NAMESPACE_BEGIN
 template <class E>
 struct tensor_view {
   E* data = nullptr;
-  index batch = 0, heads = 0, tokens = 0, dim = 0;
-  index batch_stride = 0, head_stride = 0, token_stride = 0, dim_stride = 1;
+  index_type batch = 0, heads = 0, tokens = 0, dim = 0;
+  index_type batch_stride = 0, head_stride = 0, token_stride = 0, dim_stride = 1;
 
-  FOVEA_INLINE E& operator()(index b, index h, index t, index c) const noexcept {
+  FOVEA_INLINE E& operator()(index_type b, index_type h, index_type t, index_type c) const noexcept {
     return data[b * batch_stride + h * head_stride + t * token_stride + c * dim_stride];
   }
   FOVEA_INLINE operator tensor_view<const E>() const noexcept
@@ -28,23 +28,23 @@ struct tensor_view {
 template <class E>
 struct sequences {
   tensor_view<E> all;
-  const index* offsets = nullptr;
-  index count = offsets ? 0 : all.batch;
+  const index_type* offsets = nullptr;
+  index_type count = offsets ? 0 : all.batch;
 
   static constexpr bool in_cache = false;
 
-  FOVEA_INLINE index batches() const noexcept { return count; }
-  FOVEA_INLINE index heads() const noexcept { return all.heads; }
-  FOVEA_INLINE index dim() const noexcept { return all.dim; }
-  FOVEA_INLINE index tokens(index b) const noexcept {
+  FOVEA_INLINE index_type batches() const noexcept { return count; }
+  FOVEA_INLINE index_type heads() const noexcept { return all.heads; }
+  FOVEA_INLINE index_type dim() const noexcept { return all.dim; }
+  FOVEA_INLINE index_type tokens(index_type b) const noexcept {
     return offsets ? offsets[b + 1] - offsets[b] : all.tokens;
   }
-  FOVEA_INLINE index max_tokens() const noexcept {
-    index most = 0;
-    for (index b = 0; b < count; ++b) most = std::max(most, tokens(b));
+  FOVEA_INLINE index_type max_tokens() const noexcept {
+    index_type most = 0;
+    for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
-  FOVEA_INLINE matrix_view<E> head(index b, index h) const noexcept {
+  FOVEA_INLINE matrix_view<E> head(index_type b, index_type h) const noexcept {
     E* first =
         all.data + h * all.head_stride + (offsets ? offsets[b] * all.token_stride : b * all.batch_stride);
     return {first, tokens(b), all.dim, all.token_stride, all.dim_stride};
@@ -59,7 +59,7 @@ template <class X>
 struct view_traits;
 
 /// The number of heads is whatever the view says (one, for a matrix).
-inline constexpr index any_heads = -1;
+inline constexpr index_type any_heads = -1;
 
 template <class X>
 concept viewable = requires { typename view_traits<std::remove_cvref_t<X>>::element; };
@@ -68,7 +68,7 @@ template <viewable X>
 using element_of = std::remove_const_t<typename view_traits<std::remove_cvref_t<X>>::element>;
 
 template <viewable X>
-FOVEA_INLINE auto as_sequences(X& x, index heads, const char* name) {
+FOVEA_INLINE auto as_sequences(X& x, index_type heads, const char* name) {
   return view_traits<std::remove_cv_t<X>>::view(x, heads, name);
 }
 
@@ -80,7 +80,7 @@ concept key_value_cache = requires(const std::remove_cvref_t<X>& x) {
 };
 
 template <class T, viewable X>
-FOVEA_INLINE auto make_like(const X& x, index heads, index dim) {
+FOVEA_INLINE auto make_like(const X& x, index_type heads, index_type dim) {
   return view_traits<X>::template make_like<T>(x, heads, dim);
 }
 

@@ -9,13 +9,15 @@ FOVEA_NAMESPACE_BEGIN
 
 /// A tensor laid out [batch][head][token][dim] (PyTorch's and ONNX's 4-D layout), contiguous.
 template <class E>
-FOVEA_INLINE tensor_view<E> bhsd(E* data, index batch, index heads, index tokens, index dim) noexcept {
+FOVEA_INLINE tensor_view<E> bhsd(E* data, index_type batch, index_type heads, index_type tokens,
+                                 index_type dim) noexcept {
   return {data, batch, heads, tokens, dim, heads * tokens * dim, tokens * dim, dim, 1};
 }
 
 /// A tensor laid out [batch][token][head][dim] (what a linear layer writes), contiguous.
 template <class E>
-FOVEA_INLINE tensor_view<E> bshd(E* data, index batch, index tokens, index heads, index dim) noexcept {
+FOVEA_INLINE tensor_view<E> bshd(E* data, index_type batch, index_type tokens, index_type heads,
+                                 index_type dim) noexcept {
   return {data, batch, heads, tokens, dim, tokens * heads * dim, dim, heads * dim, 1};
 }
 
@@ -28,10 +30,10 @@ struct packed_qkv_views {
 /// Interleaved QKV, [batch][token][heads + 2 * kv_heads][dim]: the query heads of a token, its key heads, its
 /// value heads. With kv_heads == heads this is the [batch][token][3][head][dim] of a fused QKV layer.
 template <class E>
-FOVEA_INLINE packed_qkv_views<E> packed_qkv(E* data, index batch, index tokens, index heads, index kv_heads,
-                                            index dim) noexcept {
-  const index row = (heads + 2 * kv_heads) * dim;
-  const auto part = [&](index first, index count) FOVEA_INLINE_LAMBDA {
+FOVEA_INLINE packed_qkv_views<E> packed_qkv(E* data, index_type batch, index_type tokens, index_type heads,
+                                            index_type kv_heads, index_type dim) noexcept {
+  const index_type row = (heads + 2 * kv_heads) * dim;
+  const auto part = [&](index_type first, index_type count) FOVEA_INLINE_LAMBDA {
     return tensor_view<E>{data + first * dim, batch, count, tokens, dim, tokens * row, dim, row, 1};
   };
   return {part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads)};
@@ -49,28 +51,30 @@ class tensor {
   FOVEA_INLINE tensor& operator=(const tensor&) = default;
   FOVEA_INLINE tensor& operator=(tensor&&) = default;
   FOVEA_INLINE ~tensor() = default;
-  FOVEA_INLINE tensor(index batch, index heads, index tokens, index dim)
+  FOVEA_INLINE tensor(index_type batch, index_type heads, index_type tokens, index_type dim)
       : sizes_{batch, heads, tokens, dim}, elements_(checked_size(sizes_)) {}
 
-  FOVEA_INLINE index batch() const noexcept { return sizes_.batch; }
-  FOVEA_INLINE index heads() const noexcept { return sizes_.heads; }
-  FOVEA_INLINE index tokens() const noexcept { return sizes_.tokens; }
-  FOVEA_INLINE index dim() const noexcept { return sizes_.dim; }
-  FOVEA_INLINE index size() const noexcept { return static_cast<index>(elements_.size()); }
+  FOVEA_INLINE index_type batch() const noexcept { return sizes_.batch; }
+  FOVEA_INLINE index_type heads() const noexcept { return sizes_.heads; }
+  FOVEA_INLINE index_type tokens() const noexcept { return sizes_.tokens; }
+  FOVEA_INLINE index_type dim() const noexcept { return sizes_.dim; }
+  FOVEA_INLINE index_type size() const noexcept { return static_cast<index_type>(elements_.size()); }
   FOVEA_INLINE E* data() noexcept { return elements_.data(); }
   FOVEA_INLINE const E* data() const noexcept { return elements_.data(); }
   FOVEA_INLINE tensor_view<E> view() noexcept { return bhsd(data(), batch(), heads(), tokens(), dim()); }
   FOVEA_INLINE tensor_view<const E> view() const noexcept {
     return bhsd(data(), batch(), heads(), tokens(), dim());
   }
-  FOVEA_INLINE E& operator()(index b, index h, index t, index c) noexcept { return view()(b, h, t, c); }
-  FOVEA_INLINE const E& operator()(index b, index h, index t, index c) const noexcept {
+  FOVEA_INLINE E& operator()(index_type b, index_type h, index_type t, index_type c) noexcept {
+    return view()(b, h, t, c);
+  }
+  FOVEA_INLINE const E& operator()(index_type b, index_type h, index_type t, index_type c) const noexcept {
     return view()(b, h, t, c);
   }
 
  private:
   struct sizes {
-    index batch, heads, tokens, dim;
+    index_type batch, heads, tokens, dim;
   };
   FOVEA_INLINE static std::size_t checked_size(const sizes& s) {
     if (s.batch < 0 || s.heads < 0 || s.tokens < 0 || s.dim < 0)
@@ -85,7 +89,7 @@ class tensor {
 template <class E>
 struct view_traits<tensor_view<E>> {
   using element = E;
-  FOVEA_INLINE static sequences<E> view(const tensor_view<E>& x, index heads, const char* name) {
+  FOVEA_INLINE static sequences<E> view(const tensor_view<E>& x, index_type heads, const char* name) {
     if (x.batch < 0 || x.heads < 0 || x.tokens < 0 || x.dim < 0)
       reject(name, " has a negative size: ", x.batch, " x ", x.heads, " x ", x.tokens, " x ", x.dim);
     if (heads != any_heads && x.heads != heads) reject(name, " has ", x.heads, " heads, not ", heads);
@@ -93,7 +97,7 @@ struct view_traits<tensor_view<E>> {
     return {x, nullptr};
   }
   template <class T>
-  FOVEA_INLINE static tensor<T> make_like(const tensor_view<E>& x, index heads, index dim) {
+  FOVEA_INLINE static tensor<T> make_like(const tensor_view<E>& x, index_type heads, index_type dim) {
     return tensor<T>(x.batch, heads, x.tokens, dim);
   }
 };
@@ -102,12 +106,12 @@ template <class E>
 struct view_traits<tensor<E>> {
   using element = E;
   template <class X>
-  FOVEA_INLINE static auto view(X& x, index heads, const char* name) {
+  FOVEA_INLINE static auto view(X& x, index_type heads, const char* name) {
     const auto all = x.view();
     return view_traits<std::remove_const_t<decltype(all)>>::view(all, heads, name);
   }
   template <class T>
-  FOVEA_INLINE static tensor<T> make_like(const tensor<E>& x, index heads, index dim) {
+  FOVEA_INLINE static tensor<T> make_like(const tensor<E>& x, index_type heads, index_type dim) {
     return tensor<T>(x.batch(), heads, x.tokens(), dim);
   }
 };

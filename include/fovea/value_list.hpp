@@ -1,4 +1,4 @@
-// fovea/list.hpp - several things of different types, kept as one value. (A std::tuple whose every step is
+// fovea/value_list.hpp - several things of different types, kept as one value. (A std::tuple whose every step is
 // inlined.)
 #pragma once
 
@@ -9,20 +9,20 @@
 FOVEA_NAMESPACE_BEGIN
 
 template <class... X>
-struct list;
+struct value_list;
 
 template <>
-struct list<> {
+struct value_list<> {
   FOVEA_INLINE constexpr void each(const auto&) const noexcept {}
   template <int I = 0>
   FOVEA_INLINE constexpr void each_numbered(const auto&) const noexcept {}
-  FOVEA_INLINE constexpr list map(const auto&) const noexcept { return {}; }
+  FOVEA_INLINE constexpr value_list map(const auto&) const noexcept { return {}; }
 };
 
 template <class First, class... Rest>
-struct list<First, Rest...> {
+struct value_list<First, Rest...> {
   First first;
-  list<Rest...> rest;
+  value_list<Rest...> rest;
 
   /// f(x) for each x in order.
   FOVEA_INLINE constexpr void each(const auto& f) const {
@@ -40,22 +40,22 @@ struct list<First, Rest...> {
 };
 
 template <class X, class... Rest>
-FOVEA_INLINE constexpr list<X, Rest...> prepend(const X& x, const list<Rest...>& rest) noexcept {
+FOVEA_INLINE constexpr value_list<X, Rest...> prepend(const X& x, const value_list<Rest...>& rest) noexcept {
   return {x, rest};
 }
 
 template <class... B>
-FOVEA_INLINE constexpr list<B...> concat(const list<>&, const list<B...>& b) noexcept {
+FOVEA_INLINE constexpr value_list<B...> concat(const value_list<>&, const value_list<B...>& b) noexcept {
   return b;
 }
 template <class X, class... A, class... B>
-FOVEA_INLINE constexpr auto concat(const list<X, A...>& a, const list<B...>& b) noexcept {
+FOVEA_INLINE constexpr auto concat(const value_list<X, A...>& a, const value_list<B...>& b) noexcept {
   return prepend(a.first, concat(a.rest, b));
 }
 
 /// The x for which Wanted<x> holds, in order.
 template <template <class> class Wanted>
-FOVEA_INLINE constexpr list<> keep() noexcept {
+FOVEA_INLINE constexpr value_list<> keep() noexcept {
   return {};
 }
 template <template <class> class Wanted, class X, class... Rest>
