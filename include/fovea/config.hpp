@@ -50,3 +50,22 @@
 #else
 #define FOVEA_UNROLL(n)
 #endif
+
+// FOVEA_EXCEPTIONS: 1, or 0 where the compiler has exceptions turned off (-fno-exceptions). Errors are then no
+// exceptions: their text goes to FOVEA_ERROR_HANDLER, a function that does not return. It is the user's,
+// declared and named before the first header of the library, in the same way in every file of the program:
+//
+//   [[noreturn]] void print_and_exit(const char* text);
+//   #define FOVEA_ERROR_HANDLER print_and_exit
+//
+// Without it the program ends by std::abort(), as the standard library does there for what it would throw, an
+// allocation that fails among it.
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+#define FOVEA_EXCEPTIONS 1
+#else
+#define FOVEA_EXCEPTIONS 0
+#ifndef FOVEA_ERROR_HANDLER
+#include <cstdlib>
+#define FOVEA_ERROR_HANDLER(text) (static_cast<void>(text), std::abort())
+#endif
+#endif

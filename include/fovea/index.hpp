@@ -68,11 +68,11 @@ FOVEA_INLINE constexpr index_type round_up(index_type n, index_type to) noexcept
   return ceil_div(n, to) * to;
 }
 
-/// Throws std::invalid_argument with the parts joined to one sentence; numbers are written in decimal. (Not
-/// inlined, but static: each object has its own. Inlined, sentences took a quarter of the time that compiling
-/// a call takes.)
-template <class... Parts>
-[[noreturn]] FOVEA_COLD static void reject(Parts... parts) {
+/// Throws Error with the parts joined to one sentence; numbers are written in decimal. Without exceptions the
+/// sentence goes to FOVEA_ERROR_HANDLER (config.hpp). (Not inlined, but static: each object has its own.
+/// Inlined, sentences took a quarter of the time that compiling a call takes.)
+template <class Error, class... Parts>
+[[noreturn]] FOVEA_COLD static void reject_as(Parts... parts) {
   std::string text = "fovea: ";
   const auto add = [&text](const auto& part) FOVEA_INLINE_LAMBDA {
     if constexpr (requires { std::to_string(part); })
@@ -81,7 +81,37 @@ template <class... Parts>
       text += part;
   };
   (add(parts), ...);
-  throw std::invalid_argument(text);
+#if FOVEA_EXCEPTIONS
+  throw Error(text);
+#else
+  FOVEA_ERROR_HANDLER(text.c_str());
+#endif
+}
+/// For an argument that is wrong: names it and both values.
+template <class... Parts>
+[[noreturn]] FOVEA_INLINE void reject(Parts... parts) {
+  reject_as<std::invalid_argument>(parts...);
+}
+/// For sizes whose product no index can count: names the sizes.
+template <class... Parts>
+[[noreturn]] FOVEA_INLINE void reject_length(Parts... parts) {
+  reject_as<std::length_error>(parts...);
+}
+
+/// work(); where that throws, undo() and the same exception on.
+template <class Work, class Undo>
+FOVEA_INLINE void do_or_undo(const Work& work, const Undo& undo) {
+#if FOVEA_EXCEPTIONS
+  try {
+    work();
+  } catch (...) {
+    undo();
+    throw;
+  }
+#else
+  static_cast<void>(undo);
+  work();
+#endif
 }
 
 FOVEA_NAMESPACE_END

@@ -225,7 +225,7 @@ class multi_head : public multi_head_projections<T, Arch> {
                              std::span<Cache* const> caches, const F& attend) const {
     const auto& o = this->options();
     std::vector<index_type> before;
-    try {
+    const auto append = [&] {
       for (std::size_t b = 0; b < caches.size(); ++b) {
         const index_type n = offsets[b + 1] - offsets[b];
         const auto keys = k.middleRows(offsets[b], n), values = v.middleRows(offsets[b], n);
@@ -237,11 +237,11 @@ class multi_head : public multi_head_projections<T, Arch> {
       }
       const std::vector<const Cache*> all(caches.begin(), caches.end());
       attend(cache_batch{all});
-    } catch (...) {
+    };
+    do_or_undo(append, [&] {
       for (std::size_t b = 0; b < before.size(); ++b)
         if (caches[b]->tokens() > before[b]) caches[b]->truncate(before[b]);
-      throw;
-    }
+    });
   }
 
   attention<T, Heads, KVHeads, Arch> attend_;

@@ -24,7 +24,7 @@ const rule rules[] = {
     {std::regex(R"(^\s*using namespace\b)"), "", "opens a namespace for whoever includes it"},
     {std::regex(R"(^\s*#\s*include\s*<(iostream|cstdio|stdio\.h|print)>)"), "",
      "can print; errors are exceptions of the API"},
-    {std::regex(R"(\b(std::)?(abort|exit|terminate)\s*\(\s*\))"), "",
+    {std::regex(R"(\b(std::)?(abort|exit|terminate)\s*\(\s*\))"), "config.hpp",
      "ends the program; errors are exceptions of the API"},
     {std::regex(R"(\bassert\s*\()"), "", "asserts; errors are exceptions of the API"},
     {std::regex(R"(^(static|extern)\s|^inline\s+(?!constexpr|namespace|__attribute__))"), "",

@@ -85,7 +85,7 @@ template <class Arch, class T, class Head, class F>
 FOVEA_INLINE void each_pieces(const operand<Arch, T, Head>& x, range block, F&& f) noexcept {
   using main = typename Head::element;
   block_pieces<main> waiting;
-  const auto flush = [&] FOVEA_INLINE_LAMBDA {
+  const auto flush = [&]() FOVEA_INLINE_LAMBDA {
     if (!waiting.empty()) f(waiting), waiting.clear();
   };
   x.each_rows(block,

@@ -24,7 +24,7 @@ struct file_header {
 static_assert(sizeof(file_header) == 64 && std::endian::native == std::endian::little);
 
 [[noreturn]] FOVEA_INLINE void bad_file(const std::string& what) {
-  throw std::runtime_error("fovea: the file " + what);
+  reject_as<std::runtime_error>("the file ", what);
 }
 
 template <class E>

@@ -134,12 +134,7 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
   }
   template <class F>
   FOVEA_INLINE void appending(const F& append) {
-    try {
-      append();
-    } catch (...) {
-      release(this->layout_.pages_for(this->tokens()));
-      throw;
-    }
+    do_or_undo(append, [this] { release(this->layout_.pages_for(this->tokens())); });
   }
 
   pool_type* pool_;
