@@ -38,6 +38,20 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
 
   FOVEA_INLINE index_type capacity() const noexcept { return this->layout_.capacity(); }
 
+  /// Makes room for `capacity` tokens in all, where there is less; the tokens stay as they are (32 int8 keys
+  /// share their scales: those at the end of a capacity that is no multiple of 32 are rounded once more when
+  /// others join them). Costs copying them, and both memories while that lasts. Throws as the constructor, or
+  /// std::bad_alloc, and then has changed nothing.
+  FOVEA_INLINE void reserve(index_type capacity) {
+    if (capacity <= this->capacity()) return;
+    caching::extent sizes = this->store_->sizes();
+    sizes.page_tokens = capacity;
+    auto larger = std::make_shared<typename base::store_type>(caching::checked(sizes, KVHeads));
+    caching::copy_tokens(*this->store_, *larger, this->tokens());
+    this->store_ = std::move(larger);
+    this->layout_.reserve(capacity);
+  }
+
   /// Keeps the tokens `kept`, by number, in ascending order, and lets go of all others: eviction, for which
   /// received.hpp counts. Afterwards they are tokens 0, 1, ... to calls, masks and scores: their distances
   /// are counted among what is kept. Keys stay turned as they are, and position() goes on from where it was:

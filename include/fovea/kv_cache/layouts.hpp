@@ -19,6 +19,7 @@ class contiguous {
   FOVEA_INLINE index_type tokens() const noexcept { return tokens_; }
   FOVEA_INLINE index_type position() const noexcept { return tokens_ + let_go_; }
   FOVEA_INLINE index_type capacity() const noexcept { return capacity_; }
+  FOVEA_INLINE void reserve(index_type capacity) noexcept { capacity_ = capacity; }
   FOVEA_INLINE index_type slot() const noexcept { return tokens_; }
   FOVEA_INLINE void advance() noexcept { ++tokens_; }
   FOVEA_INLINE void prepare(index_type count) const {

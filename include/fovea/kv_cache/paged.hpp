@@ -36,6 +36,25 @@ class page_pool {
   FOVEA_INLINE index_type bytes() const noexcept { return memory_->bytes(); }
   FOVEA_INLINE const std::shared_ptr<store_type>& memory() const noexcept { return memory_; }
 
+  /// Makes the pool one of `pages` pages in all, no fewer than it has; its sequences keep theirs. Costs copying
+  /// them, and both memories while that lasts. Throws as the constructor, or std::bad_alloc, and then has
+  /// changed nothing.
+  FOVEA_INLINE void grow(index_type pages) {
+    const index_type before = this->pages();
+    if (pages < before) reject("a pool of ", before, " pages can not grow to ", pages);
+    caching::extent sizes = memory_->sizes();
+    sizes.pages = pages;
+    static_cast<void>(caching::checked(sizes, KVHeads));
+    std::vector<index_type> free;  // taken from its end: what was free already first
+    free.reserve(static_cast<std::size_t>(pages));
+    for (index_type page = pages; page > before; --page) free.push_back(page - 1);
+    free.insert(free.end(), free_.begin(), free_.end());
+    holders_.reserve(static_cast<std::size_t>(pages));
+    memory_->grow(pages);
+    holders_.resize(static_cast<std::size_t>(pages), 0);
+    free_ = std::move(free);
+  }
+
   FOVEA_INLINE void check_free(index_type needed) const {
     if (needed > free_pages())
       reject("the pool has ", free_pages(), " free pages of ", pages(), ", not the ", needed, " needed");

@@ -110,6 +110,19 @@ class store {
     }
   }
 
+  /// Makes room for `pages` pages, no fewer than there are; they stay as they are. Both memories are held while
+  /// they are copied.
+  FOVEA_INLINE void grow(index_type pages) {
+    extent larger_sizes = extent_;
+    larger_sizes.pages = pages;
+    store larger(larger_sizes);
+    for (int which = 0; which < 4; ++which)
+      if (const plane& p = planes_[static_cast<std::size_t>(which)]; p.units > 0)
+        std::memcpy(larger.unit(which, 0, 0, 0), unit(which, 0, 0, 0),
+                    static_cast<std::size_t>(p.bytes() * extent_.heads * extent_.pages));
+    *this = std::move(larger);
+  }
+
   FOVEA_INLINE const extent& sizes() const noexcept { return extent_; }
   FOVEA_INLINE index_type bytes() const noexcept { return bytes_; }
   FOVEA_INLINE const std::array<plane, 4>& planes() const noexcept { return planes_; }
