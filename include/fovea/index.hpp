@@ -98,6 +98,27 @@ template <class... Parts>
   reject_as<std::length_error>(parts...);
 }
 
+/// Whether a product of sizes is one that can be counted: up to 2^62, where a size of 0 is taken for 1, so
+/// that every part of the product is counted as well. (In double: a few instructions, no division.)
+template <class... N>
+FOVEA_INLINE constexpr bool countable(N... sizes) noexcept {
+  const auto factor = [](double size) FOVEA_INLINE_LAMBDA { return size > 1 ? size : size < -1 ? -size : 1; };
+  return (1.0 * ... * factor(static_cast<double>(sizes))) <= 0x1p62;
+}
+template <class... N>
+[[noreturn]] FOVEA_COLD static void reject_sizes(const char* what, N... sizes) {
+  std::string text;
+  ((text += (text.empty() ? "" : " x ") + std::to_string(sizes)), ...);
+  reject_length(what, " of ", text, " is more than can be counted");
+}
+/// The product of the sizes of `what`; throws std::length_error, naming them, where it can not be counted.
+/// (Where memory is meant, the bytes of an element are one of the sizes.)
+template <class... N>
+FOVEA_INLINE constexpr index_type size_product(const char* what, N... sizes) {
+  if (!countable(sizes...)) reject_sizes(what, sizes...);
+  return (index_type(1) * ... * static_cast<index_type>(sizes));
+}
+
 /// work(); where that throws, undo() and the same exception on.
 template <class Work, class Undo>
 FOVEA_INLINE void do_or_undo(const Work& work, const Undo& undo) {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,36 @@ TEST(tensor, owns_zeros_in_order) {
   EXPECT_EQ(t.data()[t.size() - 1], 7);
   EXPECT_EQ(std::as_const(t).view()(1, 2, 3, 4), 7);
   expect_refused([] { fovea::tensor<float>(1, -2, 3, 4); }, {"-2"});
+}
+
+/// Sizes whose product no index can count are refused by name, whatever they would wrap to.
+TEST(sizes, that_wrap) {
+  const auto refused = [](auto f, const std::string& sentence) {
+    try {
+      f();
+      ADD_FAILURE() << "not refused: " << sentence;
+    } catch (const std::length_error& e) {
+      EXPECT_EQ(std::string(e.what()), "fovea: " + sentence + " is more than can be counted");
+    }
+  };
+  constexpr index_type two32 = index_type(1) << 32, two62 = index_type(1) << 62;
+  float x = 0;
+  refused([] { fovea::tensor<float>(two32, two32, 1, 1); },
+          "a tensor of 4294967296 x 4294967296 x 1 x 1 x 4");
+  refused([] { fovea::tensor<float>(two62 + 16, 1, 4, 1); },
+          "a tensor of 4611686018427387920 x 1 x 4 x 1 x 4");
+  refused([] { fovea::tensor<double>(1, 1, 1, two62 / 4); },
+          "a tensor of 1 x 1 x 1 x 1152921504606846976 x 8");
+  refused([] { fovea::tensor<float>(0, two32, two32, 1); },
+          "a tensor of 0 x 4294967296 x 4294967296 x 1 x 4");
+  refused([&] { fovea::bhsd(&x, 1, two32, two32, 2); }, "a tensor_view of 1 x 4294967296 x 4294967296 x 2");
+  refused([&] { fovea::bshd(&x, 0, two32, two32, 2); }, "a tensor_view of 0 x 4294967296 x 4294967296 x 2");
+  refused([&] { fovea::packed_qkv(&x, 1, two32, 1, two32 / 4, 2); },
+          "packed_qkv of 1 x 4294967296 x (1 + 2 x 1073741824) x 2");
+  const fovea::tensor_view<float> wide{&x, two32, two32, 1, 1, 0, 0, 0, 0};
+  refused([&] { fovea::as_sequences(wide, fovea::any_heads, "q"); }, "q of 4294967296 x 4294967296 x 1 x 1");
+  EXPECT_EQ(fovea::tensor<float>(0, 3, 4, 5).size(), 0);
+  EXPECT_EQ(fovea::size_product("x", 3, index_type(5), sizeof(float)), 60);
 }
 
 /// Every element of a matrix of `heads` heads is where Eigen has it.

@@ -36,7 +36,8 @@ struct rotary_angles {
 
 /// Owns the cosines and sines of position * base^(-2i / r), i < r/2, for the positions 0 to `positions` - 1:
 /// computed in double, rounded once to T. Throws std::invalid_argument where `positions` is negative,
-/// `rotary_dim` (r) odd or negative, or `base` not a finite number above 0.
+/// `rotary_dim` (r) odd or negative, or `base` not a finite number above 0;
+/// std::length_error where positions * r numbers are more than can be counted.
 template <class T = float>
 class rotary_table {
  public:
@@ -52,6 +53,7 @@ class rotary_table {
       reject("rotary_table's rotary_dim is ", rotary_dim, ", not an even number >= 0");
     if (!(base > 0) || !std::isfinite(base))
       reject("rotary_table's base is ", base, ", not a finite number above 0");
+    size_product("rotary_table", positions, rotary_dim, sizeof(T));
     values_.resize(static_cast<std::size_t>(2 * rows_ * columns_));
     T *cosines = values_.data(), *sines = cosines + rows_ * columns_;
     for (index_type i = 0; i < columns_; ++i) {

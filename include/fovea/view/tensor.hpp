@@ -7,17 +7,20 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// A tensor laid out [batch][head][token][dim] (PyTorch's and ONNX's 4-D layout), contiguous.
+/// A tensor laid out [batch][head][token][dim] (PyTorch's and ONNX's 4-D layout), contiguous. This and the
+/// two below throw std::length_error, naming the sizes, where no index can count their product.
 template <class E>
 FOVEA_INLINE tensor_view<E> bhsd(E* data, index_type batch, index_type heads, index_type tokens,
-                                 index_type dim) noexcept {
+                                 index_type dim) {
+  size_product("a tensor_view", batch, heads, tokens, dim);
   return {data, batch, heads, tokens, dim, heads * tokens * dim, tokens * dim, dim, 1};
 }
 
 /// A tensor laid out [batch][token][head][dim] (what a linear layer writes), contiguous.
 template <class E>
 FOVEA_INLINE tensor_view<E> bshd(E* data, index_type batch, index_type tokens, index_type heads,
-                                 index_type dim) noexcept {
+                                 index_type dim) {
+  size_product("a tensor_view", batch, tokens, heads, dim);
   return {data, batch, heads, tokens, dim, tokens * heads * dim, dim, heads * dim, 1};
 }
 
@@ -31,7 +34,10 @@ struct packed_qkv_views {
 /// value heads. With kv_heads == heads this is the [batch][token][3][head][dim] of a fused QKV layer.
 template <class E>
 FOVEA_INLINE packed_qkv_views<E> packed_qkv(E* data, index_type batch, index_type tokens, index_type heads,
-                                            index_type kv_heads, index_type dim) noexcept {
+                                            index_type kv_heads, index_type dim) {
+  if (!countable(batch, tokens, std::max(heads, kv_heads), dim, 4))
+    reject_length("packed_qkv of ", batch, " x ", tokens, " x (", heads, " + 2 x ", kv_heads, ") x ", dim,
+                  " is more than can be counted");
   const index_type row = (heads + 2 * kv_heads) * dim;
   const auto part = [&](index_type first, index_type count) FOVEA_INLINE_LAMBDA {
     return tensor_view<E>{data + first * dim, batch, count, tokens, dim, tokens * row, dim, row, 1};
@@ -39,7 +45,8 @@ FOVEA_INLINE packed_qkv_views<E> packed_qkv(E* data, index_type batch, index_typ
   return {part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads)};
 }
 
-/// Owns batch x heads x tokens x dim elements, contiguous in this order, zero at first.
+/// Owns batch x heads x tokens x dim elements, contiguous in this order, zero at first. Throws
+/// std::invalid_argument for a negative size, std::length_error for a product that no index can count.
 template <class E>
 class tensor {
  public:
@@ -61,10 +68,8 @@ class tensor {
   FOVEA_INLINE index_type size() const noexcept { return static_cast<index_type>(elements_.size()); }
   FOVEA_INLINE E* data() noexcept { return elements_.data(); }
   FOVEA_INLINE const E* data() const noexcept { return elements_.data(); }
-  FOVEA_INLINE tensor_view<E> view() noexcept { return bhsd(data(), batch(), heads(), tokens(), dim()); }
-  FOVEA_INLINE tensor_view<const E> view() const noexcept {
-    return bhsd(data(), batch(), heads(), tokens(), dim());
-  }
+  FOVEA_INLINE tensor_view<E> view() noexcept { return viewed(data()); }
+  FOVEA_INLINE tensor_view<const E> view() const noexcept { return viewed(data()); }
   FOVEA_INLINE E& operator()(index_type b, index_type h, index_type t, index_type c) noexcept {
     return view()(b, h, t, c);
   }
@@ -79,7 +84,13 @@ class tensor {
   FOVEA_INLINE static std::size_t checked_size(const sizes& s) {
     if (s.batch < 0 || s.heads < 0 || s.tokens < 0 || s.dim < 0)
       reject("a tensor of ", s.batch, " x ", s.heads, " x ", s.tokens, " x ", s.dim, " has a negative size");
+    size_product("a tensor", s.batch, s.heads, s.tokens, s.dim, sizeof(E));
     return static_cast<std::size_t>(s.batch * s.heads * s.tokens * s.dim);
+  }
+  template <class P>
+  FOVEA_INLINE tensor_view<P> viewed(P* first) const noexcept {
+    const auto [batch, heads, tokens, dim] = sizes_;
+    return {first, batch, heads, tokens, dim, heads * tokens * dim, tokens * dim, dim, 1};
   }
 
   sizes sizes_{0, 0, 0, 0};
@@ -93,6 +104,7 @@ struct view_traits<tensor_view<E>> {
     if (x.batch < 0 || x.heads < 0 || x.tokens < 0 || x.dim < 0)
       reject(name, " has a negative size: ", x.batch, " x ", x.heads, " x ", x.tokens, " x ", x.dim);
     if (heads != any_heads && x.heads != heads) reject(name, " has ", x.heads, " heads, not ", heads);
+    if (!countable(x.batch, x.heads, x.tokens, x.dim)) size_product(name, x.batch, x.heads, x.tokens, x.dim);
     if (x.data == nullptr && x.batch * x.heads * x.tokens * x.dim != 0) reject(name, " is a null pointer");
     return {x, nullptr};
   }
