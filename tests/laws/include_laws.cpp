@@ -22,10 +22,6 @@ const std::set<std::string> parts_of_layer_1 = {"view", "element", "mask", "scor
 /// Where Eigen may be included, by law 2: its own view, and the layers that multiply weight matrices.
 const std::set<std::string> eigen_users = {"view/eigen.hpp", "multi_head.hpp"};
 
-/// The one exception to law 2: fovea::threads is Eigen's ThreadPool, which brings none of Eigen's matrices.
-const std::map<std::string, std::string> eigen_exceptions = {
-    {"executor/threads.hpp", "unsupported/Eigen/CXX11/ThreadPool"}};
-
 /// What kernel/ and plan/ may know of layer 1 beside X/concept.hpp: pointer, sizes and strides, which every
 /// layout becomes.
 const std::set<std::string> shared_by_all_layouts = {"view/matrix.hpp", "view/sequences.hpp"};
@@ -84,9 +80,7 @@ std::string forbidden_within(const std::string& from, const std::string& to,
 /// Why `from` must not include another library's `to`, or nothing.
 std::string forbidden_outside(const std::string& from, const std::string& to) {
   if (to.starts_with("Eigen/") || to.starts_with("unsupported/Eigen/")) {
-    const auto exception = eigen_exceptions.find(from);
-    if (eigen_users.contains(from) || (exception != eigen_exceptions.end() && exception->second == to))
-      return {};
+    if (eigen_users.contains(from)) return {};
     return "law 2: Eigen stops at view/eigen.hpp";
   }
   if (to.starts_with("xsimd/") && folder_of(from) != "kernel")

@@ -33,12 +33,12 @@ class task_ref {
 };
 
 /// An executor has
-///   workers() const -> index_type                 at least 1
-///   for_each(index_type n, f) const               calls f(task, worker) once for each task in [0, n), in any
-///   order, from
-///                                            any threads, with worker in [0, workers()), no two calls with
-///                                            the same worker at a time; returns when all are done
-/// Results do not depend on the executor, bit for bit.
+///   workers() const -> index_type    at least 1
+///   for_each(index_type n, f) const  calls f(task, worker) once for each task in [0, n), in any order, from
+///                                    any threads, with worker in [0, workers()), no two calls with the same
+///                                    worker at a time; returns when all are done
+/// Results do not depend on the executor, bit for bit. It may throw, once all tasks that began have ended:
+/// the exception reaches the caller, whose results are then unspecified.
 template <class X>
 concept executor = requires(X& x, index_type n, task_ref f) {
   { x.workers() } -> std::convertible_to<index_type>;
@@ -56,7 +56,12 @@ class executor_ref {
         workers_([](void* o) { return static_cast<index_type>(static_cast<X*>(o)->workers()); }),
         for_each_([](void* o, index_type n, task_ref f) { static_cast<X*>(o)->for_each(n, f); }) {}
 
-  FOVEA_INLINE index_type workers() const { return object_ ? workers_(object_) : 1; }
+  /// Throws std::invalid_argument where the executor has none.
+  FOVEA_INLINE index_type workers() const {
+    const index_type n = object_ ? workers_(object_) : 1;
+    if (n < 1) reject("the executor has ", n, " workers, fewer than 1");
+    return n;
+  }
   FOVEA_INLINE void for_each(index_type n, task_ref f) const {
     if (object_ && n > 1) return for_each_(object_, n, f);
     for (index_type i = 0; i < n; ++i) f(i, 0);

@@ -1,60 +1,48 @@
-// fovea/executor/threads.hpp - a pool of threads: Eigen's ThreadPool.
+// fovea/executor/threads.hpp - a pool of threads.
 #pragma once
 
-#include <fovea/executor/concept.hpp>
-
-#include <unsupported/Eigen/CXX11/ThreadPool>
-
-#include <atomic>
-#include <chrono>
+#include <fovea/executor/process.hpp>
+#include <fovea/executor/thread_pool.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
 /// `workers` threads work on a call: the calling thread and workers - 1 of the pool's. Tasks are handed out
-/// one by one, so uneven ones balance. Several threads may share a pool. Construction starts the threads,
-/// destruction joins them.
+/// one by one, so uneven ones balance. Construction starts the threads, destruction joins them; a call
+/// allocates nothing.
+///
+/// Several threads may share a pool, and a task may use the pool that it runs on, or another: threads that
+/// have nothing else to do help, and the caller does the rest. An exception of a task reaches the caller, the
+/// first if there are several, once all tasks that began have ended (no more begin then); the pool serves on.
+/// In a child forked from the process that made the pool the caller does all the work, as children have no
+/// other threads.
+///
+/// Throws std::invalid_argument for less than one worker; std::system_error (or std::bad_alloc) where the
+/// system gives no more threads, after joining those it gave.
 class threads {
  public:
-  FOVEA_INLINE explicit threads(index_type workers)
-      : pool_(static_cast<int>(std::max<index_type>(checked(workers) - 1, 1))), workers_(workers) {}
-  FOVEA_INLINE ~threads() = default;
+  template <class Unit = this_unit>
+  FOVEA_INLINE explicit threads(index_type workers) : workers_(workers) {
+    if (workers < 1) reject("threads has ", workers, " workers, fewer than 1");
+    pool_->template start<Unit>(workers - 1);
+  }
+  FOVEA_INLINE ~threads() {
+    // A child can neither join its parent's threads nor destroy what they wait on.
+    if (this_process() != process_) static_cast<void>(pool_.release());
+  }
 
   FOVEA_INLINE index_type workers() const noexcept { return workers_; }
 
   template <class Unit = this_unit>
   FOVEA_INLINE void for_each(index_type n, task_ref f) const {
-    std::atomic<index_type> next{0};
-    const auto work = [&next, n, f](index_type worker) {
-      for (index_type i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) f(i, worker);
-    };
-    const index_type helpers = std::max<index_type>(std::min(workers_, n) - 1, 0);
-    std::atomic<index_type> busy{helpers};
-    Eigen::Barrier done(static_cast<unsigned>(helpers));
-    for (index_type w = 1; w <= helpers; ++w)
-      pool_.Schedule([&work, &busy, &done, w] {
-        work(w);
-        busy.fetch_sub(1, std::memory_order_relaxed);
-        done.Notify();
-      });
-    work(0);
-    using clock = std::chrono::steady_clock;
-    for (const auto until = clock::now() + patience; busy.load(std::memory_order_relaxed) > 0;)
-      if (clock::now() > until) break;
-    done.Wait();
+    const index_type helpers = std::min(workers_, n) - 1;
+    if (helpers > 0 && this_process() == process_) return pool_->template run<Unit>(n, helpers, f);
+    for (index_type i = 0; i < n; ++i) f(i, 0);
   }
 
  private:
-  /// So long the caller looks whether the others are done before it sleeps: about as long as falling asleep
-  /// and waking takes. It does not yield meanwhile: where other programs run, that may cost milliseconds.
-  static constexpr std::chrono::microseconds patience{50};
-
-  FOVEA_INLINE static index_type checked(index_type workers) {
-    if (workers < 1) reject("threads has ", workers, " workers, fewer than 1");
-    return workers;
-  }
-
-  mutable Eigen::ThreadPool pool_;
   index_type workers_;
+  long process_ = this_process();
+  std::unique_ptr<thread_pool> pool_ = std::make_unique<thread_pool>();
 };
 
 FOVEA_NAMESPACE_END

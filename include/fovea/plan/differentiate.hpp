@@ -38,8 +38,9 @@ class gradient_memory {
     }
   }
 
-  FOVEA_INLINE kernel::gradient_scratch<T> of_worker(index_type worker, T** table = nullptr) const noexcept {
-    std::byte* at = memory_.of_worker(worker);
+  FOVEA_INLINE kernel::gradient_scratch<T> scratch(index_type task, index_type worker,
+                                                   T** table = nullptr) const {
+    std::byte* at = memory_.scratch(scratch_number(made_, task, worker));
     const auto take = [&](index_type elements) FOVEA_INLINE_LAMBDA {
       return reinterpret_cast<T*>(std::exchange(at, at + made_.part_bytes(elements)));
     };
@@ -101,7 +102,6 @@ template <class Arch, class Gradients>
 FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, executor_ref executor,
                                 std::span<std::byte> given) {
   using T = typename Gradients::compute;
-  if (made.batches == 0) return;
   const auto& p = g.forward;
   const workspace room(made, given);
   const gradient_memory<Arch, Gradients> memory(g, made, room);
@@ -112,7 +112,8 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
   who.for_each(made.batches * made.heads, [&](index_type i, index_type worker) {
     const index_type b = i / made.heads, h = i % made.heads;
     const auto terms = memory.terms_of(b, h);
-    memory.of_sink(b, h) = kernel::row_terms<Arch>(g, b, h, memory.of_worker(worker), terms.lse, terms.delta);
+    memory.of_sink(b, h) =
+        kernel::row_terms<Arch>(g, b, h, memory.scratch(i, worker), terms.lse, terms.delta);
   });
 
   who.for_each(made.jobs, [&](index_type i, index_type worker) {
@@ -121,7 +122,7 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
     if (j >= cut.count()) return;
     const auto job = cut.at(b, j);
     kernel::differentiate_keys<Arch>(
-        g, job, memory.of_worker(worker),
+        g, job, memory.scratch(i, worker),
         [&](index_type h) FOVEA_INLINE_LAMBDA { return memory.d_q(cut, b, h, job.span); },
         [&](index_type h) FOVEA_INLINE_LAMBDA { return memory.terms_of(b, h); },
         [&](range keys, const T* d_k, const T* d_v) FOVEA_INLINE_LAMBDA {
@@ -161,14 +162,14 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
       const auto to = score.gradient();
       if (to.data == nullptr) return;
       const index_type step = to.queries == 1 ? std::max<index_type>(made.queries, 1) : made.rows_a_block;
-      const index_type blocks = to.queries == 1 ? 1 : ceil_div(made.queries, step);
+      const index_type blocks = made.row_blocks_of(to.queries);
       who.for_each(to.batch * to.heads * blocks, [&](index_type i, index_type worker) {
         const index_type b = i / blocks / to.heads, h = i / blocks % to.heads, first = i % blocks * step;
         const kernel::parameter_job job{to.batch == 1 ? range{0, made.batches} : range{b, b + 1},
                                         to.heads == 1 ? range{0, made.heads} : range{h, h + 1},
                                         {first, std::min(first + step, made.queries)}};
         T* sums = nullptr;
-        const auto scratch = memory.of_worker(worker, &sums);
+        const auto scratch = memory.scratch(i, worker, &sums);
         kernel::differentiate_parameters<Arch, number()>(
             g, score, to, job,
             [&](index_type of_b, index_type of_h) FOVEA_INLINE_LAMBDA { return memory.terms_of(of_b, of_h); },

@@ -51,11 +51,17 @@ struct gradient_starts {
 struct gradient_plan {
   index_type batches = 0, heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;  // tokens: the most
   index_type workers = 1, jobs = 0, jobs_a_sequence = 0;
+  bool scratch_a_task = false;  // the executor has more workers than there are tasks
   index_type rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
   index_type compute_bytes = 4;
   index_type panels = 0, key_sums = 0, value_sums = 0, cells = 0;  // elements of a worker's scratch, by use
   index_type query_copy = 0, d_out_copy = 0, key_copy = 0, table = 0;
   index_type terms = 0, d_q = 0, d_kv = 0;  // elements that all workers share
+
+  /// Tasks that the queries of a learnt table of so many queries a head make: 1 has the sum over all of them.
+  FOVEA_INLINE index_type row_blocks_of(index_type table_queries) const noexcept {
+    return table_queries == 1 ? 1 : ceil_div(queries, rows_a_block);
+  }
 
   FOVEA_INLINE index_type part_bytes(index_type elements) const noexcept {
     return round_up(elements * compute_bytes, workspace_alignment);
@@ -76,7 +82,7 @@ struct gradient_plan {
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
   FOVEA_INLINE index_type workspace_bytes() const noexcept {
-    return jobs == 0 ? 0 : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
+    return jobs == 0 && table == 0 ? 0 : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
   }
 
   /// The plan in words.
@@ -141,12 +147,16 @@ FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index_type wor
   made.key_sums = keys * width, made.value_sums = keys * value_width;
   made.cells = shape.cells();
   made.query_copy = shape.rows * std::max(width, value_width), made.d_out_copy = shape.rows * value_width;
-  made.key_copy =
-      kernel::operand_of<Arch>(p.k.head(0, 0), width, static_cast<T*>(nullptr)).copies_for_read(keys);
+  if (made.batches > 0)
+    made.key_copy =
+        kernel::operand_of<Arch>(p.k.head(0, 0), width, static_cast<T*>(nullptr)).copies_for_read(keys);
+  index_type table_tasks = 0;
   p.rules.scores.each([&](const auto& score) FOVEA_INLINE_LAMBDA {
     if constexpr (learning_score<decltype(score)>)
-      if (const auto table = score.gradient(); table.data != nullptr)
+      if (const auto table = score.gradient(); table.data != nullptr) {
         made.table = std::max(made.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));
+        table_tasks = std::max(table_tasks, table.batch * table.heads * made.row_blocks_of(table.queries));
+      }
   });
   for (index_type b = 0; b < made.batches; ++b) {
     const auto cut = gradient_cut_of<Arch>(g, b);
@@ -155,7 +165,8 @@ FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index_type wor
     made.d_q += partial_d_q<Arch>(g, cut), made.d_kv += partial_d_kv<Arch>(g, cut);
   }
   made.jobs = made.batches * made.jobs_a_sequence;
-  made.workers = made.jobs > 1 && operations(p) > worth_waking ? workers : 1;
+  const index_type tasks = std::max({made.jobs, made.batches * made.heads, table_tasks});
+  share_scratch(made, made.jobs > 1 && operations(p) > worth_waking ? workers : 1, tasks);
   return made;
 }
 

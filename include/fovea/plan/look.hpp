@@ -8,11 +8,11 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Where a worker's scratch of a plan lies.
+/// Where the scratch of a plan's task lies that the executor gave to `worker`.
 template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory,
-                                           index_type worker) noexcept {
-  std::byte* at = memory.of_worker(worker);
+FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index_type task,
+                                           index_type worker) {
+  std::byte* at = memory.scratch(scratch_number(made, task, worker));
   const auto take = [&](index_type elements) FOVEA_INLINE_LAMBDA {
     T* part = reinterpret_cast<T*>(at);
     at += made.part_bytes(elements);

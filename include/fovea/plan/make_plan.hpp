@@ -22,8 +22,7 @@ FOVEA_INLINE double operations(const Inputs& p) noexcept {
 
 /// The plan of a call that attends. (Compiled once for all rules and results.)
 template <class Arch, class T, class QE, class Keys, class Values>
-FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
-                                   index_type workers) noexcept {
+FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p) noexcept {
   using shape = kernel::geometry<Arch>;
   constexpr index_type n = kernel::lanes<Arch, T>;
   plan made{.batches = p.q.batches(),
@@ -80,14 +79,18 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
   made.copies_keys = made.key_copy > 0;
   made.copies_values = made.value_copy > 0;
   made.jobs = made.batches * made.jobs_a_sequence;
-  made.workers = made.jobs > 1 && operations(p) > worth_waking ? workers : 1;
   return made;
 }
 
 template <class Arch, class Problem>
 FOVEA_INLINE plan make_plan(const Problem& p, index_type workers) noexcept {
-  plan made = plan_to_attend<Arch>(p, workers);
-  if constexpr (Problem::receives) plan_to_receive<Arch>(p, made);
+  plan made = plan_to_attend<Arch>(p);
+  index_type tasks = made.jobs;
+  if constexpr (Problem::receives) {
+    plan_to_receive<Arch>(p, made);
+    tasks = std::max(tasks, swept_sums(made));
+  }
+  share_scratch(made, made.jobs > 1 && operations(p) > worth_waking ? workers : 1, tasks);
   return made;
 }
 

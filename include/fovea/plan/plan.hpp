@@ -11,7 +11,8 @@ struct plan {
   index_type batches = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0,
              value_dim = 0;                      // tokens: the most of any sequence
   index_type lanes = 0, compute_bytes = 4;       // of a register, of a number in it
-  index_type workers = 1;                        // who get a scratch each; 1: the calling thread
+  index_type workers = 1;                        // at a time, with a scratch each; 1: the calling thread
+  bool scratch_a_task = false;                   // the executor has more workers than there are tasks
   index_type jobs = 0, jobs_a_sequence = 0;      // some may be empty where sequences differ in length
   index_type row_blocks_a_sequence = 0;          // jobs of the form with dim in lanes, but for spans:
   index_type spans = 1;                          // into how many spans of keys the longest is cut

@@ -78,7 +78,12 @@ FOVEA_INLINE void receive_kept(const Problem& p, index_type b, index_type kv_hea
   }
 }
 
-/// What all other keys receive, once the LSE of all rows is known: jobs of keys_a_sum keys.
+/// Tasks of the second sweep, keys_a_sum keys each.
+FOVEA_INLINE index_type swept_sums(const plan& made) noexcept {
+  return made.queries_form ? made.batches * made.kv_heads * ceil_div(made.keys, keys_a_sum) : 0;
+}
+
+/// What all other keys receive, once the LSE of all rows is known.
 template <class Arch, class Problem>
 FOVEA_INLINE void receive_swept(const Problem& p, const plan& made, executor_ref who,
                                 const workspace& memory) {
@@ -86,12 +91,12 @@ FOVEA_INLINE void receive_swept(const Problem& p, const plan& made, executor_ref
   static_assert(keys_a_sum % kernel::geometry<Arch>::few_rows_block == 0 &&
                 keys_a_sum % kernel::geometry<Arch>::key_block == 0);
   const index_type parts = ceil_div(made.keys, keys_a_sum);
-  who.for_each(made.batches * made.kv_heads * parts, [&](index_type i, index_type worker) {
+  who.for_each(swept_sums(made), [&](index_type i, index_type worker) {
     const index_type b = i / parts / made.kv_heads, kv_head = i / parts % made.kv_heads;
     const index_type first = i % parts * keys_a_sum;
     const range keys{first, std::min(first + keys_a_sum, p.k.tokens(b))};
     if (keys.empty() || keeps_logits(cut_of<Arch>(p, b))) return;
-    const auto scratch = scratch_of<T>(made, memory, worker);
+    const auto scratch = scratch_of<T>(made, memory, i, worker);
     add_sums<Arch>(p, b, kv_head, keys, scratch.values, [&](T* sums) FOVEA_INLINE_LAMBDA {
       kernel::receive_queries<Arch>(p, b, kv_head, keys, rows_of_a_look<Arch, T>, scratch, sums);
     });

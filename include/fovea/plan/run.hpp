@@ -81,7 +81,7 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
     const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
     const auto cut = cut_of<Arch>(p, b);
     if (j >= cut.count()) return;
-    const auto scratch = scratch_of<T>(made, memory, worker);
+    const auto scratch = scratch_of<T>(made, memory, i, worker);
     if constexpr (Problem::receives)
       if (keeps_logits(cut)) {
         const index_type each = cut.row_jobs_a_head();
@@ -102,7 +102,8 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
       const auto cut = cut_of<Arch>(p, b);
       const bool done = Problem::receives && keeps_logits(cut);
       if (cut.spans() == 1 || j >= cut.row_blocks() || done) return;
-      merge_spans<Arch>(plain, cut, b, cut.row_block(j), scratch_of<T>(made, memory, worker), states_of(b));
+      merge_spans<Arch>(plain, cut, b, cut.row_block(j), scratch_of<T>(made, memory, i, worker),
+                        states_of(b));
     });
   if constexpr (Problem::receives)
     if (made.queries_form) receive_swept<Arch>(p, made, who, memory);
@@ -122,7 +123,7 @@ FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to
         matrix.cols = p.k.tokens(b);
         const auto lse = p.lse.head(b, h);
         kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))},
-                                   scratch_of<T>(made, memory, 0), matrix, probabilities ? &lse : nullptr);
+                                   scratch_of<T>(made, memory, 0, 0), matrix, probabilities ? &lse : nullptr);
       }
 }
 
@@ -135,13 +136,14 @@ FOVEA_INLINE void measure_all(const Problem& p, executor_ref executor, const Wri
   plan made = plan_of_looks<Arch>(p);
   made.value_copy = rows * ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
   made.jobs = p.q.batches() * p.heads() * blocks;
-  made.workers = made.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1;
+  const index_type workers = executor.workers();
+  share_scratch(made, made.jobs > 1 && operations(p) > worth_waking ? workers : 1, made.jobs);
   const workspace memory(made, {});
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
   who.for_each(made.jobs, [&](index_type i, index_type worker) {
     const index_type b = i / blocks / p.heads(), h = i / blocks % p.heads(), first = i % blocks * rows;
     const range some{first, std::min(first + rows, p.q.tokens(b))};
-    const auto scratch = scratch_of<T>(made, memory, worker);
+    const auto scratch = scratch_of<T>(made, memory, i, worker);
     auto* const states = reinterpret_cast<kernel::row_state*>(scratch.values);
     if (!some.empty())
       kernel::measure_queries<Arch>(p, b, h, some, scratch, states,

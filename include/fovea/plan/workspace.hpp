@@ -12,6 +12,23 @@ FOVEA_NAMESPACE_BEGIN
 /// How every part of a workspace is aligned.
 inline constexpr index_type workspace_alignment = 64;
 
+/// Gives a plan as many workers as can have a task at a time: no part of the call has more than `tasks`. Where
+/// the executor has more workers each task has a scratch, since any of them may take it up.
+template <class Plan>
+FOVEA_INLINE void share_scratch(Plan& plan, index_type workers, index_type tasks) noexcept {
+  plan.workers = std::min(workers, std::max<index_type>(tasks, 1));
+  plan.scratch_a_task = plan.workers < workers;
+}
+
+/// The number of the scratch of a task that the executor gave to `worker`.
+template <class Plan>
+FOVEA_INLINE index_type scratch_number(const Plan& plan, index_type task, index_type worker) {
+  if (plan.scratch_a_task) return task;
+  if (worker < 0 || worker >= plan.workers)
+    reject("the executor gave a task to worker ", worker, ", not one of its ", plan.workers);
+  return worker;
+}
+
 /// A scratch for each worker of a plan, then what all share: the user's memory where given (at least
 /// workspace_bytes(), checked by the API), else own; on the stack where it is little, as allocating took a
 /// tenth of a call of a few microseconds.
@@ -35,10 +52,10 @@ class workspace {
   workspace(const workspace&) = delete;
   FOVEA_INLINE ~workspace() = default;
 
-  FOVEA_INLINE std::byte* of_worker(index_type worker) const noexcept {
-    return first_ + worker * bytes_a_worker_;
+  FOVEA_INLINE std::byte* scratch(index_type number) const noexcept {
+    return first_ + number * bytes_a_worker_;
   }
-  FOVEA_INLINE std::byte* shared() const noexcept { return of_worker(workers_); }
+  FOVEA_INLINE std::byte* shared() const noexcept { return scratch(workers_); }
 
  private:
   alignas(workspace_alignment) std::byte near_[on_stack];
