@@ -55,16 +55,22 @@ inline std::vector<named_workload> workloads_from(int argc, char** argv) {
   return rows;
 }
 
-inline void print_help() {
-  std::puts(
-      "fovea_bench [--workload \"key=value,...\"]... [Google Benchmark's flags]\n"
-      "  keys and defaults: B=1 Hq=8 Hkv=Hq Lq=1024 Lk=Lq d=64 dv=d threads=1\n"
-      "    mask=none|causal|window:N   dtype, kv=f32|f64|bf16|f16   layout=bhsd|bshd|eigen|eigen_col\n"
-      "    with=none|alibi|softcap|bias|boolean|lengths|function (alibi as a lambda)\n"
-      "  the option repeats; without it the standard table runs\n"
-      "  --benchmark_filter=REGEX, or -REGEX for all others (-textbook); --benchmark_list_tests;\n"
-      "  --benchmark_min_time=SECONDS; --benchmark_repetitions=N; --benchmark_format=console|json|csv;\n"
-      "  --benchmark_out=FILE ... (https://github.com/google/benchmark/blob/main/docs/user_guide.md)");
+/// What --help says of the arguments: each of known_keys().
+inline std::string help_text() {
+  std::string text =
+      "fovea_bench [--workload \"key=value,...\"]... [Google Benchmark's flags]\n\n"
+      "Times attention, beside the textbook and the machine's limit. The option repeats; without it the\n"
+      "standard table runs. The keys of a workload, in any order:\n\n";
+  for (const auto& entry : known_keys())
+    text += "  " + entry.key + "=" + entry.values + "\n            " + entry.meaning + " [" + entry.missing +
+            "]\n";
+  return text +
+         "\nGoogle Benchmark's flags, among others: --benchmark_filter=REGEX, or -REGEX for all others\n"
+         "(-textbook); --benchmark_list_tests; --benchmark_min_time=SECONDS; --benchmark_repetitions=N;\n"
+         "--benchmark_format=console|json|csv; --benchmark_out=FILE\n"
+         "(https://github.com/google/benchmark/blob/main/docs/user_guide.md)\n";
 }
+
+inline void print_help() { std::fputs(help_text().c_str(), stdout); }
 
 }  // namespace bench

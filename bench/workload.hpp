@@ -81,6 +81,41 @@ std::string_view name_of(const names<E, N>& all, E value) {
   return std::find_if(all.begin(), all.end(), [&](const auto& n) { return n.second == value; })->first;
 }
 
+template <class E, std::size_t N>
+std::string known_names(const names<E, N>& all, std::string_view between) {
+  std::string text;
+  for (const auto& n : all) text += (text.empty() ? "" : std::string(between)) + std::string(n.first);
+  return text;
+}
+
+/// What there is to know of a key: its values, what it is where it is missing, and what it means.
+struct key_entry {
+  std::string key, values, missing, meaning;
+};
+
+/// Every key of a workload, for errors and for --help.
+inline std::vector<key_entry> known_keys() {
+  const std::string elements = known_names(element_names, "|");
+  return {
+      {"op", known_names(operation_names, "|"), "forward", "what is timed"},
+      {"B", "N", "1", "sequences"},
+      {"Hq", "N", "8", "query heads"},
+      {"Hkv", "N", "Hq", "key/value heads"},
+      {"Lq", "N", "1024", "query tokens of a sequence"},
+      {"Lk", "N", "Lq", "key tokens of a sequence"},
+      {"d", "N", "64", "dim of a head of Q and K"},
+      {"dv", "N", "d", "dim of a head of V"},
+      {"mask", "none|causal|window:N", "none", "with a cache: causal"},
+      {"dtype", elements, "f32", "elements of Q and O"},
+      {"kv", elements, "dtype", "elements of K and V"},
+      {"cache", known_names(cache_names, "|") + "|paged:N", "no cache",
+       "where K and V are kept; pages of N tokens"},
+      {"lens", "N:N:...", "Lk each", "with a cache: the keys of each of B sequences"},
+      {"layout", known_names(layout_names, "|"), "bhsd", "where elements lie"},
+      {"with", known_names(modifier_names, "|"), "none", "a score or a mask; function: alibi as a lambda"},
+      {"threads", "N", "1", "workers"}};
+}
+
 inline constexpr index_type largest = 1'000'000'000;  // of any number in a workload
 
 /// A word of a workload: key=value.
@@ -89,6 +124,12 @@ struct word {
 
   [[noreturn]] void refuse(const std::string& why) const {
     throw std::invalid_argument(std::string(key) + "=" + std::string(value) + ": " + why);
+  }
+
+  [[noreturn]] void refuse_key() const {
+    std::string known;
+    for (const auto& entry : known_keys()) known += (known.empty() ? "" : ", ") + entry.key;
+    refuse("unknown key \"" + std::string(key) + "\"; known are " + known);
   }
 
   index_type number(index_type least, index_type most) const {
@@ -102,12 +143,9 @@ struct word {
 
   template <class E, std::size_t N>
   E one_of(const names<E, N>& all) const {
-    std::string known;
-    for (const auto& [name, e] : all) {
+    for (const auto& [name, e] : all)
       if (name == value) return e;
-      known += (known.empty() ? "" : ", ") + std::string(name);
-    }
-    refuse("unknown value \"" + std::string(value) + "\"; known are " + known);
+    refuse("unknown value \"" + std::string(value) + "\"; known are " + known_names(all, ", "));
   }
 };
 
@@ -195,8 +233,7 @@ inline void check(const workload& w) {
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
 }
 
-/// Reads the words op B Hq Hkv Lq Lk d dv mask dtype kv cache lens layout with threads, separated by commas,
-/// in any order. What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
+/// Reads words key=value of known_keys, separated by commas, in any order. What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
 /// std::invalid_argument, naming the culprit.
 inline workload parse_workload(std::string_view text) try {
   workload w;
@@ -234,9 +271,7 @@ inline workload parse_workload(std::string_view text) try {
     else if (x.key == "with")
       w.with = x.one_of(modifier_names);
     else
-      x.refuse(
-          "unknown key \"" + std::string(x.key) +
-          "\"; known are op, B, Hq, Hkv, Lq, Lk, d, dv, mask, dtype, kv, cache, lens, layout, with, threads");
+      x.refuse_key();
   }
   if (!given("Hkv")) w.kv_heads = w.heads;
   if (!given("Lk")) w.keys = w.queries;

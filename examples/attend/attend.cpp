@@ -3,9 +3,11 @@
 #include <fovea/attention.hpp>
 #include <fovea/reference.hpp>
 
+#include "../command_line.hpp"
+#include "../stopwatch.hpp"
+
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
+#include <vector>
 
 namespace {
 
@@ -28,16 +30,16 @@ Matrix textbook(const Matrix& q, const Matrix& k, const Matrix& v) {
   return o;
 }
 
+/// The shortest of the calls that fit into half a second.
 template <class F>
 double best_seconds(F&& f) {
-  using clock = std::chrono::steady_clock;
   double best = 1e9;
-  const auto end = clock::now() + std::chrono::milliseconds(500);
+  const examples::stopwatch since_start;
   do {
-    const auto start = clock::now();
+    const examples::stopwatch this_call;
     f();
-    best = std::min(best, std::chrono::duration<double>(clock::now() - start).count());
-  } while (clock::now() < end);
+    best = std::min(best, this_call.seconds());
+  } while (since_start.seconds() < 0.5);
   return best;
 }
 
@@ -59,27 +61,44 @@ void print_row(const char* name, Eigen::Index tokens, double seconds, double err
               operations / seconds / 1e9, error, bytes / 1024);
 }
 
-}  // namespace
-
-int main() {
+/// The table for each number of tokens.
+void compare(const std::vector<Eigen::Index>& all_tokens, fovea::index_type threads) {
   std::printf("causal self-attention, %d heads of %d, float32\n\n", heads, dim);
   std::printf("tokens  %-18s %12s  %15s  %8s  %14s\n", "", "time", "speed", "error", "memory");
-  fovea::threads pool(2);
+  fovea::threads pool(threads);
   const fovea::attention<float, heads> attend, parallel{{.executor = pool}};
-  for (const Eigen::Index tokens : {256, 1024, 2048}) {
+  for (const Eigen::Index tokens : all_tokens) {
     const Matrix q = Matrix::Random(tokens, heads * dim), k = Matrix::Random(tokens, heads * dim);
     const Matrix v = Matrix::Random(tokens, heads * dim);
     Matrix o(tokens, heads * dim);
-    const auto run = [&](const char* name, const auto& with) {
+    const auto run = [&](const std::string& name, const auto& with) {
       const double seconds = best_seconds([&] { with.into(o, q, k, v, fovea::causal); });
       const double bytes = double(with.plan_for(q, k, v, fovea::causal).workspace_bytes());
-      print_row(name, tokens, seconds, error_of(o, q, k, v), bytes);
+      print_row(name.c_str(), tokens, seconds, error_of(o, q, k, v), bytes);
     };
     const double seconds = best_seconds([&] { o = textbook(q, k, v); });
     print_row("textbook", tokens, seconds, error_of(o, q, k, v),
               double(sizeof(float)) * double(tokens * tokens));
     run("fovea", attend);
-    run("fovea, 2 threads", parallel);
+    if (threads > 1) run("fovea, " + std::to_string(threads) + " threads", parallel);
   }
   std::printf("\nerror: against the formula in double; memory: beyond inputs and result\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Multi-head causal self-attention by fovea beside the textbook's two products and a softmax: time, "
+      "speed, error and memory.");
+  std::vector<Eigen::Index> tokens{256, 1024, 2048};
+  fovea::index_type threads = 2;
+  app.add_option("--tokens", tokens, "lengths of the sequences, at most 16384")
+      ->check(CLI::Range(1, 16384))
+      ->capture_default_str();
+  app.add_option("--threads", threads)->check(CLI::Range(1, 1024))->capture_default_str();
+  return examples::run_program("attend", app, argc, argv, [&] {
+    compare(tokens, threads);
+    return 0;
+  });
 }

@@ -3,6 +3,8 @@
 
 #include "decode.hpp"
 
+#include "../utf8.hpp"
+
 #include <fovea/inspect.hpp>
 
 #include <ostream>
@@ -11,6 +13,7 @@ namespace translate {
 
 /// A line as tokens, or an error that says why not.
 inline std::vector<int> source_of(const characters& known, const std::string& line) {
+  examples::check_utf8(line);
   auto tokens = known.encode(line);
   if (static_cast<fovea::index_type>(tokens.size()) > model::longest)
     throw std::invalid_argument("a line has " + std::to_string(tokens.size()) + " characters, more than " +

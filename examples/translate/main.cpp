@@ -3,12 +3,12 @@
 #include "checkpoint.hpp"
 #include "look.hpp"
 
+#include "../command_line.hpp"
 #include "../stopwatch.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <atomic>
 #include <csignal>
+#include <functional>
 #include <iostream>
 
 namespace {
@@ -37,20 +37,55 @@ void print_matches(const translate::exact_matches& m) {
 constexpr std::uint64_t held_out_seed = 2;
 const std::string default_file = "dates.model";
 
+/// How long a run still takes at its pace since it started, checks and saves included; and, where its length
+/// is given in minutes, how many steps that makes.
+class pace {
+ public:
+  pace(const translate::trainer& run, double minutes) : first_(run.steps()), minutes_(minutes) {}
+
+  double seconds_a_step(const translate::trainer& run) const {
+    return since_start_.seconds() / static_cast<double>(std::max<std::int64_t>(run.steps() - first_, 1));
+  }
+  double seconds_left(const translate::trainer& run) const {
+    return static_cast<double>(run.config().steps - run.steps()) * seconds_a_step(run);
+  }
+  /// Fits the schedule to the minutes; asked after each step, so that it ends with them.
+  void fit(translate::trainer& run) const {
+    if (minutes_ <= 0) return;
+    if (run.steps() == first_) return run.end_after(first_ + 1);  // nothing is known yet
+    const double left = std::max(60 * minutes_ - since_start_.seconds(), 0.);
+    run.end_after(run.steps() + static_cast<std::int64_t>(left / seconds_a_step(run)));
+  }
+  double minutes() const { return since_start_.seconds() / 60; }
+
+ private:
+  stopwatch since_start_;
+  std::int64_t first_;
+  double minutes_;
+};
+
+std::string duration(double seconds) {
+  const long long whole = std::llround(seconds);
+  if (whole >= 3600) return std::to_string(whole / 3600) + " h " + std::to_string(whole / 60 % 60) + " min";
+  if (whole >= 60) return std::to_string(whole / 60) + " min " + std::to_string(whole % 60) + " s";
+  return std::to_string(whole) + " s";
+}
+
 /// A line on standard error, written over on a terminal.
 class progress {
  public:
-  void operator()(const translate::trainer& run, double loss, double tokens_per_second, double exact) {
+  void operator()(const translate::trainer& run, double loss, double tokens_per_second, double seconds_left,
+                  double exact) {
     const bool lasting = exact >= 0;
     if (lasting) exact_ = exact;
     if (!terminal_ && !lasting) return;
     const int done = run.config().steps > 0 ? static_cast<int>(20 * run.steps() / run.config().steps) : 20;
-    std::fprintf(stderr, "%s[%.*s%.*s] step %lld of %lld, loss %.4f, %.0f tokens/s", terminal_ ? "\r" : "",
-                 done, "####################", 20 - done, "....................",
-                 static_cast<long long>(run.steps()), static_cast<long long>(run.config().steps), loss,
-                 tokens_per_second);
+    std::fprintf(stderr, "%s[%.*s%.*s] step %lld of %lld, %s left, loss %.4f, %.0f tokens/s",
+                 terminal_ ? "\r" : "", done, "####################", 20 - done, "....................",
+                 static_cast<long long>(run.steps()), static_cast<long long>(run.config().steps),
+                 duration(seconds_left).c_str(), loss, tokens_per_second);
     if (exact_ >= 0) std::fprintf(stderr, ", held-out exact match %.1f %%", 100 * exact_);
-    std::fprintf(stderr, terminal_ ? "  " : "\n");
+    std::fprintf(stderr, terminal_ ? "\033[K" : "\n");  // what a longer line left
   }
   ~progress() {
     if (terminal_) std::fprintf(stderr, "\n");
@@ -67,22 +102,24 @@ void train(const arguments& a) {
   const fovea::threads pool(a.threads);
   model_config model_of{.vocabulary = characters().size()};
   training_config config{.seed = a.seed};
-  if (a.steps > 0) config.steps = a.steps;
+  if (a.steps > 0) config = config.over(a.steps);
   std::optional<checkpoint> from;
   if (!a.resume.empty()) from.emplace(a.resume), model_of = from->model, config = from->training;
   trainer run(model_of, config);
   if (from) resume(*from, run), from.reset();
-  std::fprintf(stderr, "%lld parameters, %lld steps of %lld pairs, from step %lld\n",
-               static_cast<long long>(transformer::parameter_count(run.trained())),
-               static_cast<long long>(config.steps), static_cast<long long>(config.batch),
-               static_cast<long long>(run.steps()));
-  const stopwatch since_start;
+  const std::string length =
+      a.minutes > 0 ? "the steps of " + duration(60 * a.minutes) : std::to_string(config.steps) + " steps";
+  std::fprintf(stderr, "%lld parameters, %s, %lld pairs each, from step %lld\n",
+               static_cast<long long>(transformer::parameter_count(run.trained())), length.c_str(),
+               static_cast<long long>(config.batch), static_cast<long long>(run.steps()));
   const std::string& file = !a.save.empty() ? a.save : !a.resume.empty() ? a.resume : default_file;
   save(file, model_of, run);  // rather than learn at the end that it can not be written
+  const pace at(run, a.minutes);
+  at.fit(run);
   double loss = 0, speed = 0, tokens = 0, seconds = 0;
   {
     progress show;
-    while (!run.done() && !stopped && (a.minutes <= 0 || since_start.seconds() < 60 * a.minutes)) {
+    while (!run.done() && !stopped) {
       const stopwatch this_step;
       const auto r = run.step(pool);
       const double took = this_step.seconds(), now = static_cast<double>(r.tokens) / took;
@@ -93,14 +130,15 @@ void train(const arguments& a) {
       if (run.steps() % between_checks == 0)
         exact =
             held_out_matches(run.trained(), run.known(), held_out_seed, 0, pairs_of_a_check, pool).share();
-      show(run, loss, speed, exact);
+      at.fit(run);
+      show(run, loss, speed, at.seconds_left(run), exact);
       if (run.steps() % between_saves == 0) save(file, model_of, run);
     }
   }
   save(file, model_of, run);
   std::printf("step %lld of %lld after %.1f minutes, loss %.4f, %.0f tokens/s, saved to %s\n",
-              static_cast<long long>(run.steps()), static_cast<long long>(config.steps),
-              since_start.seconds() / 60, loss, seconds > 0 ? tokens / seconds : 0., file.c_str());
+              static_cast<long long>(run.steps()), static_cast<long long>(run.config().steps), at.minutes(),
+              loss, seconds > 0 ? tokens / seconds : 0., file.c_str());
   if (!stopped)
     print_matches(held_out_matches(run.trained(), run.known(), held_out_seed, 0,
                                    static_cast<std::uint64_t>(a.check), pool));
@@ -122,8 +160,16 @@ void run(const arguments& a) {
   using namespace translate;
   const model m = model_of(checkpoint(a.file));
   const characters known;
+  std::int64_t number = 0;
   for (std::string line; !stopped && std::getline(std::cin, line);) {
-    const auto source = source_of(known, line);
+    ++number;
+    const auto source = [&] {
+      try {
+        return source_of(known, line);
+      } catch (const std::invalid_argument& e) {
+        throw std::invalid_argument("standard input, line " + std::to_string(number) + ": " + e.what());
+      }
+    }();
     packed one;
     one.add(source);
     const auto said = a.beam > 1 ? beam_search(m, source, a.beam) : greedy(m, one).front();
@@ -147,18 +193,26 @@ void attention(const arguments& a) {
   std::printf("%s\n", seen.translation.c_str());
 }
 
-void parse_and_run(int argc, char** argv, CLI::App& app) {
-  arguments a;
+/// What the arguments are read into, and what is then to be done.
+std::function<void()> declare_arguments(CLI::App& app, arguments& a) {
   app.require_subcommand(1);
   auto* const learn = app.add_subcommand("train", "trains a model from random weights");
   learn->add_option("--save", a.save,
                     "the checkpoint to write; without: that of --resume, or " + default_file);
   auto* const resume =
       learn->add_option("--resume", a.resume, "continue this checkpoint, with its seed and steps");
-  learn->add_option("--minutes", a.minutes, "stop after so many; 0: when done")->check(CLI::Range(0., 1e5));
-  learn->add_option("--steps", a.steps, "steps of the whole run, at whose end the rate is 0")
+  auto* const minutes = learn
+                            ->add_option("--minutes", a.minutes,
+                                         "how long to train: as many steps as fit, and a schedule that ends "
+                                         "with them")
+                            ->check(CLI::Range(0.001, 1e5));
+  learn
+      ->add_option("--steps", a.steps,
+                   "steps of the whole run, at whose end the rate is 0; without this and --minutes, " +
+                       std::to_string(translate::training_config{}.steps))
       ->check(CLI::Range(1, 1 << 30))
-      ->excludes(resume);
+      ->excludes(resume)
+      ->excludes(minutes);
   learn->add_option("--seed", a.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str()->excludes(resume);
   const auto with_threads = [&](CLI::App* of) {
     of->add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
@@ -178,11 +232,12 @@ void parse_and_run(int argc, char** argv, CLI::App& app) {
   measure->add_option("--pairs", a.check)->check(CLI::Range(1, 1 << 24))->capture_default_str();
   measure->add_flag("--errors", a.show_errors, "print what was wrong");
   with_threads(measure);
-  app.parse(argc, argv);
-  if (*learn) train(a);
-  if (*say) run(a);
-  if (*look) attention(a);
-  if (*measure) check(a);
+  return [=, &a] {
+    if (*learn) train(a);
+    if (*say) run(a);
+    if (*look) attention(a);
+    if (*measure) check(a);
+  };
 }
 
 }  // namespace
@@ -190,14 +245,10 @@ void parse_and_run(int argc, char** argv, CLI::App& app) {
 int main(int argc, char** argv) {
   std::signal(SIGINT, [](int) { stopped = true; });
   CLI::App app("Learns to translate dates and times in six languages to ISO 8601, and does.");
-  try {
-    parse_and_run(argc, argv, app);
-  } catch (const CLI::ParseError& e) {
-    const int code = app.exit(e);
-    return code == 0 ? 0 : 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "translate: %s\n", e.what());
-    return 2;
-  }
-  return stopped ? 130 : 0;
+  arguments a;
+  const auto run_command = declare_arguments(app, a);
+  return examples::run_program("translate", app, argc, argv, [&] {
+    run_command();
+    return stopped ? 130 : 0;
+  });
 }

@@ -15,8 +15,16 @@ namespace translate {
 
 /// All that a run is a function of, but for its length so far.
 struct training_config {
-  std::int64_t seed = 1, steps = 2000, batch = 128, warm_up = 300;
+  std::int64_t seed = 1, steps = 3000, batch = 128, warm_up = 300;
   double peak = 2e-3, smoothing = 0, clip = 1, weight_decay = 0.01;
+
+  /// The same over `steps` steps, of which at most a tenth warm up.
+  training_config over(std::int64_t steps_wanted) const {
+    training_config config = *this;
+    config.steps = steps_wanted;
+    config.warm_up = std::min(training_config{}.warm_up, steps_wanted / 10);
+    return config;
+  }
 
   static void each(auto& config, const auto& f) {
     f("seed", config.seed), f("steps", config.steps), f("batch", config.batch), f("warm_up", config.warm_up);
@@ -71,6 +79,9 @@ class trainer {
       r.tokens += static_cast<std::int64_t>(b.source.tokens.size() + b.target.tokens.size());
     return r;
   }
+
+  /// Ends after `steps` steps in all, from which the rest of the schedule follows.
+  void end_after(std::int64_t steps) { config_ = config_.over(std::max(steps, optimiser_.steps())); }
 
   std::int64_t steps() const { return optimiser_.steps(); }
   bool done() const { return steps() >= config_.steps; }

@@ -1,5 +1,5 @@
 // The words of fovea_bench: what they mean, what is missing, what is refused, and the work that a row counts.
-#include "workload.hpp"
+#include "command_line.hpp"
 
 #include <gtest/gtest.h>
 
@@ -13,6 +13,17 @@ std::string refusal(std::string_view words) try {
   return "";
 } catch (const std::invalid_argument& e) {
   return e.what();
+}
+
+/// The parser takes each key that --help names, and says no other.
+TEST(workload, help_names_every_key) {
+  const std::string help = help_text(), unknown = refusal("speed=9");
+  EXPECT_EQ(known_keys().size(), 16u);
+  for (const auto& entry : known_keys()) {
+    EXPECT_NE(help.find("\n  " + entry.key + "="), std::string::npos) << entry.key;
+    EXPECT_NE(unknown.find(" " + entry.key), std::string::npos) << entry.key;
+    EXPECT_EQ(refusal(entry.key + "=?").find("unknown key"), std::string::npos) << entry.key;
+  }
 }
 
 TEST(workload, reads_every_key) {
@@ -128,7 +139,7 @@ TEST(workload, counts_keys_and_values_once) {
 }
 
 TEST(workload, visible_keys_follow_the_last_query) {
-  using keys = std::pair<bench::index_type, bench::index>;
+  using keys = std::pair<bench::index_type, bench::index_type>;
   const auto causal = parse_workload("Lq=2,Lk=10,mask=causal");
   const auto window = parse_workload("Lq=3,Lk=2,mask=window:0");
   EXPECT_EQ(visible_keys(causal, 0), (keys{0, 9}));

@@ -275,7 +275,8 @@ TEST_F(TranslateFiles, TheProgramSaysWhatIsWrong) {
   expect_refusal("run " + path("missing"), "cannot open");
   expect_refusal("run " + path("bad"), "is not a checkpoint");
   expect_refusal("train --resume " + path("bad"), "is not a checkpoint");
-  expect_refusal("train --threads 0", "--threads");
+  expect_refusal("train --threads 0", "translate: --threads");
+  expect_refusal("train --minutes 5 --steps 7", "translate: --minutes excludes --steps");
   expect_refusal("train --seed 3 --resume " + path("bad"), "excludes");
   expect_refusal("train --save " + path("no/such/folder"), "cannot write");
   expect_refusal("attention " + path("bad"), "text is required");
@@ -286,6 +287,12 @@ TEST_F(TranslateFiles, TheProgramSaysWhatIsWrong) {
   write("in", std::string(600, 'x') + "\n");
   EXPECT_EQ(call("", "run " + path("model") + " < " + path("in")), 2);
   EXPECT_NE(read("err").find("600 characters, more than 512"), std::string::npos) << read("err");
+  for (const char* const text : {"3 m\xe4rz", "\xc3", "\xed\xa0\x80", "\xc0\xaf", "\xf4\x90\x80\x80"}) {
+    write("in", "3 Mar 2021\n" + std::string(text) + "\n");
+    EXPECT_EQ(call("", "run " + path("model") + " < " + path("in")), 2);
+    const std::string place = text[0] == '3' ? "4" : "1";
+    EXPECT_EQ(read("err"), "translate: standard input, line 2: invalid UTF-8 at byte " + place + "\n");
+  }
 }
 
 TEST_F(TranslateFiles, AnInterruptedTrainingIsSaved) {
@@ -294,7 +301,32 @@ TEST_F(TranslateFiles, AnInterruptedTrainingIsSaved) {
   const checkpoint saved(path("model"));
   EXPECT_EQ(saved.training.steps, 100000);
   EXPECT_EQ(call("", "train --minutes 0.02 --resume " + path("model")), 0) << read("err");
-  EXPECT_GT(checkpoint(path("model")).steps, saved.steps) << "saved where it came from";
+  const checkpoint longer(path("model"));
+  EXPECT_GT(longer.steps, saved.steps) << "saved where it came from";
+  EXPECT_EQ(longer.training.steps, longer.steps) << "the schedule ended with the minutes";
+}
+
+TEST_F(TranslateFiles, AScheduleIsFittedToMinutes) {
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(call("", "train --minutes 0.05 --save " + path("model")), 0) << read("err");
+  EXPECT_GT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+  const checkpoint fitted(path("model"));
+  EXPECT_EQ(fitted.training.steps, fitted.steps) << "whose last step had a rate of 0";
+  EXPECT_GT(fitted.steps, 1);
+  EXPECT_LE(fitted.training.warm_up, fitted.steps / 10);
+}
+
+/// A run whose length changes on the way ends as its new length says, and not before what is done.
+TEST(Translate, ARunCanBeMadeLongerAndShorter) {
+  trainer run(tiny, training_config{.batch = 4}.over(50));
+  EXPECT_EQ(run.config().warm_up, 5);
+  run.step(pool()), run.step(pool());
+  run.end_after(4);
+  EXPECT_EQ(run.config().steps, 4);
+  run.step(pool());
+  run.end_after(1);
+  EXPECT_EQ(run.config().steps, 3);
+  EXPECT_TRUE(run.done());
 }
 
 }  // namespace
