@@ -14,26 +14,28 @@ namespace inspect {
 inline constexpr std::string_view page_style = R"css(
   :root { color: #1b2330; background: #fff; font: 15px/1.45 system-ui, "DejaVu Sans", sans-serif; }
   body { margin: 0 auto; padding: 20px 28px 40px; max-width: 1500px; }
-  h1 { font-size: 21px; line-height: 1.3; max-height: 2.6em; margin: 0 0 4px;
-       overflow: auto; overflow-wrap: anywhere; }
+  h1 { font-size: 21px; line-height: 1.3; margin: 0 0 4px; overflow-wrap: anywhere; }
   p { margin: 0 0 14px; color: #4a5567; max-width: 72em; }
   form { display: flex; flex-wrap: wrap; gap: 8px 20px; align-items: center; margin-bottom: 16px; }
   label { color: #4a5567; }
   select { font: inherit; color: inherit; background: #fff; border: 1px solid #8b97a8; border-radius: 5px;
            padding: 3px 6px; margin-left: 5px; }
   main { display: flex; flex-wrap: wrap; gap: 24px 36px; align-items: flex-start; }
+  main > div, #scroll { min-width: 0; max-width: 100%; }
+  #view, #scroll { overflow-x: auto; }
   #map { display: block; cursor: crosshair; }
   #reading { min-height: 3.2em; margin: 0 0 6px; color: #1b2330; }
   #reading b { font-size: 21px; font-variant-numeric: tabular-nums; }
   #reading span, td:first-child { background: #eef2f8; border-radius: 4px; padding: 1px 6px; }
   table { border-collapse: separate; border-spacing: 6px 3px; margin: 0 0 16px -6px; }
   caption, h2 { text-align: left; font-size: 13px; font-weight: 600; color: #4a5567; margin: 0 0 4px; }
-  caption { margin-left: 6px; white-space: nowrap; }
-  td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+  caption { margin-left: 6px; }
+  td { font-variant-numeric: tabular-nums; }
+  #top td:first-child { overflow-wrap: anywhere; }
   #top td:last-child { width: 100%; }
   td i { display: inline-block; height: 10px; min-width: 1px; background: #2d62b4; }
   #answer { min-height: 200px; }
-  #side { min-width: 290px; max-width: 720px; }
+  #side { flex: 1 1 290px; max-width: 720px; }
   #overview { border-collapse: separate; border-spacing: 3px; margin: 0 0 0 -3px; }
   #overview th { font-size: 11px; font-weight: 400; color: #4a5567; padding: 0 2px; }
   #overview td { padding: 0; background: none; }
@@ -41,7 +43,8 @@ inline constexpr std::string_view page_style = R"css(
                      background: #fff; cursor: pointer; line-height: 0; }
   #overview button[aria-pressed=true] { border-color: #c2410c; }
   select:focus-visible, button:focus-visible, #map:focus-visible { outline: 3px solid #c2410c; }
-  #scale { display: block; }
+  #scale { display: block; max-width: 100%; }
+  @media (max-width: 600px) { body { padding: 14px 14px 28px; } main { gap: 16px; } }
 )css";
 
 inline constexpr std::string_view page_body = R"html(
@@ -50,16 +53,16 @@ Darker is more.</p>
 <form>
 <label>Layer<select id="layer"></select></label>
 <label>Head<select id="head"></select></label>
-<label>Colour by<select id="colour"><option value="root">square root</option>
-<option value="linear">probability</option></select></label>
+<label>Colour by<select id="colour"><option value="logarithm">logarithm</option>
+<option value="root">square root</option><option value="linear">probability</option></select></label>
 <canvas id="scale" role="img" aria-label="Colours from probability 0 to 1"></canvas>
 </form>
 <main>
-<canvas id="map" role="img" tabindex="0" aria-describedby="reading"></canvas>
+<div id="view"><canvas id="map" role="img" tabindex="0" aria-describedby="reading"></canvas></div>
 <div id="side">
 <div id="answer"><p id="reading" aria-live="polite"></p><table id="top"></table></div>
 <h2>Layers (down) and heads (across)</h2>
-<table id="overview"></table>
+<div id="scroll"><table id="overview"></table></div>
 </div>
 </main>
 <noscript><p>This page needs its own script to draw.</p></noscript>
@@ -88,14 +91,22 @@ function map(layer, head) {
   return all[0].map((_, i) => all.reduce((sum, p) => sum + p[i], 0) / heads);
 }
 
+// Where a probability stands between the colour of 0 and that of 1. By the logarithm, what is below 1/10000 is
+// 0, and each factor of ten above it a quarter of the scale.
+const least = 1e-4;
+const placeOf = {
+  linear: p => p,
+  root: p => Math.sqrt(p),
+  logarithm: p => p < least ? 0 : 0.06 + 0.94 * (1 - Math.log(p) / Math.log(least)),
+};
+const place = p => placeOf[get('colour').value](p);
+
 // An image with a pixel a cell.
 function cells(p) {
   const canvas = Object.assign(document.createElement('canvas'), {width: columns, height: rows});
   const context = canvas.getContext('2d'), image = context.createImageData(columns, rows);
-  const root = get('colour').value === 'root';
   p.forEach((x, i) => {
-    const level = Math.round((root ? Math.sqrt(x) : x) * (shades.length - 1));
-    const shade = Number.isNaN(x) ? shadeOfNaN : shades[level];
+    const shade = Number.isNaN(x) ? shadeOfNaN : shades[Math.round(place(x) * (shades.length - 1))];
     image.data.set([...shade, 255], 4 * i);
   });
   context.putImageData(image, 0, 0);
@@ -111,17 +122,23 @@ function sized(canvas, width, height) {
   return context;
 }
 
-// The map takes what the overview leaves of the window, or all of a narrow one.
-const measure = document.createElement('canvas').getContext('2d'), overviewWidth = 560;
+// The map takes what the overview leaves of the window; in a narrow one each has all of it.
+const measure = document.createElement('canvas').getContext('2d');
+const pageWidth = document.querySelector('main').clientWidth, overviewWidth = Math.min(560, pageWidth);
 measure.font = '700 14px ' + font;
 const widest = labels => Math.max(0, ...labels.map(t => measure.measureText(short(t)).width / 14));
 const ems = {left: widest(page.queries), above: widest(page.keys) * 0.72};
-const beside = innerWidth - 150 - overviewWidth - 14 * (ems.left + ems.above);
-const across = beside > 320 ? beside : innerWidth - 180, down = innerHeight - 200 - 14 * ems.above;
-const room = Math.min(across, Math.max(320, down));
-const cell = Math.max(2, Math.min(40, Math.floor(room / Math.max(rows, columns))));
-const size = Math.max(8, Math.min(14, cell * 0.62)), labelled = cell >= 9;
-const left = labelled ? ems.left * size + 10 : 4, above = labelled ? ems.above * size + 14 : 4;
+const beside = pageWidth - 40 - overviewWidth, across = beside > 400 ? beside : pageWidth;
+const down = Math.max(420, innerHeight - 180);
+// The largest cells that fit; labels go where they would not be read.
+const sizeOf = cell => Math.max(8, Math.min(14, cell * 0.62));
+const leftOf = cell => cell >= 9 ? ems.left * sizeOf(cell) + 10 : 4;
+const aboveOf = cell => cell >= 9 ? ems.above * sizeOf(cell) + 14 : 4;
+const fits = cell => leftOf(cell) + columns * cell + aboveOf(cell) <= across &&
+                     aboveOf(cell) + rows * cell + 4 <= down;
+let cell = 40;
+while (cell > 2 && !fits(cell)) --cell;
+const size = sizeOf(cell), labelled = cell >= 9, left = leftOf(cell), above = aboveOf(cell);
 let shown = [], picture = null;  // the probabilities and the image of what is chosen
 
 function draw() {
@@ -209,7 +226,7 @@ function choose(layer, head) {
 
 function fill() {
   const overview = get('overview');
-  const most = Math.max(18, Math.min(64, Math.floor(overviewWidth / (heads + 1)) - 9));
+  const most = Math.max(14, Math.min(64, Math.floor(overviewWidth / (heads + 1)) - 9));
   const side = Math.max(rows, columns), wide = most * columns / side, high = most * rows / side;
   overview.replaceChildren();
   const top = overview.insertRow();
@@ -230,14 +247,15 @@ function fill() {
       line.insertCell().append(button);
     }
   }
-  const scale = sized(get('scale'), 300, 34), root = get('colour').value === 'root';
+  const scale = sized(get('scale'), 300, 34), colour = get('colour').value;
   colours.forEach((c, i) => {
     scale.fillStyle = c;
     scale.fillRect(12 + i * 256 / colours.length, 2, 256 / colours.length + 0.5, 10);
   });
   Object.assign(scale, {fillStyle: ink, font: '11px ' + font, textAlign: 'center'});
-  for (const p of root ? [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1])
-    scale.fillText(p, 12 + 256 * (root ? Math.sqrt(p) : p), 27);
+  const marks = {linear: [0, 0.25, 0.5, 0.75, 1], root: [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1],
+                 logarithm: [0.0001, 0.001, 0.01, 0.1, 1]};
+  for (const p of marks[colour]) scale.fillText(p, 12 + 256 * place(p), 27);
 }
 )js";
 
@@ -245,6 +263,7 @@ function fill() {
 inline constexpr std::string_view page_events = R"js(
 for (let l = 0; l < layers; ++l) get('layer').add(new Option(page.firstLayer + l, l));
 for (let h = 0; h < heads; ++h) get('head').add(new Option(page.firstHead + h, h));
+get('colour').value = columns > 32 ? 'logarithm' : 'root';  // many keys have little each
 if (heads > 1) get('head').add(new Option('mean of all', heads));
 const chosen = () => choose(Number(get('layer').value), Number(get('head').value));
 get('layer').onchange = get('head').onchange = chosen;
