@@ -64,9 +64,11 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         return 1.0;
       };
       for (index_type i = 0; i < Q_.rows; ++i) {
-        std::vector<double> s(static_cast<std::size_t>(K_.rows), -std::numeric_limits<double>::infinity());
+        std::vector<double> logits(static_cast<std::size_t>(K_.rows),
+                                   -std::numeric_limits<double>::infinity());
+        double* const s = logits.data();
         double maximum = -std::numeric_limits<double>::infinity(), sum = 0;
-        if constexpr (sink_like<decltype(sink)>) maximum = sink.logit(h);
+        if constexpr (sink_like<decltype(sink)>) maximum = static_cast<double>(sink.logit(h));
         for (index_type j = 0; j < K_.rows; ++j) {
           if (!visible_at(bound.mask, cell{i, j})) continue;
           double dot = 0, magnitude = 0;
@@ -82,8 +84,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         const auto p = [&](double x) {
           return x == -std::numeric_limits<double>::infinity() ? 0 : std::exp(x - maximum);
         };
-        for (double x : s) sum += p(x);
-        if constexpr (sink_like<decltype(sink)>) sum += p(sink.logit(h));
+        for (double x : logits) sum += p(x);
+        if constexpr (sink_like<decltype(sink)>) sum += p(static_cast<double>(sink.logit(h)));
         r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
         for (index_type j = 0; j < K_.rows; ++j)
           for (index_type c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {

@@ -45,7 +45,7 @@ struct square {
       for (index_type e = 0; e < keys; ++e) read(m.at(query, key + e), m.row_stride, queries, to + e * n);
       return {to, key};
     }
-    vec<Arch, T> v[n];
+    vec<Arch, T> v[std::size_t{n}];
     bool loaded = false;
     if constexpr (std::is_same_v<std::remove_const_t<E>, T>)
       if (m.col_stride == 1 && keys >= n) {
@@ -92,7 +92,7 @@ struct square {
       if (sizeof(E) == 1 && m.col_stride == 1 && keys >= n) {
         put(row);
       } else {
-        unsigned char byte[n];
+        unsigned char byte[std::size_t{n}];
         for (index_type e = 0; e < n; ++e) byte[e] = row[std::min(e, keys - 1) * m.col_stride] != E(0);
         put(byte);
       }
@@ -183,7 +183,7 @@ struct cells {
     const index_type stride = queries ? m.row_stride : m.col_stride;
     const E* first = m.at(query, key);
     if (stride == 0) return number(value_of(*first));
-    alignas(64) T value[width];
+    alignas(64) T value[std::size_t{width}];
     if (stride == 1 && count >= width)
       for (int i = 0; i < width; ++i) value[i] = value_of(first[i]);
     else

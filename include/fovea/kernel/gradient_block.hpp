@@ -114,7 +114,7 @@ FOVEA_NOINLINE double row_terms(const Gradients& g, index_type b, index_type h,
                              V::load_unaligned(d_out.data + i * d_out.stride + c), sum);
       const index_type row = rows.first + i;
       const T natural = lse_of(row, 0);
-      alignas(64) T sums[n];
+      alignas(64) T sums[std::size_t{n}];
       sum_over_lanes<Arch, T>(sum).store_aligned(sums);
       const bool empty = natural == hidden<T>;
       lse[row] = empty ? T(0)

@@ -141,7 +141,7 @@ struct operand {
     const bool squares = keys.size() >= n && all.cols >= n;  // then the last ones overlap those before
     for (index_type c = 0; c < all.cols; c += n)
       for (index_type j = 0; j < keys.size(); j += n) {
-        V v[n];
+        V v[std::size_t{n}];
         if (squares) {
           const index_type token = std::min(j, keys.size() - n), column = std::min(c, all.cols - n);
           T* const to = buffer + token * width + column;

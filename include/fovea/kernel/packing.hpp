@@ -14,7 +14,7 @@ template <class Arch, index_type Width, class T, class E>
 FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* dst) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  alignas(64) T row[n] = {};
+  alignas(64) T row[std::size_t{n}] = {};
   if (q.row_stride == 1) {  // a column of queries lies as a register of them
     for (index_type c = 0; c < q.cols; ++c) {
       const E* from = q.at(rows.first, c);
@@ -27,10 +27,10 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
   // Unrolled, so that squares stay in registers: 70 to 90 cycles for 16 x 16 with AVX-512, 12 for 8 x 8 with
   // AVX2; in loops over an array, which lies in memory, 220 and 70.
   if (q.col_stride == 1 && q.cols >= n) {
-    const E none[n] = {};
+    const E none[std::size_t{n}] = {};
     for (index_type part = 0; part * n < q.cols; ++part) {
       const index_type c = start_of<Arch, T>(part, q.cols);
-      V v[n];
+      V v[std::size_t{n}];
       unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
         v[i] = load_lanes<Arch, T>(i < rows.size() ? q.at(rows.first + i, c) : none) * V(scale);
       });
@@ -41,7 +41,7 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
   }
   for (index_type c = 0; c < q.cols; c += n) {
     const index_type columns = std::min(n, q.cols - c);
-    V v[n];
+    V v[std::size_t{n}];
     for (index_type i = 0; i < n; ++i) {
       if (i < rows.size()) load_elements(q.at(rows.first + i, c), q.col_stride, columns, row);
       v[i] = i < rows.size() ? V::load_aligned(row) * V(scale) : V(T(0));
@@ -69,7 +69,7 @@ FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_
                          range rows) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  alignas(64) T row[n];
+  alignas(64) T row[std::size_t{n}];
   if (out.row_stride == 1) {
     for (index_type c = 0; c < out.cols; ++c) {
       const V x = V::load_aligned(src + c * Width) * factor;
@@ -85,7 +85,7 @@ FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_
   if (out.col_stride == 1 && out.cols >= n) {
     for (index_type part = 0; part * n < out.cols; ++part) {
       const index_type c = start_of<Arch, T>(part, out.cols);
-      V v[n];
+      V v[std::size_t{n}];
       unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e] = V::load_aligned(src + (c + e) * Width) * factor; });
       isa<Arch>::transpose(v);
       unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
@@ -96,7 +96,7 @@ FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_
   }
   for (index_type c = 0; c < out.cols; c += n) {
     const index_type columns = std::min(n, out.cols - c);
-    V v[n];
+    V v[std::size_t{n}];
     for (index_type e = 0; e < n; ++e)
       v[e] = e < columns ? V::load_aligned(src + (c + e) * Width) * factor : V(T(0));
     isa<Arch>::transpose(v);

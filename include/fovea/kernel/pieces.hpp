@@ -31,9 +31,9 @@ class pieces_ahead {
   }
 
  private:
-  static constexpr index_type most = 8;
+  static constexpr std::size_t most = 8;
   std::array<rows_ahead::place, most> pieces_;  // of which count_ are written
-  index_type count_, at_ = 0;
+  std::size_t count_, at_ = 0;
 };
 
 /// Rows of one element side by side or a stride apart: `count` of a block's, from its row `first` on.
@@ -71,12 +71,12 @@ class block_pieces {
  private:
   template <class F>
   FOVEA_INLINE void each(F&& f) noexcept {
-    for (index_type i = 0; i < count_; ++i) f(pieces_[i], rows_ahead::place(pieces_[i].rows.view(1)));
+    for (std::size_t i = 0; i < count_; ++i) f(pieces_[i], rows_ahead::place(pieces_[i].rows.view(1)));
   }
 
-  static constexpr index_type most = 8;
+  static constexpr std::size_t most = 8;
   std::array<block_piece<E>, most> pieces_;  // of which count_ are written
-  index_type count_;
+  std::size_t count_;
 };
 
 /// f(block_pieces) for the pieces of a block, as many together as are of one element and lie in place: for

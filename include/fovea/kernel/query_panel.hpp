@@ -58,7 +58,7 @@ class query_panel : public query_products<Arch, T, W> {
         T* s = s_ + (some.first - keys.first) * width + w * n;
         most = xsimd::max(most, revise_square(rules, {query, some.first, queries, some.size(), room}, s));
       }
-      largest[w] = most;
+      largest[static_cast<std::size_t>(w)] = most;
     }
     return largest;
   }
@@ -72,7 +72,8 @@ class query_panel : public query_products<Arch, T, W> {
     per_query shrink;
     for (int w = 0; w < W; ++w) {
       auto state = load(w);
-      shrink[w] = state.raise(largest[w]);
+      const V shrunk = state.raise(largest[static_cast<std::size_t>(w)]);
+      shrink[static_cast<std::size_t>(w)] = shrunk;
       V even(T(0)), odd(T(0));
       const auto exponentiate = [&](index_type j) FOVEA_INLINE_LAMBDA {
         T* s = s_ + j * width + w * n;
@@ -86,7 +87,7 @@ class query_panel : public query_products<Arch, T, W> {
         odd = odd + exponentiate(j + 1);
       }
       if (j < keys) even = even + exponentiate(j);
-      state.add(shrink[w], even + odd);
+      state.add(shrunk, even + odd);
       store(w, state);
     }
     return shrink;

@@ -26,7 +26,7 @@ class query_products {
 
  public:
   static constexpr index_type width = W * n;
-  using per_query = std::array<V, W>;
+  using per_query = std::array<V, std::size_t{W}>;
 
   /// Elements of T that a panel keeps from its first block of keys to its last.
   FOVEA_INLINE static index_type kept_elements(index_type dim, index_type value_dim) noexcept {
@@ -102,7 +102,7 @@ class query_products {
           const V seen = xsimd::select(p == V(T(0)), V(T(0)), V(v.data[j * v.stride + c]));
           sum = isa<Arch>::fma(p, seen, sum);
         }
-        add(c, w, shrink[w], sum);
+        add(c, w, shrink[static_cast<std::size_t>(w)], sum);
       }
   }
 
@@ -116,7 +116,7 @@ class query_products {
     const index_type tiles = ceil_div(registers, index_type(shape::tile_columns)) *
                              ceil_div(rows_.size(), index_type(shape::tile_queries));
     tile_shares<Arch, 2> shares(ahead, tiles);
-    alignas(64) T factor[width];
+    alignas(64) T factor[std::size_t{width}];
     for (int w = 0; w < W; ++w) load(w).reciprocal().store_aligned(factor + w * n);
     constexpr int high = std::min<int>(shape::tile_queries, width);
     const auto tiles_of = [&](auto wide, index_type part) FOVEA_INLINE_LAMBDA {

@@ -22,10 +22,10 @@ FOVEA_NOINLINE void add_columns(const T* logits, const matrix_view<T>& lse, rang
                                 T* sums) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  alignas(64) T given[W * n] = {};
+  alignas(64) T given[std::size_t{W * n}] = {};
   for (index_type i = 0; i < rows.size(); ++i) given[i] = lse(rows.first + i, 0);
   for (index_type j = 0; j < keys; j += n) {
-    V column[n];
+    V column[std::size_t{n}];
     for (index_type e = 0; e < n; ++e) {
       column[e] = V(T(0));
       if (j + e >= keys) continue;

@@ -32,9 +32,9 @@ FOVEA_INLINE void dot_rows(const T* q, const block_piece<E>& k, T* s, Stride s_s
   index_type j = 0;
   for (; j + C <= k.count; j += C) {
     auto sum = sum_of(std::integral_constant<int, C>{}, j);
-    V flat[n];
+    V flat[std::size_t{n}];
     sum.each([&](auto r, auto e, V& x) FOVEA_INLINE_LAMBDA { flat[r * C + e] = x; });
-    alignas(64) T dots[n];
+    alignas(64) T dots[std::size_t{n}];
     isa<Arch>::sums_of_lanes(flat).store_aligned(dots);
     unroll<R>([&](auto r)
                   FOVEA_INLINE_LAMBDA { std::memcpy(s + r * s_stride + j, dots + r * C, C * sizeof(T)); });
@@ -229,7 +229,7 @@ class row_products {
 
   FOVEA_INLINE V channels_worth(const float* scales, index_type count) const noexcept {
     if (count >= n) return load_lanes<Arch, T>(scales);
-    alignas(64) T part[n] = {};
+    alignas(64) T part[std::size_t{n}] = {};
     load_elements(scales, index_type(1), count, part);
     return V::load_aligned(part);
   }
@@ -264,7 +264,7 @@ class row_products {
         for (; c + n <= count; c += n, dst += max_rows * n)
           (V::load_unaligned(src + c) * V(scale)).store_aligned(dst);
     for (; c < count; c += n, dst += max_rows * n) {
-      alignas(64) T part[n] = {};
+      alignas(64) T part[std::size_t{n}] = {};
       const index_type skipped = c - start_of<Arch, T>(c / n, dim_);
       load_elements(src + c * stride, stride, std::min(n - skipped, count - c), part + skipped);
       (V::load_aligned(part) * V(scale)).store_aligned(dst);
@@ -281,7 +281,7 @@ class row_products {
           o.store_unaligned(dst + c);
           continue;
         }
-      alignas(64) T part[n];
+      alignas(64) T part[std::size_t{n}];
       o.store_aligned(part);
       store_elements(part, std::min(n, columns_ - c), dst + c * stride, stride);
     }

@@ -26,7 +26,7 @@ class seen_tiles {
   /// A few rows; rows and lanes are counted from the block's and the group's first.
   struct tile_of_rows {
     range rows, lanes;
-    seen_registers panels[most_panels];
+    seen_registers panels[std::size_t{most_panels}];
   };
 
   /// Asks the mask; returns whether any of the rows sees any of the keys.
@@ -89,7 +89,7 @@ class seen_tiles {
   index_type keys_ = 0;
   int count_ = 0;
   bool hides_ = false;
-  tile_of_rows tiles_[most_tiles];
+  tile_of_rows tiles_[std::size_t{most_tiles}];
 };
 
 }  // namespace kernel

@@ -47,7 +47,7 @@ FOVEA_INLINE constexpr void unroll(F&& f) noexcept {
 template <class Arch, class P>
 FOVEA_INLINE xsimd::batch<P, Arch> counting_up() noexcept {
   constexpr int n = static_cast<int>(xsimd::batch<P, Arch>::size);
-  alignas(64) P number[n];
+  alignas(64) P number[std::size_t{n}];
   unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA { number[i] = static_cast<P>(i); });
   return xsimd::batch<P, Arch>::load_aligned(number);
 }

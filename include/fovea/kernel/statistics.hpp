@@ -81,13 +81,14 @@ FOVEA_NOINLINE void measure_block(const T* logits, const std::array<vec<Arch, T>
       visible = visible + xsimd::select(s == V(hidden<T>), none, one);
       first = xsimd::min(first, xsimd::select(s == m, key, beyond));
     }
-    alignas(64) T sum[6][n];
+    alignas(64) T sum[6][std::size_t{n}];
     largest[w].store_aligned(sum[0]), l.store_aligned(sum[1]), t.store_aligned(sum[2]);
     d.store_aligned(sum[3]), first.store_aligned(sum[4]), visible.store_aligned(sum[5]);
-    for (index_type i = 0; i < std::min(n, rows.size()); ++i)
-      (states++)->merge({sum[0][i], sum[1][i], sum[2][i], sum[3][i],
-                         keys.first + static_cast<index_type>(sum[4][i]),
+    for (index_type i = 0; i < std::min(n, rows.size()); ++i) {
+      const auto of = [&](int which) FOVEA_INLINE_LAMBDA { return static_cast<double>(sum[which][i]); };
+      (states++)->merge({of(0), of(1), of(2), of(3), keys.first + static_cast<index_type>(sum[4][i]),
                          static_cast<index_type>(sum[5][i])});
+    }
   }
 }
 

@@ -13,7 +13,7 @@ using unit = std::integral_constant<index_type, 1>;
 template <class Arch, class T, int R, int C>
 struct tile {
   using V = vec<Arch, T>;
-  V at[R][C];
+  V at[std::size_t{R}][std::size_t{C}];
 
   /// f(row, column, register) for each, unrolled; row and column are constants.
   template <class F>
@@ -42,7 +42,7 @@ FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a,
                             const E* FOVEA_RESTRICT b, Ld ld, index_type depth, auto&& each_step) noexcept {
   using V = vec<Arch, T>;
   const auto step_of = [&](index_type t) FOVEA_INLINE_LAMBDA {
-    V lane[C];
+    V lane[std::size_t{C}];
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA { lane[c] = load_lanes<Arch, T>(b + t * ld + c * V::size); });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
       const V factor(a[r * row + t * step]);
@@ -100,7 +100,7 @@ FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* F
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, V& s) FOVEA_INLINE_LAMBDA { s = V(T(0)); });
   const auto step = [&](const E* from) FOVEA_INLINE_LAMBDA {
-    V right[C];
+    V right[std::size_t{C}];
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA {
       right[c] = load_lanes<Arch, T>(from + c * b_row);
       if constexpr (R > 1) isa<Arch>::hold(right[c]);

@@ -130,7 +130,7 @@ class store {
 
   /// Unit `unit` of a head of a page.
   FOVEA_INLINE std::byte* unit(int which, index_type page, index_type head, index_type unit) const noexcept {
-    const plane& p = planes_[which];
+    const plane& p = planes_[static_cast<std::size_t>(which)];
     return data_ + p.start + (page * extent_.heads + head) * p.bytes() + unit * p.width * p.size;
   }
 
@@ -205,10 +205,12 @@ class store {
 
   /// Copies a page, as copy-on-write needs it.
   FOVEA_INLINE void copy_page(index_type from, index_type to) const noexcept {
-    for (int which = 0; which < 4; ++which)
-      if (planes_[which].units > 0)
+    for (int which = 0; which < 4; ++which) {
+      const plane& p = planes_[static_cast<std::size_t>(which)];
+      if (p.units > 0)
         std::memcpy(unit(which, to, 0, 0), unit(which, from, 0, 0),
-                    static_cast<std::size_t>(planes_[which].bytes() * extent_.heads));
+                    static_cast<std::size_t>(p.bytes() * extent_.heads));
+    }
   }
 
   /// Token `from` of a page takes the place of `to`: its values, and its keys as they are stored, but for

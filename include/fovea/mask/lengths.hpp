@@ -28,15 +28,17 @@ struct key_lengths {
   std::span<const index_type> lengths;
 
   FOVEA_INLINE void check(const place& at) const { check_lengths(lengths, at, "key_lengths"); }
-  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{0, lengths[at.batch]}}; }
+  FOVEA_INLINE key_range bind(const place& at) const noexcept {
+    return {{0, lengths[static_cast<std::size_t>(at.batch)]}};
+  }
 
   FOVEA_INLINE static void check_lengths(std::span<const index_type> lengths, const place& at,
                                          const char* name) {
     if (static_cast<index_type>(lengths.size()) != at.batches)
       reject(name, " has ", lengths.size(), " entries for ", at.batches, " sequences");
-    if (lengths[at.batch] < 0 || lengths[at.batch] > at.keys)
-      reject(name, "'s entry ", at.batch, " is ", lengths[at.batch], ", not within 0 and the ", at.keys,
-             " keys");
+    const index_type length = lengths[static_cast<std::size_t>(at.batch)];
+    if (length < 0 || length > at.keys)
+      reject(name, "'s entry ", at.batch, " is ", length, ", not within 0 and the ", at.keys, " keys");
   }
 };
 
@@ -46,7 +48,9 @@ struct left_padding {
   std::span<const index_type> starts;
 
   FOVEA_INLINE void check(const place& at) const { key_lengths::check_lengths(starts, at, "left_padding"); }
-  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{starts[at.batch], at.keys}}; }
+  FOVEA_INLINE key_range bind(const place& at) const noexcept {
+    return {{starts[static_cast<std::size_t>(at.batch)], at.keys}};
+  }
 };
 
 FOVEA_NAMESPACE_END

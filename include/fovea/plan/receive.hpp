@@ -60,7 +60,10 @@ FOVEA_INLINE void add_sums(const Problem& p, index_type b, index_type kv_head, r
   const auto to = p.received.head(b, kv_head);
   for (index_type j = keys.first; j < keys.last; ++j) {
     auto& received = to(j, 0);
-    received = static_cast<std::remove_reference_t<decltype(received)>>(received + sums[j - keys.first]);
+    using sum_of_calls = std::remove_reference_t<decltype(received)>;
+    using wide = std::common_type_t<sum_of_calls, T>;
+    received = static_cast<sum_of_calls>(static_cast<wide>(received) +
+                                         static_cast<wide>(sums[j - keys.first]));
   }
 }
 

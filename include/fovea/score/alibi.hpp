@@ -18,7 +18,7 @@ struct linear_bias {
   template <class V>
   FOVEA_INLINE V apply(const V& s, const V& q, const V& k) const noexcept {
     using std::abs;
-    return s - V(slope) * abs(q + V(static_cast<float>(offset)) - k);
+    return s - number_as<V>(slope) * abs(q + number_as<V>(offset) - k);
   }
   template <class V>
   FOVEA_INLINE V derivative(const V&, const V&, const V&) const noexcept {
@@ -27,7 +27,7 @@ struct linear_bias {
   template <class V>
   FOVEA_INLINE V parameter_slope(const V&, const V& q, const V& k) const noexcept {
     using std::abs;
-    return -abs(q + V(static_cast<float>(offset)) - k);
+    return -abs(q + number_as<V>(offset) - k);
   }
 };
 
@@ -53,7 +53,7 @@ struct alibi {
       reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
   }
   FOVEA_INLINE linear_bias bind(const place& at) const noexcept {
-    return {slopes[at.head], offset + at.first_query()};
+    return {slopes[static_cast<std::size_t>(at.head)], offset + at.first_query()};
   }
 };
 

@@ -12,6 +12,15 @@
 
 FOVEA_NAMESPACE_BEGIN
 
+/// A number as a V: a scalar, a SIMD batch, or a dual number of either.
+template <class V, class N>
+FOVEA_INLINE V number_as(N x) noexcept {
+  if constexpr (requires { typename V::value_type; })
+    return V(static_cast<typename V::value_type>(x));
+  else
+    return static_cast<V>(x);
+}
+
 /// value + slope * e with e * e = 0; V is a scalar or a SIMD batch. What scores are written with is here:
 /// + - * /, abs, exp, log, sqrt, tanh, min, max, and comparisons, which compare values. Numbers and V's
 /// convert, with slope 0.
@@ -22,7 +31,7 @@ struct dual {
   FOVEA_INLINE dual(const V& x, const V& dx = V(0)) noexcept : value(x), slope(dx) {}
   template <class N>
     requires(std::is_arithmetic_v<N> && !std::is_same_v<N, V>)
-  FOVEA_INLINE dual(N x) noexcept : value(narrowed(x)), slope(V(0)) {}
+  FOVEA_INLINE dual(N x) noexcept : value(number_as<V>(x)), slope(V(0)) {}
 
   friend FOVEA_INLINE dual operator+(const dual& a, const dual& b) noexcept {
     return {a.value + b.value, a.slope + b.slope};
@@ -87,13 +96,6 @@ struct dual {
       return condition ? a : b;
     else  // a batch's own select, found by its arguments
       return {select(condition, a.value, b.value), select(condition, a.slope, b.slope)};
-  }
-  template <class N>
-  FOVEA_INLINE static V narrowed(N x) noexcept {
-    if constexpr (std::is_arithmetic_v<V>)
-      return static_cast<V>(x);
-    else
-      return V(static_cast<typename V::value_type>(x));
   }
 };
 

@@ -15,7 +15,7 @@ struct sink {
   std::span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
 
   FOVEA_INLINE void set_gradient(index_type head, double value) const noexcept {
-    if (!d_logits.empty()) d_logits[head] = static_cast<float>(value);
+    if (!d_logits.empty()) d_logits[static_cast<std::size_t>(head)] = static_cast<float>(value);
   }
   FOVEA_INLINE void check(const place& at) const {
     if (!d_logits.empty() && d_logits.size() != logits.size())
@@ -23,7 +23,9 @@ struct sink {
     if (static_cast<index_type>(logits.size()) != at.heads)
       reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
   }
-  FOVEA_INLINE float logit(index_type head) const noexcept { return logits[head]; }
+  FOVEA_INLINE float logit(index_type head) const noexcept {
+    return logits[static_cast<std::size_t>(head)];
+  }
 };
 
 FOVEA_NAMESPACE_END

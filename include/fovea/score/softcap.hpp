@@ -24,13 +24,14 @@ struct softcap {
   FOVEA_INLINE V apply(const V& s, const V&, const V&) const noexcept {
     using std::tanh;
     if (cap == 0) return s;
-    return V(cap) * tanh(s / V(cap));
+    const V bound = number_as<V>(cap);
+    return bound * tanh(s / bound);
   }
   template <class V>
   FOVEA_INLINE V derivative(const V& s, const V&, const V&) const noexcept {
     using std::tanh;
     if (cap == 0) return V(1);
-    const V t = tanh(s / V(cap));
+    const V t = tanh(s / number_as<V>(cap));
     return V(1) - t * t;
   }
 };

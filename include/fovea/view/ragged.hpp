@@ -29,9 +29,10 @@ struct view_traits<ragged<M>> {
     if (packed.all.batch != 1) reject(name, " packs sequences into a batch of ", packed.all.batch, ", not 1");
     if (n == 0) reject(name, " has 0 offsets; a batch of n sequences has n + 1");
     for (index_type b = 0; b < n; ++b) {
-      const index_type least = b == 0 ? 0 : x.offsets[b - 1];
-      if (x.offsets[b] < least || x.offsets[b] > total)
-        reject(name, "'s offset ", b, " is ", x.offsets[b], ", not within ", least, " and ", total);
+      const index_type least = b == 0 ? 0 : x.offsets[static_cast<std::size_t>(b - 1)];
+      const index_type offset = x.offsets[static_cast<std::size_t>(b)];
+      if (offset < least || offset > total)
+        reject(name, "'s offset ", b, " is ", offset, ", not within ", least, " and ", total);
     }
     packed.offsets = x.offsets.data();
     packed.count = n - 1;

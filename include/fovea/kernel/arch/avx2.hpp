@@ -67,7 +67,7 @@ struct isa<Arch> : generic_isa<Arch> {
   template <class T>
   FOVEA_INLINE static void transpose(vec<Arch, T>* v) noexcept {
     constexpr int n = lanes<Arch, T>, inner = n / 2;
-    vec<Arch, T> w[n];
+    vec<Arch, T> w[std::size_t{n}];
     if constexpr (sizeof(T) == 4) {
       unroll<2>([&](auto g) FOVEA_INLINE_LAMBDA {
         const __m256 a = v[4 * g], b = v[4 * g + 1], c = v[4 * g + 2], d = v[4 * g + 3];

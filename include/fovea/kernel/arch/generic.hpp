@@ -108,7 +108,7 @@ struct generic_isa {
   FOVEA_INLINE static void transpose(vec<Arch, T>* v) noexcept {
     constexpr int n = lanes<Arch, T>;
     unroll<std::countr_zero(static_cast<unsigned>(n))>([&](auto) FOVEA_INLINE_LAMBDA {
-      vec<Arch, T> w[n];
+      vec<Arch, T> w[std::size_t{n}];
       unroll<n / 2>([&](auto i) FOVEA_INLINE_LAMBDA {
         w[2 * i] = isa<Arch>::zip_lo(v[i], v[i + n / 2]);
         w[2 * i + 1] = isa<Arch>::zip_hi(v[i], v[i + n / 2]);
@@ -135,9 +135,9 @@ struct generic_isa {
   FOVEA_INLINE static auto widened(const void* from, const F& f) noexcept {
     using P = decltype(f(From{}));
     constexpr int n = lanes<Arch, P>;
-    From given[n];
+    From given[std::size_t{n}];
     std::memcpy(given, from, sizeof given);
-    alignas(64) P wide[n];
+    alignas(64) P wide[std::size_t{n}];
     for (int i = 0; i < n; ++i) wide[i] = f(given[i]);
     return xsimd::batch<P, Arch>::load_aligned(wide);
   }
