@@ -22,8 +22,8 @@ struct attention_options {
   std::optional<double> scale = {};    // of Q K^T; 1 / sqrt(dim) without
   index_type heads = 0, kv_heads = 0;  // where the type leaves them dynamic_heads; kv_heads: 0 means heads
   executor_ref executor = {};          // who does the work; must outlive the attention object
-  std::span<std::byte> workspace =
-      {};  // at least plan_for(...).workspace_bytes(): calls then allocate nothing
+  // At least plan_for(...).workspace_bytes(): calls then allocate nothing.
+  borrowed_span<std::byte> workspace = {};
 };
 
 /// The base of attention<T, Heads, KVHeads>.

@@ -11,7 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 template <class X>
 struct lse_gradient_of {
   using is_lse_gradient = void;
-  const X& values;
+  kept<const X> values;
 };
 
 template <class M>
@@ -20,11 +20,11 @@ concept lse_gradient_like = requires { typename std::remove_cvref_t<M>::is_lse_g
 /// For a backward call of a loss that the LSE is part of, as when partial results are merged or attention is
 /// distilled. `d_lse` must outlive the call.
 template <viewable X>
-FOVEA_INLINE lse_gradient_of<X> lse_gradient(const X& d_lse) noexcept {
+FOVEA_INLINE lse_gradient_of<std::remove_cvref_t<X>> lse_gradient(X&& d_lse) noexcept {
+  static_assert(outlives_call<X>,
+                "fovea: lse_gradient keeps a view; give it a named matrix or a tensor_view, not a temporary");
   return {d_lse};
 }
-template <viewable X>
-void lse_gradient(const X&& d_lse) = delete;
 
 template <class M>
 using is_lse_gradient = std::bool_constant<lse_gradient_like<M>>;

@@ -25,8 +25,8 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// T: float or double. Heads, KVHeads: numbers of query and of key/value heads; dynamic_heads: as the options say.
-/// The weights are members: see multi_head/weights.hpp.
+/// T: float or double. Heads, KVHeads: numbers of query and of key/value heads; dynamic_heads: as the options
+/// say. The weights are members: see multi_head/weights.hpp.
 ///
 /// x is tokens x width, memory tokens x memory_width, the result tokens x width. Both are an Eigen matrix
 /// (one sequence), or ragged{matrix, offsets} or {matrix, offsets}: as many sequences of x as of memory,
@@ -211,10 +211,12 @@ class multi_head : public multi_head_projections<T, Arch> {
     const auto n = static_cast<index_type>(caches.size());
     if (x.sequences() != n) reject("x has ", x.sequences(), " sequences, but caches are given for ", n);
     standing at{true};
-    for (std::size_t b = 0; b < caches.size(); ++b) {
-      if (caches[b] == nullptr) reject("cache ", b, " is a null pointer");
-      for (index_type t = x.offsets()[b]; t < x.offsets()[b + 1]; ++t)
-        at.positions.push_back(caches[b]->position() + t - x.offsets()[b]);
+    const auto starts = x.offsets();
+    for (index_type b = 0; b < n; ++b) {
+      const auto* const cache = caches[static_cast<std::size_t>(b)];
+      if (cache == nullptr) reject("cache ", b, " is a null pointer");
+      for (index_type t = 0; t < starts[b + 1] - starts[b]; ++t)
+        at.positions.push_back(cache->position() + t);
     }
     return at;
   }

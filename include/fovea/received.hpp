@@ -11,7 +11,7 @@
 //     cache.append(k, v, table.angles());
 //     attend.into(o, q, cache, fovea::causal, fovea::add_received(received));
 //     if (cache.tokens() > budget) {
-//       const std::vector<fovea::index_type> kept = heaviest_and_newest(received.rowwise().sum(), cache.tokens());
+//       const std::vector<int> kept = heaviest_and_newest(received.rowwise().sum(), cache.tokens());
 //       cache.keep(kept);                                             // ascending
 //       for (std::size_t i = 0; i < kept.size(); ++i) received.row(i) = received.row(kept[i]);
 //       received.bottomRows(received.rows() - cache.tokens()).setZero();
@@ -28,7 +28,7 @@ FOVEA_NAMESPACE_BEGIN
 template <class X>
 struct received_in {
   using is_received = void;
-  X& sums;
+  kept<X> sums;
 };
 
 /// Among what follows q, k, v in attend(...), into, with_lse and with_lse_into: adds to `sums` what each key
@@ -51,6 +51,9 @@ template <class X>
   requires viewable<X>
 FOVEA_INLINE received_in<std::remove_reference_t<X>> add_received(X&& sums) noexcept {
   static_assert(std::is_floating_point_v<element_of<X>>, "fovea: what keys receive is float or double");
+  static_assert(
+      outlives_call<X>,
+      "fovea: add_received writes to a view; give it a named matrix or a tensor_view, not a temporary");
   return {sums};
 }
 
@@ -65,7 +68,8 @@ FOVEA_INLINE auto with_received(const Problem& p, const Mods&... mods) {
   if constexpr (wanted == 0) {
     return p;
   } else {
-    auto& sums = keep<is_received>(mods...).first.sums;
+    const auto given = keep<is_received>(mods...).first;
+    auto& sums = given.sums;
     const auto to = view_of(sums, p.k.heads(), "received");
     check_same("received", "sequences", to.batches(), "k", p.k.batches());
     for (index_type b = 0; b < to.batches(); ++b)

@@ -101,7 +101,7 @@ TEST(keep_positions, go_on_and_keys_stay_turned) {
     to.append(all.k.middleRows(first, count).eval(), all.v.middleRows(first, count).eval(), table.angles());
   };
   add(cache, 0, 15), add(whole, 0, 20);
-  cache.keep(std::vector<index_type>{0, 3, 14});
+  cache.keep(std::vector<std::uint8_t>{0, 3, 14});
   add(cache, 15, 5);
   EXPECT_EQ(cache.position(), 20);
   whole.keep(std::vector<index_type>{0, 3, 14, 15, 16, 17, 18, 19});

@@ -1,6 +1,6 @@
 // tests/laws/include_laws.cpp - who may include whom.
 //
-//   config, index, list  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API and
+//   config, index, lists  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API and
 //   umbrellas
 //          L0                              L1                               L2         L3           L4
 #include "headers.hpp"
@@ -16,7 +16,8 @@
 namespace fovea_test {
 namespace {
 
-const std::set<std::string> base = {"config.hpp", "index.hpp", "value_list.hpp"};
+const std::set<std::string> base = {"config.hpp", "index.hpp", "lifetime.hpp", "list_view.hpp",
+                                    "value_list.hpp"};
 const std::set<std::string> parts_of_layer_1 = {"view", "element", "mask", "score", "executor"};
 
 /// Where Eigen may be included, by law 2: its own view, and the layers that multiply weight matrices.

@@ -144,7 +144,8 @@ TEST(MultiHead, TakesBlocksAndColumnMajorMatrices) {
   const matrix y = l(x);
   EXPECT_EQ(y, l(wide.block(2, 3, 6, 8)));
   EXPECT_EQ(y, l(Eigen::MatrixXd(x)));
-  EXPECT_EQ(y, l(fovea::ragged{x, offsets{0, 6}}));
+  const std::vector<int> whole{0, 6};
+  EXPECT_EQ(y, l(fovea::ragged{x, whole}));
   EXPECT_EQ(l(x, x), l({x, offsets{0, 6}}, {x, offsets{0, 6}}));
   EXPECT_LT(distance(y, l(x, x)), 1e-14) << "to itself, by two products";
 }

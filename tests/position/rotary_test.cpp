@@ -126,7 +126,8 @@ TEST(Rotary, TakesPositionsOfOneSequenceOrOfAll) {
       own(batch, heads, tokens, dim);
   for (index_type i = 0; i < x.size(); ++i) x.data()[i] = std::sin(double(i));
   const fovea::rotary_table<double> table(9, dim);
-  const std::vector<index_type> one{8, 0, 3, 3}, all{8, 0, 3, 3, 1, 2, 3, 4};
+  const std::vector<std::int16_t> one{8, 0, 3, 3};
+  const std::vector<index_type> all{8, 0, 3, 3, 1, 2, 3, 4};
   fovea::rotate_into(shared, x, table.angles(), {.positions = one});
   fovea::rotate_into(own, x, table.angles(), {.positions = all});
   for (index_type b = 0; b < batch; ++b)
@@ -162,7 +163,8 @@ TEST(Rotary, LeavesWhatLiesBetweenStridesAlone) {
   const auto view = fovea::tensor_view<float>{memory.data(), 1, 1, tokens, dim, 0, 0, row, 1};
   for (index_type t = 0; t < tokens; ++t)
     for (index_type c = 0; c < dim; ++c) view(0, 0, t, c) = 1.f;
-  fovea::rotate(view, fovea::rotary_table<float>(tokens, 4).angles());
+  const fovea::rotary_table<float> table(tokens, 4);
+  fovea::rotate(view, table.angles());
   for (index_type i = 0; i < tokens * row; ++i) EXPECT_EQ(std::isnan(memory[i]), i % row >= dim) << i;
 }
 
@@ -197,7 +199,7 @@ std::string refusal(Matrix& out, Call&& call) {
 TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
   const Matrix x = Matrix::Random(5, 8);
   Matrix out(5, 8), short_out(4, 8);
-  const fovea::rotary_table<float> table(6, 8), wide(6, 10);
+  const fovea::rotary_table<float> table(6, 8), wide(6, 10), small(6, 6);
   const auto has = [](const std::string& text, std::initializer_list<const char*> parts) {
     for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << " lacks " << part;
   };
@@ -213,7 +215,7 @@ TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
       {"8 columns", "3 heads"});
   const fovea::rotary_angles<float> unlike{table.angles().cos, wide.angles().sin};
   has(refusal(out, [&] { fovea::rotate_into(out, x, unlike); }), {"6 x 4", "6 x 5"});
-  has(refusal(out, [&] { fovea::rotate_into(out.leftCols(6), x, fovea::rotary_table(6, 6).angles()); }),
+  has(refusal(out, [&] { fovea::rotate_into(out.leftCols(6), x, small.angles()); }),
       {"6 dimensions a head", "8"});
   const fovea::tensor_view<float> pile{out.data(), 1, 1, 5, 8, 0, 0, 0, 1};
   const auto tensor = fovea::bhsd(x.data(), 1, 1, 5, 8);

@@ -9,6 +9,17 @@
 
 namespace fovea_test {
 
+/// Expects a call to be refused by the library, with just this sentence.
+template <class F>
+void expect_refused_saying(const F& f, const std::string& sentence) {
+  try {
+    f();
+    ADD_FAILURE() << "not refused: " << sentence;
+  } catch (const std::invalid_argument& e) {
+    EXPECT_EQ(std::string(e.what()), "fovea: " + sentence);
+  }
+}
+
 /// Expects a call to be refused by the library, with a message that has all the parts.
 template <class F>
 void expect_refused(F f, std::initializer_list<const char*> parts) {

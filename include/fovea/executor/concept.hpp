@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/index.hpp>
+#include <fovea/lifetime.hpp>
 
 #include <concepts>
 #include <memory>
@@ -55,6 +56,14 @@ class executor_ref {
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(x)))),
         workers_([](void* o) { return static_cast<index_type>(static_cast<X*>(o)->workers()); }),
         for_each_([](void* o, index_type n, task_ref f) { static_cast<X*>(o)->for_each(n, f); }) {}
+  template <class X>
+    requires(!std::is_lvalue_reference_v<X> && !std::is_same_v<std::remove_cv_t<X>, executor_ref>)
+  FOVEA_INLINE executor_ref(X&&) noexcept {
+    static_assert(
+        never<X>,
+        "fovea: an executor outlives the calls that it works for; give it a name (fovea::threads pool{4}) "
+        "and pass that, not a temporary");
+  }
 
   /// Throws std::invalid_argument where the executor has none.
   FOVEA_INLINE index_type workers() const {

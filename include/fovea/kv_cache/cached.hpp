@@ -5,7 +5,6 @@
 #include <fovea/view/sequences.hpp>
 
 #include <limits>
-#include <span>
 
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
@@ -68,11 +67,12 @@ struct view_traits<caching::cached<Cache, Side>> {
 };
 
 /// Caches of several sequences as one argument: q is then ragged, or a tensor of as many batch entries. All
-/// have the same sizes, which is checked here. They are referred to, not copied.
+/// have the same sizes, which is checked here. Caches and the list of pointers are referred to, not copied,
+/// so a temporary list is refused.
 template <class Cache>
 class cache_batch {
  public:
-  FOVEA_INLINE explicit cache_batch(std::span<const Cache* const> caches) : caches_(caches) {
+  FOVEA_INLINE explicit cache_batch(borrowed_span<const Cache* const> caches) : caches_(caches) {
     for (std::size_t b = 0; b < caches.size(); ++b) {
       if (caches[b] == nullptr) reject("cache ", b, " of a batch is a null pointer");
       const auto same = [&](const char* what, index_type has, index_type first) {
@@ -106,9 +106,12 @@ class cache_batch {
   index_type skipped_ = 0;
 };
 
-/// From a vector or span of pointers to caches.
+/// From a vector, array or span of pointers to caches.
 template <class Pointers>
-cache_batch(const Pointers&)
-    -> cache_batch<std::remove_const_t<std::remove_pointer_t<typename Pointers::value_type>>>;
+cache_batch(Pointers&&) -> cache_batch<std::remove_const_t<
+    std::remove_pointer_t<std::remove_cvref_t<decltype(*std::data(std::declval<Pointers&>()))>>>>;
+
+template <class Cache>
+inline constexpr bool is_view<cache_batch<Cache>> = true;
 
 FOVEA_NAMESPACE_END

@@ -59,10 +59,13 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// position() is as if the tokens taken back had followed each other.) Costs moving what stands behind the
   /// first gap; int8 keys there are quantised anew, which rounds them once more. Throws
   /// std::invalid_argument, and then has changed nothing, where a number is out of range or out of order.
-  FOVEA_INLINE void keep(std::span<const index_type> kept) {
+  /// `kept`: integers of any type.
+  template <class List = list_view<index_type>>
+  FOVEA_INLINE void keep(const List& list) {
+    const list_view<index_type> kept = list;
     caching::check_kept(kept, this->tokens());
     caching::keep_tokens(*this->store_, kept, this->open_);
-    this->layout_.thin_out(static_cast<index_type>(kept.size()));
+    this->layout_.thin_out(kept.size());
   }
 
   /// Writes the tokens with a header that says what they are (not position(): of a cache that is read,
@@ -78,7 +81,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
 
   /// A cache over the bytes of a saved file, which the caller has mapped or read and keeps; read only, full.
   /// Throws as load().
-  FOVEA_INLINE static const kv_cache over(std::span<const std::byte> file) {
+  FOVEA_INLINE static const kv_cache over(borrowed_span<const std::byte> file) {
     auto [memory, tokens, open] = caching::map<E, VE, Arch>(file);
     static_cast<void>(caching::checked(memory->sizes(), KVHeads));
     kv_cache made(std::move(memory), tokens);

@@ -2,14 +2,15 @@
 #pragma once
 
 #include <fovea/kv_cache/store.hpp>
+#include <fovea/list_view.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
 /// Throws std::invalid_argument unless `kept` are among `tokens` tokens, each above the one before.
-FOVEA_INLINE void check_kept(std::span<const index_type> kept, index_type tokens) {
-  for (std::size_t i = 0; i < kept.size(); ++i) {
-    if (kept[i] < 0 || kept[i] >= tokens) reject("keep: token ", kept[i], " is not one of ", tokens);
+FOVEA_INLINE void check_kept(const list_view<index_type>& kept, index_type tokens) {
+  for (index_type i = 0; i < kept.size(); ++i) {
+    if (kept[i] < 0 || kept[i] >= tokens) reject("keep: token ", text_of(kept, i), " is not one of ", tokens);
     if (i > 0 && kept[i] <= kept[i - 1])
       reject("keep: token ", kept[i], " comes after ", kept[i - 1],
              ", but tokens are named in ascending order");
@@ -20,11 +21,11 @@ FOVEA_INLINE void check_kept(std::span<const index_type> kept, index_type tokens
 /// behind it are quantised anew, with the tokens that share their scales now. Changes nothing where there is
 /// no memory.
 template <class KE, class VE, class Arch>
-FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, std::span<const index_type> kept, open_block& open) {
+FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, const list_view<index_type>& kept, open_block& open) {
   using Store = store<KE, VE, Arch>;
-  const index_type count = static_cast<index_type>(kept.size()), heads = all.sizes().heads;
+  const index_type count = kept.size(), heads = all.sizes().heads;
   index_type first = 0;
-  while (first < count && kept[static_cast<std::size_t>(first)] == first) ++first;
+  while (first < count && kept[first] == first) ++first;
   if (first == count) return;
 
   // A block of keys is written when its last token is known: all that is read later lies behind it.
@@ -34,7 +35,7 @@ FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, std::span<const index_ty
   made.rows.reserve(static_cast<std::size_t>(Store::int8_keys ? heads * scale_blocks::tokens * all.sizes().dim
                                                               : index_type{0}));
   for (index_type to = first; to < count; ++to) {
-    const index_type from = kept[static_cast<std::size_t>(to)];
+    const index_type from = kept[to];
     all.move_token(0, from, to);
     if constexpr (Store::int8_keys) {
       all.begin(to, made);

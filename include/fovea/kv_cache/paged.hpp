@@ -88,6 +88,10 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
 
   FOVEA_INLINE explicit paged_cache(pool_type& pool)
       : base(pool.memory(), caching::paged(pool.page_tokens())), pool_(&pool) {}
+  template <class X = E>
+  explicit paged_cache(pool_type&&) {
+    static_assert(never<X>, "fovea: a page_pool outlives the caches in it; give it a name, not a temporary");
+  }
   FOVEA_INLINE paged_cache(paged_cache&& other) noexcept
       : base(std::move(static_cast<base&>(other))), pool_(std::exchange(other.pool_, nullptr)) {}
   FOVEA_INLINE paged_cache& operator=(paged_cache&& other) noexcept {
@@ -159,18 +163,18 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
   pool_type* pool_;
 };
 
-/// Beam search: afterwards caches[i] is what caches[from[i]] was.
-template <class E, int KVHeads, class VE, class Arch>
-FOVEA_INLINE void reorder(std::span<paged_cache<E, KVHeads, VE, Arch>> caches,
-                          std::span<const index_type> from) {
+/// Beam search: afterwards caches[i] is what caches[from[i]] was. `from`: a list of integers of any type.
+template <class E, int KVHeads, class VE, class Arch, class List = list_view<index_type>>
+FOVEA_INLINE void reorder(std::span<paged_cache<E, KVHeads, VE, Arch>> caches, const List& list) {
+  const list_view<index_type> from = list;
   const index_type n = static_cast<index_type>(caches.size());
-  if (static_cast<index_type>(from.size()) != n)
-    reject("reorder: from has ", from.size(), " entries for ", n, " caches");
-  for (const index_type i : from)
-    if (i < 0 || i >= n) reject("reorder: from names sequence ", i, ", not one of ", n);
+  if (from.size() != n) reject("reorder: from has ", from.size(), " entries for ", n, " caches");
+  for (index_type i = 0; i < n; ++i)
+    if (from[i] < 0 || from[i] >= n)
+      reject("reorder: from names sequence ", text_of(from, i), ", not one of ", n);
   std::vector<paged_cache<E, KVHeads, VE, Arch>> made;
   made.reserve(caches.size());
-  for (const index_type i : from) made.push_back(caches[static_cast<std::size_t>(i)].fork());
+  for (index_type i = 0; i < n; ++i) made.push_back(caches[static_cast<std::size_t>(from[i])].fork());
   for (std::size_t i = 0; i < made.size(); ++i) caches[i] = std::move(made[i]);
 }
 

@@ -33,12 +33,10 @@ struct prefix_of {
 template <class T, int Heads, int KVHeads, class Arch, class M, class Cache>
 auto attend_shared_prefix(const attention<T, Heads, KVHeads, Arch>& attend, const ragged<M>& q,
                           const cache_batch<Cache>& batch, index_type prefix) {
-  if (static_cast<index_type>(q.offsets.size()) != batch.size() + 1)
-    reject("q has ", static_cast<index_type>(q.offsets.size()) - 1, " sequences but the batch has ",
-           batch.size());
+  if (q.offsets.size() != batch.size() + 1)
+    reject("q has ", q.offsets.size() - 1, " sequences but the batch has ", batch.size());
   for (index_type b = 0; b < batch.size(); ++b) {
-    const index_type own =
-        q.offsets[static_cast<std::size_t>(b) + 1] - q.offsets[static_cast<std::size_t>(b)];
+    const index_type own = q.offsets[b + 1] - q.offsets[b];
     if (prefix < 0 || batch[b].tokens() < prefix + own)
       reject("the prefix is ", prefix, " tokens, but cache ", b, " has ", batch[b].tokens(), " with the ",
              own, " that ask");

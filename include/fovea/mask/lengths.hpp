@@ -1,9 +1,8 @@
 // fovea/mask/lengths.hpp - padded batches: how many keys of each sequence are real.
 #pragma once
 
+#include <fovea/list_view.hpp>
 #include <fovea/mask/concept.hpp>
-
-#include <span>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -22,35 +21,33 @@ struct key_range {
   FOVEA_INLINE range reach(range) const noexcept { return seen; }
 };
 
-/// Right padding: of sequence b the keys below lengths[b] are visible. One length a batch entry.
+/// Right padding: of sequence b the keys below lengths[b] are visible. One length a batch entry, of any type
+/// of integer, in a named vector, array, span or Eigen vector: it is read during the call, not copied.
 struct key_lengths {
   using is_mask = void;
-  std::span<const index_type> lengths;
+  list_view<index_type> lengths;
 
   FOVEA_INLINE void check(const place& at) const { check_lengths(lengths, at, "key_lengths"); }
-  FOVEA_INLINE key_range bind(const place& at) const noexcept {
-    return {{0, lengths[static_cast<std::size_t>(at.batch)]}};
-  }
+  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{0, lengths[at.batch]}}; }
 
-  FOVEA_INLINE static void check_lengths(std::span<const index_type> lengths, const place& at,
+  FOVEA_INLINE static void check_lengths(const list_view<index_type>& lengths, const place& at,
                                          const char* name) {
-    if (static_cast<index_type>(lengths.size()) != at.batches)
+    if (lengths.size() != at.batches)
       reject(name, " has ", lengths.size(), " entries for ", at.batches, " sequences");
-    const index_type length = lengths[static_cast<std::size_t>(at.batch)];
+    const index_type length = lengths[at.batch];
     if (length < 0 || length > at.keys)
-      reject(name, "'s entry ", at.batch, " is ", length, ", not within 0 and the ", at.keys, " keys");
+      reject(name, "'s entry ", at.batch, " is ", text_of(lengths, at.batch), ", not within 0 and the ",
+             at.keys, " keys");
   }
 };
 
-/// Left padding: of sequence b the keys from starts[b] on are visible. One start a batch entry.
+/// Left padding: of sequence b the keys from starts[b] on are visible. One start a batch entry, as above.
 struct left_padding {
   using is_mask = void;
-  std::span<const index_type> starts;
+  list_view<index_type> starts;
 
   FOVEA_INLINE void check(const place& at) const { key_lengths::check_lengths(starts, at, "left_padding"); }
-  FOVEA_INLINE key_range bind(const place& at) const noexcept {
-    return {{starts[static_cast<std::size_t>(at.batch)], at.keys}};
-  }
+  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{starts[at.batch], at.keys}}; }
 };
 
 FOVEA_NAMESPACE_END

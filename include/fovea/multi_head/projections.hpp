@@ -91,7 +91,7 @@ class multi_head_projections : public multi_head_weights<T> {
              o.memory_width);
     x.check("x", o.width);
     if (keep) s.x = x.rows(), s.memory.resize(0, 0);
-    s.queries.assign(x.offsets().begin(), x.offsets().end()), s.keys = s.queries;
+    s.queries = x.copy_of_offsets(), s.keys = s.queries;
     s.q = projection::product(x.rows(), this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
     auto p = parts(s.q, s.kv);
     place(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
@@ -100,7 +100,7 @@ class multi_head_projections : public multi_head_weights<T> {
   FOVEA_INLINE void project_queries(const tokens& x, saved& s, bool keep) const {
     x.check("x", this->options().width);
     if (keep) s.x = x.rows();
-    s.queries.assign(x.offsets().begin(), x.offsets().end());
+    s.queries = x.copy_of_offsets();
     s.q = projection::product(x.rows(), this->w_q(), this->b_q());
     auto q = projection::columns(s.q, 0, s.q.cols());
     place(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
@@ -108,7 +108,7 @@ class multi_head_projections : public multi_head_weights<T> {
   FOVEA_INLINE void project_memory(const tokens& memory, saved& s, bool keep) const {
     memory.check("memory", this->options().memory_width);
     if (keep) s.memory = memory.rows();
-    s.keys.assign(memory.offsets().begin(), memory.offsets().end());
+    s.keys = memory.copy_of_offsets();
     s.kv = projection::product(memory.rows(), this->w_kv(), this->b_kv());
     auto k = projection::columns(s.kv, 0, this->k_rows());
     place(k, s.keys, this->options().kv_heads, this->k_gain, keep ? &s.k_norm : nullptr);
@@ -117,7 +117,7 @@ class multi_head_projections : public multi_head_weights<T> {
   /// Norm and rotation of queries or keys.
   template <class X>
   FOVEA_INLINE void place(X& x, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
-                          head_norm_saved<T>* kept, std::span<const index_type> positions = {},
+                          head_norm_saved<T>* kept, const list_view<index_type>& positions = {},
                           bool turns = true) const {
     const auto& o = this->options();
     if (gain.size() > 0) normalise_heads(x, heads, gain, static_cast<T>(o.epsilon), kept);

@@ -19,7 +19,6 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <span>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -66,9 +65,13 @@ class rotary_table {
   }
 
   /// Views of this table, which must outlive them.
-  FOVEA_INLINE rotary_angles<T> angles() const noexcept {
+  FOVEA_INLINE rotary_angles<T> angles() const& noexcept {
     return {{values_.data(), rows_, columns_, columns_, 1},
             {values_.data() + rows_ * columns_, rows_, columns_, columns_, 1}};
+  }
+  template <class X = T>
+  rotary_angles<T> angles() const&& {
+    static_assert(never<X>, "fovea: angles() are views of the table; give the rotary_table a name");
   }
 
  private:
@@ -80,22 +83,22 @@ struct rotary_options {
   index_type heads = any_heads;  // of an Eigen matrix; tensors know theirs
   rotary_pairs pairs = rotary_pairs::halves;
   index_type first = 0;  // position of each sequence's first token, where no positions are given
-  std::span<const index_type> positions =
-      {};  // a position a token: of one sequence, which all then share, or of
-           // all sequences, one after another
+  // A position a token: of one sequence, which all then share, or of all sequences, one after another;
+  // integers of any type.
+  list_view<index_type> positions = {};
 };
 
 namespace position {
 
 /// Where the tokens of a batch stand.
 struct token_positions {
-  const index_type* given;  // nullptr: counted from `first`
+  list_view<index_type> given;  // empty: counted from `first`
   bool shared;
   index_type first;
 
   /// Of token t of a sequence that has `before` tokens before it in the batch.
   FOVEA_INLINE index_type of(index_type before, index_type t) const noexcept {
-    return given == nullptr ? first + t : given[shared ? t : before + t];
+    return given.empty() ? first + t : given[shared ? t : before + t];
   }
 };
 
@@ -127,17 +130,18 @@ FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const 
 template <class XE>
 FOVEA_INLINE token_positions checked_positions(const sequences<XE>& x, index_type rows,
                                                const rotary_options& o) {
-  const index_type given = static_cast<index_type>(o.positions.size()), one = x.max_tokens();
+  const index_type given = o.positions.size(), one = x.max_tokens();
   index_type all = 0;
   for (index_type b = 0; b < x.batches(); ++b) all += x.tokens(b);
   if (given != 0 && given != one && given != all)
     reject("there are ", given, " positions, neither ", one, " (the tokens of one sequence) nor ", all,
            " (of all)");
-  const token_positions at{given == 0 ? nullptr : o.positions.data(), given == one, o.first};
+  const token_positions at{o.positions, given == one, o.first};
   for (index_type b = 0, before = 0; b < x.batches(); before += x.tokens(b++))
     for (index_type t = 0; t < x.tokens(b); ++t)
       if (const index_type p = at.of(before, t); p < 0 || p >= rows)
-        reject("position ", p, " of token ", t, " is not within the table's ", rows, " rows");
+        reject("position ", given == 0 ? std::to_string(p) : text_of(o.positions, at.shared ? t : before + t),
+               " of token ", t, " is not within the table's ", rows, " rows");
   return at;
 }
 

@@ -1,10 +1,10 @@
 // fovea/score/alibi.hpp - attention with linear biases.
 #pragma once
 
+#include <fovea/list_view.hpp>
 #include <fovea/score/concept.hpp>
 
 #include <cmath>
-#include <span>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -12,13 +12,14 @@ FOVEA_NAMESPACE_BEGIN
 struct linear_bias {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr bool hides = false;
-  float slope;
+  float slope;         // as float and
+  double exact_slope;  // as double logits are changed by it
   index_type offset;
 
   template <class V>
   FOVEA_INLINE V apply(const V& s, const V& q, const V& k) const noexcept {
     using std::abs;
-    return s - number_as<V>(slope) * abs(q + number_as<V>(offset) - k);
+    return s - slope_as<V>() * abs(q + number_as<V>(offset) - k);
   }
   template <class V>
   FOVEA_INLINE V derivative(const V&, const V&, const V&) const noexcept {
@@ -29,17 +30,31 @@ struct linear_bias {
     using std::abs;
     return -abs(q + number_as<V>(offset) - k);
   }
+
+ private:
+  template <class V>
+  FOVEA_INLINE V slope_as() const noexcept {
+    if constexpr (std::is_same_v<number_in<V>, double>)
+      return V(exact_slope);
+    else
+      return V(slope);
+  }
+  template <class V>
+  FOVEA_INLINE V offset_as() const noexcept {
+    return V(static_cast<number_in<V>>(offset));
+  }
 };
 
 /// s -> s - slopes[h] * |q + offset - k|, a slope a query head. (Press et al., arXiv:2108.12409; the slopes
 /// there are 2^(-8 (h + 1) / heads).) The offset places the first query among the keys: Lk - Lq when the
-/// queries are the last; where the keys are a cache's, they stand so already.
+/// queries are the last; where the keys are a cache's, they stand so already. Slopes are finite as float, of
+/// any real type, in a named vector, array, span or Eigen vector: read during the call, not copied.
 struct alibi {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr bool hides = false;
-  std::span<const float> slopes;
+  list_view<double> slopes;
   index_type offset = 0;
-  std::span<float> d_slopes = {};  // where a backward call writes their gradient, if wanted
+  borrowed_span<float> d_slopes = {};  // where a backward call writes their gradient, if wanted
 
   FOVEA_INLINE parameter_gradient<float> gradient() const noexcept {
     return {.data = d_slopes.empty() ? nullptr : d_slopes.data(),
@@ -47,13 +62,16 @@ struct alibi {
             .head_stride = 1};
   }
   FOVEA_INLINE void check(const place& at) const {
-    if (!d_slopes.empty() && d_slopes.size() != slopes.size())
+    if (!d_slopes.empty() && static_cast<index_type>(d_slopes.size()) != slopes.size())
       reject("alibi has ", slopes.size(), " slopes but d_slopes has ", d_slopes.size());
-    if (static_cast<index_type>(slopes.size()) != at.heads)
-      reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
+    if (slopes.size() != at.heads) reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
+    for (index_type h = 0; h < at.heads; ++h)
+      if (!(std::abs(slopes[h]) <= static_cast<double>(std::numeric_limits<float>::max())))
+        reject("alibi's slope ", h, " is ", slopes[h], ", not a finite float");
   }
   FOVEA_INLINE linear_bias bind(const place& at) const noexcept {
-    return {slopes[static_cast<std::size_t>(at.head)], offset + at.first_query()};
+    const double slope = slopes[at.head];
+    return {static_cast<float>(slope), slope, offset + at.first_query()};
   }
 };
 

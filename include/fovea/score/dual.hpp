@@ -99,4 +99,19 @@ struct dual {
   }
 };
 
+/// The type of number that V is made of: a scalar, a SIMD batch, or a dual of one.
+template <class V>
+struct number_type {
+  using type = V;
+};
+template <class V>
+  requires requires { typename V::value_type; }
+struct number_type<V> {
+  using type = typename V::value_type;
+};
+template <class V>
+struct number_type<dual<V>> : number_type<V> {};
+template <class V>
+using number_in = typename number_type<V>::type;
+
 FOVEA_NAMESPACE_END

@@ -1,31 +1,30 @@
 // fovea/score/sink.hpp - a logit that attends to nothing.
 #pragma once
 
+#include <fovea/list_view.hpp>
 #include <fovea/score/concept.hpp>
-
-#include <span>
 
 FOVEA_NAMESPACE_BEGIN
 
 /// Adds exp(logits[h]) to the denominator of every row of query head h; the LSE includes it. (Miller,
 /// "Attention is off by one", with a logit of 0; gpt-oss has a learnt logit a head.) It is no key: masks and
-/// other scores do not touch it.
+/// other scores do not touch it. Logits are of any real type, in a named vector, array, span or Eigen vector:
+/// read during the call, not copied.
 struct sink {
-  std::span<const float> logits;
-  std::span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
+  list_view<double> logits;
+  borrowed_span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
 
   FOVEA_INLINE void set_gradient(index_type head, double value) const noexcept {
     if (!d_logits.empty()) d_logits[static_cast<std::size_t>(head)] = static_cast<float>(value);
   }
   FOVEA_INLINE void check(const place& at) const {
-    if (!d_logits.empty() && d_logits.size() != logits.size())
+    if (!d_logits.empty() && static_cast<index_type>(d_logits.size()) != logits.size())
       reject("sink has ", logits.size(), " logits but d_logits has ", d_logits.size());
-    if (static_cast<index_type>(logits.size()) != at.heads)
-      reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
+    if (logits.size() != at.heads) reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
+    for (index_type h = 0; h < at.heads; ++h)
+      if (logits[h] != logits[h]) reject("sink's logit ", h, " is ", logits[h], ", not a number");
   }
-  FOVEA_INLINE float logit(index_type head) const noexcept {
-    return logits[static_cast<std::size_t>(head)];
-  }
+  FOVEA_INLINE double logit(index_type head) const noexcept { return logits[head]; }
 };
 
 FOVEA_NAMESPACE_END

@@ -30,14 +30,6 @@ struct broadcast {
   }
 };
 
-/// An argument that still exists when the call that it is made for reads it: a named object, or a view.
-template <class M>
-inline constexpr bool is_tensor_view = false;
-template <class E>
-inline constexpr bool is_tensor_view<tensor_view<E>> = true;
-template <class M>
-inline constexpr bool outlives_call = std::is_lvalue_reference_v<M> || is_tensor_view<std::remove_cv_t<M>>;
-
 template <class M>
 FOVEA_INLINE auto broadcast_of(const M& m, const char* name) {
   return broadcast<const element_of<M>>{as_sequences(m, any_heads, name).all};

@@ -13,6 +13,16 @@ concept eigen_dense = std::is_base_of_v<Eigen::DenseBase<X>, X>;
 template <class X>
 concept eigen_in_memory = eigen_dense<X> && (X::Flags & Eigen::DirectAccessBit) != 0;
 
+/// Vectors and rows as lists of numbers.
+template <eigen_in_memory X>
+struct list_traits<X> {
+  static constexpr bool is_vector = X::IsVectorAtCompileTime;
+  static constexpr bool contiguous = X::InnerStrideAtCompileTime == 1;
+  FOVEA_INLINE static auto data(const X& x) noexcept { return x.data(); }
+  FOVEA_INLINE static index_type size(const X& x) noexcept { return x.size(); }
+  FOVEA_INLINE static index_type stride(const X& x) noexcept { return x.innerStride(); }
+};
+
 template <eigen_dense X>
 struct view_traits<X> {
   static_assert(eigen_in_memory<X>,

@@ -3,21 +3,30 @@
 
 #include <fovea/view/sequences.hpp>
 
-#include <span>
-
 FOVEA_NAMESPACE_BEGIN
 
 /// Sequence b is the tokens offsets[b] to offsets[b + 1] of `tokens`, any view of one sequence (an Eigen
 /// matrix, a tensor_view of batch 1); offsets has an entry more than there are sequences and never falls.
-/// Nothing is copied: both must outlive the call.
+/// Offsets are integers of any type in a vector, array, span or Eigen vector. Nothing is copied: both must
+/// outlive the call, so temporaries are refused.
 template <class M>
 struct ragged {
-  M& tokens;
-  std::span<const index_type> offsets;
+  kept<M> tokens;
+  list_view<index_type> offsets;
 
-  FOVEA_INLINE ragged(M& all_tokens, std::span<const index_type> starts) noexcept
-      : tokens(all_tokens), offsets(starts) {}
+  template <class X, class Starts>
+  FOVEA_INLINE ragged(X&& all_tokens, Starts&& starts) noexcept
+      : tokens(all_tokens), offsets(std::forward<Starts>(starts)) {
+    static_assert(outlives_call<X>,
+                  "fovea: ragged is a view; give it a named matrix or a tensor_view, not a temporary");
+  }
 };
+
+template <class X, class Starts>
+ragged(X&&, Starts&&) -> ragged<std::remove_reference_t<X>>;
+
+template <class M>
+inline constexpr bool is_view<ragged<M>> = true;
 
 template <class M>
 struct view_traits<ragged<M>> {
@@ -25,16 +34,15 @@ struct view_traits<ragged<M>> {
 
   FOVEA_INLINE static auto view(const ragged<M>& x, index_type heads, const char* name) {
     auto packed = as_sequences(x.tokens, heads, name);
-    const index_type total = packed.all.tokens, n = static_cast<index_type>(x.offsets.size());
+    const index_type total = packed.all.tokens, n = x.offsets.size();
     if (packed.all.batch != 1) reject(name, " packs sequences into a batch of ", packed.all.batch, ", not 1");
     if (n == 0) reject(name, " has 0 offsets; a batch of n sequences has n + 1");
     for (index_type b = 0; b < n; ++b) {
-      const index_type least = b == 0 ? 0 : x.offsets[static_cast<std::size_t>(b - 1)];
-      const index_type offset = x.offsets[static_cast<std::size_t>(b)];
+      const index_type least = b == 0 ? 0 : x.offsets[b - 1], offset = x.offsets[b];
       if (offset < least || offset > total)
-        reject(name, "'s offset ", b, " is ", offset, ", not within ", least, " and ", total);
+        reject(name, "'s offset ", b, " is ", text_of(x.offsets, b), ", not within ", least, " and ", total);
     }
-    packed.offsets = x.offsets.data();
+    packed.offsets = x.offsets;
     packed.count = n - 1;
     return packed;
   }

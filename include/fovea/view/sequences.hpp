@@ -1,6 +1,7 @@
 // fovea/view/sequences.hpp - what every kind of input becomes: sequences of tokens, each with its heads.
 #pragma once
 
+#include <fovea/list_view.hpp>
 #include <fovea/view/matrix.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -23,12 +24,15 @@ struct tensor_view {
   }
 };
 
-/// Sequences of equal length (offsets == nullptr: batch entries of `all`), or of different length, packed one
+template <class E>
+inline constexpr bool is_view<tensor_view<E>> = true;
+
+/// Sequences of equal length (no offsets: batch entries of `all`), or of different length, packed one
 /// after another along the tokens of `all` (sequence b: tokens offsets[b] to offsets[b + 1]).
 template <class E>
 struct sequences {
   tensor_view<E> all;
-  const index_type* offsets = nullptr;
+  list_view<index_type> offsets = {};
   index_type count = offsets ? 0 : all.batch;
 
   static constexpr bool in_cache = false;

@@ -68,8 +68,12 @@ class tensor {
   FOVEA_INLINE index_type size() const noexcept { return static_cast<index_type>(elements_.size()); }
   FOVEA_INLINE E* data() noexcept { return elements_.data(); }
   FOVEA_INLINE const E* data() const noexcept { return elements_.data(); }
-  FOVEA_INLINE tensor_view<E> view() noexcept { return viewed(data()); }
-  FOVEA_INLINE tensor_view<const E> view() const noexcept { return viewed(data()); }
+  FOVEA_INLINE tensor_view<E> view() & noexcept { return viewed(data()); }
+  FOVEA_INLINE tensor_view<const E> view() const& noexcept { return viewed(data()); }
+  template <class X = E>
+  tensor_view<E> view() && {
+    static_assert(never<X>, "fovea: view() refers to the tensor; give the tensor a name");
+  }
   FOVEA_INLINE E& operator()(index_type b, index_type h, index_type t, index_type c) noexcept {
     return view()(b, h, t, c);
   }
