@@ -33,7 +33,31 @@ struct cell {
   FOVEA_INLINE static bool truth(bool b) { return b; }
 };
 
-/// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head.
+/// One head in double: what its pieces and their scales say, or a matrix as it is.
+struct reference_head {
+  index_type rows, cols;
+  std::vector<double> numbers = {};
+  FOVEA_INLINE double operator()(index_type i, index_type c) const {
+    return numbers[static_cast<std::size_t>(i * cols + c)];
+  }
+};
+template <class Head>
+FOVEA_INLINE reference_head in_double(const Head& head) {
+  reference_head all{head.rows, head.cols};
+  head.each_piece({0, head.rows}, [&](const auto& some) {
+    for (index_type i = 0; i < some.tokens.rows; ++i)
+      for (index_type c = 0; c < head.cols; ++c) {
+        double x = load_element<double>(some.tokens(i, c));
+        if (some.channel_scales != nullptr) x *= static_cast<double>(some.channel_scales[c]);
+        if (some.token_scales != nullptr) x *= static_cast<double>(some.token_scales[i]);
+        all.numbers.push_back(x);
+      }
+  });
+  return all;
+}
+
+/// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values() are k
+/// and v too, q then being its last tokens.
 template <viewable Q, viewable K, viewable V, modifier... Mods>
 reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
                            const Mods&... mods) {
@@ -46,7 +70,7 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
   const auto rules = rules_of<mask_intersection>(mods...);
   const auto sink = sink_of(mods...);
   const auto dropout = dropout_of(mods...);
-  const index_type batches = qs.batches(), rows = qs.max_tokens(), columns = vs.all.dim;
+  const index_type batches = qs.batches(), rows = qs.max_tokens(), columns = vs.dim();
   reference_result r{{batches, heads, rows, columns},
                      {batches, heads, rows, 1},
                      {batches, heads, rows, columns},
@@ -54,10 +78,10 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
 
   for (index_type b = 0; b < batches; ++b)
     for (index_type h = 0; h < heads; ++h) {
-      const auto Q_ = qs.head(b, h);
-      const auto K_ = ks.head(b, h / (heads / kv_heads));
-      const auto V_ = vs.head(b, h / (heads / kv_heads));
-      const place at{b, h, batches, heads, Q_.rows, K_.rows};
+      const auto Q_ = in_double(qs.head(b, h));
+      const auto K_ = in_double(ks.head(b, h / (heads / kv_heads)));
+      const auto V_ = in_double(vs.head(b, h / (heads / kv_heads)));
+      const place at{b, h, batches, heads, Q_.rows, K_.rows, std::remove_cvref_t<decltype(ks)>::in_cache};
       const auto bound = rules.bind(at);
       const auto worth = [&](const cell& c) {
         if constexpr (dropout.drops) return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
@@ -73,7 +97,7 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
           if (!visible_at(bound.mask, cell{i, j})) continue;
           double dot = 0, magnitude = 0;
           for (index_type c = 0; c < Q_.cols; ++c) {
-            const double x = load_element<double>(Q_(i, c)) * load_element<double>(K_(j, c));
+            const double x = Q_(i, c) * K_(j, c);
             dot += x, magnitude += std::abs(x);
           }
           s[j] = bound.score(scale * dot, cell{i, j});
@@ -89,9 +113,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
         for (index_type j = 0; j < K_.rows; ++j)
           for (index_type c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {
-            r.out(b, h, i, c) += p(s[j]) / sum * worth({i, j}) * load_element<double>(V_(j, c));
-            r.magnitude(b, h, i, c) +=
-                p(s[j]) / sum * worth({i, j}) * std::abs(load_element<double>(V_(j, c)));
+            r.out(b, h, i, c) += p(s[j]) / sum * worth({i, j}) * V_(j, c);
+            r.magnitude(b, h, i, c) += p(s[j]) / sum * worth({i, j}) * std::abs(V_(j, c));
           }
       }
     }

@@ -11,9 +11,11 @@ namespace kernel {
 template <class Problem, class T = typename Problem::compute>
 inline constexpr bool one_key_may_suffice =
     Problem::units == unit_of::log2 && !Problem::drops && !sink_like<decltype(Problem::sink)> &&
-    requires(const Problem& p, matrix_view<const T> of) {
-      of = p.q.head(0, 0), of = p.k.head(0, 0), of = p.v.head(0, 0);
-      matrix_view<T>(p.out.head(0, 0));
+    requires(const Problem& p) {
+      requires std::is_same_v<decltype(p.q.head(0, 0)), matrix_view<const T>>;
+      requires std::is_same_v<decltype(p.k.head(0, 0)), matrix_view<const T>>;
+      requires std::is_same_v<decltype(p.v.head(0, 0)), matrix_view<const T>>;
+      requires std::is_same_v<decltype(p.out.head(0, 0)), matrix_view<T>>;
     };
 
 /// Writes the rows' results where there is one key, which all of them see, and rows are a register or more,

@@ -34,10 +34,9 @@ FOVEA_INLINE vec<Arch, T> load_lanes(const E* from) noexcept {
   }
 }
 
-/// What a row's elements are worth beside their own value; see piece.
-struct worth {
-  const float *channels, *tokens;
-};
+/// The scales (see piece) that a product of rows as they are stored takes into account by itself: those of the
+/// keys' channels, which become part of Q; those of the values' tokens, which become part of P.
+enum class scaled { by_channel, by_token };
 
 /// One head of keys or values, read a block at a time: where the elements lie as a kernel wants them, as they
 /// are; else through a buffer of block x width numbers, padded with zeros.
@@ -59,20 +58,32 @@ struct operand {
     return far_apart() ? copy(keys) : read(keys);
   }
 
-  /// For the form with dim in lanes, which converts as it reads: f(first, rows of E, count, worth) for the
-  /// pieces of a block, `first` counted from the block's. One that does not lie in place is gathered in the
-  /// buffer, until the next.
-  template <class F>
+  /// For the form with dim in lanes, which converts as it reads: f(first, rows of E, count, scales) for the
+  /// pieces of a block, `first` counted from the block's; `scales` are those that are Scaled, or null. One that
+  /// does not lie in place is gathered in the buffer, until the next; one with other scales becomes rows of T there.
+  template <scaled Scaled, class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
     index_type first = 0;
     all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
       using E = typename std::remove_cvref_t<decltype(some)>::element;
-      const index_type count = some.tokens.rows;
+      constexpr bool by_channel = Scaled == scaled::by_channel;
+      const index_type count = some.tokens.rows, here = first;
+      first += count;
+      if constexpr (may_scale_otherwise<Scaled>)
+        if ((by_channel ? some.token_scales : some.channel_scales) != nullptr) {
+          copy_piece(some, buffer);
+          f(here, rows_of<T>{buffer, width, width}, count, static_cast<const float*>(nullptr));
+          return;
+        }
       rows_of<E> rows{some.tokens.data, some.tokens.row_stride, width};
       if (!in_place()) rows = gathered<E>(some.tokens);
-      f(first, rows, count, worth{some.channel_scales, some.token_scales});
-      first += count;
+      f(here, rows, count, by_channel ? some.channel_scales : some.token_scales);
     });
+  }
+  /// Whether rows that each_rows gave lie in the buffer.
+  template <class E>
+  FOVEA_INLINE bool in_buffer(const rows_of<E>& rows) const noexcept {
+    return static_cast<const void*>(rows.data) == static_cast<const void*>(buffer);
   }
 
   /// How much room the buffer needs for a block of keys: for rows of T, and for rows of E.
@@ -82,8 +93,9 @@ struct operand {
   FOVEA_INLINE index_type copies_for_columns(index_type block) const noexcept {
     return far_apart() ? block * width : copies_for_read(block);
   }
+  template <scaled Scaled>
   FOVEA_INLINE index_type copies_for_rows(index_type block) const noexcept {
-    return in_place() ? 0 : block * width;
+    return in_place() && !may_scale_otherwise<Scaled> ? 0 : block * width;
   }
   FOVEA_INLINE bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
 
@@ -102,24 +114,32 @@ struct operand {
  private:
   static constexpr bool as_it_is =
       std::is_same_v<Head, matrix_view<T>> || std::is_same_v<Head, matrix_view<const T>>;
+  template <scaled Scaled>
+  static constexpr bool may_scale_otherwise =
+      Scaled == scaled::by_channel ? may_scale_tokens<Head> : may_scale_channels<Head>;
 
   FOVEA_NOINLINE rows_of<T> copy(range keys) const noexcept {
     if constexpr (as_it_is)
       if (all.row_stride == 1 && all.col_stride != 1) return copy_columns(keys);
     T* to = buffer;
     all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
-      using E = typename std::remove_cvref_t<decltype(some)>::element;
-      for (index_type j = 0; j < some.tokens.rows; ++j, to += width) {
-        load_elements(some.tokens.at(j), some.tokens.col_stride, all.cols, to);
-        if constexpr (std::is_integral_v<E>) {
-          const T scale = some.token_scales ? static_cast<T>(some.token_scales[j]) : T(1);
-          for (index_type c = 0; c < all.cols; ++c)
-            to[c] *= scale * (some.channel_scales ? static_cast<T>(some.channel_scales[c]) : T(1));
-        }
-        for (index_type c = all.cols; c < width; ++c) to[c] = T(0);
-      }
+      copy_piece(some, to);
+      to += some.tokens.rows * width;
     });
     return {buffer, width, width};
+  }
+
+  // A piece's elements as rows of T: this is what its scales mean.
+  template <class Piece>
+  FOVEA_INLINE void copy_piece(const Piece& some, T* to) const noexcept {
+    for (index_type j = 0; j < some.tokens.rows; ++j, to += width) {
+      load_elements(some.tokens.at(j), some.tokens.col_stride, all.cols, to);
+      if (some.channel_scales != nullptr)
+        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(some.channel_scales[c]);
+      if (some.token_scales != nullptr)
+        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(some.token_scales[j]);
+      for (index_type c = all.cols; c < width; ++c) to[c] = T(0);
+    }
   }
 
   // The elements side by side, as they are: never wider than T, so that they fit into the buffer.
@@ -171,6 +191,7 @@ FOVEA_INLINE operand<Arch, T, Head> operand_of(const Head& all, index_type width
 /// Whether no element of a block of rows is NaN or infinite.
 template <class Arch, class T, class E>
 FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index_type count) noexcept {
+  if constexpr (std::is_integral_v<E>) return true;
   using V = vec<Arch, T>;
   constexpr index_type n = static_cast<index_type>(V::size);
   V nothing(T(0));  // 0 * x is 0, or NaN

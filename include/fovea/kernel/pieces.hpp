@@ -41,7 +41,7 @@ template <class E>
 struct block_piece {
   rows_of<E> rows;
   index_type first, count;
-  worth of;
+  const float* scales;  // see scaled
   rows_ahead ahead;
 };
 
@@ -81,28 +81,29 @@ class block_pieces {
 
 /// f(block_pieces) for the pieces of a block, as many together as are of one element and lie in place: for
 /// the form with dim in lanes, which converts as it reads.
-template <class Arch, class T, class Head, class F>
+template <scaled Scaled, class Arch, class T, class Head, class F>
 FOVEA_INLINE void each_pieces(const operand<Arch, T, Head>& x, range block, F&& f) noexcept {
   using main = typename Head::element;
   block_pieces<main> waiting;
   const auto flush = [&]() FOVEA_INLINE_LAMBDA {
     if (!waiting.empty()) f(waiting), waiting.clear();
   };
-  x.each_rows(block,
-              [&](index_type first, const auto& rows, index_type count, const worth& of) FOVEA_INLINE_LAMBDA {
-                using E = std::remove_cvref_t<decltype(*rows.data)>;
-                const block_piece<E> some{rows, first, count, of, {}};
-                if constexpr (std::is_same_v<E, main>) {
-                  if (waiting.full()) flush();
-                  waiting.add(some);
-                  if (!x.in_place()) flush();
-                } else {
-                  flush();
-                  block_pieces<E> alone;
-                  alone.add(some);
-                  f(alone);
-                }
-              });
+  x.template each_rows<Scaled>(
+      block,
+      [&](index_type first, const auto& rows, index_type count, const float* scales) FOVEA_INLINE_LAMBDA {
+        using E = std::remove_cvref_t<decltype(*rows.data)>;
+        const block_piece<E> some{rows, first, count, scales, {}};
+        if constexpr (std::is_same_v<E, main>) {
+          if (waiting.full()) flush();
+          waiting.add(some);
+          if (x.in_buffer(rows)) flush();
+        } else {
+          flush();
+          block_pieces<E> alone;
+          alone.add(some);
+          f(alone);
+        }
+      });
   flush();
 }
 

@@ -104,7 +104,7 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
       coming_keys = {keys_of.all, block_from(keys.last)};
     }
     // q (R, d)   o (R, dv)   (R, C)   S = Q K^T
-    each_pieces(keys_of, keys, [&](auto& k) {  // (C, d)
+    each_pieces<scaled::by_channel>(keys_of, keys, [&](auto& k) {  // (C, d)
       k.look_ahead(coming_values, these_keys);
       each_panel([&](const panel& some) { some.dot_keys(k), k.look_here(); });
     });
@@ -127,10 +127,12 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
     // (R, dv)  O = O * shrink + P V
     bool finite = true;
     if (may_hide)
-      values_of.each_rows(keys, [&](index_type, const auto& v, index_type count, const worth&) {
-        finite = finite && all_finite<Arch, T>(v, count);
-      });
-    each_pieces(values_of, keys, [&](auto& v) {  // (C, dv)
+      values_of.template each_rows<scaled::by_token>(
+          keys, [&](index_type, const auto& v, index_type count, const float* scales) {
+            finite = finite && all_finite<Arch, T>(v, count);
+            if (scales != nullptr) finite = finite && all_finite<Arch, T>(rows_of<float>{scales, count, count}, 1);
+          });
+    each_pieces<scaled::by_token>(values_of, keys, [&](auto& v) {  // (C, dv)
       v.look_ahead(coming_keys, these_values);
       each_panel([&](const panel& some) {
         finite ? some.add_values(v) : some.add_seen_values(v);

@@ -114,8 +114,8 @@ class row_products {
         m_(o_ + rows.size() * round_up(value_dim, n)),
         l_(m_ + rows.size() * n),
         q_(work),
-        worth_q_(q_ + max_rows * round_up(dim, n)),
-        s_(worth_q_ + max_rows * round_up(dim, n)),
+        scaled_q_(q_ + max_rows * round_up(dim, n)),
+        s_(scaled_q_ + max_rows * round_up(dim, n)),
         shrink_(s_ + max_rows * block) {}
 
   FOVEA_INLINE index_type count() const noexcept { return rows_.size(); }
@@ -137,11 +137,11 @@ class row_products {
     }
   }
 
-  /// S = Q K^T for pieces of the block. What K's channels are worth becomes part of Q.
+  /// S = Q K^T for pieces of the block. The scales of K's channels become part of Q.
   template <class E>
   FOVEA_NOINLINE void dot_keys(const block_pieces<E>& pieces) const noexcept {
     for (const block_piece<E>& k : pieces) {
-      const T* const q = k.of.channels == nullptr ? q_ : worth_of_channels(k.of.channels);
+      const T* const q = k.scales == nullptr ? q_ : scale_queries(k.scales);
       in_row_tiles([&](auto rows, index_type r) FOVEA_INLINE_LAMBDA {
         dot_rows<Arch, rows(), max_rows>(q + r * n, k, s_ + r * block, row_stride);
       });
@@ -166,7 +166,6 @@ class row_products {
   /// The same where V holds NaN or infinities: what a row does not see is left out, not multiplied by 0.
   template <class E>
   FOVEA_NOINLINE void add_seen_values(const block_pieces<E>& pieces) const noexcept {
-    for (const block_piece<E>& v : pieces) weigh(v);
     for (index_type r = 0; r < count(); ++r)
       for (index_type i = 0; i * n < value_dim_; ++i) {
         V sum(T(0));
@@ -174,7 +173,8 @@ class row_products {
           for (index_type j = 0; j < v.count; ++j)
             if (const T p = s_[r * block + v.first + j]; p != T(0))
               sum = isa<Arch>::fma(
-                  load_lanes<Arch, T>(v.rows.from(j).data + start_of<Arch, T>(i, value_dim_)), V(p), sum);
+                  load_lanes<Arch, T>(v.rows.from(j).data + start_of<Arch, T>(i, value_dim_)),
+                  V(v.scales == nullptr ? p : p * static_cast<T>(v.scales[j])), sum);
         add(r, i, shrink(r), sum);
       }
     settle();
@@ -227,30 +227,30 @@ class row_products {
     for (index_type r = 0; r < count(); ++r) V(T(1)).store_aligned(shrink_ + r * n);
   }
 
-  FOVEA_INLINE V channels_worth(const float* scales, index_type count) const noexcept {
+  FOVEA_INLINE V load_scales(const float* scales, index_type count) const noexcept {
     if (count >= n) return load_lanes<Arch, T>(scales);
     alignas(64) T part[std::size_t{n}] = {};
     load_elements(scales, index_type(1), count, part);
     return V::load_aligned(part);
   }
-  // Q times what each channel of K is worth.
-  FOVEA_NOINLINE const T* worth_of_channels(const float* scales) const noexcept {
+  // Q times the scale of each channel of K.
+  FOVEA_NOINLINE const T* scale_queries(const float* scales) const noexcept {
     for (index_type i = 0; i * n < dim_; ++i) {
       const index_type c = start_of<Arch, T>(i, dim_);
-      const V worth = channels_worth(scales + c, channels_ - c);
+      const V scale = load_scales(scales + c, channels_ - c);
       for (index_type r = 0; r < count(); ++r) {
         const index_type at = (i * max_rows + r) * n;
-        (V::load_aligned(q_ + at) * worth).store_aligned(worth_q_ + at);
+        (V::load_aligned(q_ + at) * scale).store_aligned(scaled_q_ + at);
       }
     }
-    return worth_q_;
+    return scaled_q_;
   }
-  // P times what each token of V is worth; a hidden key's stays 0.
+  // P times the scale of each token of V.
   template <class E>
   FOVEA_INLINE void weigh(const block_piece<E>& v) const noexcept {
-    if (v.of.tokens == nullptr) return;
+    if (v.scales == nullptr) return;
     for (index_type r = 0; r < count(); ++r)
-      for (index_type j = 0; j < v.count; ++j) s_[r * block + v.first + j] *= static_cast<T>(v.of.tokens[j]);
+      for (index_type j = 0; j < v.count; ++j) s_[r * block + v.first + j] *= static_cast<T>(v.scales[j]);
   }
 
   // Row of Q = scale * src, register by register, max_rows registers apart, with zeros beyond and where the
@@ -290,7 +290,7 @@ class row_products {
  protected:
   range rows_, queries_;
   index_type dim_, value_dim_, columns_, channels_;
-  T *o_, *m_, *l_, *q_, *worth_q_, *s_, *shrink_;
+  T *o_, *m_, *l_, *q_, *scaled_q_, *s_, *shrink_;
 };
 
 }  // namespace kernel

@@ -4,6 +4,7 @@
 
 #include <fovea/view/sequences.hpp>
 
+#include <cstdint>
 #include <limits>
 
 FOVEA_NAMESPACE_BEGIN
@@ -20,6 +21,9 @@ struct cached_head {
   index_type head, rows, cols;
   index_type first;  // token of the cache that row 0 is
   static constexpr index_type row_stride = 0, col_stride = 1;
+  static constexpr bool in_int8 = std::is_same_v<element, std::int8_t>;
+  static constexpr bool has_channel_scales = in_int8 && Side == side::keys;
+  static constexpr bool has_token_scales = in_int8 && Side == side::values;
 
   template <class F>
   FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {

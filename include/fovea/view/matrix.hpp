@@ -11,8 +11,13 @@ FOVEA_NAMESPACE_BEGIN
 template <class E>
 struct matrix_view;
 
-/// Tokens of one head that lie in one piece, and what their numbers are worth: element (i, c) stands for
-/// tokens(i, c) * channel_scales[c] * token_scales[i]; a null pointer stands for ones.
+/// Tokens of one head that lie in one piece, and their scales: element (i, c) of the piece is
+///   tokens(i, c) * channel_scales[c] * token_scales[i],
+/// where a null pointer stands for ones: for keys and for values, of every element type and in every call. A
+/// scale of 0 makes zeros of what is finite; one that is NaN or infinite is as such an element: it never shows
+/// where it is masked. With few query rows, keys scaled by channel and values scaled by token are read as they are
+/// stored, and Q times the channels' scales, P times the tokens', must then lie within the range of the sums;
+/// other scales (and all of them with many query rows) are multiplied into a copy, a block at a time.
 template <class E>
 struct piece {
   using element = E;
@@ -21,11 +26,25 @@ struct piece {
   const float* token_scales = nullptr;
 };
 
+/// Whether pieces of a head may have scales by channel, or by token: unless the head's type says
+/// `static constexpr bool has_channel_scales = false`, or has_token_scales, which spares a call the room for a copy.
+template <class Head>
+inline constexpr bool may_scale_channels = true;
+template <class Head>
+inline constexpr bool may_scale_tokens = true;
+template <class Head>
+  requires requires { Head::has_channel_scales; }
+inline constexpr bool may_scale_channels<Head> = Head::has_channel_scales;
+template <class Head>
+  requires requires { Head::has_token_scales; }
+inline constexpr bool may_scale_tokens<Head> = Head::has_token_scales;
+
 /// Element (r, c) lies at data[r * row_stride + c * col_stride]. Strides count elements and may be 0 or
 /// negative.
 template <class E>
 struct matrix_view {
   using element = std::remove_const_t<E>;
+  static constexpr bool has_channel_scales = false, has_token_scales = false;
   E* data = nullptr;
   index_type rows = 0, cols = 0;
   index_type row_stride = 0, col_stride = 1;
@@ -45,8 +64,9 @@ struct matrix_view {
     return {at(some.first), some.size(), cols, row_stride, col_stride};
   }
 
-  /// A head of tokens, as kernels read it, has rows, cols, col_stride and each_piece(range, f), which calls
-  /// f(piece) for the pieces that these tokens lie in, in order. A matrix lies in one.
+  /// A head of tokens, as kernels read it, has rows, cols, col_stride (of all its pieces) and
+  /// each_piece(range, f), which calls f(piece) for the pieces that these tokens lie in, in order. A matrix lies
+  /// in one.
   template <class F>
   FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
     if (!some.empty()) f(piece<element>{only(some)});
