@@ -152,10 +152,11 @@ class attention_call {
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto p = problem_from(sequences<const T>{}, sequences<compute>{}, view_of(q, heads, "q"),
                                 view_of(k, kv_heads, "k"), view_of(v, kv_heads, "v"), mods...);
-    static_assert(std::is_same_v<decltype(p.k.head(0, 0)), matrix_view<const element_of<K>>> &&
-                      std::is_same_v<decltype(p.v.head(0, 0)), matrix_view<const element_of<V>>>,
-                  "fovea: backward takes k and v as Eigen matrices, tensor_views, tensors or ragged batches: not a "
-                  "cache's, nor other heads that lie in pieces");
+    static_assert(
+        std::is_same_v<decltype(p.k.head(0, 0)), matrix_view<const element_of<K>>> &&
+            std::is_same_v<decltype(p.v.head(0, 0)), matrix_view<const element_of<V>>>,
+        "fovea: backward takes k and v as Eigen matrices, tensor_views, tensors or ragged batches: not a "
+        "cache's, nor other heads that lie in pieces");
     const auto given_out = read_only(view_of(out, heads, "out"));
     const auto given_lse = read_only(view_of(lse, heads, "lse"));
     const auto given_d_out = read_only(view_of(d_out, heads, "d_out"));

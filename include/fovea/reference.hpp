@@ -56,8 +56,8 @@ FOVEA_INLINE reference_head in_double(const Head& head) {
   return all;
 }
 
-/// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values() are k
-/// and v too, q then being its last tokens.
+/// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values()
+/// are k and v too, q then being its last tokens.
 template <viewable Q, viewable K, viewable V, modifier... Mods>
 reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
                            const Mods&... mods) {

@@ -34,8 +34,8 @@ FOVEA_INLINE vec<Arch, T> load_lanes(const E* from) noexcept {
   }
 }
 
-/// The scales (see piece) that a product of rows as they are stored takes into account by itself: those of the
-/// keys' channels, which become part of Q; those of the values' tokens, which become part of P.
+/// The scales (see piece) that a product of rows as they are stored takes into account by itself: those of
+/// the keys' channels, which become part of Q; those of the values' tokens, which become part of P.
 enum class scaled { by_channel, by_token };
 
 /// One head of keys or values, read a block at a time: where the elements lie as a kernel wants them, as they
@@ -59,8 +59,9 @@ struct operand {
   }
 
   /// For the form with dim in lanes, which converts as it reads: f(first, rows of E, count, scales) for the
-  /// pieces of a block, `first` counted from the block's; `scales` are those that are Scaled, or null. One that
-  /// does not lie in place is gathered in the buffer, until the next; one with other scales becomes rows of T there.
+  /// pieces of a block, `first` counted from the block's; `scales` are those that are Scaled, or null. One
+  /// that does not lie in place is gathered in the buffer, until the next; one with other scales becomes rows
+  /// of T there.
   template <scaled Scaled, class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
     index_type first = 0;

@@ -88,22 +88,21 @@ FOVEA_INLINE void each_pieces(const operand<Arch, T, Head>& x, range block, F&& 
   const auto flush = [&]() FOVEA_INLINE_LAMBDA {
     if (!waiting.empty()) f(waiting), waiting.clear();
   };
-  x.template each_rows<Scaled>(
-      block,
-      [&](index_type first, const auto& rows, index_type count, const float* scales) FOVEA_INLINE_LAMBDA {
-        using E = std::remove_cvref_t<decltype(*rows.data)>;
-        const block_piece<E> some{rows, first, count, scales, {}};
-        if constexpr (std::is_same_v<E, main>) {
-          if (waiting.full()) flush();
-          waiting.add(some);
-          if (x.in_buffer(rows)) flush();
-        } else {
-          flush();
-          block_pieces<E> alone;
-          alone.add(some);
-          f(alone);
-        }
-      });
+  x.template each_rows<Scaled>(block, [&](index_type first, const auto& rows, index_type count,
+                                          const float* scales) FOVEA_INLINE_LAMBDA {
+    using E = std::remove_cvref_t<decltype(*rows.data)>;
+    const block_piece<E> some{rows, first, count, scales, {}};
+    if constexpr (std::is_same_v<E, main>) {
+      if (waiting.full()) flush();
+      waiting.add(some);
+      if (x.in_buffer(rows)) flush();
+    } else {
+      flush();
+      block_pieces<E> alone;
+      alone.add(some);
+      f(alone);
+    }
+  });
   flush();
 }
 

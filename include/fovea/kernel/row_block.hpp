@@ -130,7 +130,8 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
       values_of.template each_rows<scaled::by_token>(
           keys, [&](index_type, const auto& v, index_type count, const float* scales) {
             finite = finite && all_finite<Arch, T>(v, count);
-            if (scales != nullptr) finite = finite && all_finite<Arch, T>(rows_of<float>{scales, count, count}, 1);
+            if (scales != nullptr)
+              finite = finite && all_finite<Arch, T>(rows_of<float>{scales, count, count}, 1);
           });
     each_pieces<scaled::by_token>(values_of, keys, [&](auto& v) {  // (C, dv)
       v.look_ahead(coming_keys, these_values);

@@ -172,9 +172,9 @@ class row_products {
         for (const block_piece<E>& v : pieces)
           for (index_type j = 0; j < v.count; ++j)
             if (const T p = s_[r * block + v.first + j]; p != T(0))
-              sum = isa<Arch>::fma(
-                  load_lanes<Arch, T>(v.rows.from(j).data + start_of<Arch, T>(i, value_dim_)),
-                  V(v.scales == nullptr ? p : p * static_cast<T>(v.scales[j])), sum);
+              sum =
+                  isa<Arch>::fma(load_lanes<Arch, T>(v.rows.from(j).data + start_of<Arch, T>(i, value_dim_)),
+                                 V(v.scales == nullptr ? p : p * static_cast<T>(v.scales[j])), sum);
         add(r, i, shrink(r), sum);
       }
     settle();

@@ -14,10 +14,11 @@ struct matrix_view;
 /// Tokens of one head that lie in one piece, and their scales: element (i, c) of the piece is
 ///   tokens(i, c) * channel_scales[c] * token_scales[i],
 /// where a null pointer stands for ones: for keys and for values, of every element type and in every call. A
-/// scale of 0 makes zeros of what is finite; one that is NaN or infinite is as such an element: it never shows
-/// where it is masked. With few query rows, keys scaled by channel and values scaled by token are read as they are
-/// stored, and Q times the channels' scales, P times the tokens', must then lie within the range of the sums;
-/// other scales (and all of them with many query rows) are multiplied into a copy, a block at a time.
+/// scale of 0 makes zeros of what is finite; one that is NaN or infinite is as such an element: it never
+/// shows where it is masked. With few query rows, keys scaled by channel and values scaled by token are read
+/// as they are stored, and Q times the channels' scales, P times the tokens', must then lie within the range
+/// of the sums; other scales (and all of them with many query rows) are multiplied into a copy, a block at a
+/// time.
 template <class E>
 struct piece {
   using element = E;
@@ -27,7 +28,8 @@ struct piece {
 };
 
 /// Whether pieces of a head may have scales by channel, or by token: unless the head's type says
-/// `static constexpr bool has_channel_scales = false`, or has_token_scales, which spares a call the room for a copy.
+/// `static constexpr bool has_channel_scales = false`, or has_token_scales, which spares a call the room for
+/// a copy.
 template <class Head>
 inline constexpr bool may_scale_channels = true;
 template <class Head>
@@ -65,8 +67,8 @@ struct matrix_view {
   }
 
   /// A head of tokens, as kernels read it, has rows, cols, col_stride (of all its pieces) and
-  /// each_piece(range, f), which calls f(piece) for the pieces that these tokens lie in, in order. A matrix lies
-  /// in one.
+  /// each_piece(range, f), which calls f(piece) for the pieces that these tokens lie in, in order. A matrix
+  /// lies in one.
   template <class F>
   FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
     if (!some.empty()) f(piece<element>{only(some)});
