@@ -100,11 +100,13 @@ class attention_call {
     check_same("q", "sequences", q.batches(), "k", k.batches());
     check_same("k", "sequences", k.batches(), "v", v.batches());
     const auto rules = rules_of<mask_intersection>(mods...);
-    const auto sink = sink_of(mods...);
-    const auto dropout = dropout_of(mods...);
+    decltype(auto) sink = sink_of(mods...);
+    decltype(auto) dropout = dropout_of(mods...);
     for (index_type b = 0; b < q.batches(); ++b) {
       check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
       const place at{b, 0, q.batches(), q.heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
+      if constexpr (decltype(rules)::asks || std::remove_cvref_t<decltype(dropout)>::drops)
+        check_positions(at);
       rules.check(at);
       if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
       check_score_at(dropout, at);

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -30,37 +32,77 @@ FOVEA_INLINE constexpr range intersect(range a, range b) noexcept {
 /// How much of a block of rows x keys a mask shows.
 enum class coverage { none, partial, full };
 
+/// The diagonal of a causal mask, by the name of the mask: query 0 stands at key `first_query`.
+struct named_diagonal {
+  const char* name = nullptr;
+  index_type first_query = 0;
+};
+
 /// Where a mask or a score stands: one query head of one sequence, and the sizes around it.
 struct place {
   index_type batch = 0, head = 0;     // which sequence, which query head
   index_type batches = 1, heads = 1;  // of how many
   index_type queries = 0, keys = 0;   // tokens of this sequence
   bool in_cache = false;              // the keys are a cache's: the queries are its last tokens
+  named_diagonal diagonal = {};       // what a mask of the call says of where the first query stands,
+  named_diagonal other = {};          // and what another one says that does not agree
 
   /// Where the first query stands among the keys, as far as the call itself tells.
   FOVEA_INLINE constexpr index_type first_query() const noexcept { return in_cache ? keys - queries : 0; }
+
+  /// What k - q of this sequence is compared with in place of n, which may be any number: the answers are
+  /// the same.
+  FOVEA_INLINE constexpr index_type nearest_difference(index_type n) const noexcept {
+    return std::clamp(n, -queries, keys);
+  }
+
+  FOVEA_INLINE constexpr void name(const named_diagonal& by) noexcept {
+    if (diagonal.name == nullptr)
+      diagonal = by;
+    else if (other.name == nullptr && by.first_query != diagonal.first_query)
+      other = by;
+  }
 };
+
+/// Masks, scores and dropout are asked for positions in 32 bits: a longer sequence is refused where there
+/// are any.
+inline constexpr index_type most_positions = 2147483647;
 
 /// How many matrices a bound mask or score reads a cell of: `matrices`, or none.
 template <class X>
 inline constexpr int matrices_of = 0;
 template <class X>
-  requires requires { X::matrices; }
-inline constexpr int matrices_of<X> = X::matrices;
+  requires requires { std::remove_cvref_t<X>::matrices; }
+inline constexpr int matrices_of<X> = std::remove_cvref_t<X>::matrices;
 
-/// A mask or score with what it reads in a square of cells copied near; x itself, where it reads nothing.
-template <class X, class Square>
-FOVEA_INLINE auto near_of(const X& x, Square& at) noexcept {
+/// A mask or score with what it reads in a square of cells copied near; where it reads nothing, x: a copy
+/// of a few numbers that bind() returned, which then stay in registers, a reference to anything else.
+/// Kept: how a list keeps x. What a user gave, whatever it captures, is kept as a reference and never
+/// copied.
+template <class Kept, class Square>
+FOVEA_INLINE decltype(auto) near_of(const std::remove_cvref_t<Kept>& x, Square& at) noexcept {
+  using X = std::remove_cvref_t<Kept>;
+  constexpr std::size_t few_numbers = 256;
   if constexpr (matrices_of<X> > 0)
     return x.near(at);
+  else if constexpr (std::is_reference_v<Kept> || !std::is_trivially_copyable_v<X> || sizeof(X) > few_numbers)
+    return (x);
   else
-    return x;
+    return X(x);
 }
 
 /// f(matrix_view) for each matrix that a bound mask or score reads.
 template <class X, class F>
 FOVEA_INLINE void each_matrix_of(const X& x, const F& f) noexcept {
   if constexpr (matrices_of<X> > 0) x.each_matrix(f);
+}
+
+/// a + b, or the nearest number that there is.
+FOVEA_INLINE constexpr index_type saturated_sum(index_type a, index_type b) noexcept {
+  constexpr index_type least = std::numeric_limits<index_type>::min(),
+                       most = std::numeric_limits<index_type>::max();
+  if (b > 0) return a > most - b ? most : a + b;
+  return a < least - b ? least : a + b;
 }
 
 FOVEA_INLINE constexpr index_type ceil_div(index_type n, index_type d) noexcept { return (n + d - 1) / d; }

@@ -3,12 +3,14 @@
 //   causal                                  k <= q, where Lq == Lk
 //   causal_top_left, causal_bottom_right    k <= q, k <= q + Lk - Lq
 //   causal_offset{n}                        k <= q + n
-//   sliding_window{.left = l, .right = r}   q - l <= k <= q + r; -1 leaves a side open
+//   sliding_window{.left = l, .right = r}   q + n - l <= k <= q + n + r; -1 leaves a side open. n: as .offset
+//                                           or .from say, or a causal mask of the call, or a cache; or 0
 //   key_lengths{lengths}                    right padding: k < lengths[b]
 //   left_padding{starts}                    left padding: k >= starts[b]
 //   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk
 //   mask(f)                                 f(q, k), any function of the positions
 //   a & b                                   what both show
+//   !a                                      what a hides
 //
 // A mask of your own is a struct with visible(q, k) (see mask/concept.hpp); cover and reach let whole blocks
 // be skipped.
@@ -16,6 +18,7 @@
 
 #include <fovea/mask/boolean.hpp>
 #include <fovea/mask/causal.hpp>
+#include <fovea/mask/complement.hpp>
 #include <fovea/mask/intersection.hpp>
 #include <fovea/mask/lengths.hpp>
 #include <fovea/mask/predicate.hpp>

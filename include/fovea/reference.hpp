@@ -57,7 +57,7 @@ FOVEA_INLINE reference_head in_double(const Head& head) {
 }
 
 /// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values()
-/// are k and v too, q then being its last tokens.
+/// are k and v too, q then being its last tokens. Masks and scores are checked as attention does.
 template <viewable Q, viewable K, viewable V, modifier... Mods>
 reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
                            const Mods&... mods) {
@@ -68,8 +68,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
   const double scale =
       options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(qs.all.dim, 1))));
   const auto rules = rules_of<mask_intersection>(mods...);
-  const auto sink = sink_of(mods...);
-  const auto dropout = dropout_of(mods...);
+  decltype(auto) sink = sink_of(mods...);
+  decltype(auto) dropout = dropout_of(mods...);
   const index_type batches = qs.batches(), rows = qs.max_tokens(), columns = vs.dim();
   reference_result r{{batches, heads, rows, columns},
                      {batches, heads, rows, 1},
@@ -82,9 +82,13 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
       const auto K_ = in_double(ks.head(b, h / (heads / kv_heads)));
       const auto V_ = in_double(vs.head(b, h / (heads / kv_heads)));
       const place at{b, h, batches, heads, Q_.rows, K_.rows, std::remove_cvref_t<decltype(ks)>::in_cache};
+      check_positions(at);
+      rules.check(at);
+      check_score_at(sink, at), check_score_at(dropout, at);
       const auto bound = rules.bind(at);
       const auto worth = [&](const cell& c) {
-        if constexpr (dropout.drops) return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
+        if constexpr (std::remove_cvref_t<decltype(dropout)>::drops)
+          return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
         return 1.0;
       };
       for (index_type i = 0; i < Q_.rows; ++i) {

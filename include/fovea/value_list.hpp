@@ -1,5 +1,5 @@
-// fovea/value_list.hpp - several things of different types, kept as one value. (A std::tuple whose every step is
-// inlined.)
+// fovea/value_list.hpp - several things of different types, kept as one value: objects, or references to
+// them. (A std::tuple whose every step is inlined.)
 #pragma once
 
 #include <fovea/config.hpp>
@@ -19,6 +19,13 @@ struct value_list<> {
   FOVEA_INLINE constexpr value_list map(const auto&) const noexcept { return {}; }
 };
 
+template <class First, class List>
+struct list_with;
+template <class First, class... Rest>
+struct list_with<First, value_list<Rest...>> {
+  using type = value_list<First, Rest...>;
+};
+
 template <class First, class... Rest>
 struct value_list<First, Rest...> {
   First first;
@@ -35,14 +42,13 @@ struct value_list<First, Rest...> {
     f(std::integral_constant<int, I>{}, first);
     rest.template each_numbered<I + 1>(f);
   }
-  /// The list of all f(x).
-  FOVEA_INLINE constexpr auto map(const auto& f) const noexcept { return prepend(f(first), rest.map(f)); }
+  /// The list of all f.operator()<X>(x), values or references as f returns them: X is what this list
+  /// keeps, a type or a reference to it.
+  FOVEA_INLINE constexpr auto map(const auto& f) const noexcept {
+    using list = list_with<decltype(f.template operator()<First>(first)), decltype(rest.map(f))>;
+    return typename list::type{f.template operator()<First>(first), rest.map(f)};
+  }
 };
-
-template <class X, class... Rest>
-FOVEA_INLINE constexpr value_list<X, Rest...> prepend(const X& x, const value_list<Rest...>& rest) noexcept {
-  return {x, rest};
-}
 
 template <class... B>
 FOVEA_INLINE constexpr value_list<B...> concat(const value_list<>&, const value_list<B...>& b) noexcept {
@@ -50,10 +56,10 @@ FOVEA_INLINE constexpr value_list<B...> concat(const value_list<>&, const value_
 }
 template <class X, class... A, class... B>
 FOVEA_INLINE constexpr auto concat(const value_list<X, A...>& a, const value_list<B...>& b) noexcept {
-  return prepend(a.first, concat(a.rest, b));
+  return value_list<X, A..., B...>{a.first, concat(a.rest, b)};
 }
 
-/// The x for which Wanted<x> holds, in order.
+/// References to the x for which Wanted<x> holds, in order.
 template <template <class> class Wanted>
 FOVEA_INLINE constexpr value_list<> keep() noexcept {
   return {};
@@ -61,7 +67,7 @@ FOVEA_INLINE constexpr value_list<> keep() noexcept {
 template <template <class> class Wanted, class X, class... Rest>
 FOVEA_INLINE constexpr auto keep(const X& x, const Rest&... rest) noexcept {
   if constexpr (Wanted<X>::value)
-    return prepend(x, keep<Wanted>(rest...));
+    return typename list_with<const X&, decltype(keep<Wanted>(rest...))>::type{x, keep<Wanted>(rest...)};
   else
     return keep<Wanted>(rest...);
 }

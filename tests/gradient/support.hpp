@@ -95,7 +95,7 @@ struct masks {
     keep(0, 0, 0, 0) = 1;
   }
   auto with(auto&& f) const {
-    return f(fovea::causal_offset{diagonal}, fovea::sliding_window{.left = left, .right = right},
+    return f(fovea::causal_offset{diagonal}, fovea::sliding_window{.left = left, .right = right, .offset = 0},
              fovea::key_lengths{lengths}, fovea::boolean_mask(keep));
   }
 };

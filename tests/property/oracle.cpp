@@ -25,6 +25,7 @@ bool visible(const problem& p, index_type b, index_type h, index_type i, index_t
   if (has(left_padding) && j < r.starts[sequence]) return false;
   if (has(boolean) && r.keep.at(b, h, i, j) == 0) return false;
   if (has(predicate) && (j & r.period) != 0 && j != i) return false;
+  if (has(complement) && j == i + r.hole) return false;
   if (has(bias) && r.addend.at(b, h, i, j) == -std::numeric_limits<double>::infinity()) return false;
   if (has(prefix) && j >= r.prefix_keys && j > i) return false;
   return true;

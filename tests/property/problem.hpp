@@ -29,10 +29,11 @@ enum feature : unsigned {
   bias = 1u << 12,
   function = 1u << 13,
   sink = 1u << 14,
+  complement = 1u << 16,
   exact_tables = 1u << 15,  // bias in float even where q has 16 bits, booleans as bytes
 };
 
-inline constexpr unsigned any_mask = (1u << 10) - 1;
+inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement;
 inline constexpr unsigned any_addend = alibi | bias | function;
 
 struct rules_kind {
@@ -40,9 +41,9 @@ struct rules_kind {
   const char* name;
 };
 
-inline constexpr unsigned joined_masks = causal_top_left | window | right_padding | left_padding;
+inline constexpr unsigned joined_masks = causal_top_left | window | right_padding | left_padding | complement;
 inline constexpr unsigned everything = causal_offset | window | right_padding | left_padding | boolean |
-                                       predicate | softcap | alibi | bias | function | sink;
+                                       predicate | complement | softcap | alibi | bias | function | sink;
 inline constexpr unsigned tables = boolean | softcap | bias | sink | exact_tables;
 
 /// The tests' list of masks and scores, each alone and all together: a new one is an entry here, a bit above,
@@ -95,6 +96,7 @@ struct rules {
   std::vector<index_type> lengths, starts;         // right_padding, left_padding: one a sequence
   index_type period = 2;                           // predicate: (k & period) == 0, or k == q
   index_type prefix_keys = 0;                      // prefix: k < prefix_keys, or k <= q
+  index_type hole = 0;                             // complement: k != q + hole, a window's complement
   table keep{1, 1, 1, 1, 1.0};                     // boolean
   double cap = 0;                                  // softcap
   std::vector<double> slopes, sinks;               // alibi, sink: one a query head

@@ -85,6 +85,7 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   for (double& x : p.rules.addend.x)
     x = random.chance(hidden) ? -std::numeric_limits<double>::infinity()
                               : static_cast<double>(random.integer(-32, 32)) / 8;
+  p.rules.hole = random.integer(-n.queries, n.keys);
   return p;
 }
 

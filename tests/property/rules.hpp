@@ -81,7 +81,9 @@ auto masks_of(const auto& r) {
         return fovea::mask(
             [period](auto q, auto k) { return ((k & decltype(k)(period)) == decltype(k)(0)) | (k == q); });
       }),
-      where<(Has & prefix) != 0>([&] { return prefix_mask{p.prefix_keys}; }));
+      where<(Has & prefix) != 0>([&] { return prefix_mask{p.prefix_keys}; }),
+      where<(Has & complement) != 0>(
+          [&] { return !fovea::sliding_window{.left = 0, .right = 0, .offset = p.hole}; }));
 }
 
 template <unsigned Has>

@@ -127,7 +127,8 @@ struct square {
 };
 
 /// Lane i stands at (query + i, key) or at (query, key + i). Lanes from `count` on lie beyond the matrix:
-/// they repeat the last one that does not, so that nothing outside is read.
+/// they repeat the last one that does not, so that nothing outside is read, and no mask or score is asked
+/// about it.
 template <class Arch, class T, in_lanes Lanes>
 struct cells {
   static constexpr bool queries = Lanes == in_lanes::queries;
@@ -192,9 +193,12 @@ struct cells {
   }
 
   template <class P>
-  FOVEA_INLINE static xsimd::batch<P, Arch> counting(index_type first, bool up) noexcept {
-    const xsimd::batch<P, Arch> start(static_cast<P>(first));
-    return up ? start + counting_up<Arch, P>() : start;
+  FOVEA_INLINE xsimd::batch<P, Arch> counting(index_type first, bool up) const noexcept {
+    using batch = xsimd::batch<P, Arch>;
+    const batch start(static_cast<P>(first));
+    if (!up) return start;
+    const batch all = start + counting_up<Arch, P>();
+    return count < width ? xsimd::min(all, batch(static_cast<P>(first + count - 1))) : all;
   }
 };
 

@@ -51,7 +51,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
   const auto at = p.at(b, h);
   const auto rules = p.rules.bind(at);
   const auto dropout = p.dropout.bind(at);
-  const auto bound = bind_score(score, at);
+  const auto& bound = bind_score(score, at);
   const auto of_cells =
       gradients_of_cells<softmax_state<Arch, T, Gradients::units>, Number + 1>(rules, dropout);
   const auto k = p.k.head(b, h / p.group());

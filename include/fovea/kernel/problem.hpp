@@ -41,7 +41,8 @@ struct inputs {
 template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout>
 struct problem : inputs<T, QE, Keys, Values> {
   using plain = problem;
-  static constexpr bool rules_hide = Rules::hide, drops = Dropout::drops, receives = false;
+  static constexpr bool rules_hide = Rules::hide, drops = std::remove_cvref_t<Dropout>::drops,
+                        receives = false;
   static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
 
   sequences<OE> out;

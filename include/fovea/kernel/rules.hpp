@@ -13,7 +13,17 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// The mask and the scores of a call (or, once bound, of one head of one sequence).
+template <class Mask, class... Scores>
+struct rules;
+template <class Mask, class Scores>
+struct rules_with;
+template <class Mask, class... Scores>
+struct rules_with<Mask, value_list<Scores...>> {
+  using type = rules<Mask, Scores...>;
+};
+
+/// The mask and the scores of a call (or, once bound, of one head of one sequence): references to what the
+/// user gave, and what that is bound to.
 template <class Mask, class... Scores>
 struct rules {
   /// Scores act on logits in natural units. Without any, log2(e) is part of Q's scale and logits are powers
@@ -21,6 +31,9 @@ struct rules {
   static constexpr bool natural = sizeof...(Scores) > 0;
   /// Whether a score may turn a visible cell into a hidden one.
   static constexpr bool hide = (score_hides<Scores> || ...);
+
+  /// Whether anything is asked of positions.
+  static constexpr bool asks = natural || !shows_all<std::remove_cvref_t<Mask>>;
 
   /// How many matrices are read a cell.
   static constexpr int matrices = (matrices_of<Mask> + ... + matrices_of<Scores>);
@@ -34,15 +47,19 @@ struct rules {
   }
 
   FOVEA_INLINE auto bind(const place& at) const noexcept {
-    return with(bind_to(mask, at),
-                scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return bind_score(s, at); }));
+    const auto bound = [&]<class>(const auto& s)
+                           FOVEA_INLINE_LAMBDA -> decltype(auto) { return bind_score(s, at); };
+    using all = rules_with<decltype(bind_to(mask, at)), decltype(scores.map(bound))>;
+    return typename all::type{bind_to(mask, at), scores.map(bound)};
   }
 
   /// The same, with what is read from memory in a square of cells brought near.
   template <class Square>
   FOVEA_INLINE auto near(Square& at) const noexcept {
-    return with(near_of(mask, at),
-                scores.map([&](const auto& s) FOVEA_INLINE_LAMBDA { return near_of(s, at); }));
+    const auto near = [&]<class Kept>(const auto& s)
+                          FOVEA_INLINE_LAMBDA -> decltype(auto) { return near_of<Kept>(s, at); };
+    using all = rules_with<decltype(near_of<Mask>(mask, at)), decltype(scores.map(near))>;
+    return typename all::type{near_of<Mask>(mask, at), scores.map(near)};
   }
 
   /// f(matrix_view) for each matrix that is read.
@@ -66,12 +83,6 @@ struct rules {
       s = apply_score(f, s, at);
     });
     return {s, slope};
-  }
-
- private:
-  template <class M, class... S>
-  FOVEA_INLINE static rules<M, S...> with(const M& mask, const value_list<S...>& scores) noexcept {
-    return {mask, scores};
   }
 };
 

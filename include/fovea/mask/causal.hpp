@@ -5,30 +5,45 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Key k is visible to query q where k <= q + n: the diagonal moved n keys to the right.
-struct causal_offset {
-  index_type n = 0;
+/// Key k is visible to query q where k - q <= last: what is on or below a diagonal. `last` is within
+/// -queries and keys, so that nothing overflows: not k - q, nor what cover and reach add.
+struct below_diagonal {
+  index_type last;
 
   FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept {
-    return k <= q + static_cast<std::remove_cvref_t<decltype(q)>>(static_cast<int>(n));
+    return k - q <= std::remove_cvref_t<decltype(q)>(static_cast<int>(last));
   }
   FOVEA_INLINE coverage cover(range rows, range keys) const noexcept {
-    if (keys.last - 1 <= rows.first + n) return coverage::full;
-    return keys.first > rows.last - 1 + n ? coverage::none : coverage::partial;
+    if (keys.last - 1 <= rows.first + last) return coverage::full;
+    return keys.first > rows.last - 1 + last ? coverage::none : coverage::partial;
   }
-  FOVEA_INLINE range reach(range rows) const noexcept { return {0, rows.last + n}; }
+  FOVEA_INLINE range reach(range rows) const noexcept { return {0, rows.last + last}; }
+};
+
+/// Key k is visible to query q where k <= q + n: the diagonal moved n keys to the right. Any n will do: from
+/// n = Lk - 1 on all keys are visible, up to n = -Lq none.
+struct causal_offset {
+  using is_mask = void;
+  index_type n = 0;
+
+  FOVEA_INLINE named_diagonal diagonal(const place&) const noexcept { return {"causal_offset", n}; }
+  FOVEA_INLINE below_diagonal bind(const place& at) const noexcept { return {at.nearest_difference(n)}; }
 };
 
 /// k <= q: the first query stands at the first key.
 struct causal_top_left_mask {
   using is_mask = void;
-  FOVEA_INLINE causal_offset bind(const place&) const noexcept { return {0}; }
+  FOVEA_INLINE named_diagonal diagonal(const place&) const noexcept { return {"causal_top_left", 0}; }
+  FOVEA_INLINE below_diagonal bind(const place&) const noexcept { return {0}; }
 };
 
 /// k <= q + Lk - Lq: the last query stands at the last key.
 struct causal_bottom_right_mask {
   using is_mask = void;
-  FOVEA_INLINE causal_offset bind(const place& at) const noexcept { return {at.keys - at.queries}; }
+  FOVEA_INLINE named_diagonal diagonal(const place& at) const noexcept {
+    return {"causal_bottom_right", at.keys - at.queries};
+  }
+  FOVEA_INLINE below_diagonal bind(const place& at) const noexcept { return {at.keys - at.queries}; }
 };
 
 /// k <= q, where as many keys as queries leave no doubt what that means, or a cache says where the queries
@@ -43,7 +58,10 @@ struct causal_mask {
              " keys; say causal_top_left (k <= q) or causal_bottom_right (k <= q + Lk - Lq), or "
              "causal_offset{n}");
   }
-  FOVEA_INLINE causal_offset bind(const place& at) const noexcept { return {at.first_query()}; }
+  FOVEA_INLINE named_diagonal diagonal(const place& at) const noexcept {
+    return {"causal", at.first_query()};
+  }
+  FOVEA_INLINE below_diagonal bind(const place& at) const noexcept { return {at.first_query()}; }
 };
 
 inline constexpr causal_mask causal;

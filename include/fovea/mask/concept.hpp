@@ -17,7 +17,10 @@ FOVEA_NAMESPACE_BEGIN
 ///   question.
 /// and may have
 ///   check(place) const        throws std::invalid_argument where it does not fit a sequence
-///   bind(place) const         the mask of one head of one sequence (by default the mask itself)
+///   bind(place) const         the mask of one head of one sequence (by default the mask itself, which is
+///                             referred to, never copied)
+///   diagonal(place) const -> named_diagonal             where the mask says that the first query stands
+///                             among the keys: a window of the same call that does not say it follows
 ///   cover(range rows, range keys) const -> coverage     of a block; `full` promises that every cell is
 ///   visible,
 ///                             `none` that none is. By default partial: every cell is asked.
@@ -26,6 +29,10 @@ FOVEA_NAMESPACE_BEGIN
 ///   square.copy(matrix_view);
 ///                             `matrices` says how many it copies (static constexpr int), each_matrix(f)
 ///                             calls f with each
+/// Positions are those of the score matrix, 0 <= q < Lq (the query rows of the call, with a cache too) and
+/// 0 <= k < Lk: nothing is asked about others, in lanes that lie beyond as well, so that a table of Lq or
+/// Lk entries can be read at them. None of these but check throws: that ends the program (std::terminate).
+/// Several threads may ask at once.
 template <class M>
 concept mask_like = requires(const std::remove_cvref_t<M>& m, int i) { m.visible(i, i); } || requires {
   typename std::remove_cvref_t<M>::reads_cells;
@@ -37,11 +44,20 @@ FOVEA_INLINE void check_at(const M& m, const place& at) {
 }
 
 template <class M>
-FOVEA_INLINE auto bind_to(const M& m, const place& at) noexcept {
+FOVEA_INLINE decltype(auto) bind_to(const M& m, const place& at) noexcept {
   if constexpr (requires { m.bind(at); })
     return m.bind(at);
   else
-    return m;
+    return (m);
+}
+
+/// Writes the diagonals that a mask, or the masks that it is made of, name into `at`.
+template <class M>
+FOVEA_INLINE void name_diagonals(const M& m, place& at) noexcept {
+  if constexpr (requires { m.diagonal(at); })
+    at.name(m.diagonal(at));
+  else if constexpr (requires { m.each_mask([](const auto&) {}); })
+    m.each_mask([&](const auto& part) FOVEA_INLINE_LAMBDA { name_diagonals(part, at); });
 }
 
 template <class M>
@@ -57,8 +73,8 @@ FOVEA_INLINE coverage cover_of(const M& m, range rows, range keys) noexcept {
 template <class M>
 inline constexpr bool is_unsure = !requires(const M& m, range r) { m.cover(r, r); };
 template <class M>
-  requires requires { M::unsure; }
-inline constexpr bool is_unsure<M> = M::unsure;
+  requires requires { std::remove_cvref_t<M>::unsure; }
+inline constexpr bool is_unsure<M> = std::remove_cvref_t<M>::unsure;
 
 template <class M>
 FOVEA_INLINE range reach_of(const M& m, range rows, index_type keys) noexcept {
@@ -67,6 +83,13 @@ FOVEA_INLINE range reach_of(const M& m, range rows, index_type keys) noexcept {
   else
     return {0, keys};
 }
+
+/// A mask that is never asked, as it shows everything whatever the sizes.
+template <class M>
+inline constexpr bool shows_all = false;
+template <class M>
+  requires requires { requires M::all; }
+inline constexpr bool shows_all<M> = true;
 
 template <class M, class Cells>
 FOVEA_INLINE auto visible_at(const M& m, const Cells& cells) noexcept {

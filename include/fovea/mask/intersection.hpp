@@ -8,22 +8,38 @@
 
 FOVEA_NAMESPACE_BEGIN
 
+template <class... Masks>
+struct mask_intersection;
+template <class List>
+struct intersection_of;
+template <class... Masks>
+struct intersection_of<value_list<Masks...>> {
+  using type = mask_intersection<Masks...>;
+};
+
 /// Visible is what each of the masks shows; with no mask at all, everything.
 template <class... Masks>
 struct mask_intersection {
   using is_mask = void;
   static constexpr int matrices = (0 + ... + matrices_of<Masks>);
   static constexpr bool unsure = (is_unsure<Masks> || ...);
+  static constexpr bool all = sizeof...(Masks) == 0;
   value_list<Masks...> masks;
 
+  FOVEA_INLINE void each_mask(const auto& f) const noexcept { masks.each(f); }
+
   FOVEA_INLINE void check(const place& at) const {
-    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { check_at(m, at); });
+    const place named = with_diagonals(at);
+    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { check_at(m, named); });
   }
   FOVEA_INLINE auto bind(const place& at) const noexcept {
-    return of_list(masks.map([&](const auto& m) FOVEA_INLINE_LAMBDA { return bind_to(m, at); }));
+    const place named = with_diagonals(at);
+    return all_of_map([&]<class>(const auto& m)
+                          FOVEA_INLINE_LAMBDA -> decltype(auto) { return bind_to(m, named); });
   }
   FOVEA_INLINE auto near(auto& square) const noexcept {
-    return of_list(masks.map([&](const auto& m) FOVEA_INLINE_LAMBDA { return near_of(m, square); }));
+    return all_of_map([&]<class Kept>(const auto& m)
+                          FOVEA_INLINE_LAMBDA -> decltype(auto) { return near_of<Kept>(m, square); });
   }
   FOVEA_INLINE void each_matrix(const auto& f) const noexcept {
     masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { each_matrix_of(m, f); });
@@ -48,15 +64,21 @@ struct mask_intersection {
   }
 
  private:
-  template <class... M>
-  FOVEA_INLINE static mask_intersection<M...> of_list(const value_list<M...>& masks) noexcept {
-    return {masks};
+  /// The place with the diagonals that these masks name; those of a larger intersection around count first.
+  FOVEA_INLINE place with_diagonals(place at) const noexcept {
+    if (at.diagonal.name == nullptr) name_diagonals(*this, at);
+    return at;
+  }
+  template <class F>
+  FOVEA_INLINE auto all_of_map(const F& f) const noexcept {
+    return typename intersection_of<decltype(masks.map(f))>::type{masks.map(f)};
   }
 };
 
 template <mask_like A, mask_like B>
-FOVEA_INLINE auto operator&(const A& a, const B& b) noexcept {
-  return mask_intersection<A, B>{{a, {b, {}}}};
+FOVEA_INLINE auto operator&(A&& a, B&& b) {
+  using both = mask_intersection<std::remove_cvref_t<A>, std::remove_cvref_t<B>>;
+  return both{{std::forward<A>(a), {std::forward<B>(b), {}}}};
 }
 
 FOVEA_NAMESPACE_END

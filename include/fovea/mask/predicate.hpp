@@ -7,6 +7,12 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Key k is visible to query q where f(q, k) is true. f is written once for integers and for SIMD batches of
 /// integers: use &, | and ! (not &&, ||), and comparisons.
+///
+/// q counts the query rows of the call from 0 (with a cache, too), k the keys: f is asked about 0 <= q <
+/// Lq and 0 <= k < Lk alone, in lanes that lie beyond as well, so that a table of Lq or Lk entries can be
+/// read at q or k. f is called through a const reference to the one that the mask holds and never copied
+/// during a call, by several threads at once where the executor has them. It must not throw: that ends the
+/// program (std::terminate).
 template <class F>
 struct predicate_mask {
   F f;
@@ -17,8 +23,8 @@ template <class F>
   requires requires(const F& f, index_type i) {
     { f(i, i) } -> std::convertible_to<bool>;
   }
-FOVEA_INLINE predicate_mask<F> mask(F f) noexcept {
-  return {f};
+FOVEA_INLINE predicate_mask<F> mask(F f) {
+  return {std::move(f)};
 }
 
 FOVEA_NAMESPACE_END

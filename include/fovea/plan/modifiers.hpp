@@ -31,18 +31,37 @@ struct is_softcap<M> : std::bool_constant<M::stage == score_stage::softcap> {};
 template <class M>
 using is_bias = std::bool_constant<score_like<M> && !is_softcap<M>::value>;
 
-/// The sink of a call, or kernel::no_sink.
+/// Positions are numbers of 32 bits.
+FOVEA_INLINE void check_positions(const place& at) {
+  const auto check = [](const char* name, index_type tokens) FOVEA_INLINE_LAMBDA {
+    if (tokens > most_positions)
+      reject(name, " has ", tokens, " tokens in a sequence, more than the ", most_positions,
+             " that masks, scores and dropout can count");
+  };
+  check("q", at.queries), check("k", at.keys);
+}
+
+/// The first of a list of references, or an Otherwise of its own.
+template <class Otherwise, class... X>
+FOVEA_INLINE decltype(auto) first_of(const value_list<X...>& list) noexcept {
+  if constexpr (sizeof...(X) > 0)
+    return (list.first);
+  else
+    return Otherwise{};
+}
+
+/// The sink of a call, or kernel::no_sink; here and below references, as nothing of a user's is copied.
 template <class... Mods>
-FOVEA_INLINE auto sink_of(const Mods&... mods) noexcept {
+FOVEA_INLINE decltype(auto) sink_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(sink_like<Mods>)) <= 1, "fovea: a call has at most one sink");
-  return concat(keep<is_sink>(mods...), value_list<kernel::no_sink>{}).first;
+  return first_of<kernel::no_sink>(keep<is_sink>(mods...));
 }
 
 /// The dropout of a call, or kernel::no_dropout.
 template <class... Mods>
-FOVEA_INLINE auto dropout_of(const Mods&... mods) noexcept {
+FOVEA_INLINE decltype(auto) dropout_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(dropout_like<Mods>)) <= 1, "fovea: a call has at most one dropout");
-  return concat(keep<is_dropout>(mods...), value_list<kernel::no_dropout>{}).first;
+  return first_of<kernel::no_dropout>(keep<is_dropout>(mods...));
 }
 
 /// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.

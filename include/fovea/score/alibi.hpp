@@ -71,7 +71,7 @@ struct alibi {
   }
   FOVEA_INLINE linear_bias bind(const place& at) const noexcept {
     const double slope = slopes[at.head];
-    return {static_cast<float>(slope), slope, offset + at.first_query()};
+    return {static_cast<float>(slope), slope, saturated_sum(offset, at.first_query())};
   }
 };
 

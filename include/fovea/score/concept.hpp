@@ -14,7 +14,8 @@ enum class score_stage { softcap, bias };
 ///   question
 /// and may have
 ///   check(place) const         throws std::invalid_argument where it does not fit a sequence
-///   bind(place) const          the score of one head of one sequence (by default the score itself)
+///   bind(place) const          the score of one head of one sequence (by default the score itself, which is
+///                             referred to, never copied)
 ///   near(square) const         the score with its elements in a square of cells copied:
 ///   square.copy(matrix_view);
 ///                             `matrices` says how many it copies (static constexpr int), each_matrix(f)
@@ -23,6 +24,8 @@ enum class score_stage { softcap, bias };
 ///   called with a dual number (score/dual.hpp)
 ///   hides                      static constexpr bool: whether it can make s -inf, which hides the cell
 ///   (default true)
+/// Nothing is asked about positions outside of the score matrix; none of these but check throws (that ends
+/// the program), and several threads may ask at once.
 template <class S>
 concept score_like = requires {
   { std::remove_cvref_t<S>::stage } -> std::convertible_to<score_stage>;
@@ -34,11 +37,11 @@ FOVEA_INLINE void check_score_at(const S& score, const place& at) {
 }
 
 template <class S>
-FOVEA_INLINE auto bind_score(const S& score, const place& at) noexcept {
+FOVEA_INLINE decltype(auto) bind_score(const S& score, const place& at) noexcept {
   if constexpr (requires { score.bind(at); })
     return score.bind(at);
   else
-    return score;
+    return (score);
 }
 
 template <class S, class V, class Cells>
@@ -90,8 +93,8 @@ FOVEA_INLINE V slope_of_parameter(const S& score, const V& s, const Cells& cells
 template <class S>
 inline constexpr bool score_hides = true;
 template <class S>
-  requires requires { S::hides; }
-inline constexpr bool score_hides<S> = S::hides;
+  requires requires { std::remove_cvref_t<S>::hides; }
+inline constexpr bool score_hides<S> = std::remove_cvref_t<S>::hides;
 
 /// A sink is a logit a head that takes part in the softmax and has no value: it has logit(head), and may have
 /// set_gradient(head, double) const.
