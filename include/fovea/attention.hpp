@@ -67,15 +67,22 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
  public:
   FOVEA_INLINE attention() = default;
   FOVEA_INLINE explicit attention(attention_options options) : call(options) {}
+  template <class N>
+    requires std::is_arithmetic_v<N>
+  explicit attention(N) {
+    static_assert(never<N>, "fovea: options are named: attention<float, 8>{{.scale = 0.1}}, or .heads");
+  }
 
   /// Returns O, of the kind and storage order of q: an Eigen matrix for matrices and ragged, a tensor for
   /// tensors.
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = this->template result_for<T>(q, k, v);
-    into(cut_like(q, out), q, k, v, mods...);
-    return out;
+    if constexpr (call::template check_types<Q, K, V, Mods...>()) {
+      auto out = this->template result_for<T>(q, k, v);
+      into(cut_like(q, out), q, k, v, mods...);
+      return out;
+    }
   }
 
   /// Queries that are the last tokens of a cache (kv_cache.hpp) in place of k and v, here and below.
@@ -84,11 +91,19 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     return (*this)(q, cache.keys(), cache.values(), mods...);
   }
 
+  template <class Q, class X>
+    requires(!key_value_cache<X>)
+  void operator()(const Q&, const X&) const {
+    if constexpr (check_operand<Q>() && check_operand<X>())
+      static_assert(never<X>, "fovea: attend takes q, k and v, or q and a cache");
+  }
+
   /// Writes O into `o`, which has its size and any element.
   template <class O, class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    this->attend(view_of(o, heads_of(q), "o"), this->template no_lse<Q, K, V>(), q, k, v, mods...);
+    if constexpr (call::template check_types<Q, K, V, Mods...>())
+      this->attend(view_of(o, heads_of(q), "o"), this->template no_lse<Q, K, V>(), q, k, v, mods...);
   }
 
   template <class O, class Q, key_value_cache Cache, class... Mods>
@@ -101,11 +116,13 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    using compute = compute_of<Q, K, V>;
-    auto out = this->template result_for<T>(q, k, v);
-    auto lse = make_like<compute>(q, heads_of(q), 1);
-    with_lse_into(cut_like(q, out), cut_like(q, lse), q, k, v, mods...);
-    return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
+    if constexpr (call::template check_types<Q, K, V, Mods...>()) {
+      using compute = compute_of<Q, K, V>;
+      auto out = this->template result_for<T>(q, k, v);
+      auto lse = make_like<compute>(q, heads_of(q), 1);
+      with_lse_into(cut_like(q, out), cut_like(q, lse), q, k, v, mods...);
+      return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
+    }
   }
 
   template <class Q, key_value_cache Cache, class... Mods>
@@ -157,6 +174,7 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   /// sweep over blocks of keys: the numbers of statistics_of(weights(q, k, mods...)) in memory O(Lq).
   template <class Q, class K, class... Mods>
   row_statistics statistics(const Q& q, const K& k, const Mods&... mods) const {
+    static_assert(check_operand<Q>());
     const auto& keys = keys_of(k);
     const auto p = problem_of_keys(sequences<compute_of<Q, decltype(keys)>>{}, q, keys, mods...);
     row_statistics rows(p.q.batches(), p.heads(), p.q.max_tokens());
@@ -168,6 +186,7 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   /// kv_heads x Lk x 1. To sum over calls, or beside a result: add_received (received.hpp), which says more.
   template <class Q, class K, class... Mods>
   auto received(const Q& q, const K& k, const Mods&... mods) const {
+    static_assert(check_operand<Q>());
     const auto& keys = keys_of(k);
     using compute = compute_of<Q, decltype(keys)>;
     const auto p = problem_of_keys(sequences<compute>{}, q, keys, mods...);

@@ -10,6 +10,7 @@
 #include <fovea/plan/modifiers.hpp>
 #include <fovea/plan/operands.hpp>
 #include <fovea/plan/run.hpp>
+#include <fovea/plan/wrong_arguments.hpp>
 #include <fovea/received.hpp>
 #include <fovea/view/tensor.hpp>
 
@@ -72,6 +73,16 @@ class attention_call {
     return kv_heads;
   }
 
+  /// True, or an error that says which argument of attend(q, k, v, mods...) is none.
+  template <class Q, class K, class V, class... Mods>
+  static consteval bool check_types() {
+    if constexpr (check_operand<Q>() && check_operand<K>() && check_operand<V>()) {
+      static_assert(same_format<T, element_of<Q>>, "fovea: attention<T>: q has elements of type T");
+      return (same_format<T, element_of<Q>> && ... && check_modifier<Mods>());
+    }
+    return false;
+  }
+
   template <class E, class Q, class K, class V>
   FOVEA_INLINE auto result_for(const Q& q, const K& k, const V& v) const {
     const index_type heads = heads_of(q);
@@ -83,9 +94,7 @@ class attention_call {
   template <class OE, class L, class Q, class K, class V, class... Mods>
   FOVEA_INLINE auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
                                const V& v, const Mods&... mods) const {
-    static_assert(same_format<T, element_of<Q>>, "fovea: attention<T>: q has elements of type T");
-    static_assert((call_modifier<Mods> && ...),
-                  "fovea: what follows q, k, v is a mask, a score or a sink (see mask.hpp, score.hpp)");
+    static_assert(check_types<Q, K, V, Mods...>());
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");
@@ -145,6 +154,8 @@ class attention_call {
   template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
   FOVEA_INLINE auto gradients_of(DQ& d_q, DK& d_k, DV& d_v, const Q& q, const K& k, const V& v, const O& out,
                                  const L& lse, const G& d_out, const Mods&... mods) const {
+    static_assert(check_operand<Q>() && check_operand<K>() && check_operand<V>() && check_operand<O>() &&
+                  check_operand<L>() && check_operand<G>());
     using compute = compute_of<Q, K, V>;
     static_assert(std::is_same_v<element_of<L>, compute>,
                   "fovea: the LSE is float, or double where q, k or v is double");
@@ -177,7 +188,8 @@ class attention_call {
   template <class L, class Q, class K, class... Mods>
   FOVEA_INLINE auto problem_of_keys(const sequences<L>& lse, const Q& q, const K& k,
                                     const Mods&... mods) const {
-    static_assert((modifier<Mods> && ...), "fovea: what follows q, k is a mask, a score or a sink");
+    static_assert(check_types<Q, K, K, Mods...>());
+    static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
     const index_type heads = heads_of(q);
     const auto keys = view_of(k, kv_heads_of(heads), "k");
     const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
@@ -187,6 +199,7 @@ class attention_call {
   /// The score matrices of some heads: probabilities, given the LSE of a run without values, or logits.
   template <class Q, class K, class... Mods>
   auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
+    static_assert(check_types<Q, K, K, Mods...>());
     using compute = compute_of<Q, K>;
     const auto queries = view_of(q, heads_of(q), "q");
     tensor<compute> lse(queries.batches(), queries.heads(), queries.max_tokens(), 1);

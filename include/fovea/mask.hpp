@@ -34,6 +34,10 @@ template <viewable M>
 FOVEA_INLINE auto boolean_mask(M&& m) {
   static_assert(outlives_call<M>,
                 "fovea: boolean_mask keeps a view; give it a named matrix, not a temporary");
+  static_assert(
+      std::is_integral_v<element_of<M>>,
+      "fovea: boolean_mask is of bool or integers, true keeps; a mask of real numbers that are added "
+      "to the logits, 0 and -inf, is bias(m)");
   return boolean_matrix<broadcast<const element_of<M>>>{broadcast_of(m, "boolean_mask")};
 }
 

@@ -10,6 +10,7 @@
 // A score of your own is a struct with `stage` and apply(s, q, k) (see score/concept.hpp).
 #pragma once
 
+#include <fovea/element/concept.hpp>
 #include <fovea/score/alibi.hpp>
 #include <fovea/score/bias.hpp>
 #include <fovea/score/dropout.hpp>
@@ -20,11 +21,19 @@
 
 FOVEA_NAMESPACE_BEGIN
 
+/// Real numbers of any precision; not the integers of caches.
+template <class E>
+inline constexpr bool is_bias_element = element<E> && !std::is_integral_v<E>;
+
 /// An additive mask in memory: an Eigen matrix Lq x Lk, or a tensor_view whose sizes are each 1 or the full
 /// batch, heads, Lq, Lk; any floating-point element. -inf hides a cell. Elements are read during the call.
 template <viewable M>
 FOVEA_INLINE auto bias(M&& m) {
   static_assert(outlives_call<M>, "fovea: bias keeps a view; give it a named matrix, not a temporary");
+  static_assert(
+      is_bias_element<element_of<M>>,
+      "fovea: bias is of real numbers, which are added to the logits; a mask of bool or integers, true "
+      "keeps, is boolean_mask(m)");
   return bias_matrix<broadcast<const element_of<M>>>{broadcast_of(m, "bias")};
 }
 
@@ -34,6 +43,8 @@ template <viewable M, viewable G>
 FOVEA_INLINE auto bias(M&& m, G&& gradient) {
   static_assert(outlives_call<M> && outlives_call<G>,
                 "fovea: bias keeps views; give it named matrices, not temporaries");
+  static_assert(is_bias_element<element_of<M>> && is_bias_element<element_of<G>>,
+                "fovea: bias and its gradient are of real numbers");
   const auto to = as_sequences(gradient, any_heads, "gradient").all;
   using table = broadcast<const element_of<M>>;
   return learnt_bias_matrix<table, std::remove_const_t<decltype(to)>>{{broadcast_of(m, "bias")}, to};

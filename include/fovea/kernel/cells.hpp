@@ -146,7 +146,13 @@ struct cells {
 
   template <class E>
   FOVEA_INLINE number load(const matrix_view<E>& m) const noexcept {
-    return load_as(m, [](const E& x) FOVEA_INLINE_LAMBDA { return load_element<T>(x); });
+    static_assert(element<E>,
+                  "fovea: cells.load reads float, double, 16-bit types, std::int8_t or a type with "
+                  "element_traits; whole numbers, as ids of documents, are kept as float (exact up to 2^24)");
+    if constexpr (element<E>)
+      return load_as(m, [](const E& x) FOVEA_INLINE_LAMBDA { return load_element<T>(x); });
+    else
+      return number();
   }
   FOVEA_INLINE number load(const near_cells<T>& near) const noexcept {
     return number::load_aligned(near.value + (key - near.first_key) * width);

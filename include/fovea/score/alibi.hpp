@@ -39,10 +39,6 @@ struct linear_bias {
     else
       return V(slope);
   }
-  template <class V>
-  FOVEA_INLINE V offset_as() const noexcept {
-    return V(static_cast<number_in<V>>(offset));
-  }
 };
 
 /// s -> s - slopes[h] * |q + offset - k|, a slope a query head. (Press et al., arXiv:2108.12409; the slopes
