@@ -5,6 +5,24 @@
 #define FOVEA_VERSION_MINOR 1
 #define FOVEA_VERSION_PATCH 0
 
+#if (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(_M_FP_FAST)
+#error \
+    "fovea: -ffast-math and -Ofast let the compiler assume that NaN and -inf do not occur: masks would leak, \
+a NaN be accepted or lost, and the exponential be wrong; compile what includes fovea without them, or add \
+-fno-finite-math-only after them (linking with them also flushes subnormal numbers to 0 in the whole process)."
+#endif
+
+// Whether sums may be made in another order than they are written in (what is left of -ffast-math): then what
+// is added only to be rounded is kept apart by FOVEA_AS_ROUNDED(constraint, x), which is no instruction; the
+// constraint names the registers. clang has no macro that tells.
+#if defined(__ASSOCIATIVE_MATH__) || defined(__clang__)
+#define FOVEA_SUMS_REORDER 1
+#define FOVEA_AS_ROUNDED(constraint, x) __asm__("" : constraint(x))
+#else
+#define FOVEA_SUMS_REORDER 0
+#define FOVEA_AS_ROUNDED(constraint, x) static_cast<void>(x)
+#endif
+
 // FOVEA_PASTE(a, b, ...): up to twelve pieces, expanded, as one name; an empty piece adds nothing.
 #define FOVEA_PASTE(...) FOVEA_PASTE_PIECES(__VA_ARGS__, , , , , , , , , , , , )
 #define FOVEA_PASTE_PIECES(a, b, c, d, e, f, g, h, i, j, k, l, ...) a##b##c##d##e##f##g##h##i##j##k##l
@@ -36,12 +54,18 @@
               FOVEA_IF(__AVXVNNI__, _avxvnni), FOVEA_IF(__AVXVNNIINT8__, _avxvnniint8),          \
               FOVEA_IF(__AVXVNNIINT16__, _avxvnniint16), FOVEA_IF(__AVXIFMA__, _avxifma),        \
               FOVEA_IF(__AVXNECONVERT__, _avxneconvert), FOVEA_IF(__APX_F__, _apx))
-#define FOVEA_ISA_AVX512_EXTRA                                                                           \
-  FOVEA_PASTE(FOVEA_IF(__AVX512BF16__, _bf16), FOVEA_IF(__AVX512FP16__, _fp16),                          \
-              FOVEA_IF(__AVX512VNNI__, _vnni), FOVEA_IF(__AVX512VBMI__, _vbmi),                          \
-              FOVEA_IF(__AVX512VBMI2__, _vbmi2), FOVEA_IF(__AVX512IFMA__, _ifma),                        \
-              FOVEA_IF(__AVX512BITALG__, _bitalg), FOVEA_IF(__AVX512VPOPCNTDQ__, _vpopcntdq),            \
-              FOVEA_IF(__AVX512ER__, _er), FOVEA_IF(__AVX512PF__, _pf), FOVEA_IF(__AVX10_1__, _avx10_1), \
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VBMI2__) && \
+    defined(__AVX512IFMA__) && defined(__AVX512BITALG__) && defined(__AVX512VPOPCNTDQ__)
+#define FOVEA_ISA_AVX512_ICELAKE _icelake
+#else
+#define FOVEA_ISA_AVX512_ICELAKE                                                  \
+  FOVEA_PASTE(FOVEA_IF(__AVX512VNNI__, _vnni), FOVEA_IF(__AVX512VBMI__, _vbmi),   \
+              FOVEA_IF(__AVX512VBMI2__, _vbmi2), FOVEA_IF(__AVX512IFMA__, _ifma), \
+              FOVEA_IF(__AVX512BITALG__, _bitalg), FOVEA_IF(__AVX512VPOPCNTDQ__, _vpopcntdq))
+#endif
+#define FOVEA_ISA_AVX512_EXTRA                                                                            \
+  FOVEA_PASTE(FOVEA_ISA_AVX512_ICELAKE, FOVEA_IF(__AVX512BF16__, _bf16), FOVEA_IF(__AVX512FP16__, _fp16), \
+              FOVEA_IF(__AVX512ER__, _er), FOVEA_IF(__AVX512PF__, _pf), FOVEA_IF(__AVX10_1__, _avx10_1),  \
               FOVEA_IF(__AVX10_2__, _avx10_2))
 #define FOVEA_ISA_V4                                                                \
   FOVEA_PASTE(FOVEA_IF(__AVX512F__, _avx512f), FOVEA_IF(__AVX512BW__, _avx512bw),   \

@@ -17,8 +17,12 @@ struct rule {
 };
 
 const rule rules[] = {
-    {std::regex(R"(^\s*#\s*define\b)"), {"config.hpp"}, "defines a macro; macros live in config.hpp"},
-    {std::regex(R"(^\s*#\s*define\s+(?!FOVEA_))"), {}, "defines a macro without the prefix FOVEA_"},
+    {std::regex(R"(^\s*#\s*define\b)"),
+     {"config.hpp", "kernel/arch/xsimd.hpp"},
+     "defines a macro; macros live in config.hpp"},
+    {std::regex(R"(^\s*#\s*define\s+(?!FOVEA_))"),
+     {"kernel/arch/xsimd.hpp"},
+     "defines a macro without the prefix FOVEA_"},
     {std::regex(
          R"(^\s*#\s*(if|elif|ifdef|ifndef)\b.*(XSIMD_WITH|__SSE|__AVX|__FMA|__ARM|__aarch64|__x86|__amd64|_M_X64))"),
      {"kernel/arch/", "config.hpp"},

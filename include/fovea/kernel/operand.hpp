@@ -195,13 +195,16 @@ FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index_type count) noexcept {
   if constexpr (std::is_integral_v<E>) return true;
   using V = vec<Arch, T>;
   constexpr index_type n = static_cast<index_type>(V::size);
-  V nothing(T(0));  // 0 * x is 0, or NaN
+  // 0 * x is 0, or NaN: but some compilers know of a 0 that they see only that it is 0.
+  const V zero = isa<Arch>::as_rounded(V(T(0)));
+  const T one_zero = zero.get(0);
+  V nothing(T(0));
   T rest = T(0);
   for (index_type j = 0; j < count; ++j) {
     const E* row = rows.data + j * rows.stride;
     index_type c = 0;
-    for (; c + n <= rows.dim; c += n) nothing = nothing + load_lanes<Arch, T>(row + c) * V(T(0));
-    for (; c < rows.dim; ++c) rest += load_element<T>(row[c]) * T(0);
+    for (; c + n <= rows.dim; c += n) nothing = nothing + load_lanes<Arch, T>(row + c) * zero;
+    for (; c < rows.dim; ++c) rest += load_element<T>(row[c]) * one_zero;
   }
   return xsimd::all(nothing == nothing) && rest == rest;
 }

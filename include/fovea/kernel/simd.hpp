@@ -2,8 +2,7 @@
 #pragma once
 
 #include <fovea/index.hpp>
-
-#include <xsimd/xsimd.hpp>
+#include <fovea/kernel/arch/xsimd.hpp>
 
 #include <bit>
 #include <cstdint>

@@ -65,6 +65,15 @@ struct generic_isa {
   template <class T>
   FOVEA_INLINE static void hold(vec<Arch, T>&) noexcept {}
 
+  /// x, rounded: what is subtracted from it afterwards is not taken off its summands instead, whatever order
+  /// of sums the compiler may choose.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> as_rounded(const vec<Arch, T>& x) noexcept {
+    typename vec<Arch, T>::register_type in_memory = x;
+    FOVEA_AS_ROUNDED("+m", in_memory);
+    return vec<Arch, T>(in_memory);
+  }
+
   /// Lane i of the result is the sum over the lanes of v[i]: a tree, instead of a horizontal sum for each.
   template <class T>
   FOVEA_INLINE static vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
@@ -148,8 +157,8 @@ struct generic_isa {
     constexpr bool single = sizeof(T) == 4;
     const V magic(single ? T(0x1.8p23) + T(127) : T(0x1.8p52) + T(1023)), least(single ? T(-126) : T(-1022));
     const V clamped = xsimd::max(least, x);
-    const V shifted = clamped + magic;
-    const V fraction = clamped - (shifted - magic);
+    const V shifted = isa<Arch>::as_rounded(clamped + magic);
+    const V fraction = clamped - isa<Arch>::as_rounded(shifted - magic);
     return polynomial<Isa>(fraction) *
            bits_as<T, Arch>(bits_as<position_t<T>, Arch>(shifted) << (single ? 23 : 52));
   }

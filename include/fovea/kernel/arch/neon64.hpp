@@ -9,9 +9,21 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 template <class Arch>
-  requires std::is_base_of_v<xsimd::neon64, Arch>
+concept neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
+
+template <neon64 Arch>
 struct geometry<Arch> : thirty_two_registers {
   static constexpr int few_rows = 2;
+};
+
+template <neon64 Arch>
+struct isa<Arch> : generic_isa<Arch> {
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> as_rounded(const vec<Arch, T>& x) noexcept {
+    typename vec<Arch, T>::register_type in_register = x;
+    FOVEA_AS_ROUNDED("+w", in_register);
+    return vec<Arch, T>(in_register);
+  }
 };
 
 }  // namespace kernel

@@ -9,9 +9,21 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 template <class Arch>
-  requires(std::is_base_of_v<xsimd::sse2, Arch> && !std::is_base_of_v<xsimd::avx, Arch>)
+concept sse2 = std::is_base_of_v<xsimd::sse2, Arch> && !std::is_base_of_v<xsimd::avx, Arch>;
+
+template <sse2 Arch>
 struct geometry<Arch> : sixteen_registers {
   static constexpr int few_rows = 2;  // four lanes hold queries well from three rows on
+};
+
+template <sse2 Arch>
+struct isa<Arch> : generic_isa<Arch> {
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> as_rounded(const vec<Arch, T>& x) noexcept {
+    typename vec<Arch, T>::register_type in_register = x;
+    FOVEA_AS_ROUNDED("+x", in_register);
+    return vec<Arch, T>(in_register);
+  }
 };
 
 }  // namespace kernel
