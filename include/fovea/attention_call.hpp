@@ -105,8 +105,8 @@ class attention_call {
   template <class OE, class L, class QE, class Keys, class Values, class... Mods>
   FOVEA_INLINE auto problem_from(const sequences<OE>& out, const sequences<L>& lse, const sequences<QE>& q,
                                  const Keys& k, const Values& v, const Mods&... mods) const {
-    check_same("q", "dimensions a head", q.dim(), "k", k.dim());
     check_same("q", "sequences", q.batches(), "k", k.batches());
+    if (q.batches() > 0) check_same("q", "dimensions a head", q.dim(), "k", k.dim());
     check_same("k", "sequences", k.batches(), "v", v.batches());
     const auto rules = rules_of<mask_intersection>(mods...);
     decltype(auto) sink = sink_of(mods...);

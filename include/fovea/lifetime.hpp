@@ -52,6 +52,7 @@ template <class E>
 class borrowed_span : public std::span<E> {
  public:
   FOVEA_INLINE constexpr borrowed_span() noexcept = default;
+  FOVEA_INLINE constexpr borrowed_span(E* first, std::size_t count) noexcept : std::span<E>(first, count) {}
   template <class R>
     requires(!std::is_same_v<std::remove_cvref_t<R>, borrowed_span>)
   FOVEA_INLINE constexpr borrowed_span(R&& memory) noexcept : std::span<E>(span_of(memory)) {

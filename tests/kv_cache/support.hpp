@@ -51,6 +51,28 @@ void append(Cache& cache, const Matrix& k, const Matrix& v, index_type first, in
   }
 }
 
+/// What is read of a cache, tokens x (heads * dim).
+struct numbers {
+  Eigen::MatrixXd k, v;
+  friend bool operator==(const numbers& a, const numbers& b) {
+    return a.k.rows() == b.k.rows() && a.k == b.k && a.v == b.v;
+  }
+};
+template <class Cache>
+numbers numbers_of(const Cache& cache) {
+  const auto side = [](const auto& all) {
+    const index_type dim = all.dim();
+    Eigen::MatrixXd m(all.tokens(0), all.heads() * dim);
+    for (index_type h = 0; h < all.heads(); ++h) {
+      const auto head = fovea::in_double(all.head(0, h));
+      for (index_type t = 0; t < m.rows(); ++t)
+        for (index_type c = 0; c < dim; ++c) m(t, h * dim + c) = head(t, c);
+    }
+    return m;
+  };
+  return {side(cache.keys()), side(cache.values())};
+}
+
 /// |err| <= 3 u (P|V|)(4 + A) against the reference.
 template <class... Mods>
 void expect_exact(const Matrix& got, const Matrix& q, const Matrix& k, const Matrix& v, const Mods&... mods) {

@@ -7,10 +7,13 @@
 namespace {
 
 std::atomic<std::size_t> calls{0}, bytes{0};
+std::atomic<long> until_failure{-1};
 
 void* counted(std::size_t size, std::size_t alignment) {
   calls.fetch_add(1, std::memory_order_relaxed);
   bytes.fetch_add(size, std::memory_order_relaxed);
+  if (until_failure.load(std::memory_order_relaxed) >= 0 && until_failure.fetch_sub(1) == 0)
+    throw std::bad_alloc();
   const std::size_t room = size == 0 ? 1 : size;
   void* p = alignment <= alignof(std::max_align_t)
                 ? std::malloc(room)
@@ -23,6 +26,7 @@ void* counted(std::size_t size, std::size_t alignment) {
 
 namespace fovea_test {
 allocation_count allocations() noexcept { return {calls.load(), bytes.load()}; }
+void fail_allocation(long more_calls) noexcept { until_failure.store(more_calls); }
 }  // namespace fovea_test
 
 // The array and nothrow forms call these.

@@ -1,5 +1,5 @@
-// tests/support/allocations.hpp - how often operator new was called; the program links allocations.cpp, which
-// replaces it.
+// tests/support/allocations.hpp - how often operator new was called, and a call of it that fails; the
+// program links allocations.cpp, which replaces it.
 #pragma once
 
 #include <cstddef>
@@ -12,5 +12,9 @@ struct allocation_count {
 
 /// Since the program started, in all threads.
 allocation_count allocations() noexcept;
+
+/// After `calls` more allocations, in whatever thread, the next one throws std::bad_alloc, once; -1: none
+/// does.
+void fail_allocation(long calls) noexcept;
 
 }  // namespace fovea_test

@@ -5,8 +5,41 @@
 #include <fovea/kv_cache/store.hpp>
 #include <fovea/position/rotary.hpp>
 
+#include <cmath>
+#include <limits>
+#include <utility>
+
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
+
+/// How append reads a key: as it is given,
+struct as_given {
+  template <class Head, class T>
+  FOVEA_INLINE void operator()(const Head& head, index_type t, index_type, T* to) const noexcept {
+    load_elements(head.at(t), head.col_stride, head.cols, to);
+  }
+  FOVEA_INLINE bool keeps_finite(double, range) const noexcept { return true; }
+};
+/// or turned to the position that it takes.
+template <class Arch, class E>
+struct turned_by {
+  rotary_angles<E> angles;
+  rotary_pairs pairs;
+  template <class Head, class T>
+  FOVEA_INLINE void operator()(const Head& head, index_type t, index_type p, T* to) const noexcept {
+    const matrix_view<T> out{to, 1, head.cols, head.cols, 1};
+    position::turn_token<Arch, T>(out, head.only({t, t + 1}), 0, p, angles, pairs);
+  }
+  /// Whether numbers up to `largest` are certainly floats when they are turned to these positions.
+  FOVEA_INLINE bool keeps_finite(double largest, range positions) const noexcept {
+    double most = 1;
+    for (index_type p = positions.first; p < positions.last; ++p)
+      for (index_type i = 0; i < angles.cos.cols; ++i)
+        for (const auto& m : {angles.cos, angles.sin})
+          if (const double x = std::abs(load_element<double>(m(p, i))); !(x <= most)) most = x;  // NaN stays
+    return 2 * largest * most <= static_cast<double>(std::numeric_limits<float>::max());
+  }
+};
 
 /// Keys and values of one sequence. KE, VE: float, double, bf16, fp16 or std::int8_t; KVHeads: as in
 /// attention.
@@ -25,36 +58,32 @@ class basic_cache {
   /// unless the cache has let go of some).
   FOVEA_INLINE index_type tokens() const noexcept { return layout_.tokens(); }
   FOVEA_INLINE index_type position() const noexcept { return layout_.position(); }
-  FOVEA_INLINE index_type heads() const noexcept { return store_->sizes().heads; }
-  FOVEA_INLINE index_type dim() const noexcept { return store_->sizes().dim; }
-  FOVEA_INLINE index_type value_dim() const noexcept { return store_->sizes().value_dim; }
+  FOVEA_INLINE index_type heads() const noexcept { return sizes().heads; }
+  FOVEA_INLINE index_type dim() const noexcept { return sizes().dim; }
+  FOVEA_INLINE index_type value_dim() const noexcept { return sizes().value_dim; }
   /// Bytes of the memory for keys, values and scales.
-  FOVEA_INLINE index_type bytes() const noexcept { return store_->bytes(); }
+  FOVEA_INLINE index_type bytes() const noexcept { return store_ != nullptr ? store_->bytes() : 0; }
 
   /// What attention reads; attend(q, cache, ...) is attend(q, cache.keys(), cache.values(), ...).
   FOVEA_INLINE auto keys() const noexcept { return cached<basic_cache, side::keys>{nullptr, this, 1}; }
   FOVEA_INLINE auto values() const noexcept { return cached<basic_cache, side::values>{nullptr, this, 1}; }
 
-  /// Appends tokens: k, v are an Eigen matrix (tokens x heads * dim) or a tensor of one sequence, of any
-  /// element. Throws std::invalid_argument, and then has changed nothing, where sizes differ, there is no
-  /// room, or an int8 cache is given a NaN or an infinity, which no scale can express.
+  /// Appends tokens, none or more: k, v are an Eigen matrix (tokens x heads * dim) or a tensor of one
+  /// sequence, of any element. What lies beyond the range of a stored type becomes infinite (from 65,520
+  /// on in fp16), and a NaN stays one, as in a matrix of that type. Throws std::invalid_argument, and then
+  /// has changed nothing, where sizes differ, there is no room, k or v lies in the cache's own memory, the
+  /// cache was moved from or shows a file, or int8 is given what no float is: NaN, an infinity, a double
+  /// beyond its range. Nor has std::bad_alloc changed anything.
   template <viewable K, viewable V>
   void append(const K& k, const V& v) {
-    append_with(k, v, [](const auto& head, index_type t, index_type, compute* to) {
-      load_elements(head.at(t), head.col_stride, head.cols, to);
-    });
+    append_with(k, v, as_given(), in_layout());
   }
   /// The same, the keys turned to their positions on the way (see rotate_into); `angles` reach as far as they
   /// do.
   template <viewable K, viewable V, class E>
   void append(const K& k, const V& v, const rotary_angles<E>& angles,
               rotary_pairs pairs = rotary_pairs::halves) {
-    const index_type given = as_sequences(k, heads(), "k").max_tokens();
-    check_angles(angles, position() + given);
-    append_with(k, v, [&](const auto& head, index_type t, index_type p, compute* to) {
-      const matrix_view<compute> out{to - t * dim(), t + 1, dim(), dim(), 1};
-      position::turn_token<Arch, compute>(out, head, t, p, angles, pairs);
-    });
+    append_with(k, v, turned(k, angles, pairs), in_layout());
   }
 
   /// Takes back the newest tokens, so that `tokens` are left: those of a rejected speculation.
@@ -62,6 +91,7 @@ class basic_cache {
     if (tokens < 0 || tokens > this->tokens())
       reject("truncate to ", tokens, " tokens: the cache has ", this->tokens());
     layout_.truncate(tokens);
+    cut_open();
   }
   FOVEA_INLINE void reset() { truncate(0); }
 
@@ -82,9 +112,60 @@ class basic_cache {
  protected:
   FOVEA_INLINE basic_cache(std::shared_ptr<store_type> memory, Layout layout)
       : store_(std::move(memory)), layout_(std::move(layout)) {}
+  FOVEA_INLINE basic_cache(const basic_cache&) = default;
+  FOVEA_INLINE basic_cache& operator=(const basic_cache&) = default;
+  /// A cache that was moved from has no tokens and no memory: it can be assigned to.
+  FOVEA_INLINE basic_cache(basic_cache&& other) noexcept
+      : store_(std::move(other.store_)),
+        layout_(std::exchange(other.layout_, other.layout_.emptied())),
+        open_(std::exchange(other.open_, {})),
+        key_row_(std::move(other.key_row_)),
+        value_row_(std::move(other.value_row_)) {}
+  FOVEA_INLINE basic_cache& operator=(basic_cache&& other) noexcept {
+    if (this == &other) return *this;
+    store_ = std::move(other.store_), layout_ = std::exchange(other.layout_, other.layout_.emptied());
+    open_ = std::exchange(other.open_, {});
+    key_row_ = std::move(other.key_row_), value_row_ = std::move(other.value_row_);
+    return *this;
+  }
+  FOVEA_INLINE ~basic_cache() = default;
 
-  template <class K, class V, class ReadKey>
-  FOVEA_INLINE void append_with(const K& k, const V& v, const ReadKey& read_key) {
+  FOVEA_INLINE extent sizes() const noexcept {
+    return store_ != nullptr ? store_->sizes() : extent{0, 0, 0, 0, 0, 0};
+  }
+  /// The memory of a cache that has some, to be read; and to be written.
+  FOVEA_INLINE store_type& held() const {
+    if (store_ == nullptr) reject("the cache was moved from: it has no memory");
+    return *store_;
+  }
+  FOVEA_INLINE store_type& writable() const {
+    if (held().read_only()) reject("the cache shows the bytes of a file: it can only be read");
+    return *store_;
+  }
+
+  /// The last thing before tokens are written, which may refuse them: makes room for those of k.
+  FOVEA_INLINE auto in_layout() noexcept {
+    return [this](const auto& k) FOVEA_INLINE_LAMBDA { layout_.prepare(k.tokens(0)); };
+  }
+  template <class K, class E>
+  FOVEA_INLINE turned_by<Arch, E> turned(const K& k, const rotary_angles<E>& angles,
+                                         rotary_pairs pairs) const {
+    static_cast<void>(held());
+    const auto &cos = angles.cos, &sin = angles.sin;
+    const index_type positions = position() + as_sequences(k, heads(), "k").max_tokens();
+    if (sin.rows != cos.rows || sin.cols != cos.cols)
+      reject("the table of cosines is ", cos.rows, " x ", cos.cols, ", that of sines ", sin.rows, " x ",
+             sin.cols);
+    if (positions > cos.rows)
+      reject("position ", positions - 1, " is not within the table's ", cos.rows, " rows");
+    if (2 * cos.cols > dim())
+      reject("the table rotates ", 2 * cos.cols, " dimensions, the cache's keys have ", dim());
+    return {angles, pairs};
+  }
+
+  template <class K, class V, class ReadKey, class MakeRoom>
+  FOVEA_INLINE void append_with(const K& k, const V& v, const ReadKey& read_key, const MakeRoom& make_room) {
+    static_cast<void>(writable());
     const auto ks = as_sequences(k, heads(), "k");
     const auto vs = as_sequences(v, heads(), "v");
     const auto same = [](const char* a, const char* what, index_type has, const char* b, index_type other)
@@ -96,11 +177,17 @@ class basic_cache {
     same("v", "tokens", vs.tokens(0), "k", ks.tokens(0));
     same("k", "dimensions a head", ks.dim(), "the cache", dim());
     same("v", "dimensions a head", vs.dim(), "the cache", value_dim());
-    if constexpr (store_type::int8_keys) check_finite(ks, "k");
-    if constexpr (store_type::int8_values) check_finite(vs, "v");
+    check_apart(ks, "k"), check_apart(vs, "v");
     key_row_.resize(static_cast<std::size_t>(dim()));
     value_row_.resize(static_cast<std::size_t>(value_dim()));
-    layout_.prepare(ks.tokens(0));
+    if constexpr (store_type::int8_keys) {
+      const double largest = check_finite(ks, "k");
+      if (!read_key.keeps_finite(largest, {position(), position() + ks.tokens(0)}))
+        check_turned(ks, read_key);
+    }
+    if constexpr (store_type::int8_values) check_finite(vs, "v");
+    store_->make_room(open_);
+    make_room(ks);
 
     for (index_type t = 0; t < ks.tokens(0); ++t) {
       const index_type slot = layout_.slot();
@@ -117,12 +204,17 @@ class basic_cache {
     }
   }
 
-  template <class E>
-  FOVEA_INLINE void check_angles(const rotary_angles<E>& angles, index_type positions) const {
-    if (positions > angles.cos.rows)
-      reject("position ", positions - 1, " is not within the table's ", angles.cos.rows, " rows");
-    if (2 * angles.cos.cols > dim())
-      reject("the table rotates ", 2 * angles.cos.cols, " dimensions, the cache's keys have ", dim());
+  /// After tokens are taken back.
+  FOVEA_INLINE void cut_open() noexcept {
+    index_type newest = -1;
+    if (tokens() > 0)
+      layout_.each_run({tokens() - 1, tokens()}, [&](index_type slot, index_type) { newest = slot; });
+    store_type::cut(open_, newest);
+  }
+  /// int8 can not store `value` of `name`.
+  FOVEA_INLINE static void check_float(double value, const char* name, index_type t, index_type h) {
+    if (!std::isfinite(static_cast<float>(value)))
+      reject(name, " of token ", t, ", head ", h, " is ", value, ", which int8 can not store");
   }
 
   std::shared_ptr<store_type> store_;
@@ -130,13 +222,42 @@ class basic_cache {
   open_block open_;
 
  private:
+  /// Returns the largest magnitude.
   template <class E>
-  FOVEA_INLINE static void check_finite(const sequences<E>& x, const char* name) {
+  FOVEA_INLINE static double check_finite(const sequences<E>& x, const char* name) {
+    double largest = 0;
     for (index_type h = 0; h < x.heads(); ++h)
       for (index_type t = 0; t < x.tokens(0); ++t)
-        for (index_type c = 0; c < x.dim(); ++c)
-          if (const double value = load_element<double>(x.head(0, h)(t, c)); !std::isfinite(value))
-            reject(name, " of token ", t, ", head ", h, " is ", value, ", which int8 can not store");
+        for (index_type c = 0; c < x.dim(); ++c) {
+          const double value = load_element<double>(x.head(0, h)(t, c));
+          check_float(value, name, t, h);
+          largest = std::max(largest, std::abs(value));
+        }
+    return largest;
+  }
+  template <class S, class ReadKey>
+  FOVEA_INLINE void check_turned(const S& k, const ReadKey& read_key) {
+    for (index_type h = 0; h < heads(); ++h)
+      for (index_type t = 0; t < k.tokens(0); ++t) {
+        read_key(k.head(0, h), t, position() + t, key_row_.data());
+        for (const compute x : key_row_) check_float(static_cast<double>(x), "k, turned,", t, h);
+      }
+  }
+  /// Tokens are written one after another: what is read of the same memory might be gone by then.
+  template <class E>
+  FOVEA_INLINE void check_apart(const sequences<E>& x, const char* name) const {
+    if (x.heads() == 0 || x.tokens(0) == 0 || x.dim() == 0) return;
+    index_type first = 0, last = 1;  // in elements, from the first one on
+    const auto reach = [&](index_type size, index_type stride)
+                           FOVEA_INLINE_LAMBDA { (stride < 0 ? first : last) += (size - 1) * stride; };
+    reach(x.heads(), x.all.head_stride), reach(x.tokens(0), x.all.token_stride),
+        reach(x.dim(), x.all.dim_stride);
+    const auto from = [&](index_type at) FOVEA_INLINE_LAMBDA {
+      return reinterpret_cast<std::intptr_t>(x.head(0, 0).data) + at * static_cast<index_type>(sizeof(E));
+    };
+    const auto memory = reinterpret_cast<std::intptr_t>(store_->data());
+    if (from(first) < memory + store_->bytes() && memory < from(last))
+      reject(name, " lies in the cache's own memory: append a copy of it");
   }
 
   std::vector<compute> key_row_, value_row_;

@@ -63,9 +63,11 @@ template <class Cache, caching::side Side>
 struct view_traits<caching::cached<Cache, Side>> {
   using element = typename Cache::compute;
   FOVEA_INLINE static auto view(const caching::cached<Cache, Side>& x, index_type heads, const char* name) {
-    for (index_type b = 0; b < x.batches(); ++b)
+    for (index_type b = 0; b < x.batches(); ++b) {
+      if (x.of(b).heads() == 0) reject(name, ": cache ", b, " was moved from: it has no memory");
       if (heads != any_heads && x.of(b).heads() != heads)
         reject(name, ": cache ", b, " has ", x.of(b).heads(), " heads, not ", heads);
+    }
     return x;
   }
 };
@@ -94,6 +96,10 @@ class cache_batch {
   FOVEA_INLINE const Cache& operator[](index_type b) const noexcept {
     return *caches_[static_cast<std::size_t>(b)];
   }
+  /// Tokens of cache b that are shown.
+  FOVEA_INLINE index_type tokens(index_type b) const noexcept { return keys().tokens(b); }
+  /// How many tokens of each are not shown.
+  FOVEA_INLINE index_type skipped() const noexcept { return skipped_; }
   /// The same, each without its first `skipped` tokens.
   FOVEA_INLINE cache_batch after(index_type skipped) const noexcept {
     cache_batch rest = *this;

@@ -13,6 +13,9 @@ struct cache_options {
   index_type value_dim = 0;  // 0: as dim
 };
 
+/// How much of a file kv_cache::over checks.
+enum class file_check { header, whole };
+
 /// A cache with room for `capacity` tokens of `dim` numbers a head:
 ///
 ///   fovea::kv_cache<fovea::bf16, 8> cache{capacity, dim};
@@ -43,6 +46,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// others join them). Costs copying them, and both memories while that lasts. Throws as the constructor, or
   /// std::bad_alloc, and then has changed nothing.
   FOVEA_INLINE void reserve(index_type capacity) {
+    static_cast<void>(this->held());
     if (capacity <= this->capacity()) return;
     caching::extent sizes = this->store_->sizes();
     sizes.page_tokens = capacity;
@@ -64,30 +68,37 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   FOVEA_INLINE void keep(const List& list) {
     const list_view<index_type> kept = list;
     caching::check_kept(kept, this->tokens());
-    caching::keep_tokens(*this->store_, kept, this->open_);
+    caching::keep_tokens(this->writable(), kept, this->open_);
     this->layout_.thin_out(kept.size());
+    this->cut_open();
   }
 
   /// Writes the tokens with a header that says what they are (not position(): of a cache that is read,
   /// position() is tokens()). Throws std::runtime_error where that fails.
-  void save(std::ostream& out) const { caching::save(out, *this->store_, this->tokens(), this->open_); }
+  void save(std::ostream& out) const { caching::save(out, this->held(), this->tokens(), this->open_); }
   /// Reads what save() wrote in place of all tokens. Throws std::runtime_error, and then has changed nothing,
   /// where the file is no such file, is damaged, ends early, or holds other elements, sizes or more tokens
-  /// than there is room for.
+  /// than there is room for; std::invalid_argument where the cache itself shows a file. Reads no further
+  /// than the file's own end, and takes memory as it reads.
   void load(std::istream& in) {
-    const index_type tokens = caching::load(in, *this->store_, capacity(), this->open_);
+    const index_type tokens = caching::load(in, this->writable(), capacity(), this->open_);
     this->layout_.reset(), this->layout_.truncate(tokens);
   }
 
-  /// A cache over the bytes of a saved file, which the caller has mapped or read and keeps; read only, full.
-  /// Throws as load().
-  FOVEA_INLINE static const kv_cache over(borrowed_span<const std::byte> file) {
-    auto [memory, tokens, open] = caching::map<E, VE, Arch>(file);
+  /// A cache over the bytes of a saved file, which the caller has mapped or read and keeps: full, and to
+  /// be read only (what would write throws std::invalid_argument; reserve(), for more tokens, makes it one
+  /// of its own). `file` is all of the file and lies at an address that suits its elements. Throws
+  /// std::runtime_error as load() does, and where there are bytes behind it. That reads the file once,
+  /// some GB a second; with file_check::header only the header and the sizes are checked: no byte outside
+  /// the file is ever read, but damaged keys and values are taken for what they look like.
+  FOVEA_INLINE static const kv_cache over(borrowed_span<const std::byte> file,
+                                          file_check check = file_check::whole) {
+    auto [memory, tokens, open] = caching::map<E, VE, Arch>(file, check == file_check::whole);
     static_cast<void>(caching::checked(memory->sizes(), KVHeads));
-    kv_cache made(std::move(memory), tokens);
-    made.layout_.truncate(tokens);
-    made.open_ = std::move(open);
-    return made;
+    kv_cache shown(std::move(memory), tokens);
+    shown.layout_.truncate(tokens);
+    shown.open_ = std::move(open);
+    return shown;
   }
 
  private:

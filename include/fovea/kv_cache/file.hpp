@@ -27,12 +27,14 @@ static_assert(sizeof(file_header) == 64 && std::endian::native == std::endian::l
   reject_as<std::runtime_error>("the file ", what);
 }
 
+/// 0: no file holds such elements.
 template <class E>
-inline constexpr std::uint16_t element_code = std::is_same_v<E, std::int8_t> ? 5
-                                              : sizeof(E) == 4               ? 1
-                                              : sizeof(E) == 8               ? 2
-                                              : bfloat16_bits<E>             ? 3
-                                                                             : 4;
+inline constexpr std::uint16_t element_code = std::is_same_v<E, float>         ? 1
+                                              : std::is_same_v<E, double>      ? 2
+                                              : bfloat16_bits<E>               ? 3
+                                              : binary16_bits<E>               ? 4
+                                              : std::is_same_v<E, std::int8_t> ? 5
+                                                                               : 0;
 
 /// FNV-1a of 64 bits, of eight bytes at a time.
 FOVEA_INLINE std::uint64_t sum_of(std::span<const std::byte> bytes, std::uint64_t sum = 0xcbf29ce484222325u) {
@@ -69,6 +71,8 @@ FOVEA_INLINE void copy_tokens(const Store& from, const Store& to, index_type tok
 template <class KE, class VE, class Arch>
 FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index_type tokens,
                        const open_block& open) {
+  static_assert(element_code<KE> != 0 && element_code<VE> != 0,
+                "fovea: a file holds float, double, bf16, fp16 or std::int8_t, not elements of one's own");
   const extent& e = all.sizes();
   file_header header;
   header.key_element = element_code<KE>, header.value_element = element_code<VE>;
@@ -93,15 +97,22 @@ FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index_
 /// The header of a file, which is one of these types and sizes (of another cache's, where given).
 template <class Store, class KE, class VE>
 FOVEA_INLINE file_header checked_header(std::span<const std::byte> bytes, const extent* wanted) {
+  static_assert(element_code<KE> != 0 && element_code<VE> != 0,
+                "fovea: a file holds float, double, bf16, fp16 or std::int8_t, not elements of one's own");
   file_header h;
   if (bytes.size() < sizeof h)
     bad_file("has " + std::to_string(bytes.size()) + " bytes, fewer than a header");
   std::memcpy(&h, bytes.data(), sizeof h);
   if (std::memcmp(h.magic, file_header{}.magic, sizeof h.magic) != 0) bad_file("is not a saved fovea cache");
   if (h.header_sum != sum_of_header(h)) bad_file("has a damaged header");
-  if (h.tokens < 0 || h.heads <= 0 || h.dim <= 0 || h.value_dim <= 0 ||
-      h.open_tokens > (Store::int8_keys ? std::min<std::int64_t>(h.tokens, scale_blocks::tokens) : 0))
-    bad_file("has a header that no cache has");
+  const auto no_cache = [](const std::string& what) { bad_file("has a header that no cache has: " + what); };
+  if (h.tokens < 0 || h.heads <= 0 || h.dim <= 0 || h.value_dim <= 0 || !countable(extent_of(h)))
+    no_cache(std::to_string(h.tokens) + " tokens, " + std::to_string(h.heads) + " heads, dim " +
+             std::to_string(h.dim) + ", value_dim " + std::to_string(h.value_dim));
+  if (h.open_tokens > 0 &&
+      (!Store::int8_keys || h.open_tokens > std::min<std::int64_t>(h.tokens, scale_blocks::tokens) ||
+       (h.tokens - h.open_tokens) % scale_blocks::tokens != 0))
+    no_cache(std::to_string(h.open_tokens) + " of " + std::to_string(h.tokens) + " tokens in an open block");
   const auto same = [](const char* what, std::int64_t has, std::int64_t other) {
     if (has != other)
       bad_file(std::string("has ") + what + " " + std::to_string(has) + ", the cache " +
@@ -127,10 +138,33 @@ FOVEA_INLINE std::pair<index_type, index_type> payload_bytes(const file_header& 
   return {Store(extent_of(h), nullptr).bytes(), open};
 }
 
-FOVEA_INLINE void open_again(open_block& open, std::span<const std::byte> rows, const file_header& h) {
+FOVEA_INLINE open_block open_again(std::span<const std::byte> rows, const file_header& h) {
+  open_block open;
+  if (rows.empty()) return open;
   open.rows.resize(rows.size() / sizeof(float));
-  if (!rows.empty()) std::memcpy(open.rows.data(), rows.data(), rows.size());
+  std::memcpy(open.rows.data(), rows.data(), rows.size());
   open.slots = {h.tokens - static_cast<index_type>(h.open_tokens), h.tokens};
+  return open;
+}
+
+/// `count` bytes of a stream. Memory grows with what is there, whatever a header says that there should be.
+FOVEA_INLINE std::vector<std::byte> read_bytes(std::istream& in, index_type count) {
+  constexpr index_type most = 1 << 22;
+  std::vector<std::byte> bytes;
+  while (count > 0) {
+    const index_type part = std::min(count, most);
+    const std::size_t before = bytes.size();
+    bytes.resize(before + static_cast<std::size_t>(part));
+    in.read(reinterpret_cast<char*>(bytes.data() + before), static_cast<std::streamsize>(part));
+    if (in.gcount() != part) bad_file("ends early");
+    count -= part;
+  }
+  return bytes;
+}
+
+FOVEA_INLINE void check_sum(const file_header& h, std::span<const std::byte> planes,
+                            std::span<const std::byte> rows) {
+  if (sum_of(rows, sum_of(planes)) != h.payload_sum) bad_file("is damaged: its sum is not what it says");
 }
 
 template <class KE, class VE, class Arch>
@@ -144,17 +178,12 @@ FOVEA_INLINE index_type load(std::istream& in, store<KE, VE, Arch>& all, index_t
   wanted.page_tokens = capacity;
   const file_header h = checked_header<Store, KE, VE>(first, &wanted);
   const auto [planes, rows] = payload_bytes<Store>(h);
-  const Store given(extent_of(h));
-  std::vector<std::byte> opened(static_cast<std::size_t>(rows));
-  const auto read = [&](std::byte* to, index_type count) {
-    in.read(reinterpret_cast<char*>(to), count);
-    if (in.gcount() != count) bad_file("ends early");
-  };
-  read(given.unit(0, 0, 0, 0), planes), read(opened.data(), rows);
-  const std::span<const std::byte> bytes(given.unit(0, 0, 0, 0), static_cast<std::size_t>(planes));
-  if (sum_of(opened, sum_of(bytes)) != h.payload_sum) bad_file("is damaged: its sum is not what it says");
-  copy_tokens(given, all, h.tokens);
-  open_again(open, opened, h);
+  std::vector<std::byte> bytes = read_bytes(in, planes);
+  const std::vector<std::byte> opened = read_bytes(in, rows);
+  check_sum(h, bytes, opened);
+  open_block read = open_again(opened, h);
+  copy_tokens(Store(extent_of(h), bytes.data()), all, h.tokens);
+  open = std::move(read);
   return h.tokens;
 }
 
@@ -167,21 +196,22 @@ struct mapped {
 };
 
 template <class KE, class VE, class Arch>
-FOVEA_INLINE mapped<store<KE, VE, Arch>> map(std::span<const std::byte> file) {
+FOVEA_INLINE mapped<store<KE, VE, Arch>> map(std::span<const std::byte> file, bool whole) {
   using Store = store<KE, VE, Arch>;
   const file_header h = checked_header<Store, KE, VE>(file, nullptr);
   const auto [planes, rows] = payload_bytes<Store>(h);
   const auto size = static_cast<index_type>(file.size()) - static_cast<index_type>(sizeof h);
   if (size != planes + rows)
     bad_file("has " + std::to_string(size) + " bytes after its header, not " + std::to_string(planes + rows));
-  if (reinterpret_cast<std::uintptr_t>(file.data()) % alignof(float) != 0)
-    bad_file("lies at an address that is not a multiple of 4");
-  mapped<Store> made{nullptr, h.tokens, {}};
-  // Nothing is written: what is made of it is const.
-  std::byte* const data = const_cast<std::byte*>(file.data()) + sizeof h;
-  made.memory = std::make_shared<Store>(extent_of(h), data);
-  open_again(made.open, file.subspan(sizeof h + static_cast<std::size_t>(planes)), h);
-  return made;
+  constexpr std::size_t alignment = std::max({alignof(KE), alignof(VE), alignof(float)});
+  if (reinterpret_cast<std::uintptr_t>(file.data()) % alignment != 0)
+    bad_file("lies at an address that is not a multiple of " + std::to_string(alignment));
+  const auto payload = file.subspan(sizeof h);
+  const auto rows_of_file = payload.subspan(static_cast<std::size_t>(planes));
+  if (whole) check_sum(h, payload.first(static_cast<std::size_t>(planes)), rows_of_file);
+  // Nothing is written: such a store is read_only().
+  std::byte* const data = const_cast<std::byte*>(payload.data());
+  return {std::make_shared<Store>(extent_of(h), data), h.tokens, open_again(rows_of_file, h)};
 }
 
 }  // namespace caching

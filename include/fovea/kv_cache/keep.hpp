@@ -32,8 +32,7 @@ FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, const list_view<index_ty
   open_block made = open;
   std::vector<typename Store::compute> key(Store::int8_keys ? static_cast<std::size_t>(all.sizes().dim)
                                                             : std::size_t{0});
-  made.rows.reserve(static_cast<std::size_t>(Store::int8_keys ? heads * scale_blocks::tokens * all.sizes().dim
-                                                              : index_type{0}));
+  all.make_room(made);
   for (index_type to = first; to < count; ++to) {
     const index_type from = kept[to];
     all.move_token(0, from, to);

@@ -1,8 +1,8 @@
 // fovea/kv_cache/layouts.hpp - which slot of a store a token of a sequence lies in.
 //
 // A layout has tokens() (those that are kept), position() (of the next token in the whole sequence), slot()
-// of the next token, advance(), prepare(count), truncate(tokens), reset(), and each_run(range, f), which
-// calls f(first slot, count) for consecutive slots of one page.
+// of the next token, advance(), prepare(count), truncate(tokens), reset(), emptied() (what is left after a
+// move) and each_run(range, f), which calls f(first slot, count) for consecutive slots of one page.
 #pragma once
 
 #include <fovea/index.hpp>
@@ -19,6 +19,7 @@ class contiguous {
   FOVEA_INLINE index_type tokens() const noexcept { return tokens_; }
   FOVEA_INLINE index_type position() const noexcept { return tokens_ + let_go_; }
   FOVEA_INLINE index_type capacity() const noexcept { return capacity_; }
+  FOVEA_INLINE contiguous emptied() const noexcept { return contiguous(0); }
   FOVEA_INLINE void reserve(index_type capacity) noexcept { capacity_ = capacity; }
   FOVEA_INLINE index_type slot() const noexcept { return tokens_; }
   FOVEA_INLINE void advance() noexcept { ++tokens_; }
@@ -52,6 +53,7 @@ class ring {
   FOVEA_INLINE index_type tokens() const noexcept { return position_ - evicted_; }
   FOVEA_INLINE index_type position() const noexcept { return position_; }
   FOVEA_INLINE index_type capacity() const noexcept { return sinks_ + window_; }
+  FOVEA_INLINE ring emptied() const noexcept { return {0, 0}; }
   FOVEA_INLINE index_type sinks() const noexcept { return sinks_; }
   /// Tokens after the sinks that are gone.
   FOVEA_INLINE index_type evicted() const noexcept { return evicted_; }
@@ -94,6 +96,7 @@ class paged {
   FOVEA_INLINE paged& operator=(paged&&) = default;
   FOVEA_INLINE ~paged() = default;
   FOVEA_INLINE index_type tokens() const noexcept { return tokens_; }
+  FOVEA_INLINE paged emptied() const noexcept { return paged(page_tokens_); }
   FOVEA_INLINE index_type position() const noexcept { return tokens_; }
   FOVEA_INLINE index_type slot() const noexcept { return slot_of(tokens_); }
   FOVEA_INLINE void advance() noexcept { ++tokens_; }

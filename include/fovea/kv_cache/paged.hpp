@@ -36,9 +36,9 @@ class page_pool {
   FOVEA_INLINE index_type bytes() const noexcept { return memory_->bytes(); }
   FOVEA_INLINE const std::shared_ptr<store_type>& memory() const noexcept { return memory_; }
 
-  /// Makes the pool one of `pages` pages in all, no fewer than it has; its sequences keep theirs. Costs copying
-  /// them, and both memories while that lasts. Throws as the constructor, or std::bad_alloc, and then has
-  /// changed nothing.
+  /// Makes the pool one of `pages` pages in all, no fewer than it has; its sequences keep theirs. Costs
+  /// copying them, and both memories while that lasts. Throws as the constructor, or std::bad_alloc, and
+  /// then has changed nothing.
   FOVEA_INLINE void grow(index_type pages) {
     const index_type before = this->pages();
     if (pages < before) reject("a pool of ", before, " pages can not grow to ", pages);
@@ -109,14 +109,12 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
 
   template <viewable K, viewable V>
   void append(const K& k, const V& v) {
-    make_room(as_sequences(k, this->heads(), "k").max_tokens());
-    appending([&] { base::append(k, v); });
+    base::append_with(k, v, caching::as_given(), in_pages());
   }
   template <viewable K, viewable V, class A>
   void append(const K& k, const V& v, const rotary_angles<A>& angles,
               rotary_pairs pairs = rotary_pairs::halves) {
-    make_room(as_sequences(k, this->heads(), "k").max_tokens());
-    appending([&] { base::append(k, v, angles, pairs); });
+    base::append_with(k, v, base::turned(k, angles, pairs), in_pages());
   }
   FOVEA_INLINE void truncate(index_type tokens) {
     base::truncate(tokens);
@@ -138,6 +136,9 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
     if (pool_ == nullptr) return;
     while (static_cast<index_type>(pages.size()) > kept) pool_->give_back(pages.back()), pages.pop_back();
   }
+  FOVEA_INLINE auto in_pages() noexcept {
+    return [this](const auto& k) FOVEA_INLINE_LAMBDA { make_room(k.tokens(0)); };
+  }
   /// Pages for `count` more tokens, and a copy of the last one if it is shared; or throws.
   FOVEA_INLINE void make_room(index_type count) {
     auto& pages = this->layout_.pages;
@@ -154,10 +155,6 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
       pages.back() = own;
     }
     for (index_type i = 0; i < more; ++i) pages.push_back(pool_->take());
-  }
-  template <class F>
-  FOVEA_INLINE void appending(const F& append) {
-    do_or_undo(append, [this] { release(this->layout_.pages_for(this->tokens())); });
   }
 
   pool_type* pool_;

@@ -8,16 +8,14 @@
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
-/// The first tokens of a cache.
+/// Some tokens of a cache.
 template <class Cache>
-struct prefix_of {
+struct part_of {
   const Cache& cache;
-  index_type tokens;
-  FOVEA_INLINE auto keys() const noexcept {
-    return cached<Cache, side::keys>{nullptr, &cache, 1, {0, tokens}};
-  }
+  range tokens;
+  FOVEA_INLINE auto keys() const noexcept { return cached<Cache, side::keys>{nullptr, &cache, 1, tokens}; }
   FOVEA_INLINE auto values() const noexcept {
-    return cached<Cache, side::values>{nullptr, &cache, 1, {0, tokens}};
+    return cached<Cache, side::values>{nullptr, &cache, 1, tokens};
   }
 };
 
@@ -37,13 +35,14 @@ auto attend_shared_prefix(const attention<T, Heads, KVHeads, Arch>& attend, cons
     reject("q has ", q.offsets.size() - 1, " sequences but the batch has ", batch.size());
   for (index_type b = 0; b < batch.size(); ++b) {
     const index_type own = q.offsets[b + 1] - q.offsets[b];
-    if (prefix < 0 || batch[b].tokens() < prefix + own)
-      reject("the prefix is ", prefix, " tokens, but cache ", b, " has ", batch[b].tokens(), " with the ",
-             own, " that ask");
+    if (prefix < 0 || batch.tokens(b) - own < prefix)
+      reject("the prefix is ", prefix, " tokens, but cache ", b, " has ", batch.tokens(b), " with the ", own,
+             " that ask");
   }
   auto all = attend.with_lse(q, batch.after(prefix), causal);
   if (prefix > 0 && batch.size() > 0)
-    merge_into(all, attend.with_lse(q.tokens, caching::prefix_of<Cache>{batch[0], prefix}));
+    merge_into(all, attend.with_lse(q.tokens, caching::part_of<Cache>{
+                                                  batch[0], {batch.skipped(), batch.skipped() + prefix}}));
   return all.out;
 }
 

@@ -16,6 +16,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -28,8 +29,16 @@ struct extent {
   index_type pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
 };
 
+/// Whether all bytes of a store, and of what is kept beside it, can be counted: 256 for each element are
+/// more than all of its parts take.
+FOVEA_INLINE index_type widest(const extent& e) noexcept { return std::max(e.dim, e.value_dim); }
+FOVEA_INLINE bool countable(const extent& e) noexcept {
+  return fovea::countable(e.pages, e.page_tokens, e.heads, widest(e), index_type(256));
+}
+
 /// `e`, with as many heads as a type says (KVHeads, or dynamic_heads) where it names none, and a value_dim
-/// of dim where it names none; or throws std::invalid_argument.
+/// of dim where it names none; or throws std::invalid_argument, or std::length_error where its memory can
+/// not be counted.
 FOVEA_INLINE extent checked(extent e, int kv_heads) {
   if (e.heads == 0 && kv_heads != dynamic_heads) e.heads = kv_heads;
   if (e.value_dim == 0) e.value_dim = e.dim;
@@ -40,6 +49,8 @@ FOVEA_INLINE extent checked(extent e, int kv_heads) {
   positive("number of heads", e.heads), positive("dim", e.dim), positive("value_dim", e.value_dim);
   if (kv_heads != dynamic_heads && e.heads != kv_heads)
     reject("a cache has ", e.heads, " heads, but its type says ", kv_heads);
+  if (!countable(e))
+    reject_sizes("a cache (pages x tokens x heads x dim)", e.pages, e.page_tokens, e.heads, widest(e));
   return e;
 }
 
@@ -77,8 +88,9 @@ struct open_block {
 };
 
 /// E: float, double, bf16, fp16: as they are; std::int8_t: integers and scales. Keys have a scale a channel
-/// and block of 32 tokens, values a scale a token and head: x ~ code * scale, scale = max|x| / 127. (A scale
-/// a channel for keys: KIVI, arXiv:2402.02750.)
+/// and block of 32 tokens, values a scale a token and head: x ~ code * scale, scale = max|x| / 127, an
+/// error of at most max|x| / 254; where max|x| is below 127 * 2^-126 (1.5e-36), all are exactly 0. (A
+/// scale a channel for keys: KIVI, arXiv:2402.02750.)
 template <class KE, class VE, class Arch>
 class store {
  public:
@@ -110,8 +122,8 @@ class store {
     }
   }
 
-  /// Makes room for `pages` pages, no fewer than there are; they stay as they are. Both memories are held while
-  /// they are copied.
+  /// Makes room for `pages` pages, no fewer than there are; they stay as they are. Both memories are held
+  /// while they are copied.
   FOVEA_INLINE void grow(index_type pages) {
     extent larger_sizes = extent_;
     larger_sizes.pages = pages;
@@ -125,6 +137,9 @@ class store {
 
   FOVEA_INLINE const extent& sizes() const noexcept { return extent_; }
   FOVEA_INLINE index_type bytes() const noexcept { return bytes_; }
+  /// The memory is the caller's.
+  FOVEA_INLINE bool read_only() const noexcept { return owned_.get() == nullptr; }
+  FOVEA_INLINE const std::byte* data() const noexcept { return data_; }
   FOVEA_INLINE const std::array<plane, 4>& planes() const noexcept { return planes_; }
   FOVEA_INLINE scale_blocks blocks_of_page() const noexcept { return {extent_.page_tokens, extent_.sinks}; }
 
@@ -138,7 +153,8 @@ class store {
   FOVEA_INLINE void put_key(index_type slot, index_type head, const compute* key,
                             open_block& open) const noexcept {
     if constexpr (int8_keys)
-      std::memcpy(open_row(open, slot, head), key, static_cast<std::size_t>(extent_.dim) * sizeof(float));
+      std::transform(key, key + extent_.dim, open_row(open, slot, head),
+                     [](compute x) { return static_cast<float>(x); });
     else
       store_elements(key, extent_.dim, row<KE>(keys, slot, head), index_type(1));
   }
@@ -150,15 +166,19 @@ class store {
       store_elements(value, extent_.value_dim, row<VE>(values, slot, head), index_type(1));
   }
 
+  /// Room for an open block, which a token needs.
+  FOVEA_INLINE void make_room(open_block& open) const {
+    if constexpr (int8_keys)
+      open.rows.resize(static_cast<std::size_t>(extent_.heads * scale_blocks::tokens * extent_.dim));
+  }
   /// Before a token is written: opens the block of keys that it belongs to.
-  FOVEA_INLINE void begin(index_type slot, open_block& open) const {
+  FOVEA_INLINE void begin(index_type slot, open_block& open) const noexcept {
     if constexpr (int8_keys) {
       const range block = block_around(slot);
       if (open.slots.first == block.first && slot > block.first && slot <= open.slots.last) {
         open.slots.last = slot;
         return;
       }
-      open.rows.resize(static_cast<std::size_t>(extent_.heads * scale_blocks::tokens * extent_.dim));
       for (index_type s = block.first; s < slot; ++s)  // after a truncation: back from the integers
         for (index_type h = 0; h < extent_.heads; ++h)
           decode_key(s, h, open.rows.data() + open_at(s, h, block));
@@ -172,6 +192,22 @@ class store {
       const range block = block_around(slot);
       if (open.slots.last == block.last) close(block, open);
     }
+  }
+
+  /// After tokens are taken back: `newest` is the slot of the newest that is left, or -1. Of an open block
+  /// of tokens that are all gone nothing must stay, since its slots may come to hold others.
+  FOVEA_INLINE static void cut(open_block& open, index_type newest) noexcept {
+    if (newest >= open.slots.first && newest < open.slots.last)
+      open.slots.last = newest + 1;
+    else
+      open.slots = {0, 0};
+  }
+  /// int8 keys of the block of `slot`, before it, that are none of the `kept` tokens that lie right before
+  /// it: they become 0, so that they do not count when the block is quantised anew.
+  FOVEA_INLINE void clear_keys(index_type slot, index_type kept) const noexcept {
+    if constexpr (int8_keys)
+      for (index_type s = block_around(slot).first; s < slot - kept; ++s)
+        for (index_type h = 0; h < extent_.heads; ++h) std::fill_n(row<KE>(keys, s, h), extent_.dim, KE(0));
   }
 
   /// f(piece) for the keys or values of `count` slots of one page.
@@ -233,10 +269,11 @@ class store {
   }
 
   /// One head's key of a token that lies in the store, in numbers.
-  FOVEA_INLINE void decode_key(index_type slot, index_type head, compute* to) const noexcept {
+  template <class T>
+  FOVEA_INLINE void decode_key(index_type slot, index_type head, T* to) const noexcept {
     load_elements(row<KE>(keys, slot, head), index_type(1), extent_.dim, to);
     if constexpr (int8_keys)
-      for (index_type c = 0; c < extent_.dim; ++c) to[c] *= scales_of(slot, head)[c];
+      for (index_type c = 0; c < extent_.dim; ++c) to[c] *= static_cast<T>(scales_of(slot, head)[c]);
   }
   /// The same, or one that is open.
   FOVEA_INLINE void read_key(index_type slot, index_type head, open_block& open, compute* to) const noexcept {
@@ -270,16 +307,20 @@ class store {
     return (head * scale_blocks::tokens + slot - block.first) * extent_.dim;
   }
 
-  /// to[i] = round(from[i * stride] / scale); returns the scale.
-  FOVEA_INLINE static float quantise(const compute* from, index_type stride, index_type count,
+  /// to[i] = round(from[i * stride] / scale); returns the scale. Numbers of which the largest is so small
+  /// that the scale would not be a normal float become 0; 127 times the largest scale is still a float.
+  template <class T>
+  FOVEA_INLINE static float quantise(const T* from, index_type stride, index_type count,
                                      std::int8_t* to) noexcept {
-    compute most = 0;
+    constexpr T least = T(127) * static_cast<T>(std::numeric_limits<float>::min());
+    constexpr float largest_scale = 0x1.020406p+121f;  // the largest of which 127 are a float
+    T most = 0;
     for (index_type i = 0; i < count; ++i) most = std::max(most, std::abs(from[i * stride]));
-    const compute scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+    const T inverse = most >= least ? 127 / most : 0;
     for (index_type i = 0; i < count; ++i)
-      to[i * stride] = static_cast<std::int8_t>(
-          std::clamp<compute>(std::nearbyint(from[i * stride] * inverse), -127, 127));
-    return static_cast<float>(scale);
+      to[i * stride] =
+          static_cast<std::int8_t>(std::clamp<T>(std::nearbyint(from[i * stride] * inverse), -127, 127));
+    return most >= least ? std::min(static_cast<float>(most / 127), largest_scale) : 0.f;
   }
   FOVEA_INLINE void close(const range& block, open_block& open) const noexcept {
     for (index_type h = 0; h < extent_.heads; ++h) {

@@ -57,7 +57,7 @@ template <class X, class Y>
 FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, const Y& y, index_type dim) {
   check_same(name, "sequences", x.batches(), other, y.batches());
   for (index_type b = 0; b < y.batches(); ++b) check_same(name, "tokens", x.tokens(b), other, y.tokens(b));
-  if (x.dim() != dim) reject(name, " has ", x.dim(), " columns a head, not ", dim);
+  if (x.dim() != dim && y.batches() > 0) reject(name, " has ", x.dim(), " columns a head, not ", dim);
 }
 
 /// Whether `x` can be written: no element twice.
