@@ -193,11 +193,11 @@ class multi_head : public multi_head_projections<T, Arch> {
   /// Attention and the product with W_o.
   template <class... Mods>
   FOVEA_INLINE matrix attended(saved& s, bool keep, const Mods&... mods) const {
-    s.o.resize(s.q.rows(), o_columns());
+    s.o.resize(s.q.rows(), eigen_index(o_columns()));
     const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
     const ragged q{p.q, s.queries}, k{p.k, s.keys}, v{p.v, s.keys};
     if (keep) {
-      s.lse.resize(s.q.rows(), this->options().heads);
+      s.lse.resize(s.q.rows(), eigen_index(this->options().heads));
       attend_.with_lse_into(ragged{s.o, s.queries}, ragged{s.lse, s.queries}, q, k, v, mods...);
     } else {
       attend_.into(ragged{s.o, s.queries}, q, k, v, mods...);
@@ -230,7 +230,8 @@ class multi_head : public multi_head_projections<T, Arch> {
     const auto append = [&] {
       for (std::size_t b = 0; b < caches.size(); ++b) {
         const index_type n = offsets[b + 1] - offsets[b];
-        const auto keys = k.middleRows(offsets[b], n), values = v.middleRows(offsets[b], n);
+        const Eigen::Index first = eigen_index(offsets[b]), rows = eigen_index(n);
+        const auto keys = k.middleRows(first, rows), values = v.middleRows(first, rows);
         before.push_back(caches[b]->tokens());
         if (o.rotary.cos.cols > 0)
           caches[b]->append(keys, values, o.rotary, o.pairs);

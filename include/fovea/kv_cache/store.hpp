@@ -110,7 +110,7 @@ class store {
     data_ = owned_.get();
   }
   /// Over memory that the caller keeps.
-  FOVEA_INLINE store(const extent& e, std::byte* data) : extent_(e), data_(data) {
+  FOVEA_INLINE store(const extent& e, std::byte* data) noexcept : extent_(e), data_(data) {
     const index_type blocks = blocks_of_page().count();
     planes_[keys] = {e.page_tokens, e.dim, static_cast<index_type>(sizeof(KE))};
     planes_[values] = {e.page_tokens, e.value_dim, static_cast<index_type>(sizeof(VE))};

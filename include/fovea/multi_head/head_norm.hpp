@@ -27,10 +27,10 @@ struct head_norm_saved {
 template <class T, class X, class Gain>
 FOVEA_INLINE void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon,
                                   head_norm_saved<T>* kept) {
-  const index_type dim = gain.size();
-  if (kept != nullptr) kept->unit.resize(x.rows(), x.cols()), kept->inverse.resize(x.rows(), heads);
-  for (index_type i = 0; i < x.rows(); ++i)
-    for (index_type h = 0; h < heads; ++h) {
+  const Eigen::Index dim = gain.size(), count = eigen_index(heads);
+  if (kept != nullptr) kept->unit.resize(x.rows(), x.cols()), kept->inverse.resize(x.rows(), count);
+  for (Eigen::Index i = 0; i < x.rows(); ++i)
+    for (Eigen::Index h = 0; h < count; ++h) {
       auto row = x.row(i).segment(h * dim, dim);
       const T inverse = 1 / std::sqrt(row.squaredNorm() / static_cast<T>(dim) + epsilon);
       row *= inverse;
@@ -44,9 +44,9 @@ FOVEA_INLINE void normalise_heads(X&& x, index_type heads, const Gain& gain, T e
 template <class T, class D, class Gain>
 FOVEA_INLINE void normalise_heads_backward(D&& d, index_type heads, const Gain& gain,
                                            const head_norm_saved<T>& kept, Gain& d_gain) {
-  const index_type dim = gain.size();
-  for (index_type i = 0; i < d.rows(); ++i)
-    for (index_type h = 0; h < heads; ++h) {
+  const Eigen::Index dim = gain.size(), count = eigen_index(heads);
+  for (Eigen::Index i = 0; i < d.rows(); ++i)
+    for (Eigen::Index h = 0; h < count; ++h) {
       auto g = d.row(i).segment(h * dim, dim).array();
       const auto unit = kept.unit.row(i).segment(h * dim, dim).array();
       d_gain.array() += g * unit;

@@ -10,8 +10,8 @@ namespace projection {
 /// Some columns of m, const where m is.
 template <class M>
 FOVEA_INLINE auto columns(M& m, index_type first, index_type count) {
-  return Eigen::Map<M, 0, Eigen::OuterStride<>>(m.size() > 0 ? m.data() + first : m.data(), m.rows(), count,
-                                                Eigen::OuterStride<>(m.cols()));
+  return Eigen::Map<M, 0, Eigen::OuterStride<>>(m.size() > 0 ? m.data() + first : m.data(), m.rows(),
+                                                eigen_index(count), Eigen::OuterStride<>(m.cols()));
 }
 
 /// Columns [q | k | v] of one matrix, or [q] of one and [k | v] of another.

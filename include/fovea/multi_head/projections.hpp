@@ -136,7 +136,7 @@ class multi_head_projections : public multi_head_weights<T> {
       const index_type rows = as_sequences(batch, heads, "d").max_tokens();
       matrix minus(rows, sin.cols);
       for (index_type p = 0; p < rows; ++p)
-        for (index_type i = 0; i < sin.cols; ++i) minus(p, i) = -sin(p, i);
+        for (index_type i = 0; i < sin.cols; ++i) minus.data()[p * sin.cols + i] = -sin(p, i);
       const rotary_angles<T> back{o.rotary.cos.only({0, rows}), {minus.data(), rows, sin.cols, sin.cols, 1}};
       rotate<Arch>(batch, back, {.heads = heads, .pairs = o.pairs});
     }

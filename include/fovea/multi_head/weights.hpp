@@ -54,10 +54,14 @@ struct multi_head_weights {
   FOVEA_INLINE explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
     const auto& s = options_;
     const index_type own = apart() ? q_rows() : rows();
-    qkv_weight.setZero(own, s.width), memory_weight.setZero(rows() - own, apart() ? s.memory_width : 0);
-    qkv_bias.setZero(s.bias ? rows() : 0), out_bias.setZero(s.bias ? s.width : 0);
-    out_weight.setZero(s.width, s.heads * s.value_dim);
-    q_gain.setOnes(s.normalised ? s.dim : 0), k_gain.setOnes(s.normalised ? s.dim : 0);
+    const auto zero = [](auto& x, index_type tall, index_type wide) FOVEA_INLINE_LAMBDA {
+      x.setZero(eigen_index(tall), eigen_index(wide));
+    };
+    zero(qkv_weight, own, s.width), zero(memory_weight, rows() - own, apart() ? s.memory_width : 0);
+    zero(qkv_bias, 1, s.bias ? rows() : 0), zero(out_bias, 1, s.bias ? s.width : 0);
+    zero(out_weight, s.width, s.heads * s.value_dim);
+    zero(q_gain, 1, s.normalised ? s.dim : 0), zero(k_gain, 1, s.normalised ? s.dim : 0);
+    q_gain.setOnes(), k_gain.setOnes();
   }
 
   /// The options with every 0 replaced by what it stands for.

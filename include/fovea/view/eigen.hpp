@@ -5,6 +5,8 @@
 
 #include <Eigen/Core>
 
+#include <limits>
+
 FOVEA_NAMESPACE_BEGIN
 
 template <class X>
@@ -12,6 +14,15 @@ concept eigen_dense = std::is_base_of_v<Eigen::DenseBase<X>, X>;
 
 template <class X>
 concept eigen_in_memory = eigen_dense<X> && (X::Flags & Eigen::DirectAccessBit) != 0;
+
+/// A number of rows or columns as Eigen counts: EIGEN_DEFAULT_DENSE_INDEX_TYPE may be narrower than index_type.
+FOVEA_INLINE Eigen::Index eigen_index(index_type n) {
+  if constexpr (sizeof(Eigen::Index) < sizeof(index_type))
+    if (n > std::numeric_limits<Eigen::Index>::max())
+      reject_length(n, " rows or columns are more than Eigen's index counts, which is up to ",
+                    std::numeric_limits<Eigen::Index>::max());
+  return static_cast<Eigen::Index>(n);
+}
 
 /// Vectors and rows as lists of numbers.
 template <eigen_in_memory X>
@@ -46,7 +57,7 @@ struct view_traits<X> {
   FOVEA_INLINE static auto make_like(const X& x, index_type heads, index_type dim) {
     using matrix =
         Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, row_major ? Eigen::RowMajor : Eigen::ColMajor>;
-    return matrix(x.rows(), heads * dim);
+    return matrix(x.rows(), eigen_index(heads * dim));
   }
 };
 

@@ -1,0 +1,158 @@
+// Every public call, with each mask, score, element, view and cache: compiled with every warning, and as other people
+// compile. It is never run.
+#include <fovea/inspect.hpp>
+#include <fovea/kv_cache.hpp>
+#include <fovea/multi_head.hpp>
+#include <fovea/reference.hpp>
+
+#include <cstdint>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using fovea::index_type;
+
+struct inputs {
+  Rows m, bias, lse;
+  std::vector<float> slopes, gradients;
+  std::vector<index_type> offsets, lengths;
+  std::vector<std::uint8_t> visible;
+};
+
+void forward(const inputs& x, Rows& o) {
+  fovea::threads pool(2);
+  const fovea::attention<float, 2> attend{{.scale = 0.5, .executor = pool}};
+  const fovea::attention<float> any{{.heads = 4, .kv_heads = 2}};
+  const auto seen = fovea::bhsd(x.visible.data(), 1, 1, 5, 5);
+  o = attend(x.m, x.m, x.m, fovea::causal & fovea::sliding_window{.left = 2, .right = 0},
+             fovea::alibi{.slopes = x.slopes, .offset = 1}, fovea::softcap{3.f}, fovea::sink{x.slopes},
+             fovea::dropout{.rate = 0.5, .seed = 1});
+  attend.into(o, x.m, x.m, x.m, fovea::boolean_mask(seen), fovea::bias(x.bias),
+              fovea::score([](auto s, auto q, auto k) { return s - abs(q - k); }),
+              fovea::mask([](auto q, auto k) { return (k <= q) | (k == 3); }));
+  attend.into(o, x.m, x.m, x.m, fovea::key_lengths{x.lengths}, fovea::causal_top_left, fovea::softcap{3.0});
+  attend.into(o, x.m, x.m, x.m, fovea::left_padding{x.lengths}, fovea::causal_bottom_right);
+  any.into(o, x.m, x.m, x.m, fovea::causal_offset{1});
+  const auto a = attend.with_lse(x.m, x.m, x.m), b = fovea::merge(a, a);
+  Rows lse = x.lse;
+  attend.with_lse_into(o, lse, x.m, x.m, x.m);
+  o += b.out;
+  Rows sums = Rows::Zero(5, 2);
+  attend.into(o, x.m, x.m, x.m, fovea::causal, fovea::add_received(sums));
+  const fovea::ragged packed{x.m, x.offsets};
+  o += attend(packed, packed, packed, fovea::causal);
+  o(0, 0) += float(attend.plan_for(x.m, x.m, x.m).explain().size());
+}
+
+template <class E>
+void elements(const std::vector<E>& data, fovea::tensor<E>& o) {
+  const auto view = fovea::bhsd(data.data(), 1, 2, 5, 4), other = fovea::bshd(data.data(), 1, 5, 2, 4);
+  const fovea::attention<E, 2, 1> grouped;
+  const fovea::tensor_view<const E> one = fovea::bhsd(data.data(), 1, 1, 5, 4);
+  o = fovea::attention<E, 2>()(view, other, view, fovea::causal);
+  grouped.into(o, view, one, one, fovea::softcap{3.f});
+}
+
+void looks(const inputs& x, Rows& o) {
+  const fovea::attention<float, 2> attend;
+  const auto weights = attend.weights(x.m, x.m, fovea::causal), scores = attend.scores(x.m, x.m);
+  o = attend.weights_of(1, x.m, x.m);
+  const fovea::ragged packed{x.m, x.offsets};
+  o(0, 0) += attend.weights(packed, packed)(0, 0, 0, 0) + attend.received(packed, packed)(0, 0, 0, 0);
+  o(0, 0) += attend.received(x.m, x.m, fovea::causal)(0, 0, 0, 0) + scores(0, 0, 0, 0);
+  const auto rows = attend.statistics(x.m, x.m, fovea::alibi{x.slopes}), same = fovea::statistics_of(weights);
+  const std::vector layers{weights, weights};
+  const auto maps = fovea::maps_of(layers, "title", {"a", "b", "c", "d", "e"});
+  std::stringstream file;
+  fovea::write_svg(file, maps.only(0, 1)), fovea::write_page(file, maps);
+  for (const auto& found : fovea::find_unusual_heads(rows)) file << found.explain();
+  const double sum = fovea::summarise_head(same, 0, 0).entropy + fovea::rollout(layers)(0, 0, 0, 0) +
+                     fovea::head_similarity(weights)(0, 0, 0, 1);
+  o(0, 0) += float(sum) + float(fovea::draw(maps).width);
+  const auto seen = fovea::bhsd(x.visible.data(), 1, 1, 5, 5);
+  const auto expected = fovea::reference(
+      x.m, x.m, x.m, {.heads = 2}, fovea::causal & fovea::sliding_window{.left = 2}, fovea::alibi{x.slopes},
+      fovea::bias(x.bias), fovea::softcap{3.f}, fovea::sink{x.slopes}, fovea::dropout{.rate = 0.5, .seed = 1},
+      fovea::boolean_mask(seen), fovea::score([](auto s, auto q, auto k) { return s * (q - k); }),
+      fovea::mask([](auto q, auto k) { return k != q; }), fovea::key_lengths{x.lengths});
+  o(0, 0) += float(expected.out(0, 0, 0, 0));
+}
+
+void backward(inputs& x, Rows& o) {
+  const fovea::attention<float, 2> attend;
+  Rows d_bias(5, 5), d_q(5, 8), d_k(5, 8), d_v(5, 8);
+  const auto learnt = [&] {
+    return attend.backward(
+        x.m, x.m, x.m, o, x.lse, x.m, fovea::lse_gradient(x.lse), fovea::causal, fovea::bias(x.bias, d_bias),
+        fovea::alibi{.slopes = x.slopes, .d_slopes = x.gradients}, fovea::sink{x.slopes, x.gradients},
+        fovea::score([](auto s, auto q, auto k) { return tanh(s) * exp(-abs(q - k)); }), fovea::softcap{3.f},
+        fovea::dropout{.rate = 0.5, .seed = 1});
+  };
+  o = learnt().d_q;
+  attend.backward_into(d_q, d_k, d_v, x.m, x.m, x.m, o, x.lse, x.m);
+  o(0, 0) +=
+      float(attend.backward_plan_for(d_q, d_k, d_v, x.m, x.m, x.m, o, x.lse, x.m).explain().size());
+}
+
+void caches(const inputs& x, Rows& o) {
+  const fovea::attention<float, 2> attend;
+  const fovea::rotary_table<float> table(9, 4);
+  fovea::kv_cache<std::int8_t, 2> cache(9, 4);
+  cache.append(x.m, x.m, table.angles());
+  std::stringstream file;
+  cache.save(file), cache.load(file), cache.reserve(12);
+  cache.keep(std::vector<index_type>{1, 3});
+  Rows sums = Rows::Zero(12, 2);
+  attend.into(o, x.m, cache, fovea::causal, fovea::add_received(sums));
+  const std::string bytes = file.str();
+  const auto mapped = fovea::kv_cache<std::int8_t, 2>::over(std::as_bytes(std::span(bytes)));
+  o += attend(x.m, mapped) + attend.with_lse(x.m, mapped).out;
+  fovea::page_pool<float, 2> pages({.pages = 3, .page_tokens = 4, .dim = 4});
+  pages.grow(5);
+  std::vector<fovea::paged_cache<float, 2>> sequences;
+  sequences.emplace_back(pages).append(x.m, x.m);
+  sequences.push_back(sequences[0].fork());
+  fovea::reorder(std::span(sequences), std::vector<index_type>{1, 0});
+  const std::vector<const fovea::paged_cache<float, 2>*> both{&sequences[0], &sequences[1]};
+  const fovea::ragged packed{x.m, x.offsets};
+  o += attend(packed, fovea::cache_batch{both}, fovea::causal);
+  o += fovea::attend_shared_prefix(attend, packed, fovea::cache_batch{both}, 2);
+  fovea::ring_cache<fovea::fp16, 2, fovea::bf16> ring(3, 4, {.sinks = 1});
+  ring.append(x.m, x.m, table.angles()), ring.truncate(2);
+  o += attend(x.m, ring, fovea::causal, fovea::sliding_window{.left = 2});
+  o(0, 0) += attend.weights(x.m, ring)(0, 0, 0, 0) + float(attend.plan_for(x.m, ring).jobs);
+}
+
+void layers(const inputs& x, Rows& o) {
+  const fovea::rotary_table<float> table(9, 4);
+  fovea::multi_head<float, 2> layer({.width = 8, .normalised = true, .rotary = table.angles()});
+  fovea::multi_head<float, 2>::saved saved;
+  auto gradient = layer.zero_gradient();
+  o = layer(x.m, saved, fovea::causal);
+  o += layer.backward(o, saved, gradient, fovea::causal).x + layer(x.m, x.m) + layer(x.m, layer.project(x.m));
+  o(0, 0) += layer.weights(x.m, x.m)(0, 0, 0, 0);
+  fovea::kv_cache<float, 2> cache(9, 4);
+  o += layer(x.m, cache, fovea::causal);
+  Rows turned = x.m;
+  const fovea::rotary_options options{.heads = 2, .pairs = fovea::rotary_pairs::interleaved, .first = 1};
+  fovea::rotate(turned, table.angles(), options), fovea::rotate_into(o, turned, table.angles(), options);
+}
+
+}  // namespace
+
+int main() {
+  inputs x{Rows::Random(5, 8), Rows::Random(5, 5), Rows::Zero(5, 2), std::vector<float>(2, 0.5f),
+           std::vector<float>(2), {0, 3, 5}, {5}, std::vector<std::uint8_t>(25, 1)};
+  Rows o = x.m;
+  fovea::tensor<float> f32(1, 2, 5, 4);
+  fovea::tensor<double> f64(1, 2, 5, 4);
+  fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
+  fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
+  forward(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o);
+  elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
+  elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
+  return o.allFinite() ? 0 : 1;
+}
