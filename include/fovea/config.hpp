@@ -175,11 +175,33 @@ a NaN be accepted or lost, and the exponential be wrong; compile what includes f
   }                         \
   }
 
-// Small functions are always inlined: they leave no symbol behind that a linker could merge with the same
-// function compiled for another instruction set, and tiles of registers stay in registers. FOVEA_FLATTEN:
-// what is called inside, the user's functions and xsimd's among it, is inlined as well, however large the
-// program around is.
-#if defined(__GNUC__) || defined(__clang__)
+// Small functions are always inlined, so that tiles of registers stay in registers. FOVEA_FLATTEN: what is
+// called inside, the user's functions and xsimd's among it, is inlined as well, however large the program
+// around is. Not so without optimisation, where every variable of what is inlined takes stack of its own (a
+// call took 225 KB of it), nor under a sanitizer, which then took minutes to compile a call. (Of GCC's
+// undefined alone no macro tells.)
+#ifndef __OPTIMIZE__
+#define FOVEA_FORCE_INLINE 0
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FOVEA_FORCE_INLINE 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+#define FOVEA_FORCE_INLINE 0
+#endif
+#endif
+#ifndef FOVEA_FORCE_INLINE
+#define FOVEA_FORCE_INLINE 1
+#endif
+
+#if (defined(__GNUC__) || defined(__clang__)) && !FOVEA_FORCE_INLINE
+#define FOVEA_INLINE inline
+#define FOVEA_INLINE_LAMBDA
+#define FOVEA_NOINLINE __attribute__((noinline))
+#define FOVEA_COLD __attribute__((noinline, cold))
+#define FOVEA_FLATTEN
+#define FOVEA_RESTRICT __restrict__
+#elif defined(__GNUC__) || defined(__clang__)
 #define FOVEA_INLINE inline __attribute__((always_inline))
 #define FOVEA_INLINE_LAMBDA __attribute__((always_inline))
 #define FOVEA_NOINLINE __attribute__((noinline))

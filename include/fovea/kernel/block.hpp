@@ -79,8 +79,8 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index_type b, index_type h
       const range others = panel.next_rows(rows);
       const auto queries =
           others.empty() ? soon.queries(panel.width) : lines_ahead(line_use::read, q, others);
-      const auto largest =
-          panel.score_keys(k.from(skipped), rules, covered, seen, {queries, soon.keys(panel.rows())});
+      const auto largest = panel.score_keys(k.from(skipped), rules, covered, seen,
+                                            {queries, soon.keys(panel.rows())}, memory.squares);
       const auto shrink = panel.absorb(seen.size(), largest, may_hide);
       if constexpr (drops) drop<Arch, T>(p.dropout.bind(p.at(b, h)), panel, seen);
       if ((!may_hide && !drops) || v.finite()) {
@@ -132,7 +132,8 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
           keys.last < reach.last ? lines_ahead() : lines_ahead(line_use::write, out, panel.rows());
 
       // (R, C)   S = score(Q K^T)
-      const auto largest = panel.score_keys(k.from(skipped), rules, covered, seen, {soon_read});
+      const auto largest =
+          panel.score_keys(k.from(skipped), rules, covered, seen, {soon_read}, memory.squares);
       // (R, C)   P = exp(S - m)
       const auto shrink = panel.absorb(seen.size(), largest, may_hide);
       if constexpr (drops) drop<Arch, T>(p.dropout.bind(p.at(b, h)), panel, seen);

@@ -31,7 +31,7 @@ FOVEA_NOINLINE void emit_queries(const Problem& p, index_type b, index_type h, r
     each_panel([&](const auto& panel) {
       if (cover_of(rules.mask, panel.rows(), keys) == coverage::none) return;
       panel.template dot_keys<false>(k, keys.size());
-      panel.revise(rules, keys);
+      panel.revise(rules, keys, memory.squares);
       const range some = panel.rows();
       for (index_type i = some.first; i < some.last; ++i)
         for (index_type j = keys.first; j < keys.last; ++j) {

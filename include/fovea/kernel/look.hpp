@@ -32,7 +32,8 @@ FOVEA_INLINE void look_at(const Problem& p, index_type b, index_type h, range ro
       seen.first = seen.first / step * step;
       const coverage covered = panel.cover(rules.mask, seen);
       if (covered == coverage::none) return;
-      const auto largest = panel.score_keys(k.from(seen.first - first), rules, covered, seen, {});  // (R, C)
+      const auto largest =
+          panel.score_keys(k.from(seen.first - first), rules, covered, seen, {}, memory.squares);  // (R, C)
       f(panel, seen, largest);
     });
   }

@@ -70,6 +70,7 @@ struct receiving : Problem {
 template <class T>
 struct scratch {
   T *kept, *logits, *keys, *values;
+  std::byte* squares;  // of the matrices that rules read: see square
 };
 
 }  // namespace kernel

@@ -36,19 +36,19 @@ class query_panel : public query_products<Arch, T, W> {
   /// says of all these cells.
   template <class Rules>
   FOVEA_INLINE per_query score_keys(const rows_of<T>& k, const Rules& rules, coverage covered, range keys,
-                                    const lines_soon& soon) const noexcept {
+                                    const lines_soon& soon, std::byte* squares) const noexcept {
     const auto ahead = lines_of(rules, keys, soon);
     if (!rules.natural && covered == coverage::full)
       return this->template dot_keys<true>(k, keys.size(), ahead);
     this->template dot_keys<false>(k, keys.size(), ahead);
-    return revise(rules, keys);
+    return revise(rules, keys, squares);
   }
 
   /// Applies scores and mask to S, a square of n keys x n queries at a time, and finds the largest logits
-  /// anew.
+  /// anew; `squares` takes copies of what they read there. (Those on the stack were most of what calls took.)
   template <class Rules>
-  FOVEA_NOINLINE FOVEA_FLATTEN per_query revise(const Rules& rules, range keys) const noexcept {
-    alignas(64) std::byte room[1 + Rules::matrices * square<Arch, T>::bytes_a_copy];
+  FOVEA_NOINLINE FOVEA_FLATTEN per_query revise(const Rules& rules, range keys,
+                                                std::byte* squares) const noexcept {
     per_query largest;
     for (int w = 0; w < W; ++w) {
       V most(hidden<T>);
@@ -56,7 +56,7 @@ class query_panel : public query_products<Arch, T, W> {
       for (range some{keys.first, keys.first}; some.first < keys.last; some.first = some.last) {
         some.last = std::min(some.first + n, keys.last);
         T* s = s_ + (some.first - keys.first) * width + w * n;
-        most = xsimd::max(most, revise_square(rules, {query, some.first, queries, some.size(), room}, s));
+        most = xsimd::max(most, revise_square(rules, {query, some.first, queries, some.size(), squares}, s));
       }
       largest[static_cast<std::size_t>(w)] = most;
     }

@@ -2,6 +2,7 @@
 // with.
 #pragma once
 
+#include <fovea/kernel/cells.hpp>
 #include <fovea/kernel/geometry.hpp>
 #include <fovea/kernel/problem.hpp>
 #include <fovea/plan/plan.hpp>
@@ -23,6 +24,7 @@ FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& me
   scratch.logits = take(made.logits);
   scratch.keys = take(made.key_copy);
   scratch.values = take(made.value_copy);
+  scratch.squares = reinterpret_cast<std::byte*>(take(made.squares));
   return scratch;
 }
 
@@ -30,6 +32,14 @@ FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& me
 template <class Arch, class T>
 inline constexpr index_type rows_of_a_look =
     kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
+
+/// Elements that copies of a square of each matrix of the rules take.
+template <class Arch, class Problem>
+FOVEA_INLINE constexpr index_type square_copies(const Problem& p) noexcept {
+  using T = typename Problem::compute;
+  using rules = decltype(p.rules.bind(p.at(0, 0)));
+  return rules::matrices * kernel::square<Arch, T>::bytes_a_copy / static_cast<index_type>(sizeof(T));
+}
 
 /// One worker's scratch for rows_of_a_look.
 template <class Arch, class Problem>
@@ -40,6 +50,7 @@ FOVEA_INLINE plan plan_of_looks(const Problem& p) noexcept {
   made.kept = rows_of_a_look<Arch, T> * (p.dim() + 2);
   made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
   made.key_copy = shape::key_block * p.dim();
+  made.squares = square_copies<Arch>(p);
   return made;
 }
 

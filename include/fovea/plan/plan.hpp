@@ -20,9 +20,10 @@ struct plan {
   index_type rows_a_job = 0, key_block = 0;
   index_type tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
-  index_type kept = 0, logits = 0, key_copy = 0, value_copy = 0;  // elements of a worker's scratch, by use
-  index_type states = 0;                                          // elements that spans leave to be merged
-  bool receives = false;                                          // what keys receive is summed
+  index_type kept = 0, logits = 0, key_copy = 0, value_copy = 0,
+             squares = 0;       // elements of a scratch, by use
+  index_type states = 0;        // elements that spans leave to be merged
+  bool receives = false;        // what keys receive is summed
   index_type received_lse = 0;  // elements of the LSE for it, where the caller does not want them
 
   // Filled in by attention::plan_for, for job rows x key_block keys:
@@ -32,7 +33,8 @@ struct plan {
 
   /// Bytes of scratch memory of one worker.
   FOVEA_INLINE index_type scratch_bytes() const noexcept {
-    return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy);
+    return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy) +
+           part_bytes(squares);
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
@@ -47,8 +49,8 @@ struct plan {
                ? 0
                : part_bytes(states) + round_up(batches * index_type(sizeof(index_type)), workspace_alignment);
   }
-  /// Whether a call without a workspace allocates one: less than workspace::on_stack lies on the stack.
-  FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > workspace::on_stack; }
+  /// Whether a call without a workspace allocates one: less than stack_memory::size lies on the stack.
+  FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > stack_memory::size; }
   FOVEA_INLINE index_type part_bytes(index_type elements) const noexcept {
     return round_up(elements * compute_bytes, workspace_alignment);
   }

@@ -33,7 +33,7 @@ FOVEA_INLINE void plan_to_receive(const Problem& p, plan& made) noexcept {
     } else {
       const plan looks = plan_of_looks<Arch>(p);
       made.kept = std::max(made.kept, looks.kept), made.logits = std::max(made.logits, looks.logits);
-      made.key_copy = std::max(made.key_copy, looks.key_copy);
+      made.key_copy = std::max(made.key_copy, looks.key_copy), made.squares = looks.squares;
     }
 }
 

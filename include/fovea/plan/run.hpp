@@ -64,7 +64,8 @@ template <class Arch, class Problem>
 FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref executor,
                       std::span<std::byte> given) {
   using T = typename Problem::compute;
-  const workspace memory(made, given);
+  stack_memory near;
+  const workspace memory(made, given, near.bytes);
   const auto& p = with_own_lse(call, made, memory);
   const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
