@@ -14,10 +14,11 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Callers open calls, on their own stacks, and work on them at once; helpers that have nothing to do join the
-/// call that was opened last. When no task is left to begin, a caller closes its call and waits for the
-/// helpers inside it alone. So a call never waits for a thread that has not begun with it, and calls inside of
-/// tasks, and of tasks of other pools, can not wait in a circle: who is waited for works on a task further in.
+/// Callers open calls, on their own stacks, and work on them at once; helpers that have nothing to do join
+/// the call that was opened last. When no task is left to begin, a caller closes its call and waits for the
+/// helpers inside it alone. So a call never waits for a thread that has not begun with it, and calls inside
+/// of tasks, and of tasks of other pools, can not wait in a circle: who is waited for works on a task further
+/// in.
 class thread_pool {
  public:
   FOVEA_INLINE thread_pool() = default;
@@ -114,7 +115,8 @@ class thread_pool {
     wanted_.store(ends_ || last_opened_ != nullptr, std::memory_order_relaxed);
   }
 
-  /// The call that was opened last, with one more helper inside: number call->joined; or none. Under the lock.
+  /// The call that was opened last, with one more helper inside: number call->joined; or none. Under the
+  /// lock.
   FOVEA_INLINE open_call* join_one() noexcept {
     open_call* const call = last_opened_;
     if (call == nullptr) return nullptr;
@@ -149,8 +151,8 @@ class thread_pool {
     }
   }
 
-  /// So long a thread looks for what it waits for before it sleeps: about as long as falling asleep and waking
-  /// takes. It does not yield meanwhile: where other programs run, that may cost milliseconds.
+  /// So long a thread looks for what it waits for before it sleeps: about as long as falling asleep and
+  /// waking takes. It does not yield meanwhile: where other programs run, that may cost milliseconds.
   static constexpr std::chrono::microseconds patience{50};
 
   /// Whether `happened` becomes true within that time.

@@ -12,8 +12,8 @@ FOVEA_NAMESPACE_BEGIN
 /// How every part of a workspace is aligned.
 inline constexpr index_type workspace_alignment = 64;
 
-/// Gives a plan as many workers as can have a task at a time: no part of the call has more than `tasks`. Where
-/// the executor has more workers each task has a scratch, since any of them may take it up.
+/// Gives a plan as many workers as can have a task at a time: no part of the call has more than `tasks`.
+/// Where the executor has more workers each task has a scratch, since any of them may take it up.
 template <class Plan>
 FOVEA_INLINE void share_scratch(Plan& plan, index_type workers, index_type tasks) noexcept {
   plan.workers = std::min(workers, std::max<index_type>(tasks, 1));
