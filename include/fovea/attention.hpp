@@ -5,11 +5,12 @@
 //   fovea::attention<float, 8> attend;                          // 8 heads
 //   auto o = attend(q, k, v, fovea::causal);                    // Eigen matrices: tokens x (8 * dim)
 //
-// Order of arithmetic: scale -> softcap -> bias and user scores, as listed -> mask -> sink -> softmax
-// -> dropout. Masks intersect. What is masked never reaches a result, not even as NaN. A row that sees no key
-// is 0, with LSE -inf. Sums are made in float, or in double where an element is double. Results are the same
-// bits for any executor, and for a sequence alone or in a batch. Query head h reads key/value head
-// h / (heads / kv_heads).
+// Order of arithmetic: scale -> softcap -> bias and user scores, as listed -> mask -> sink -> softmax ->
+// dropout.
+// Masks intersect. What is masked never reaches a result, not even as NaN. A row that sees no key is 0, with
+// LSE -inf. Sums are made in float, or in double where an element is double. Results are the same bits for
+// any executor, and for a sequence alone or in a batch. Query head h reads key/value head h / (heads /
+// kv_heads).
 //
 // The algorithm: Dao, "FlashAttention-2", arXiv:2307.08691; grouped queries: Ainslie et al.,
 // arXiv:2305.13245.
@@ -48,6 +49,7 @@ struct gradients {
 ///   Eigen matrices, maps, blocks    one sequence, tokens x (heads * dim); any storage order and strides
 ///   tensor_view, tensor             batch x heads x tokens x dim; any strides
 ///   ragged                          sequences of different length, packed
+/// Matrices do not tell how many heads they hold: attention<T, n>, or attention<T>{{.heads = n}}.
 /// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one
 /// sink and one dropout, in any order; where a result is made, add_received (received.hpp) among them.
 ///
@@ -97,7 +99,8 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
       static_assert(never<X>, "fovea: attend takes q, k and v, or q and a cache");
   }
 
-  /// Writes O into `o`, which has its size and any element.
+  /// Writes O into `o`, which has its size and any element. It may be q itself, the same view; else it shares
+  /// no memory with what is read (views that interleave in one buffer, as packed QKV, share none).
   template <class O, class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
@@ -129,7 +132,8 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     return with_lse(q, cache.keys(), cache.values(), mods...);
   }
 
-  /// Writes O and LSE; `lse` has the compute type: float, or double where an element is double.
+  /// Writes O and LSE, which lie apart; `lse` has the compute type: float, or double where an element is
+  /// double.
   template <class O, class L, class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
@@ -149,17 +153,21 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     return emit(true, {0, heads_of(q)}, q, keys_of(k), mods...);
   }
 
-  /// The probabilities of one query head of one sequence (Eigen matrices only), Lq x Lk.
+  /// The probabilities of one query head, like q: Lq x Lk for matrices, batch x 1 x Lq x Lk for tensors. In
+  /// the rows of a ragged batch, columns from a sequence's number of keys on are 0.
   template <class Q, class K, class... Mods>
   auto weights_of(index_type head, const Q& q, const K& k, const Mods&... mods) const {
-    using compute = compute_of<Q, K>;
+    using compute = compute_of<Q, decltype(keys_of(k))>;
     const index_type heads = heads_of(q);
     if (head < 0 || head >= heads) reject("head ", head, " is not one of ", heads);
-    const auto all = emit(true, {head, head + 1}, q, k, mods...);
+    const auto all = emit(true, {head, head + 1}, q, keys_of(k), mods...);
     auto one = make_like<compute>(q, 1, all.dim());
-    const auto to = as_sequences(one, 1, "weights").head(0, 0);
-    for (index_type i = 0; i < all.tokens(); ++i)
-      for (index_type j = 0; j < all.dim(); ++j) to(i, j) = all(0, 0, i, j);
+    auto&& cut = cut_like(q, one);
+    const auto rows = as_sequences(cut, 1, "weights");
+    fill_rows_of_none(rows, compute(0));
+    for (index_type b = 0; b < rows.batches(); ++b)
+      for (index_type i = 0; i < rows.tokens(b); ++i)
+        for (index_type j = 0; j < all.dim(); ++j) rows.head(b, 0)(i, j) = all(b, 0, i, j);
     return one;
   }
 
@@ -209,11 +217,27 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     return plan_for(q, cache.keys(), cache.values(), mods...);
   }
 
+  /// What a call of into with the same arguments will do. (It takes more than plan_for says where o is q
+  /// itself and what keys receive is summed: a copy of q is kept.)
+  template <class O, class Q, class K, class V, class... Mods>
+    requires(!key_value_cache<K>)
+  plan into_plan_for(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    const auto p =
+        this->problem_into(view_of(o, heads_of(q), "o"), this->template no_lse<Q, K, V>(), q, k, v, mods...);
+    auto made = make_plan<Arch>(p, options_.executor.workers());
+    count_coverage<Arch>(p, made);
+    return made;
+  }
+  template <class O, class Q, key_value_cache Cache, class... Mods>
+  plan into_plan_for(O&& o, const Q& q, const Cache& cache, const Mods&... mods) const {
+    return into_plan_for(o, q, cache.keys(), cache.values(), mods...);
+  }
+
   /// Returns {d_q, d_k, d_v}, like q, k and v: the gradients of a loss whose gradient by O is `d_out`. `out`
   /// and `lse` are what with_lse gave for the same q, k, v and mods; a gradient by the LSE as well is added
   /// by lse_gradient(d_lse). Gradients of a bias, of ALiBi's slopes and of sinks go where these say.
-  ///   P = exp(S - LSE)       dV = P^T dO       dS = P (dO V^T - sum_c dO O + dLSE)
-  ///   dQ = scale dS K        dK = scale dS^T Q
+  ///   P = exp(S - LSE)   dV = P^T dO   dS = P (dO V^T - sum_c dO O + dLSE)   dQ = scale dS K   dK = scale
+  ///   dS^T Q
   /// with dS times the scores' derivatives. dK and dV are summed over the query heads of a group. A row that
   /// sees no key has a gradient of exactly 0. Scores are computed again, a block at a time: 10 Lq Lk d
   /// operations a head (8 more a cell and dim for each learnt bias), memory O(Lq + Lk). (Dao,
@@ -230,13 +254,20 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
                                                                   std::move(d_v)};
   }
 
-  /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element.
+  /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element. They and
+  /// the gradients of parameters share no memory with each other or with what is read.
   template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
   void backward_into(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v, const O& out,
                      const L& lse, const G& d_out, const Mods&... mods) const {
     const auto g = gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...);
     const auto made = make_gradient_plan<Arch>(g, options_.executor.workers());
-    check_workspace(made);
+    const auto& p = g.forward;
+    check_workspace(made, "q", p.q, "k", p.k, "v", p.v, "out", g.out, "lse", g.lse, "d_out", g.d_out, "d_q",
+                    g.d_q.all, "d_k", g.d_k.all, "d_v", g.d_v.all);
+    const auto fill = [](const auto& x) FOVEA_INLINE_LAMBDA {
+      fill_rows_of_none(x, std::remove_cvref_t<decltype(*x.all.data)>{});
+    };
+    fill(g.d_q), fill(g.d_k), fill(g.d_v);
     differentiate<Arch>(g, made, options_.executor, options_.workspace);
   }
 

@@ -62,7 +62,11 @@ class attention_call {
   FOVEA_INLINE index_type heads_of(const Q& q) const {
     if (Heads != dynamic_heads) return Heads;
     if (options_.heads > 0) return options_.heads;
-    return view_of(q, any_heads, "q").all.heads;  // a matrix: one
+    if constexpr (!tells_heads<Q>)
+      reject(
+          "q is a matrix, which does not tell how many heads it holds; give their number as an option, "
+          "attention<T>{{.heads = 8}}, or in the type, attention<T, 8> (1, where it holds one)");
+    return view_of(q, any_heads, "q").all.heads;
   }
   FOVEA_INLINE index_type kv_heads_of(index_type heads) const {
     const index_type kv_heads = KVHeads != dynamic_heads ? KVHeads
@@ -120,6 +124,8 @@ class attention_call {
       if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
       check_score_at(dropout, at);
     }
+    if constexpr (sink_like<decltype(sink)>)
+      if (q.batches() == 0) check_score_at(sink, {.batches = 0, .heads = q.heads()});
     const double scale =
         options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(q.all.dim, 1))));
     const auto queries = read_only(q);
@@ -132,22 +138,61 @@ class attention_call {
         {queries, keys, values}, out, lse, static_cast<L>(scale), rules, sink, dropout};
   }
 
+  /// The same with a result, which can be written and lies apart from what is read, or is q itself.
+  template <class OE, class L, class Q, class K, class V, class... Mods>
+  FOVEA_INLINE auto problem_into(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
+                                 const V& v, const Mods&... mods) const {
+    const auto p = problem_of(out, lse, q, k, v, mods...);
+    check_result("o", out, "q", p.q, p.value_dim());
+    check_apart_or_same("o", out, "q", p.q), check_apart_from_keys("o", out.all, p, mods...);
+    if (p.wants_lse()) {
+      check_result("lse", lse, "q", p.q, 1);
+      check_apart("lse", lse.all, "o", out.all), check_apart("lse", lse.all, "q", p.q);
+      check_apart_from_keys("lse", lse.all, p, mods...);
+    }
+    if constexpr (std::remove_const_t<decltype(p)>::receives) {
+      const auto& sums = p.received.all;
+      check_apart("received", sums, "o", out.all), check_apart("received", sums, "q", p.q);
+      if (p.wants_lse()) check_apart("received", sums, "lse", lse.all);
+      check_apart_from_keys("received", sums, p, mods...);
+    }
+    return p;
+  }
+  template <class E, class P, class... Mods>
+  FOVEA_INLINE static void check_apart_from_keys(const char* name, const tensor_view<E>& written, const P& p,
+                                                 const Mods&... mods) {
+    check_apart(name, written, "k", p.k), check_apart(name, written, "v", p.v);
+    [[maybe_unused]] const auto check = [&](const char* other, const auto& operand) FOVEA_INLINE_LAMBDA {
+      check_apart(name, written, other, operand);
+    };
+    (each_operand_of(mods, check), ...);
+  }
+
   template <class OE, class L, class Q, class K, class V, class... Mods>
   FOVEA_INLINE void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
                            const V& v, const Mods&... mods) const {
-    const auto p = problem_of(out, lse, q, k, v, mods...);
-    check_result("o", out, "q", p.q, p.value_dim());
-    if (p.wants_lse()) check_result("lse", lse, "q", p.q, 1);
+    const auto p = problem_into(out, lse, q, k, v, mods...);
     const auto made = make_plan<Arch>(p, options_.executor.workers());
-    check_workspace(made);
+    check_workspace(made, "q", p.q, "k", p.k, "v", p.v, "o", out.all, "lse", lse.all);
+    fill_rows_of_none(out, OE{});
+    if (p.wants_lse()) fill_rows_of_none(lse, -std::numeric_limits<L>::infinity());
     run<Arch>(p, made, options_.executor, options_.workspace);
   }
 
-  template <class Plan>
-  FOVEA_INLINE void check_workspace(const Plan& made) const {
+  /// Whether a workspace, if given, is as large as a plan needs, and apart from some named operands.
+  template <class Plan, class... Named>
+  FOVEA_INLINE void check_workspace(const Plan& made, const Named&... operands) const {
     const auto given = static_cast<index_type>(options_.workspace.size());
-    if (given > 0 && given < made.workspace_bytes())
+    if (given == 0) return;
+    if (given < made.workspace_bytes())
       reject("workspace has ", given, " bytes, fewer than the ", made.workspace_bytes(), " of the plan");
+    check_workspace_apart(operands...);
+  }
+  FOVEA_INLINE void check_workspace_apart() const noexcept {}
+  template <class X, class... Named>
+  FOVEA_INLINE void check_workspace_apart(const char* name, const X& x, const Named&... operands) const {
+    check_apart("workspace", view_of_list(options_.workspace), name, x);
+    check_workspace_apart(operands...);
   }
 
   /// A backward call as kernels know it, checked.
@@ -181,7 +226,36 @@ class attention_call {
     const auto to_k = view_of(d_k, kv_heads, "d_k"), to_v = view_of(d_v, kv_heads, "d_v");
     check_result("d_q", to_q, "q", p.q, p.dim()), check_result("d_k", to_k, "k", p.k, p.dim());
     check_result("d_v", to_v, "v", p.v, p.value_dim());
+    check_gradients_apart<3 + sizeof...(Mods)>(
+        p, to_q, to_k, to_v, [&](const auto& read) FOVEA_INLINE_LAMBDA {
+          read("q", p.q), read("k", p.k), read("v", p.v), read("out", given_out), read("lse", given_lse);
+          read("d_out", given_d_out), read("d_lse", given_d_lse), (each_operand_of(mods, read), ...);
+        });
     return kernel::gradient_problem{p, given_out, given_lse, given_d_out, given_d_lse, to_q, to_k, to_v};
+  }
+
+  /// Whether gradients, those of parameters among them, can be written, and share nothing with each other or
+  /// with what is read: each_read(f) calls f(name, operand) for that.
+  template <std::size_t Most, class P, class DQ, class DK, class DV, class F>
+  FOVEA_INLINE static void check_gradients_apart(const P& p, const sequences<DQ>& d_q,
+                                                 const sequences<DK>& d_k, const sequences<DV>& d_v,
+                                                 const F& each_read) {
+    results<Most> gradients;
+    gradients.add("d_q", d_q.all), gradients.add("d_k", d_k.all), gradients.add("d_v", d_v.all);
+    p.rules.scores.each([&](const auto& score) FOVEA_INLINE_LAMBDA {
+      if constexpr (learning_score<decltype(score)>)
+        if (const auto to = score.gradient(); to.data != nullptr)
+          gradients.add(gradient_name<std::remove_cvref_t<decltype(score)>>, view_of_gradient(to));
+    });
+    if constexpr (requires { p.sink.gradient(); })
+      gradients.add("sink's d_logits", view_of_list(p.sink.gradient()));
+    each_read([&](const char* name, const auto& x)
+                  FOVEA_INLINE_LAMBDA { gradients.check_apart_from(name, x); });
+  }
+  template <class E>
+  FOVEA_INLINE static tensor_view<E> view_of_gradient(const parameter_gradient<E>& to) noexcept {
+    return {to.data,         to.batch,       to.heads,        to.queries,   to.keys,
+            to.batch_stride, to.head_stride, to.query_stride, to.key_stride};
   }
 
   /// A call without values.
@@ -191,7 +265,7 @@ class attention_call {
     static_assert(check_types<Q, K, K, Mods...>());
     static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
     const index_type heads = heads_of(q);
-    const auto keys = view_of(k, kv_heads_of(heads), "k");
+    const auto keys = read_only(view_of(k, kv_heads_of(heads), "k"));
     const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
     return problem_from(sequences<T>{}, lse, view_of(q, heads, "q"), keys, values, mods...);
   }
@@ -201,10 +275,10 @@ class attention_call {
   auto emit(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
     static_assert(check_types<Q, K, K, Mods...>());
     using compute = compute_of<Q, K>;
-    const auto queries = view_of(q, heads_of(q), "q");
-    tensor<compute> lse(queries.batches(), queries.heads(), queries.max_tokens(), 1);
-    const auto p = problem_of_keys(as_sequences(lse, any_heads, "lse"), q, k, mods...);
-    tensor<compute> result(queries.batches(), heads.size(), queries.max_tokens(), p.k.max_tokens());
+    auto p = problem_of_keys(sequences<compute>{}, q, k, mods...);
+    tensor<compute> result(p.q.batches(), heads.size(), p.q.max_tokens(), p.k.max_tokens());
+    tensor<compute> lse(p.q.batches(), p.heads(), p.q.max_tokens(), 1);
+    p.lse = as_sequences(lse, any_heads, "lse");
     if (probabilities) run<Arch>(p, make_plan<Arch>(p, 1), {}, {});
     emit_all<Arch>(p, heads, as_sequences(result, any_heads, "result"), probabilities);
     return result;

@@ -97,6 +97,13 @@ FOVEA_INLINE void each_matrix_of(const X& x, const F& f) noexcept {
   if constexpr (matrices_of<X> > 0) x.each_matrix(f);
 }
 
+/// f(name, view or list) for each argument of the user's that a mask, a score or a sink reads, where it
+/// tells: it has each_operand(f).
+template <class X, class F>
+FOVEA_INLINE void each_operand_of(const X& x, const F& f) {
+  if constexpr (requires { x.each_operand(f); }) x.each_operand(f);
+}
+
 /// a + b, or the nearest number that there is.
 FOVEA_INLINE constexpr index_type saturated_sum(index_type a, index_type b) noexcept {
   constexpr index_type least = std::numeric_limits<index_type>::min(),

@@ -69,6 +69,10 @@ class list_view {
   FOVEA_INLINE constexpr index_type size() const noexcept { return size_; }
   FOVEA_INLINE constexpr bool empty() const noexcept { return size_ == 0; }
   FOVEA_INLINE T operator[](index_type i) const noexcept { return read_(first_, i * stride_); }
+  /// Where its numbers lie: the first, and how many bytes each has and is apart from the one before.
+  FOVEA_INLINE constexpr const void* data() const noexcept { return first_; }
+  FOVEA_INLINE constexpr index_type element_bytes() const noexcept { return element_bytes_; }
+  FOVEA_INLINE constexpr index_type stride_bytes() const noexcept { return stride_ * element_bytes_; }
   /// Whether its numbers are unsigned and as wide as index_type: one above the largest is read as a negative
   /// one, which nobody accepts.
   FOVEA_INLINE constexpr bool wraps() const noexcept { return wraps_; }
@@ -80,14 +84,14 @@ class list_view {
                   "fovea: lengths, offsets and positions are integers of any size; slopes and logits are "
                   "integers or real numbers");
     if constexpr (listed_as<E, T>) {
-      first_ = first, size_ = size, stride_ = stride;
+      first_ = first, size_ = size, stride_ = stride, element_bytes_ = sizeof(E);
       read_ = number_at<T, E>;
       wraps_ = std::is_unsigned_v<E> && sizeof(E) >= sizeof(index_type);
     }
   }
 
   const void* first_ = nullptr;
-  index_type size_ = 0, stride_ = 1;
+  index_type size_ = 0, stride_ = 1, element_bytes_ = 0;
   T (*read_)(const void*, index_type) noexcept = nullptr;
   bool wraps_ = false;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/element.hpp>
+#include <fovea/plan/operands.hpp>
 #include <fovea/view.hpp>
 
 #include <cmath>
@@ -27,7 +28,8 @@ struct partial {
 /// a <- the result over the keys of both:
 ///   lse = log(exp(a.lse) + exp(b.lse)),   out = a.out * exp(a.lse - lse) + b.out * exp(b.lse - lse).
 /// Associative and commutative up to rounding; {0, -inf} is neutral, exactly. Throws std::invalid_argument
-/// where the shapes differ. (FlashInfer's state algebra, arXiv:2501.01005, section 2.2.)
+/// where the shapes differ, or what is written shares memory with something else. (FlashInfer's state
+/// algebra, arXiv:2501.01005, section 2.2.)
 template <class OutA, class LseA, class OutB, class LseB>
 FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
   const auto check = [](const auto& x, const auto& y, const char* name) FOVEA_INLINE_LAMBDA {
@@ -49,6 +51,11 @@ FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& 
   check(out_a, out_b, "out");
   if (out_a.batch != lse_a.batch || out_a.tokens != lse_a.tokens)
     reject("merge: out has ", out_a.tokens, " tokens, lse has ", lse_a.tokens);
+
+  check_writable("a.out", out_a), check_writable("a.lse", lse_a);
+  check_apart("a.out", out_a, "a.lse", lse_a), check_apart("a.out", out_a, "b.out", out_b);
+  check_apart("a.out", out_a, "b.lse", lse_b_heads), check_apart("a.lse", lse_a, "b.out", out_b);
+  check_apart("a.lse", lse_a, "b.lse", lse_b_heads);
 
   using T = element_of<LseA>;
   using O = element_of<OutA>;

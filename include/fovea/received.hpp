@@ -76,7 +76,7 @@ FOVEA_INLINE auto with_received(const Problem& p, const Mods&... mods) {
       if (to.tokens(b) < p.k.tokens(b))
         reject("received has ", to.tokens(b), " tokens, fewer than the ", p.k.tokens(b), " of k");
     if (to.dim() != 1) reject("received has ", to.dim(), " columns a head, not 1");
-    check_writable("received", to);
+    check_writable("received", to.all);
     return kernel::receiving<Problem, element_of<decltype(sums)>>{p, to};
   }
 }

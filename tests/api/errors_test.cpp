@@ -64,6 +64,9 @@ TEST_F(wrong, options) {
                  {"scale", "nan"});
   expect_refused([] { attention<float> a({.scale = std::numeric_limits<double>::infinity()}); },
                  {"scale", "inf"});
+  expect_refused([&] { attention<float>()(q, k, v); },
+                 {"q is a matrix, which does not tell how many heads it holds", "attention<T>{{.heads = 8}}",
+                  "attention<T, 8>"});
   const attention<float> uneven{{.heads = 4, .kv_heads = 3}};
   expect_refused([&] { uneven(q, k, v); }, {"4", "3"});
 }
@@ -131,7 +134,7 @@ TEST(wrong_tensor, sizes_and_pointers) {
 
 TEST(wrong_ragged, offsets) {
   const Matrix q = Matrix::Zero(5, 4), k = Matrix::Zero(7, 4);
-  const fovea::attention<float> attend;
+  const fovea::attention<float, 1> attend;
   const std::vector<index_type> one = {0, 5}, two = {0, 2, 5}, keys = {0, 3, 7}, beyond = {0, 3, 8};
   expect_refused([&] { attend(fovea::ragged(q, one), fovea::ragged(k, keys), fovea::ragged(k, keys)); },
                  {"q", "1", "2"});

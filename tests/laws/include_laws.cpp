@@ -1,7 +1,8 @@
 // tests/laws/include_laws.cpp - who may include whom.
 //
-//   config, index, lists  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API
-//          L0                                    L1                           L2         L3        L4
+//   config, index, lists  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API and
+//   umbrellas
+//          L0                              L1                               L2         L3           L4
 #include "headers.hpp"
 
 #include <algorithm>
@@ -24,7 +25,8 @@ const std::set<std::string> eigen_users = {"view/eigen.hpp", "multi_head.hpp"};
 
 /// What kernel/ and plan/ may know of layer 1 beside X/concept.hpp: pointer, sizes and strides, which every
 /// layout becomes.
-const std::set<std::string> shared_by_all_layouts = {"view/matrix.hpp", "view/sequences.hpp"};
+const std::set<std::string> shared_by_all_layouts = {"view/matrix.hpp", "view/overlap.hpp",
+                                                     "view/sequences.hpp"};
 
 std::string folder_of(const std::string& path) {
   const auto slash = path.find('/');

@@ -97,7 +97,7 @@ TEST(mask, joining_is_intersection) {
 
 TEST(mask, booleans_in_any_matrix) {
   const Matrix x = Matrix::Random(19, 6);
-  const fovea::attention<float> attend;
+  const fovea::attention<float, 1> attend;
   const Eigen::Matrix<bool, -1, -1> keep = (Matrix::Random(19, 19).array() > 0).matrix();
   const Eigen::Matrix<std::uint8_t, -1, -1, Eigen::RowMajor> bytes = keep.cast<std::uint8_t>() * 200;
   Matrix hide = Matrix::Zero(19, 19);
@@ -121,7 +121,7 @@ TEST(mask, of_a_user) {
   const Matrix x = Matrix::Random(21, 4);
   Matrix chosen(11, 4);
   for (index_type i = 0; i < 11; ++i) chosen.row(i) = x.row(2 * i);
-  const fovea::attention<float> attend;
+  const fovea::attention<float, 1> attend;
   const Matrix got = attend(x, x, x, even_keys{});
   EXPECT_TRUE(got.isApprox(attend(x, chosen, chosen), 1e-5f));
   EXPECT_EQ(

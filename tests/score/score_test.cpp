@@ -18,7 +18,7 @@ static_assert(fovea::sink_like<fovea::sink> && !fovea::sink_like<fovea::alibi>);
 /// The logits of one head: q . k, without a scale, so that they are these numbers.
 struct logits_of_one_head {
   Matrix q = Matrix::Random(5, 3), k = Matrix::Random(7, 3);
-  fovea::attention<float> attend{{.scale = 1.0}};
+  fovea::attention<float, 1> attend{{.scale = 1.0}};
   Matrix plain = q * k.transpose();
 
   template <class Expected, class... Scores>

@@ -63,6 +63,10 @@ class basic_cache {
   FOVEA_INLINE index_type value_dim() const noexcept { return sizes().value_dim; }
   /// Bytes of the memory for keys, values and scales.
   FOVEA_INLINE index_type bytes() const noexcept { return store_ != nullptr ? store_->bytes() : 0; }
+  FOVEA_INLINE std::span<const std::byte> memory() const noexcept {
+    if (store_ == nullptr) return {};
+    return {store_->unit(0, 0, 0, 0), static_cast<std::size_t>(store_->bytes())};
+  }
 
   /// What attention reads; attend(q, cache, ...) is attend(q, cache.keys(), cache.values(), ...).
   FOVEA_INLINE auto keys() const noexcept { return cached<basic_cache, side::keys>{nullptr, this, 1}; }

@@ -52,6 +52,11 @@ struct cached {
     for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
+  /// f(bytes) for the memory of each cache.
+  template <class F>
+  FOVEA_INLINE void each_memory(const F& f) const {
+    for (index_type b = 0; b < count; ++b) f(of(b).memory());
+  }
   FOVEA_INLINE cached_head<Cache, Side> head(index_type b, index_type h) const noexcept {
     return {&of(b), h, tokens(b), dim(), part.first};
   }

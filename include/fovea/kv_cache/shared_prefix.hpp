@@ -5,6 +5,8 @@
 #include <fovea/attention.hpp>
 #include <fovea/kv_cache/cached.hpp>
 
+#include <array>
+
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
@@ -40,9 +42,11 @@ auto attend_shared_prefix(const attention<T, Heads, KVHeads, Arch>& attend, cons
              " that ask");
   }
   auto all = attend.with_lse(q, batch.after(prefix), causal);
-  if (prefix > 0 && batch.size() > 0)
-    merge_into(all, attend.with_lse(q.tokens, caching::part_of<Cache>{
-                                                  batch[0], {batch.skipped(), batch.skipped() + prefix}}));
+  if (prefix > 0 && batch.size() > 0) {
+    const std::array<index_type, 2> together{q.offsets[0], q.offsets[batch.size()]};
+    const caching::part_of<Cache> first{batch[0], {batch.skipped(), batch.skipped() + prefix}};
+    merge_into(all, attend.with_lse(ragged<M>{q.tokens, together}, first));
+  }
   return all.out;
 }
 

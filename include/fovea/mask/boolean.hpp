@@ -72,6 +72,7 @@ struct boolean_matrix {
   Table table;
 
   FOVEA_INLINE void check(const place& at) const { table.check(at, "boolean_mask"); }
+  FOVEA_INLINE void each_operand(const auto& f) const { f("boolean_mask", table.table); }
   FOVEA_INLINE auto bind(const place& at) const noexcept {
     return boolean_cells<decltype(table.bind(at))>{table.bind(at)};
   }

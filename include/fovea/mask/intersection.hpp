@@ -44,6 +44,9 @@ struct mask_intersection {
   FOVEA_INLINE void each_matrix(const auto& f) const noexcept {
     masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { each_matrix_of(m, f); });
   }
+  FOVEA_INLINE void each_operand(const auto& f) const {
+    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { each_operand_of(m, f); });
+  }
   FOVEA_INLINE auto visible(const auto& cells) const noexcept {
     auto seen = cells.truth(true);
     masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { seen = seen & cells.truth(visible_at(m, cells)); });

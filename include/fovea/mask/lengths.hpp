@@ -28,6 +28,7 @@ struct key_lengths {
   list_view<index_type> lengths;
 
   FOVEA_INLINE void check(const place& at) const { check_lengths(lengths, at, "key_lengths"); }
+  FOVEA_INLINE void each_operand(const auto& f) const { f("key_lengths", lengths); }
   FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{0, lengths[at.batch]}}; }
 
   FOVEA_INLINE static void check_lengths(const list_view<index_type>& lengths, const place& at,
@@ -47,6 +48,7 @@ struct left_padding {
   list_view<index_type> starts;
 
   FOVEA_INLINE void check(const place& at) const { key_lengths::check_lengths(starts, at, "left_padding"); }
+  FOVEA_INLINE void each_operand(const auto& f) const { f("left_padding", starts); }
   FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{starts[at.batch], at.keys}}; }
 };
 

@@ -97,12 +97,33 @@ FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type apart, index
   kernel::write_rows<Arch>(sums, width, to, {0, to.rows});
 }
 
+/// A backward call of no sequence: sums over nothing.
+template <class Problem>
+FOVEA_INLINE void differentiate_nothing(const Problem& p) noexcept {
+  if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })
+    for (index_type h = 0; h < p.heads(); ++h) p.sink.set_gradient(h, 0);
+  p.rules.scores.each([](const auto& score) FOVEA_INLINE_LAMBDA {
+    if constexpr (learning_score<decltype(score)>) {
+      const auto to = score.gradient();
+      if (to.data == nullptr) return;
+      using E = std::remove_pointer_t<decltype(to.data)>;
+      for (index_type b = 0; b < to.batch; ++b)
+        for (index_type h = 0; h < to.heads; ++h)
+          for (index_type i = 0; i < to.queries; ++i)
+            for (index_type j = 0; j < to.keys; ++j)
+              to.data[b * to.batch_stride + h * to.head_stride + i * to.query_stride + j * to.key_stride] =
+                  store_element<E>(0.0f);
+    }
+  });
+}
+
 /// The whole backward call.
 template <class Arch, class Gradients>
 FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, executor_ref executor,
                                 std::span<std::byte> given) {
   using T = typename Gradients::compute;
   const auto& p = g.forward;
+  if (made.batches == 0) return differentiate_nothing(p);
   const workspace room(made, given);
   const gradient_memory<Arch, Gradients> memory(g, made, room);
   const executor_ref who = made.workers > 1 ? executor : executor_ref();

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <fovea/element/concept.hpp>
-#include <fovea/view/sequences.hpp>
+#include <fovea/view/overlap.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -60,18 +60,109 @@ FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, co
   if (x.dim() != dim && y.batches() > 0) reject(name, " has ", x.dim(), " columns a head, not ", dim);
 }
 
-/// Whether `x` can be written: no element twice.
 template <class E>
-FOVEA_INLINE void check_writable(const char* name, const sequences<E>& x) {
-  static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
-  const bool some = x.all.dim > 0 && x.all.heads > 0 && x.max_tokens() > 0;
-  const auto spread = [&](index_type size, index_type stride, const char* what) FOVEA_INLINE_LAMBDA {
-    if (size > 1 && stride == 0 && some)
+[[noreturn]] FOVEA_COLD static void reject_folded(const char* name, const tensor_view<E>& x) {
+  const auto spread = [&](index_type size, index_type stride, const char* what) {
+    if (size > 1 && stride == 0)
       reject(name, " has ", size, " ", what, " with a stride of 0: it can not be written");
   };
-  spread(x.all.batch, x.offsets ? 1 : x.all.batch_stride, "batch entries"),
-      spread(x.all.heads, x.all.head_stride, "heads");
-  spread(x.all.tokens, x.all.token_stride, "tokens"), spread(x.all.dim, x.all.dim_stride, "columns");
+  spread(x.batch, x.batch_stride, "batch entries"), spread(x.heads, x.head_stride, "heads");
+  spread(x.tokens, x.token_stride, "tokens"), spread(x.dim, x.dim_stride, "columns");
+  reject(name, " has ", x.batch, " x ", x.heads, " x ", x.tokens, " x ", x.dim, " elements with strides of ",
+         x.batch_stride, ", ", x.head_stride, ", ", x.token_stride, " and ", x.dim_stride,
+         ", so that some lie at the same place: it can not be written");
+}
+
+/// Whether `x` can be written: no two elements at one place.
+template <class E>
+FOVEA_INLINE void check_writable(const char* name, const tensor_view<E>& x) {
+  static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
+  if (folds(x)) reject_folded(name, x);
+}
+
+template <int = 0>
+[[noreturn]] FOVEA_COLD static void reject_shared(const char* written, const char* other) {
+  reject(written, " and ", other,
+         " share memory; what is written lies apart from what is read and from other ",
+         "results (o may be q itself: the same view)");
+}
+
+/// Whether what is written shares no element with `other`: a view, sequences, a list, or keys or values of a
+/// cache.
+template <class E, class F>
+FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
+                              const tensor_view<F>& other) {
+  if (share_memory(written, other)) reject_shared(name, other_name);
+}
+template <class E, class Y>
+FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
+                              const Y& other) {
+  if constexpr (requires { other.sequence_rows(); })
+    check_apart(name, written, other_name, other.sequence_rows());
+  else if constexpr (requires { other.each_memory([](std::span<const std::byte>) {}); })
+    other.each_memory([&](std::span<const std::byte> memory) FOVEA_INLINE_LAMBDA {
+      check_apart(name, written, other_name, view_of_list(memory));
+    });
+  else
+    check_apart(name, written, other_name, view_of_list(other));
+}
+
+/// The same of o and q, which may be one view.
+template <class O, class Q>
+FOVEA_INLINE void check_apart_or_same(const char* name, const sequences<O>& o, const char* other,
+                                      const sequences<Q>& q) {
+  if (overlap::bytes_of(o.all).apart_from(overlap::bytes_of(q.all))) return;
+  if (!same_view(o, q)) check_apart(name, o.all, other, q);
+}
+
+/// What a call writes, by name.
+template <std::size_t Most>
+class results {
+ public:
+  /// Whether x can be written, and lies apart from what was added before.
+  template <class E>
+  FOVEA_INLINE void add(const char* name, const tensor_view<E>& x) {
+    check_writable(name, x);
+    check_apart_from(name, overlap::pieces_of(x));
+    all_[count_++] = {name, overlap::pieces_of(x)};
+  }
+  /// Whether something that is read lies apart from all of them.
+  template <class E>
+  FOVEA_INLINE void check_apart_from(const char* name, const tensor_view<E>& x) const {
+    check_apart_from(name, overlap::pieces_of(x));
+  }
+  template <class E>
+  FOVEA_INLINE void check_apart_from(const char* name, const sequences<E>& x) const {
+    check_apart_from(name, overlap::pieces_of(x.sequence_rows()));
+  }
+  template <class T>
+  FOVEA_INLINE void check_apart_from(const char* name, const list_view<T>& list) const {
+    check_apart_from(name, overlap::pieces_of(view_of_list(list)));
+  }
+
+ private:
+  FOVEA_INLINE void check_apart_from(const char* name, const overlap::pieces& x) const {
+    for (std::size_t i = 0; i < count_; ++i)
+      if (overlap::meet(all_[i].at, x)) reject_shared(all_[i].name, name);
+  }
+
+  struct named {
+    const char* name;
+    overlap::pieces at;
+  };
+  std::array<named, Most> all_ = {};
+  std::size_t count_ = 0;
+};
+
+/// Sets the rows of a result that belong to no sequence: those before the first, and those behind the last.
+template <class E>
+FOVEA_INLINE void fill_rows_of_none(const sequences<E>& x, E value) noexcept {
+  if (!x.offsets) return;
+  const range rows{x.offsets[0], x.offsets[x.count]};
+  for (index_type h = 0; h < x.all.heads; ++h)
+    for (const range none : {range{0, rows.first}, range{rows.last, x.all.tokens}})
+      for (index_type t = none.first; t < none.last; ++t)
+        for (index_type c = 0; c < x.all.dim; ++c) x.all(0, h, t, c) = value;
 }
 
 /// Whether `x` can take a result: it can be written, with as many tokens and columns.
@@ -79,7 +170,7 @@ template <class E, class Y>
 FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const char* other, const Y& y,
                                index_type dim) {
   check_like(name, x, other, y, dim);
-  check_writable(name, x);
+  check_writable(name, x.all);
 }
 
 FOVEA_NAMESPACE_END

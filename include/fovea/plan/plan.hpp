@@ -25,6 +25,7 @@ struct plan {
   index_type states = 0;        // elements that spans leave to be merged
   bool receives = false;        // what keys receive is summed
   index_type received_lse = 0;  // elements of the LSE for it, where the caller does not want them
+  index_type query_copy = 0;    // and of Q, where O is Q itself and is written before Q is read again
 
   // Filled in by attention::plan_for, for job rows x key_block keys:
   index_type full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
@@ -41,7 +42,7 @@ struct plan {
   FOVEA_INLINE index_type workspace_bytes() const noexcept {
     return jobs == 0 ? 0
                      : workers * scratch_bytes() + state_bytes() + part_bytes(received_lse) +
-                           workspace_alignment - 1;
+                           part_bytes(query_copy) + workspace_alignment - 1;
   }
   /// Bytes of what jobs over spans of the keys leave to be merged.
   FOVEA_INLINE index_type state_bytes() const noexcept {
@@ -70,7 +71,8 @@ struct plan {
               " bytes) are merged\n";
     if (receives)
       text += std::string("what each key receives is summed ") +
-              (queries_form ? "in a second sweep" : "from logits that are kept meanwhile") + "\n";
+              (queries_form ? "in a second sweep" : "from logits that are kept meanwhile") +
+              (query_copy > 0 ? ", by a copy of the queries, which the result replaces" : "") + "\n";
     text +=
         n(jobs) + " jobs of up to " + n(rows_a_job) + " query rows, in blocks of " + n(key_block) + " keys\n";
     text += std::string("keys are ") + (copies_keys ? "copied a block at a time" : "read as they lie") +

@@ -24,6 +24,8 @@ template <class Arch, class Problem>
 FOVEA_INLINE void plan_to_receive(const Problem& p, plan& made) noexcept {
   using T = typename Problem::compute;
   made.receives = true;
+  if (made.queries_form && same_view(p.out, p.q))
+    made.query_copy = p.q.all.batch * p.q.all.heads * p.q.all.tokens * p.q.all.dim;
   made.received_lse = p.wants_lse() ? 0 : made.batches * made.heads * made.queries;
   made.value_copy = std::max(made.value_copy, keys_a_sum + made.lanes);
   for (index_type b = 0; b < made.batches; ++b)
@@ -37,17 +39,37 @@ FOVEA_INLINE void plan_to_receive(const Problem& p, plan& made) noexcept {
     }
 }
 
-/// A call that sums what keys receive, with memory for the LSE; other calls, as they are.
+/// The same sequences with elements of their own at `to`.
+template <class E>
+FOVEA_INLINE sequences<const E> copied(const sequences<const E>& from, std::byte* to, executor_ref who) {
+  auto* const first = reinterpret_cast<E*>(to);
+  const auto& all = from.all;
+  const index_type a_head = all.tokens * all.dim;
+  sequences<const E> own = from;
+  own.all = {first, all.batch, all.heads, all.tokens, all.dim, all.heads * a_head, a_head, all.dim, 1};
+  who.for_each(from.batches() * all.heads, [&](index_type i, index_type) {
+    const auto source = from.head(i / all.heads, i % all.heads);
+    E* const head = first + (own.head(i / all.heads, i % all.heads).data - first);
+    for (index_type t = 0; t < source.rows; ++t)
+      for (index_type c = 0; c < source.cols; ++c) head[t * all.dim + c] = source(t, c);
+  });
+  return own;
+}
+
+/// A call that sums what keys receive, with memory for the LSE, and for Q where O is Q; other calls, as they
+/// are.
 template <class Problem>
-FOVEA_INLINE const Problem& with_own_lse(const Problem& p, const plan&, const workspace&) noexcept {
+FOVEA_INLINE const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const workspace&) {
   return p;
 }
 template <class Problem, class E>
-FOVEA_INLINE auto with_own_lse(kernel::receiving<Problem, E> p, const plan& made,
-                               const workspace& memory) noexcept {
-  auto* const lse = reinterpret_cast<typename Problem::compute*>(memory.shared() + made.state_bytes());
+FOVEA_INLINE auto with_own_rows(kernel::receiving<Problem, E> p, const plan& made, executor_ref who,
+                                const workspace& memory) {
+  std::byte* const own = memory.shared() + made.state_bytes();
+  auto* const lse = reinterpret_cast<typename Problem::compute*>(own);
   const index_type rows = made.queries;
   if (!p.wants_lse()) p.lse = {{lse, made.batches, made.heads, rows, 1, made.heads * rows, rows, 1, 1}};
+  if (made.query_copy > 0) p.q = copied(p.q, own + made.part_bytes(made.received_lse), who);
   return p;
 }
 

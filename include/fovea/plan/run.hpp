@@ -13,8 +13,9 @@ FOVEA_NAMESPACE_BEGIN
 template <class Arch, class Problem, class T>
 FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& mine,
                            const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
-  const kernel::row_block at{b, mine.head, mine.queries, mine.rows};
-  if (cut.keys == 1 && logits == nullptr && kernel::attend_lone_key<Arch>(p, at)) return;
+  kernel::row_block at{b, mine.head, mine.queries, mine.rows};
+  if (cut.keys == 1 && logits == nullptr) at.rows.first = kernel::attend_lone_key<Arch>(p, at);
+  if (at.rows.empty()) return;
   if (cut.spans() > 1) {
     const kernel::row_memory<T> rows{states + cut.state_of(mine), memory.kept, logits};
     kernel::attend_rows<Arch>(p, at, cut.span(mine.span), rows, memory);
@@ -66,9 +67,9 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
   using T = typename Problem::compute;
   stack_memory near;
   const workspace memory(made, given, near.bytes);
-  const auto& p = with_own_lse(call, made, memory);
-  const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
   const executor_ref who = made.workers > 1 ? executor : executor_ref();
+  const auto& p = with_own_rows(call, made, who, memory);
+  const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
   // What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
   T* const states = reinterpret_cast<T*>(memory.shared());
   index_type* const starts = reinterpret_cast<index_type*>(memory.shared() + made.part_bytes(made.states));

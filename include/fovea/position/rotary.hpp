@@ -15,7 +15,7 @@
 
 #include <fovea/element/concept.hpp>
 #include <fovea/kernel/simd.hpp>
-#include <fovea/view/sequences.hpp>
+#include <fovea/plan/operands.hpp>
 
 #include <cmath>
 #include <cstdlib>
@@ -80,7 +80,7 @@ class rotary_table {
 };
 
 struct rotary_options {
-  index_type heads = any_heads;  // of an Eigen matrix; tensors know theirs
+  index_type heads = any_heads;  // of a matrix, unless it is one head that turns whole; tensors know theirs
   rotary_pairs pairs = rotary_pairs::halves;
   index_type first = 0;  // position of each sequence's first token, where no positions are given
   // A position a token: of one sequence, which all then share, or of all sequences, one after another;
@@ -117,13 +117,13 @@ FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const 
   same("sequences", out.batches(), x.batches()), same("heads", out.all.heads, x.all.heads);
   same("dimensions a head", out.all.dim, x.all.dim);
   for (index_type b = 0; b < x.batches(); ++b) same("tokens", out.tokens(b), x.tokens(b));
-  const auto spread = [](index_type size, index_type stride, const char* what) FOVEA_INLINE_LAMBDA {
-    if (size > 1 && stride == 0)
-      reject("out has ", size, " ", what, " with a stride of 0: it can not be written");
+  check_writable("out", out.all);
+  check_apart_or_same("out", out, "x", x);
+  const auto table = [](const matrix_view<const E>& m) FOVEA_INLINE_LAMBDA {
+    return tensor_view<const E>{m.data, 1, 1, m.rows, m.cols, 0, 0, m.row_stride, m.col_stride};
   };
-  spread(out.all.batch, out.offsets ? 1 : out.all.batch_stride, "batch entries");
-  spread(out.all.heads, out.all.head_stride, "heads"), spread(out.all.tokens, out.all.token_stride, "tokens");
-  spread(out.all.dim, out.all.dim_stride, "dimensions a head");
+  check_apart("out", out.all, "the table of cosines", table(cos));
+  check_apart("out", out.all, "the table of sines", table(sin));
 }
 
 /// The positions that the options name, each within the table's rows.
@@ -168,7 +168,8 @@ FOVEA_INLINE void turn_token(const matrix_view<OE>& out, const matrix_view<XE>& 
 /// others copied; r is twice the columns of `angles`.
 ///
 /// x, out: Eigen matrices, tensors or ragged batches of the same shape, any strides and elements. They are
-/// the same memory (as in rotate) or do not overlap. Arithmetic in float, or in double where an element is
+/// the same view (as in rotate) or share no memory, nor does `out` with the table. Rows of
+/// no sequence of a ragged batch are left as they are. Arithmetic in float, or in double where an element is
 /// double. Throws std::invalid_argument, naming both values and before anything is written, where shapes
 /// differ, r exceeds the dimension of a head, or a position lies beyond the table. Cost: 3 r operations a
 /// token and head, which is the time to read x and write out; no memory.
@@ -180,6 +181,10 @@ void rotate_into(Out&& out, const X& x, const rotary_angles<E>& angles, const ro
   static_assert(!std::is_const_v<std::remove_pointer_t<decltype(to.all.data)>>,
                 "fovea: the result is written to; it can not be const");
   position::check(to, from, angles);
+  if constexpr (!tells_heads<X>)
+    if (options.heads == any_heads && angles.cos.cols > 0 && 2 * angles.cos.cols < from.all.dim)
+      reject("x is a matrix of ", from.all.dim, " columns, of which the table rotates ", 2 * angles.cos.cols,
+             ": say how many heads they are by the option heads (1, where the others are to stay)");
   const auto at = position::checked_positions(from, angles.cos.rows, options);
   // In the order of memory: all heads of a token together, or all tokens of a head.
   const bool together = std::abs(from.all.head_stride) <= std::abs(from.all.token_stride);

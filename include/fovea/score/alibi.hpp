@@ -47,6 +47,7 @@ struct linear_bias {
 /// any real type, in a named vector, array, span or Eigen vector: read during the call, not copied.
 struct alibi {
   static constexpr score_stage stage = score_stage::bias;
+  static constexpr const char* gradient_name = "alibi's d_slopes";
   static constexpr bool hides = false;
   list_view<double> slopes;
   index_type offset = 0;
@@ -65,6 +66,7 @@ struct alibi {
       if (!(std::abs(slopes[h]) <= static_cast<double>(std::numeric_limits<float>::max())))
         reject("alibi's slope ", h, " is ", slopes[h], ", not a finite float");
   }
+  FOVEA_INLINE void each_operand(const auto& f) const { f("alibi's slopes", slopes); }
   FOVEA_INLINE linear_bias bind(const place& at) const noexcept {
     const double slope = slopes[at.head];
     return {static_cast<float>(slope), slope, saturated_sum(offset, at.first_query())};

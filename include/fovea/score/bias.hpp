@@ -36,6 +36,7 @@ struct bias_matrix {
   Table table;
 
   FOVEA_INLINE void check(const place& at) const { table.check(at, "bias"); }
+  FOVEA_INLINE void each_operand(const auto& f) const { f("bias", table.table); }
   FOVEA_INLINE auto bind(const place& at) const noexcept {
     return bias_cells<decltype(table.bind(at))>{table.bind(at)};
   }
@@ -45,6 +46,7 @@ struct bias_matrix {
 /// that are 1. Made by bias(m, gradient).
 template <class Table, class Gradient>
 struct learnt_bias_matrix : bias_matrix<Table> {
+  static constexpr const char* gradient_name = "the gradient of bias";
   Gradient to;
 
   FOVEA_INLINE auto gradient() const noexcept {

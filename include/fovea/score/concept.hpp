@@ -9,21 +9,23 @@ FOVEA_NAMESPACE_BEGIN
 enum class score_stage { softcap, bias };
 
 /// A score changes the logit s = scale * q.k of a cell. It has `stage` and one of
-///   apply(s, q, k) const          q and k are the positions, as numbers of the type of s; all are scalars or
-///                                 SIMD batches
-///   apply(s, cells) const         cells.load(matrix_view) gives the elements at the cells in question; as in
-///                                 a mask, a view with a stride of 0 repeats a number a token
+///   apply(s, q, k) const       q and k are the positions, as numbers of the type of s; all are scalars or
+///   SIMD batches apply(s, cells) const      cells.load(matrix_view) gives the elements at the cells in
+///   question
 /// and may have
-///   check(place) const            throws std::invalid_argument where it does not fit a sequence
-///   bind(place) const             the score of one head of one sequence (by default the score itself, which
-///                                 is referred to, never copied)
-///   near(square) const            the score with its elements in a square of cells copied:
-///                                 square.copy(matrix_view); `matrices` says how many it copies (static
-///                                 constexpr int), each_matrix(f) calls f with each
-///   derivative(s, q, k) const,    d apply / d s, for gradients; without it, apply is called with a dual
-///     or of (s, cells)            number (score/dual.hpp)
-///   hides                         static constexpr bool: whether it can make s -inf, which hides the cell
-///                                 (default true)
+///   check(place) const         throws std::invalid_argument where it does not fit a sequence
+///   bind(place) const          the score of one head of one sequence (by default the score itself, which is
+///                             referred to, never copied)
+///   near(square) const         the score with its elements in a square of cells copied:
+///   square.copy(matrix_view);
+///                             `matrices` says how many it copies (static constexpr int), each_matrix(f)
+///                             calls f with each
+///   derivative(s, q, k) const, or of (s, cells)      d apply / d s, for gradients; without it, apply is
+///   called with a dual number (score/dual.hpp)
+///   hides                      static constexpr bool: whether it can make s -inf, which hides the cell
+///   (default true)
+///   each_operand(f) const      f(name, view or list) for what it reads of the user's: where a result shares
+///                              memory with that, the call is refused
 /// Nothing is asked about positions outside of the score matrix; none of these but check throws (that ends
 /// the program), and several threads may ask at once.
 template <class S>
@@ -81,6 +83,13 @@ struct parameter_gradient {
 ///   parameter_slope(s, q, k) const      d apply / d parameter; 1 without it
 template <class S>
 concept learning_score = requires(const std::remove_cvref_t<S>& s) { s.gradient().data; };
+
+/// What errors call the gradient of its parameters.
+template <class S>
+inline constexpr const char* gradient_name = "the gradient of a score";
+template <class S>
+  requires requires { S::gradient_name; }
+inline constexpr const char* gradient_name<S> = S::gradient_name;
 
 template <class S, class V, class Cells>
 FOVEA_INLINE V slope_of_parameter(const S& score, const V& s, const Cells& cells) noexcept {

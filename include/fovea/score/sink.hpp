@@ -14,6 +14,7 @@ struct sink {
   list_view<double> logits;
   borrowed_span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
 
+  FOVEA_INLINE std::span<float> gradient() const noexcept { return d_logits; }
   FOVEA_INLINE void set_gradient(index_type head, double value) const noexcept {
     if (!d_logits.empty()) d_logits[static_cast<std::size_t>(head)] = static_cast<float>(value);
   }
@@ -24,6 +25,7 @@ struct sink {
     for (index_type h = 0; h < at.heads; ++h)
       if (logits[h] != logits[h]) reject("sink's logit ", h, " is ", logits[h], ", not a number");
   }
+  FOVEA_INLINE void each_operand(const auto& f) const { f("sink's logits", logits); }
   FOVEA_INLINE double logit(index_type head) const noexcept { return logits[head]; }
 };
 

@@ -40,7 +40,7 @@ struct view_traits<X> {
                 "fovea: an Eigen expression has no elements in memory yet; call .eval() on it, or assign it "
                 "to a matrix");
   using element = typename X::Scalar;
-  static constexpr bool row_major = X::IsRowMajor;
+  static constexpr bool row_major = X::IsRowMajor, tells_heads = false;
 
   template <class Y>
   FOVEA_INLINE static auto view(Y& x, index_type heads, const char* name) {
@@ -57,6 +57,7 @@ struct view_traits<X> {
   FOVEA_INLINE static auto make_like(const X& x, index_type heads, index_type dim) {
     using matrix =
         Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, row_major ? Eigen::RowMajor : Eigen::ColMajor>;
+    size_product("a matrix", x.rows(), heads, dim, sizeof(T));
     return matrix(x.rows(), eigen_index(heads * dim));
   }
 };

@@ -48,6 +48,12 @@ struct sequences {
     for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
+  /// The rows that belong to a sequence, of packed ones; all, of others.
+  FOVEA_INLINE tensor_view<E> sequence_rows() const noexcept {
+    tensor_view<E> rows = all;
+    if (offsets) rows.data += offsets[0] * all.token_stride, rows.tokens = offsets[count] - offsets[0];
+    return rows;
+  }
   FOVEA_INLINE matrix_view<E> head(index_type b, index_type h) const noexcept {
     E* first =
         all.data + h * all.head_stride + (offsets ? offsets[b] * all.token_stride : b * all.batch_stride);
@@ -56,13 +62,9 @@ struct sequences {
 };
 
 /// How a type X is seen as sequences; a specialisation has
-///   element                     the element type, const where it can only be read
-///   view(x, heads, name)        -> sequences<element>, checked; errors speak of `name`; any_heads: as many
-///                               as x has
-///   make_like<T>(x, heads, dim) an owner of T for the same tokens
-/// What view() returns of keys and values may be a type of its own with heads(), dim(), batches(), tokens(b),
-/// max_tokens(), in_cache and head(b, h): a matrix_view, or what reads like one in pieces (view/matrix.hpp
-/// says how long those live; kv_cache/cached.hpp is one).
+///   element                                            the element type, const where it can only be read
+///   view(x, heads, name) -> sequences<element>         checked; errors speak of `name`; any_heads: as many
+///   as x has make_like<T>(x, heads, dim)                        an owner of T for the same tokens
 template <class X>
 struct view_traits;
 
@@ -79,6 +81,13 @@ template <viewable X>
 FOVEA_INLINE auto as_sequences(X& x, index_type heads, const char* name) {
   return view_traits<std::remove_cv_t<X>>::view(x, heads, name);
 }
+
+/// Whether an X tells its number of heads: a tensor does, a matrix does not.
+template <class X>
+inline constexpr bool tells_heads = true;
+template <class X>
+  requires requires { view_traits<std::remove_cv_t<X>>::tells_heads; }
+inline constexpr bool tells_heads<X> = view_traits<std::remove_cv_t<X>>::tells_heads;
 
 /// What a call takes in place of k and v: a cache, or a batch of caches. Both of its sides are viewable.
 template <class X>

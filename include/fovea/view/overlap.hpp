@@ -1,0 +1,223 @@
+// fovea/view/overlap.hpp - whether the elements of two views meet in memory, and whether those of one do.
+//
+// A view is a box of indices (i_1, ..., i_n), 0 <= i_k < count_k, at the addresses first + sum i_k step_k.
+// Two of them share a byte where a sum over the steps of both falls into an interval: the difference of where
+// they begin, give or take an element. Digit by digit, largest step first, what the smaller steps can still
+// reach leaves few digits to try: one or two for views of the same strides. The answer is exact (interleaved
+// views that share nothing are told apart), but for strides of two views that do not nest at all: after
+// most_tries digits, half a millisecond, they count as sharing.
+#pragma once
+
+#include <fovea/view/sequences.hpp>
+
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <initializer_list>
+#include <numeric>
+#include <span>
+
+FOVEA_NAMESPACE_BEGIN
+namespace overlap {
+
+/// The bytes [first, last) from the lowest to the highest of a view.
+struct byte_range {
+  std::uintptr_t first = 0, last = 0;
+  FOVEA_INLINE bool apart_from(const byte_range& other) const noexcept {
+    return last <= other.first || other.last <= first;
+  }
+};
+
+/// One index of a view: `count` of them, `step` apart (in bytes, or in elements).
+struct axis {
+  index_type count = 1, step = 0;
+  FOVEA_INLINE index_type reach() const noexcept { return (count - 1) * step; }
+};
+
+/// A view as bytes: pieces of `size` bytes, the first of them at `first`.
+struct pieces {
+  std::uintptr_t first = 0;
+  index_type size = 0;
+  std::array<axis, 4> axes = {};
+};
+
+template <class E>
+FOVEA_INLINE bool empty(const tensor_view<E>& x) noexcept {
+  return x.batch <= 0 || x.heads <= 0 || x.tokens <= 0 || x.dim <= 0;
+}
+
+template <class E>
+FOVEA_INLINE byte_range bytes_of(const tensor_view<E>& x) noexcept {
+  if (empty(x)) return {};
+  index_type low = 0, high = 1;
+  for (const axis a : {axis{x.batch, x.batch_stride}, axis{x.heads, x.head_stride},
+                       axis{x.tokens, x.token_stride}, axis{x.dim, x.dim_stride}})
+    low += std::min<index_type>(a.reach(), 0), high += std::max<index_type>(a.reach(), 0);
+  const auto at = [&](index_type element) FOVEA_INLINE_LAMBDA {
+    return reinterpret_cast<std::uintptr_t>(x.data) +
+           static_cast<std::uintptr_t>(element * static_cast<index_type>(sizeof(E)));
+  };
+  return {at(low), at(high)};
+}
+
+template <class E>
+FOVEA_INLINE pieces pieces_of(const tensor_view<E>& x) noexcept {
+  constexpr auto size = static_cast<index_type>(sizeof(E));
+  return {reinterpret_cast<std::uintptr_t>(x.data),
+          size,
+          {{{x.batch, x.batch_stride * size},
+            {x.heads, x.head_stride * size},
+            {x.tokens, x.token_stride * size},
+            {x.dim, x.dim_stride * size}}}};
+}
+
+/// Whether sum i_k step_k, 0 <= i_k < count_k, step_k > 0, falls into an interval for some i.
+class box_sums {
+ public:
+  static constexpr int most_tries = 1 << 16;
+
+  FOVEA_INLINE void add(index_type count, index_type step) noexcept {
+    if (count < 2) return;
+    for (int k = 0; k < axes_; ++k)
+      if (axis_[k].step == step) return static_cast<void>(axis_[k].count += count - 1);
+    int k = axes_++;
+    for (; k > 0 && axis_[k - 1].step < step; --k) axis_[k] = axis_[k - 1];
+    axis_[k] = {count, step};
+  }
+
+  FOVEA_INLINE bool meet(index_type low, index_type high) noexcept {
+    // A step no longer than the interval leaves no gap: the interval is longer by what the axis reaches.
+    for (; axes_ > 0 && axis_[axes_ - 1].step <= high - low + 1; --axes_) low -= axis_[axes_ - 1].reach();
+    reach_[axes_] = divisor_[axes_] = 0;
+    for (int k = axes_ - 1; k >= 0; --k) {
+      reach_[k] = reach_[k + 1] + axis_[k].reach();
+      divisor_[k] = std::gcd(divisor_[k + 1], axis_[k].step);
+    }
+    return meets_from(0, low, high);
+  }
+
+ private:
+  bool meets_from(int k, index_type low, index_type high) noexcept {
+    if (high < 0 || low > reach_[k]) return false;
+    if (k == axes_) return true;
+    const index_type least = std::max<index_type>(low, 0), most = std::min(high, reach_[k]);
+    if (most / divisor_[k] * divisor_[k] < least) return false;
+    if (k + 1 == axes_ || --tries_ < 0) return true;
+    const auto [count, step] = axis_[k];
+    const index_type last = std::min(count - 1, high / step);
+    for (index_type i = ceil_div(std::max<index_type>(low - reach_[k + 1], 0), step); i <= last; ++i)
+      if (meets_from(k + 1, low - i * step, high - i * step)) return true;
+    return false;
+  }
+
+  axis axis_[8] = {};
+  index_type reach_[9] = {}, divisor_[9] = {};
+  int axes_ = 0, tries_ = most_tries;
+};
+
+/// Whether two views share a byte.
+template <int = 0>
+FOVEA_COLD static bool meet(const pieces& a, const pieces& b) noexcept {
+  for (const pieces* x : {&a, &b})
+    for (const axis& of : x->axes)
+      if (of.count <= 0) return false;
+  box_sums sums;
+  auto apart = static_cast<index_type>(a.first - b.first);
+  for (const axis& x : a.axes) {
+    if (x.step < 0) apart += x.reach();
+    if (x.step != 0) sums.add(x.count, std::abs(x.step));
+  }
+  for (const axis& x : b.axes) {
+    if (x.step > 0) apart -= x.reach();
+    if (x.step != 0) sums.add(x.count, std::abs(x.step));
+  }
+  return sums.meet(1 - a.size - apart, b.size - 1 - apart);
+}
+
+/// Whether two indices of a view have one address.
+template <int = 0>
+FOVEA_COLD static bool folds(const std::array<axis, 4>& axes) noexcept {
+  // Two indices of one address: their largest axis of different digits is `a`, its digits 1 or more apart.
+  for (std::size_t a = 0; a < axes.size(); ++a) {
+    if (axes[a].count < 2) continue;
+    box_sums sums;
+    index_type target = -std::abs(axes[a].step);
+    if (target == 0) return true;
+    sums.add(axes[a].count - 1, -target);
+    for (std::size_t j = a + 1; j < axes.size(); ++j) {
+      if (axes[j].step != 0) sums.add(2 * axes[j].count - 1, std::abs(axes[j].step));
+      target += std::abs(axes[j].reach());
+    }
+    if (sums.meet(target, target)) return true;
+  }
+  return false;
+}
+
+}  // namespace overlap
+
+/// Whether some element of one view shares memory with one of the other. Costs nanoseconds where one begins
+/// behind the end of the other.
+template <class A, class B>
+FOVEA_INLINE bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
+  if (overlap::bytes_of(a).apart_from(overlap::bytes_of(b))) return false;
+  return overlap::meet(overlap::pieces_of(a), overlap::pieces_of(b));
+}
+
+/// Whether two elements of a view lie at the same place.
+template <class E>
+FOVEA_INLINE bool folds(const tensor_view<E>& x) noexcept {
+  using overlap::axis;
+  const auto nested = [](std::initializer_list<axis> inner_first) FOVEA_INLINE_LAMBDA {
+    index_type reach = 0;
+    bool each_beyond = true;
+    for (const axis& a : inner_first) {
+      each_beyond &= a.count < 2 || std::abs(a.step) > reach;
+      reach += std::abs(a.reach());
+    }
+    return each_beyond;
+  };
+  const axis batch{x.batch, x.batch_stride}, heads{x.heads, x.head_stride}, tokens{x.tokens, x.token_stride},
+      dim{x.dim, x.dim_stride};
+  if (nested({dim, tokens, heads, batch}) || nested({dim, heads, tokens, batch}) || overlap::empty(x))
+    return false;
+  return overlap::folds({batch, heads, tokens, dim});
+}
+
+/// A list as a view.
+template <class E>
+FOVEA_INLINE tensor_view<E> view_of_list(std::span<E> list) noexcept {
+  return {list.data(), 1, 1, static_cast<index_type>(list.size()), 1, 0, 0, 1, 1};
+}
+
+template <class T>
+FOVEA_INLINE tensor_view<const std::byte> view_of_list(const list_view<T>& list) noexcept {
+  return {static_cast<const std::byte*>(list.data()),
+          1,
+          1,
+          list.size(),
+          list.element_bytes(),
+          0,
+          0,
+          list.stride_bytes(),
+          1};
+}
+
+/// Whether two views are one: the same elements at the same indices.
+template <class A, class B>
+FOVEA_INLINE bool same_view(const sequences<A>& a, const sequences<B>& b) noexcept {
+  if (static_cast<const void*>(a.all.data) != static_cast<const void*>(b.all.data) || sizeof(A) != sizeof(B))
+    return false;
+  const auto same = [](index_type count, index_type of_b, index_type stride, index_type stride_of_b)
+                        FOVEA_INLINE_LAMBDA { return count == of_b && (count < 2 || stride == stride_of_b); };
+  if (!same(a.all.batch, b.all.batch, a.all.batch_stride, b.all.batch_stride) ||
+      !same(a.all.heads, b.all.heads, a.all.head_stride, b.all.head_stride) ||
+      !same(a.all.tokens, b.all.tokens, a.all.token_stride, b.all.token_stride) ||
+      !same(a.all.dim, b.all.dim, a.all.dim_stride, b.all.dim_stride) || a.count != b.count)
+    return false;
+  if (!a.offsets || !b.offsets) return !a.offsets && !b.offsets;
+  for (index_type i = 0; i <= a.count; ++i)
+    if (a.offsets[i] != b.offsets[i]) return false;
+  return true;
+}
+
+FOVEA_NAMESPACE_END
