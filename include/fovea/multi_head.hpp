@@ -5,7 +5,7 @@
 //   y = [attention(q, k, v) of each head] W_o^T + b_o
 //
 //   fovea::multi_head<float, 8> layer({.width = 512});           // 8 heads of 64
-//   layer.randomise(uniform);                                    // or copy weights into layer.w_q(), ...
+//   layer.randomise(std::mt19937{1});                            // or copy weights into layer.w_q(), ...
 //   Matrix y = layer(x, fovea::causal);                          // self-attention, x: tokens x 512
 //   Matrix z = layer(x, memory);                                 // cross-attention
 //
@@ -23,6 +23,9 @@
 #include <fovea/multi_head/projections.hpp>
 #include <fovea/position.hpp>
 
+#include <algorithm>
+#include <functional>
+
 FOVEA_NAMESPACE_BEGIN
 
 /// T: float or double. Heads, KVHeads: numbers of query and of key/value heads; dynamic_heads: as the options
@@ -30,8 +33,9 @@ FOVEA_NAMESPACE_BEGIN
 ///
 /// x is tokens x width, memory tokens x memory_width, the result tokens x width. Both are an Eigen matrix
 /// (one sequence), or ragged{matrix, offsets} or {matrix, offsets}: as many sequences of x as of memory,
-/// packed. Positions count from 0 in each sequence; with a cache, from its own. `mods` are masks, scores and
-/// at most one sink, as in attention; backward is given the same ones.
+/// packed; rows of no sequence are not read, and results and gradients are 0 there. Positions count from 0 in
+/// each sequence; with a cache, from its own. `mods` are masks, scores and at most one sink, as in attention;
+/// backward is given the same ones.
 ///
 /// Calls are const; threads can share a layer and have a `saved` and a gradient each. Every call throws
 /// std::invalid_argument, naming the argument and both values, before a gradient or a cache is written
@@ -41,8 +45,9 @@ FOVEA_NAMESPACE_BEGIN
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class multi_head : public multi_head_projections<T, Arch> {
   using base = multi_head_projections<T, Arch>;
+  using base::nothing_kept, base::everything_kept;
   using base::o_columns, base::parts, base::project_all, base::project_queries, base::project_memory;
-  using base::place_backward, base::output, base::check_backward, base::nothing_kept, base::everything_kept;
+  using base::place_backward, base::output, base::spread, base::check_backward, base::check_memory;
   using typename base::standing;
 
  public:
@@ -99,22 +104,23 @@ class multi_head : public multi_head_projections<T, Arch> {
     saved s;
     project_memory(memory, s, nothing_kept);
     keys_values made;
-    made.rows = std::move(s.kv), made.offsets = std::move(s.keys);
+    made.rows = std::move(s.kv), made.offsets = std::move(s.keys), made.layer = layer_sizes(this->options());
     return made;
   }
   /// Cross-attention to them; x has as many sequences as the memory, and positions from 0 in each.
   template <modifier... Mods>
   matrix operator()(const tokens& x, const keys_values& memory, const Mods&... mods) const {
+    check_memory(memory);
     saved s;
     project_queries(x, s, nothing_kept);
-    matrix o(x.count(), o_columns());
+    matrix o(s.q.rows(), eigen_index(o_columns()));
     auto to = projection::columns(o, 0, o_columns());
     const auto q = projection::columns(std::as_const(s.q), 0, this->q_rows());
     const auto k = projection::columns(memory.rows, 0, this->k_rows());
     const auto v = projection::columns(memory.rows, this->k_rows(), this->v_rows());
     attend_.into(ragged{to, s.queries}, ragged{q, s.queries}, ragged{k, memory.offsets},
                  ragged{v, memory.offsets}, mods...);
-    return output(o);
+    return output(o, s.of_x);
   }
 
   /// A step of decoding: appends the keys and values of x, one sequence, to the cache, then attends to all of
@@ -132,13 +138,14 @@ class multi_head : public multi_head_projections<T, Arch> {
   matrix operator()(const tokens& x, std::span<Cache* const> caches, const Mods&... mods) const {
     saved s;
     project_all(x, s, nothing_kept, standing_in(x, caches));
-    matrix o(x.count(), o_columns());
+    matrix o(s.q.rows(), eigen_index(o_columns()));
+    if (caches.empty()) return output(o, s.of_x);
     auto to = projection::columns(o, 0, o_columns());
     const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
     appended(s.queries, p.k, p.v, caches, [&](const auto& batch) FOVEA_INLINE_LAMBDA {
       attend_.into(ragged{to, s.queries}, ragged{p.q, s.queries}, batch, mods...);
     });
-    return output(o);
+    return output(o, s.of_x);
   }
 
   /// The probabilities of each head, sequences x heads x tokens of x x tokens of memory, for looking at.
@@ -151,32 +158,37 @@ class multi_head : public multi_head_projections<T, Arch> {
   }
 
   /// Adds the gradients of the parameters to those of `gradient` and returns those of the inputs, where d_y
-  /// is the loss's gradient by the result of the call that `s` and `mods` were given to:
+  /// is the loss's gradient by the result of the call that `s` and `mods` were given to, of this layer or of
+  /// one of the same sizes:
   ///   d_o = d_y W_o      d_W_o += d_y^T o      d_q, d_k, d_v: attention's backward, then back through
   ///   rotation and norm      d_W_q += d_q^T x      d_x = d_q W_q (+ d_k W_k + d_v W_v)
   template <modifier... Mods>
   input_gradients backward(const tokens& d_y, const saved& s, multi_head& gradient,
                            const Mods&... mods) const {
     check_backward(d_y, s, gradient);
-    matrix d_o(d_y.count(), o_columns()), d_first(s.q.rows(), s.q.cols()), d_second(s.kv.rows(), s.kv.cols());
-    d_o.noalias() = d_y.rows() * this->out_weight;
+    const auto of_y = d_y.rows(s.of_x.rows);
+    matrix d_o(of_y.rows(), eigen_index(o_columns())), d_first(s.q.rows(), s.q.cols()),
+        d_second(s.kv.rows(), s.kv.cols());
+    d_o.noalias() = of_y * this->out_weight;
     const auto p = parts(s.q, s.kv);
     auto d = parts(d_first, d_second);
     attend_.backward_into(ragged{d.q, s.queries}, ragged{d.k, s.keys}, ragged{d.v, s.keys},
                           ragged{p.q, s.queries}, ragged{p.k, s.keys}, ragged{p.v, s.keys},
                           ragged{s.o, s.queries}, ragged{s.lse, s.queries},
                           ragged{std::as_const(d_o), s.queries}, mods...);
-    gradient.out_weight.noalias() += d_y.rows().transpose() * s.o;
-    if (this->out_bias.size() > 0) gradient.out_bias += d_y.rows().colwise().sum();
+    gradient.out_weight.noalias() += of_y.transpose() * s.o;
+    if (this->out_bias.size() > 0) gradient.out_bias += of_y.colwise().sum();
     const auto& o = this->options();
     place_backward(d.q, s.queries, o.heads, this->q_gain, s.q_norm, gradient.q_gain);
     place_backward(d.k, s.keys, o.kv_heads, this->k_gain, s.k_norm, gradient.k_gain);
+    using projection::product_backward;
     if (s.kv.cols() == 0)
-      return {projection::product_backward(d_first, s.x, this->qkv_weight, gradient.qkv_weight,
-                                           gradient.qkv_bias),
+      return {spread(product_backward(d_first, s.x, this->qkv_weight, gradient.qkv_weight, gradient.qkv_bias),
+                     s.of_x),
               {}};
-    return {projection::product_backward(d_first, s.x, this->w_q(), gradient.w_q(), gradient.b_q()),
-            projection::product_backward(d_second, s.memory, this->w_kv(), gradient.w_kv(), gradient.b_kv())};
+    return {spread(product_backward(d_first, s.x, this->w_q(), gradient.w_q(), gradient.b_q()), s.of_x),
+            spread(product_backward(d_second, s.memory, this->w_kv(), gradient.w_kv(), gradient.b_kv()),
+                   s.of_memory)};
   }
 
  private:
@@ -199,10 +211,11 @@ class multi_head : public multi_head_projections<T, Arch> {
     if (keep) {
       s.lse.resize(s.q.rows(), eigen_index(this->options().heads));
       attend_.with_lse_into(ragged{s.o, s.queries}, ragged{s.lse, s.queries}, q, k, v, mods...);
+      s.layer = layer_sizes(this->options()), s.complete = true;
     } else {
       attend_.into(ragged{s.o, s.queries}, q, k, v, mods...);
     }
-    return output(s.o);
+    return output(s.o, s.of_x);
   }
 
   template <class Cache>
@@ -210,11 +223,21 @@ class multi_head : public multi_head_projections<T, Arch> {
     x.check("x", this->options().width);
     const auto n = static_cast<index_type>(caches.size());
     if (x.sequences() != n) reject("x has ", x.sequences(), " sequences, but caches are given for ", n);
+    std::vector<Cache*> each(caches.begin(), caches.end());
+    std::sort(each.begin(), each.end(), std::less<>());
+    if (std::adjacent_find(each.begin(), each.end()) != each.end())
+      reject("a cache is given for two of the ", n, " sequences");
     standing at{true};
     const auto starts = x.offsets();
     for (index_type b = 0; b < n; ++b) {
       const auto* const cache = caches[static_cast<std::size_t>(b)];
       if (cache == nullptr) reject("cache ", b, " is a null pointer");
+      const auto same = [&](const char* what, index_type has, index_type of_layer) FOVEA_INLINE_LAMBDA {
+        if (has != of_layer) reject("cache ", b, " has ", has, " ", what, ", the layer ", of_layer);
+      };
+      const auto& o = this->options();
+      same("heads", cache->heads(), o.kv_heads), same("dimensions a key", cache->dim(), o.dim);
+      same("dimensions a value", cache->value_dim(), o.value_dim);
       for (index_type t = 0; t < starts[b + 1] - starts[b]; ++t)
         at.positions.push_back(cache->position() + t);
     }

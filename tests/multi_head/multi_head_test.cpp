@@ -208,4 +208,32 @@ TEST(MultiHead, RandomWeightsLieWithinGlorotsBounds) {
   EXPECT_TRUE(l.qkv_bias.isZero(0));
 }
 
+/// Rows of no sequence are not read; results and gradients are 0 there, and all others are as without them.
+TEST(MultiHead, RowsOfNoSequence) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const layer l = random_layer({.width = 8, .heads = 2, .memory_width = 6, .normalised = true});
+  const offsets of_x{2, 3, 6}, of_memory{1, 4, 6}, own_x{0, 1, 4}, own_memory{0, 3, 5};
+  matrix x = matrix::Constant(9, 8, nan), memory = matrix::Constant(6, 6, nan), d_y = x;
+  x.middleRows(2, 4) = random_matrix(4, 8, 1), d_y.middleRows(2, 4) = random_matrix(4, 8, 2);
+  memory.middleRows(1, 5) = random_matrix(5, 6, 3);
+  const auto expect = [](const matrix& got, index_type first, const matrix& wanted) {
+    EXPECT_EQ(matrix(got.middleRows(first, wanted.rows())), wanted);
+    EXPECT_TRUE(got.topRows(first).isZero(0));
+    EXPECT_TRUE(got.bottomRows(got.rows() - first - wanted.rows()).isZero(0));
+  };
+  const matrix xs = x.middleRows(2, 4), memories = memory.middleRows(1, 5), ds = d_y.middleRows(2, 4);
+  layer::saved s, alone;
+  const matrix y = l({x, of_x}, {memory, of_memory}, s);
+  expect(y, 2, l({xs, own_x}, {memories, own_memory}, alone));
+  expect(l({x, of_x}, l.project({memory, of_memory})), 2, matrix(y.middleRows(2, 4)));
+  layer gradient = l.zero_gradient(), wanted = gradient;
+  const auto d = l.backward(d_y, s, gradient), d_alone = l.backward(ds, alone, wanted);
+  ASSERT_EQ(d.x.rows(), 9);
+  ASSERT_EQ(d.memory.rows(), 6);
+  expect(d.x, 2, d_alone.x), expect(d.memory, 1, d_alone.memory);
+  layer::each_parameter(
+      "", [](const std::string& name, const auto& a, const auto& b) { EXPECT_EQ(a, b) << name; }, gradient,
+      wanted);
+}
+
 }  // namespace layer_test

@@ -3,17 +3,20 @@
 #pragma once
 
 #include <fovea/multi_head/head_norm.hpp>
+#include <fovea/multi_head/layer_sizes.hpp>
 #include <fovea/multi_head/products.hpp>
 #include <fovea/multi_head/token_rows.hpp>
 #include <fovea/multi_head/weights.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Keys and values of a memory, projected once for many calls: [k | v], tokens x (k_rows + v_rows).
+/// Keys and values of a memory, projected once for many calls: [k | v], tokens x (k_rows + v_rows), those of
+/// its sequences.
 template <class T>
 struct memory_keys_values {
   typename multi_head_weights<T>::matrix rows;
   std::vector<index_type> offsets;  // of the memory's sequences
+  layer_sizes layer = {};           // that made them
 
   FOVEA_INLINE memory_keys_values() = default;
   FOVEA_INLINE memory_keys_values(const memory_keys_values&) = default;
@@ -21,6 +24,12 @@ struct memory_keys_values {
   FOVEA_INLINE memory_keys_values& operator=(const memory_keys_values&) = default;
   FOVEA_INLINE memory_keys_values& operator=(memory_keys_values&&) = default;
   FOVEA_INLINE ~memory_keys_values() = default;
+};
+
+/// Where the rows of sequences lie among all rows of an input.
+struct packed_rows {
+  range rows;
+  index_type count = 0;
 };
 
 /// What backward returns: the gradients of the inputs; `memory` is empty in self-attention.
@@ -50,7 +59,10 @@ class multi_head_projections : public multi_head_weights<T> {
 
   /// What a forward call keeps for backward. One value can serve many calls, one after another.
   struct saved {
-    matrix x, memory;  // inputs; no memory in self-attention
+    bool complete = false;  // the call came to its end
+    layer_sizes layer;      // that made it
+    packed_rows of_x, of_memory;
+    matrix x, memory;  // inputs, rows of sequences; no memory in self-attention
     matrix q, kv;      // as attention saw them: [q | k | v] and nothing, or [q] and [k | v]
     matrix o, lse;     // what it gave
     head_norm_saved<T> q_norm, k_norm;
@@ -89,26 +101,29 @@ class multi_head_projections : public multi_head_weights<T> {
     if (this->apart())
       reject("self-attention: queries are made from ", o.width, " columns, keys and values from ",
              o.memory_width);
-    x.check("x", o.width);
+    x.check("x", o.width), this->check_parameters("the layer");
+    s.complete = false;
     if (keep) s.x = x.rows(), s.memory.resize(0, 0);
-    s.queries = x.copy_of_offsets(), s.keys = s.queries;
+    s.of_x = {x.sequence_rows(), x.count()}, s.queries = x.starts(), s.keys = s.queries;
     s.q = projection::product(x.rows(), this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
     auto p = parts(s.q, s.kv);
     place(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
     place(p.k, s.keys, o.kv_heads, this->k_gain, keep ? &s.k_norm : nullptr, at.positions, !at.in_cache);
   }
   FOVEA_INLINE void project_queries(const tokens& x, saved& s, bool keep) const {
-    x.check("x", this->options().width);
+    x.check("x", this->options().width), this->check_parameters("the layer");
+    s.complete = false;
     if (keep) s.x = x.rows();
-    s.queries = x.copy_of_offsets();
+    s.of_x = {x.sequence_rows(), x.count()}, s.queries = x.starts();
     s.q = projection::product(x.rows(), this->w_q(), this->b_q());
     auto q = projection::columns(s.q, 0, s.q.cols());
     place(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
   }
   FOVEA_INLINE void project_memory(const tokens& memory, saved& s, bool keep) const {
-    memory.check("memory", this->options().memory_width);
+    memory.check("memory", this->options().memory_width), this->check_parameters("the layer");
+    s.complete = false;
     if (keep) s.memory = memory.rows();
-    s.keys = memory.copy_of_offsets();
+    s.of_memory = {memory.sequence_rows(), memory.count()}, s.keys = memory.starts();
     s.kv = projection::product(memory.rows(), this->w_kv(), this->b_kv());
     auto k = projection::columns(s.kv, 0, this->k_rows());
     place(k, s.keys, this->options().kv_heads, this->k_gain, keep ? &s.k_norm : nullptr);
@@ -143,14 +158,34 @@ class multi_head_projections : public multi_head_weights<T> {
     if (gain.size() > 0) normalise_heads_backward(d, heads, gain, kept, d_gain);
   }
 
-  FOVEA_INLINE matrix output(const matrix& o) const {
-    return projection::product(o, this->out_weight, this->out_bias);
+  /// Among all rows again: 0 for those of no sequence.
+  FOVEA_INLINE static matrix spread(matrix rows, const packed_rows& at) {
+    if (rows.rows() == at.count) return rows;
+    matrix all = matrix::Zero(eigen_index(at.count), rows.cols());
+    all.middleRows(eigen_index(at.rows.first), eigen_index(at.rows.size())) = rows;
+    return all;
+  }
+  FOVEA_INLINE matrix output(const matrix& o, const packed_rows& at) const {
+    return spread(projection::product(o, this->out_weight, this->out_bias), at);
+  }
+
+  FOVEA_INLINE void check_memory(const memory_keys_values<T>& memory) const {
+    if (memory.offsets.empty()) reject("the projected memory is empty: no layer's project() made it");
+    memory.layer.check("the memory was projected", layer_sizes(this->options()));
+    const index_type columns = this->k_rows() + this->v_rows();
+    if (memory.rows.cols() != columns)
+      reject("the projected memory has ", memory.rows.cols(), " columns, the layer's keys and values have ",
+             columns);
   }
 
   FOVEA_INLINE void check_backward(const tokens& d_y, const saved& s, const weights_type& gradient) const {
     d_y.check("d_y", this->options().width);
-    if (d_y.count() != s.o.rows())
-      reject("d_y has ", d_y.count(), " rows, but the saved call had ", s.o.rows());
+    if (!s.complete) reject("saved holds no call: none that it was given to before backward came to its end");
+    s.layer.check("saved was filled", layer_sizes(this->options()));
+    this->check_parameters("the layer");
+    if (&gradient == this) reject("the gradient is the layer itself, not another value of its type");
+    if (d_y.count() != s.of_x.count)
+      reject("d_y has ", d_y.count(), " rows, but the saved call had ", s.of_x.count);
     const auto like = [](const char* name, const auto& is, const auto& should) FOVEA_INLINE_LAMBDA {
       if (is.rows() != should.rows() || is.cols() != should.cols())
         reject("the gradient's ", name, " is ", is.rows(), " x ", is.cols(), ", the layer's ", should.rows(),
@@ -159,7 +194,8 @@ class multi_head_projections : public multi_head_weights<T> {
     like("qkv_weight", gradient.qkv_weight, this->qkv_weight);
     like("memory_weight", gradient.memory_weight, this->memory_weight);
     like("out_weight", gradient.out_weight, this->out_weight);
-    like("qkv_bias", gradient.qkv_bias, this->qkv_bias), like("q_gain", gradient.q_gain, this->q_gain);
+    like("qkv_bias", gradient.qkv_bias, this->qkv_bias), like("out_bias", gradient.out_bias, this->out_bias);
+    like("q_gain", gradient.q_gain, this->q_gain), like("k_gain", gradient.k_gain, this->k_gain);
   }
 };
 

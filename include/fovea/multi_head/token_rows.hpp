@@ -20,8 +20,9 @@ class token_rows {
 
   template <class X>
   FOVEA_INLINE token_rows(const Eigen::DenseBase<X>& x) : rows_(x.derived()), one_{0, rows_.rows()} {}
-  /// Sequence b is the rows offsets[b] to offsets[b + 1]; offsets begin with 0 and end with the rows of x.
-  /// They are integers of any type; as an argument of a call, the list may be a temporary.
+  /// Sequence b is the rows offsets[b] to offsets[b + 1]. Rows before the first and behind the last belong to
+  /// no sequence: they are not read, and results and gradients are 0 there. Offsets are integers of any type;
+  /// as an argument of a call, the list may be a temporary.
   template <class X, class Offsets>
   FOVEA_INLINE token_rows(const Eigen::DenseBase<X>& x, const Offsets& offsets)
       : rows_(x.derived()), one_{0, rows_.rows()}, given_(offsets), packed_(true) {}
@@ -31,31 +32,29 @@ class token_rows {
   token_rows& operator=(const token_rows&) = delete;
   FOVEA_INLINE ~token_rows() = default;
 
-  FOVEA_INLINE const auto& rows() const noexcept { return rows_; }
+  /// The rows of the sequences, and where they lie among all rows.
+  FOVEA_INLINE auto rows() const { return rows(sequence_rows()); }
+  FOVEA_INLINE range sequence_rows() const noexcept { return {offsets()[0], offsets()[sequences()]}; }
+  FOVEA_INLINE auto rows(range some) const {
+    return rows_.middleRows(eigen_index(some.first), eigen_index(some.size()));
+  }
   FOVEA_INLINE index_type count() const noexcept { return rows_.rows(); }
   FOVEA_INLINE list_view<index_type> offsets() const noexcept {
     return packed_ ? given_ : list_view<index_type>(one_);
   }
-  FOVEA_INLINE std::vector<index_type> copy_of_offsets() const {
-    const auto starts = offsets();
-    std::vector<index_type> all(static_cast<std::size_t>(starts.size()));
-    for (std::size_t b = 0; b < all.size(); ++b) all[b] = starts[static_cast<index_type>(b)];
-    return all;
+  /// Where the sequences begin among rows().
+  FOVEA_INLINE std::vector<index_type> starts() const {
+    const auto all = offsets();
+    std::vector<index_type> from_0(static_cast<std::size_t>(all.size()));
+    for (std::size_t b = 0; b < from_0.size(); ++b) from_0[b] = all[static_cast<index_type>(b)] - all[0];
+    return from_0;
   }
   FOVEA_INLINE index_type sequences() const noexcept { return offsets().size() - 1; }
 
-  /// Throws where the rows have another width, or are not just those of the sequences.
+  /// Throws where the rows have another width, or do not have the sequences.
   FOVEA_INLINE void check(const char* name, index_type width) const {
     if (rows_.cols() != width) reject(name, " has ", rows_.cols(), " columns, but the layer reads ", width);
-    const auto starts = offsets();
-    if (starts.empty()) reject(name, " has 0 offsets; a batch of n sequences has n + 1");
-    if (starts[0] != 0) reject(name, "'s first offset is ", text_of(starts, 0), ", not 0");
-    for (index_type b = 1; b < starts.size(); ++b)
-      if (starts[b] < starts[b - 1])
-        reject(name, "'s offset ", b, " is ", text_of(starts, b), ", below the ", starts[b - 1],
-               " before it");
-    if (const index_type last = starts.size() - 1; starts[last] != count())
-      reject(name, "'s last offset is ", text_of(starts, last), ", but it has ", count(), " rows");
+    check_offsets(name, offsets(), count());
   }
 
  private:

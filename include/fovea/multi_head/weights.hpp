@@ -6,6 +6,7 @@
 #include <fovea/view/eigen.hpp>
 
 #include <optional>
+#include <random>
 #include <string>
 
 FOVEA_NAMESPACE_BEGIN
@@ -54,9 +55,8 @@ struct multi_head_weights {
   FOVEA_INLINE explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
     const auto& s = options_;
     const index_type own = apart() ? q_rows() : rows();
-    const auto zero = [](auto& x, index_type tall, index_type wide) FOVEA_INLINE_LAMBDA {
-      x.setZero(eigen_index(tall), eigen_index(wide));
-    };
+    const auto zero = [](auto& x, index_type tall, index_type wide)
+                          FOVEA_INLINE_LAMBDA { x.setZero(eigen_index(tall), eigen_index(wide)); };
     zero(qkv_weight, own, s.width), zero(memory_weight, rows() - own, apart() ? s.memory_width : 0);
     zero(qkv_bias, 1, s.bias ? rows() : 0), zero(out_bias, 1, s.bias ? s.width : 0);
     zero(out_weight, s.width, s.heads * s.value_dim);
@@ -96,17 +96,38 @@ struct multi_head_weights {
   FOVEA_INLINE auto b_kv() const noexcept { return qkv_bias.tail(biased(kv_rows())); }
 
   /// Weights of equal chance within +-sqrt(6 / (inputs + outputs)) for each of W_q, W_k, W_v and W_o (Glorot
-  /// and Bengio, 2010); uniform() gives numbers within [-1, 1]. Biases become 0, gains 1.
+  /// and Bengio, 2010). Biases become 0, gains 1. `random`: an engine, as std::mt19937{1}, of whose bits the
+  /// same numbers are made by every standard library; or a function that gives numbers of equal chance within
+  /// [-1, 1]. Throws std::invalid_argument where one is outside, and then has changed nothing.
   template <class F>
-  FOVEA_INLINE void randomise(F&& uniform) {
+  FOVEA_INLINE void randomise(F&& random) {
+    multi_head_weights drawn = *this;
     const auto fill = [&](auto&& w) FOVEA_INLINE_LAMBDA {
       const double bound = std::sqrt(6. / static_cast<double>(std::max<index_type>(w.rows() + w.cols(), 1)));
-      for (index_type i = 0; i < w.rows(); ++i)
-        for (index_type j = 0; j < w.cols(); ++j)
-          w(i, j) = static_cast<T>(bound * static_cast<double>(uniform()));
+      for (Eigen::Index i = 0; i < w.rows(); ++i)
+        for (Eigen::Index j = 0; j < w.cols(); ++j) w(i, j) = static_cast<T>(bound * uniform(random));
     };
-    fill(w_q()), fill(w_k()), fill(w_v()), fill(out_weight);
-    qkv_bias.setZero(), out_bias.setZero(), q_gain.setOnes(), k_gain.setOnes();
+    fill(drawn.w_q()), fill(drawn.w_k()), fill(drawn.w_v()), fill(drawn.out_weight);
+    drawn.qkv_bias.setZero(), drawn.out_bias.setZero(), drawn.q_gain.setOnes(), drawn.k_gain.setOnes();
+    *this = std::move(drawn);
+  }
+
+  /// Whether the parameters still have the sizes that the options say: they are members, and a layer that was
+  /// moved from has none.
+  FOVEA_INLINE void check_parameters(const char* layer) const {
+    const auto same = [&](const char* name, const auto& is, index_type rows, index_type columns)
+                          FOVEA_INLINE_LAMBDA {
+                            if (is.rows() != rows || is.cols() != columns)
+                              reject(layer, "'s ", name, " is ", is.rows(), " x ", is.cols(), ", not ", rows,
+                                     " x ", columns, " (was it moved from?)");
+                          };
+    const auto& s = options_;
+    const index_type own = apart() ? q_rows() : rows(), norm = s.normalised ? s.dim : 0;
+    same("qkv_weight", qkv_weight, own, s.width);
+    same("memory_weight", memory_weight, rows() - own, apart() ? s.memory_width : 0);
+    same("out_weight", out_weight, s.width, s.heads * s.value_dim);
+    same("qkv_bias", qkv_bias, 1, s.bias ? rows() : 0), same("out_bias", out_bias, 1, s.bias ? s.width : 0);
+    same("q_gain", q_gain, 1, norm), same("k_gain", k_gain, 1, norm);
   }
 
   /// f(name, the parameter of each of `of`...) for each parameter that is not empty, where `of` are layers of
@@ -128,11 +149,33 @@ struct multi_head_weights {
   FOVEA_INLINE index_type biased(index_type rows) const noexcept { return options_.bias ? rows : 0; }
 
  private:
+  /// The next number within [-1, 1].
+  template <class F>
+  FOVEA_INLINE static double uniform(F& random) {
+    if constexpr (std::uniform_random_bit_generator<F>) {
+      const double values = static_cast<double>(F::max() - F::min()) + 1;
+      double number = 0, all = 1;
+      for (; all < 0x1p32; all *= values) number = number * values + static_cast<double>(random() - F::min());
+      return 2 * number / all - 1;
+    } else {
+      const auto number = static_cast<double>(random());
+      if (!(number >= -1 && number <= 1))
+        reject("randomise was given ", number,
+               ", which is not within -1 and 1; give it an engine, as "
+               "std::mt19937{1}, or a function that draws from there");
+      return number;
+    }
+  }
+
   FOVEA_INLINE static multi_head_options<T> completed(multi_head_options<T> o) {
     const auto at_least = [](const char* what, index_type is, index_type least) FOVEA_INLINE_LAMBDA {
       if (is < least) reject("multi_head's ", what, " is ", is, ", below ", least);
     };
-    at_least("width", o.width, 1), at_least("heads", o.heads, 1), at_least("kv_heads", o.kv_heads, 0);
+    at_least("width", o.width, 1);
+    if (o.heads < 1)
+      reject("multi_head's heads is ", o.heads,
+             ", below 1; give .heads, or say it in the type, as multi_head<T, 8>");
+    at_least("kv_heads", o.kv_heads, 0);
     at_least("memory_width", o.memory_width, 0), at_least("dim", o.dim, 0);
     at_least("value_dim", o.value_dim, 0);
     if (o.kv_heads == 0) o.kv_heads = o.heads;
@@ -143,6 +186,13 @@ struct multi_head_weights {
       reject("multi_head's width is ", o.width, ", which ", o.heads, " heads do not divide; give dim");
     if (o.dim == 0) o.dim = o.width / o.heads;
     if (o.value_dim == 0) o.value_dim = o.dim;
+    const auto counted = [&](const char* name, index_type heads, index_type width) FOVEA_INLINE_LAMBDA {
+      const index_type dim = std::max(o.dim, o.value_dim);
+      if (!countable(heads, dim, width, 4 * sizeof(T)))
+        reject_length("multi_head's weights of ", heads, " heads x ", dim, " numbers x ", name, " ", width,
+                      " are more than can be counted");
+    };
+    counted("width", o.heads, o.width), counted("memory_width", o.kv_heads, o.memory_width);
     if (!(o.epsilon >= 0)) reject("multi_head's epsilon is ", o.epsilon, ", not a number of at least 0");
     if (2 * o.rotary.cos.cols > o.dim)
       reject("the table rotates ", 2 * o.rotary.cos.cols, " dimensions, multi_head has ", o.dim, " a head");
