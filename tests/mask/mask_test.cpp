@@ -109,6 +109,54 @@ TEST(mask, booleans_in_any_matrix) {
   EXPECT_EQ(attend(x, x, x, fovea::boolean_mask(keep)), attend(x, x, x, fovea::boolean_mask(bytes)));
 }
 
+/// One row for all queries, one column for all keys, by rows and by columns: the same bits.
+TEST(mask, booleans_that_are_repeated) {
+  const Matrix x = Matrix::Random(41, 6);
+  const fovea::attention<float> attend;
+  const Eigen::Matrix<bool, 1, -1> row = (Matrix::Random(1, 41).array() > 0).matrix();
+  const Eigen::Matrix<bool, -1, 1> column = row.transpose();
+  const auto same = [&](bool by_row, index_type row_stride, index_type col_stride) {
+    Eigen::Matrix<bool, -1, -1> by_columns = column.replicate(1, 41);
+    if (by_row) by_columns = row.replicate(41, 1);
+    const Eigen::Matrix<bool, -1, -1, Eigen::RowMajor> by_rows = by_columns;
+    const index_type rows = row_stride == 0 ? 1 : 41, cols = col_stride == 0 ? 1 : 41;
+    const fovea::tensor_view<const bool> view{row.data(), 1, 1, rows, cols, 0, 0, row_stride, col_stride};
+    const Matrix repeated = attend(x, x, x, fovea::boolean_mask(view));
+    EXPECT_EQ(repeated, attend(x, x, x, fovea::boolean_mask(by_columns)));
+    EXPECT_EQ(repeated, attend(x, x, x, fovea::boolean_mask(by_rows)));
+  };
+  same(true, 0, 1);
+  same(false, 1, 0);
+}
+
+/// What is said of a block of elements of any integer is so, and all that can be said.
+template <class E>
+void expect_exact_cover(const std::vector<std::int64_t>& shown) {
+  fovea_test::random_source random(2);
+  for (int round = 0; round < 300; ++round) {
+    const double density = round % 3 == 0 ? 0.0 : round % 3 == 1 ? 1.0 : 0.9;
+    Eigen::Matrix<E, -1, -1, Eigen::RowMajor> m(5, 67);
+    for (E& e : m.reshaped()) e = random.chance(density) ? E(random.pick(shown)) : E(0);
+    if (round % 2) m(random.integer(0, 4), random.integer(0, 66)) = density == 1 ? E(0) : E(shown[0]);
+    const bool turned = round % 5 == 0;  // read by columns
+    const fovea::matrix_view<const E> keep{m.data(), 5, 67, turned ? 1 : 67, turned ? 5 : 1};
+    const index_type first = random.integer(0, 66), last = random.integer(first + 1, 67);
+    bool all = true, any = false;
+    for (index_type q = 1; q < 4; ++q)
+      for (index_type k = first; k < last; ++k) all = all && keep(q, k) != 0, any = any || keep(q, k) != 0;
+    const auto covered = fovea::boolean_cells<fovea::matrix_view<const E>>{keep}.cover({1, 4}, {first, last});
+    ASSERT_EQ(covered, all ? coverage::full : any ? coverage::partial : coverage::none) << round;
+  }
+}
+
+TEST(mask, what_booleans_cover) {
+  expect_exact_cover<bool>({1});
+  expect_exact_cover<std::uint8_t>({1, 127, 128, 200, 255});
+  expect_exact_cover<std::int16_t>({1, -1, 0x100, 0x80, std::numeric_limits<std::int16_t>::min()});
+  expect_exact_cover<std::int32_t>({1, -1, 0x10000, 0x8000, std::numeric_limits<std::int32_t>::min()});
+  expect_exact_cover<std::int64_t>({1, -1, index_type(1) << 32});
+}
+
 /// As short as a mask of one's own can be.
 struct even_keys {
   auto visible(const auto&, const auto& k) const {

@@ -70,16 +70,13 @@ struct square {
     constexpr index_type k = near_truth<Arch, T>::keys_a_word;
     word* const words = take<word>();
     if (m.row_stride == 1 || m.row_stride == 0) {
-      for (index_type e = 0; e < n; ++e) {
-        word* const to = words + e / k * n;
-        const E* const from = m.at(query, key + std::min(e, keys - 1));
-        const auto put = [&](index_type i, const E& x) FOVEA_INLINE_LAMBDA {
-          to[i] = (e % k == 0 ? 0 : to[i]) | static_cast<word>(word(x != E(0)) << (8 * (e % k)));
-        };
-        if (m.row_stride == 1 && queries >= n)
-          for (index_type i = 0; i < n; ++i) put(i, from[i]);
-        else
-          for (index_type i = 0; i < n; ++i) put(i, from[std::min(i, queries - 1) * m.row_stride]);
+      for (index_type e = 0; e < n; e += k) {
+        words_of_lanes all(word(0));
+        for (index_type j = 0; j < k; ++j) {
+          const E* const from = m.at(query, key + std::min(e + j, keys - 1));
+          all = all | (m.row_stride == 0 ? words_of_lanes(word(*from != E(0))) : truth(from)) << int(8 * j);
+        }
+        all.store_aligned(words + e / k * n);
       }
       return {words, key};
     }
@@ -87,7 +84,7 @@ struct square {
       const E* row = row_of(m, i);
       const auto put = [&](const void* bytes) FOVEA_INLINE_LAMBDA {
         const auto* from = static_cast<const unsigned char*>(bytes);
-        for (index_type w = 0; w < n / k; ++w) std::memcpy(words + w * n + i, from + w * k, k);
+        unroll<n / k>([&](auto w) FOVEA_INLINE_LAMBDA { std::memcpy(words + w * n + i, from + w * k, k); });
       };
       if (sizeof(E) == 1 && m.col_stride == 1 && keys >= n) {
         put(row);
@@ -101,6 +98,19 @@ struct square {
   }
 
  private:
+  using words_of_lanes = positions<Arch, T>;
+
+  /// 1 for each element of a column that is not zero.
+  template <class E>
+  FOVEA_INLINE words_of_lanes truth(const E* from) const noexcept {
+    alignas(64) position_t<T> is_set[static_cast<std::size_t>(n)];
+    if (queries >= n)
+      for (index_type i = 0; i < n; ++i) is_set[i] = from[i] != E(0);
+    else
+      for (index_type i = 0; i < n; ++i) is_set[i] = from[std::min(i, queries - 1)] != E(0);
+    return words_of_lanes::load_aligned(is_set);
+  }
+
   template <class U>
   FOVEA_INLINE U* take() noexcept {
     return reinterpret_cast<U*>(std::exchange(room, room + bytes_a_copy));
@@ -203,8 +213,7 @@ struct cells {
     using batch = xsimd::batch<P, Arch>;
     const batch start(static_cast<P>(first));
     if (!up) return start;
-    const batch all = start + counting_up<Arch, P>();
-    return count < width ? xsimd::min(all, batch(static_cast<P>(first + count - 1))) : all;
+    return xsimd::min(start + counting_up<Arch, P>(), batch(static_cast<P>(first + count - 1)));
   }
 };
 

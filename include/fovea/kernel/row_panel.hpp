@@ -36,9 +36,10 @@ class row_panel : public row_products<Arch, T> {
   FOVEA_NOINLINE FOVEA_FLATTEN V revise(const Rules& rules, coverage covered, index_type r,
                                         range keys) const noexcept {
     V largest(hidden<T>);
+    const index_type row = query(r);  // a division: not for each register
     for (index_type j = 0; j < round_up(keys.size(), n); j += n) {
       T* s = s_ + r * block + j;
-      const here at{query(r), keys.first + j, keys.size() - j};
+      const here at{row, keys.first + j, keys.size() - j};
       V x = revised<Arch>(rules, covered, V::load_aligned(s), at);
       if (at.count < n)
         x = xsimd::select(counting_up<Arch, T>() < V(static_cast<T>(at.count)), x, V(hidden<T>));
