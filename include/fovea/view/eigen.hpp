@@ -15,13 +15,13 @@ concept eigen_dense = std::is_base_of_v<Eigen::DenseBase<X>, X>;
 template <class X>
 concept eigen_in_memory = eigen_dense<X> && (X::Flags & Eigen::DirectAccessBit) != 0;
 
-/// A number of rows or columns as Eigen counts: EIGEN_DEFAULT_DENSE_INDEX_TYPE may be narrower than index_type.
-FOVEA_INLINE Eigen::Index eigen_index(index_type n) {
-  if constexpr (sizeof(Eigen::Index) < sizeof(index_type))
-    if (n > std::numeric_limits<Eigen::Index>::max())
-      reject_length(n, " rows or columns are more than Eigen's index counts, which is up to ",
-                    std::numeric_limits<Eigen::Index>::max());
-  return static_cast<Eigen::Index>(n);
+/// A number of rows or columns as Eigen counts, whose index EIGEN_DEFAULT_DENSE_INDEX_TYPE may make narrower.
+template <class Index = Eigen::Index>
+FOVEA_INLINE Index eigen_index(index_type n) {
+  constexpr Index most = std::numeric_limits<Index>::max();
+  if constexpr (sizeof(Index) < sizeof(index_type))
+    if (n > most) reject_length(n, " rows or columns are more than Eigen's index counts, which is ", most);
+  return static_cast<Index>(n);
 }
 
 /// Vectors and rows as lists of numbers.
