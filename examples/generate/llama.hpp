@@ -3,81 +3,61 @@
 // fovea.
 #pragma once
 
+#include "llama_config.hpp"
 #include "memory.hpp"
+#include "rotation.hpp"
 #include "weights.hpp"
 
 #include <chrono>
-#include <cmath>
 
 namespace generate {
-
-struct llama_config {
-  int layers, heads, kv_heads, hidden, inner, dim;
-  std::ptrdiff_t context;
-  double rotary_base;
-  float epsilon;
-
-  explicit llama_config(const gguf& file) {
-    if (file.text("general.architecture") != "llama")
-      throw input_error("the model's architecture is " + file.text("general.architecture") + ", not llama");
-    const auto size = [&](const char* key) {
-      const auto n = file.integer(std::string("llama.") + key);
-      if (n < 1 || n > 1 << 24)
-        throw input_error(std::string("the model's llama.") + key + " is " + std::to_string(n));
-      return static_cast<int>(n);
-    };
-    layers = size("block_count"), heads = size("attention.head_count"),
-    kv_heads = size("attention.head_count_kv");
-    hidden = size("embedding_length"), inner = size("feed_forward_length"), context = size("context_length");
-    if (hidden % heads != 0 || heads % kv_heads != 0)
-      throw input_error("the model has " + std::to_string(hidden) + " dimensions for " +
-                        std::to_string(heads) + " heads and " + std::to_string(kv_heads) +
-                        " key/value heads");
-    dim = hidden / heads;
-    rotary_base = file.number("llama.rope.freq_base");
-    epsilon = static_cast<float>(file.number("llama.attention.layer_norm_rms_epsilon"));
-  }
-};
 
 class llama {
  public:
   llama(const gguf& file, int vocabulary, fovea::threads& pool)
-      : config_(file),
+      : config_(file, vocabulary),
         pool_(pool),
         weights_(file),
         embedding_(weights_.take(file, "token_embd.weight", vocabulary, config_.hidden)),
         output_(file.has_tensor("output.weight")
                     ? weights_.take(file, "output.weight", vocabulary, config_.hidden)
                     : embedding_),
-        norm_(weights_.take(file, "output_norm.weight", 1, config_.hidden)) {
+        norm_(weights_.take(file, "output_norm.weight", 1, config_.hidden)),
+        rotation_(config_.rotary_dim, config_.rotary_base, config_.rotary_scale, factors(file)) {
     const auto& c = config_;
-    for (int i = 0; i < c.layers; ++i) {
-      const auto part = [&](const char* name, int rows, int columns) {
-        return weights_.take(file, "blk." + std::to_string(i) + "." + name + ".weight", rows, columns);
+    const Eigen::Index q = c.heads * c.dim, kv = c.kv_heads * c.dim;
+    for (Eigen::Index i = 0; i < c.layers; ++i) {
+      const std::string block = "blk." + std::to_string(i) + ".";
+      const auto gain = [&](const char* name) {
+        return weights_.take(file, block + name + ".weight", 1, c.hidden);
       };
-      const int kv = c.kv_heads * c.dim;
-      layers_.push_back({part("attn_norm", 1, c.hidden), part("attn_q", c.hidden, c.hidden),
-                         part("attn_k", kv, c.hidden), part("attn_v", kv, c.hidden),
-                         part("attn_output", c.hidden, c.hidden), part("ffn_norm", 1, c.hidden),
-                         part("ffn_gate", c.inner, c.hidden), part("ffn_up", c.inner, c.hidden),
-                         part("ffn_down", c.hidden, c.inner)});
+      const auto map = [&](const char* name, Eigen::Index rows, Eigen::Index columns) {
+        const std::string bias = block + name + ".bias";
+        return linear_map{weights_.take(file, block + name + ".weight", rows, columns),
+                          file.has_tensor(bias) ? weights_.take(file, bias, 1, rows) : weight(nullptr, 1, 0)};
+      };
+      layers_.push_back({gain("attn_norm"), gain("ffn_norm"), map("attn_q", q, c.hidden),
+                         map("attn_k", kv, c.hidden), map("attn_v", kv, c.hidden),
+                         map("attn_output", c.hidden, q), map("ffn_gate", c.inner, c.hidden),
+                         map("ffn_up", c.inner, c.hidden), map("ffn_down", c.hidden, c.inner)});
     }
+    weights_.check_all_taken(file);
   }
 
   const llama_config& config() const { return config_; }
-  memory_options memory_for(layout how, std::ptrdiff_t capacity, std::ptrdiff_t sinks) const {
-    return {config_.layers, config_.heads, config_.kv_heads, config_.dim, capacity, sinks, how};
+  memory_options memory_for(layout how, Eigen::Index tokens, Eigen::Index sinks) const {
+    return {config_.layers, config_.heads, config_.kv_heads, config_.dim, tokens, sinks, how};
   }
 
   /// The logits of what follows each of `tokens` (of the last alone, unless all are wanted), which come after
   /// what `past` remembers, and are remembered then.
   Matrix operator()(const std::vector<int>& tokens, memory& past, bool all = false) {
     const auto first = past.position(), n = static_cast<std::ptrdiff_t>(tokens.size());
-    const auto angles = angles_for(first + n);
+    const auto angles = rotation_.angles(first + n);
     Matrix x(n, config_.hidden);
     for (std::ptrdiff_t t = 0; t < n; ++t) x.row(t) = embedding_.row(tokens[static_cast<std::size_t>(t)]);
-    Matrix attended(n, config_.hidden);
-    for (int i = 0; i < config_.layers; ++i) {
+    Matrix attended(n, config_.heads * config_.dim);
+    for (Eigen::Index i = 0; i < config_.layers; ++i) {
       const layer& l = layers_[static_cast<std::size_t>(i)];
       const Matrix h = normed(x, l.attention_norm);
       Matrix q = product(h, l.query);
@@ -93,16 +73,30 @@ class llama {
       x += product((gate.array() / (1 + (-gate.array()).exp()) * product(g, l.up).array()).matrix(), l.down);
     }
     const Matrix last = all ? normed(x, norm_) : normed(x.bottomRows(1), norm_);
-    return product(last, output_);
+    return product(last, {output_, weight(nullptr, 1, 0)});
   }
 
   /// Seconds spent in attention, the caches' part included.
   double attention_seconds() const { return attention_seconds_; }
 
  private:
-  struct layer {
-    weight attention_norm, query, key, value, output, feed_forward_norm, gate, up, down;
+  /// W x + b; b of size 0 where there is none.
+  struct linear_map {
+    weight w, b;
   };
+  struct layer {
+    weight attention_norm, feed_forward_norm;
+    linear_map query, key, value, output, gate, up, down;
+  };
+
+  /// What the frequencies of the rotation are divided by, where the file says so.
+  std::vector<float> factors(const gguf& file) {
+    if (!file.has_tensor("rope_freqs.weight")) return {};
+    const weight all = weights_.take(file, "rope_freqs.weight", 1, config_.rotary_dim / 2);
+    if (!(all.array() > 0 && all.array() < std::numeric_limits<float>::infinity()).all())
+      file.fail("has a tensor rope_freqs.weight with a number that is not above 0");
+    return {all.data(), all.data() + all.size()};
+  }
 
   Matrix normed(const Matrix& x, const weight& gain) const {
     const Eigen::VectorXf scale =
@@ -110,8 +104,9 @@ class llama {
     return (x.array().colwise() * scale.array().rsqrt()).rowwise() * gain.row(0).array();
   }
 
-  /// x W^T, the rows of W shared out to the pool.
-  Matrix product(const Matrix& x, const weight& w) const {
+  /// x W^T + b, the rows of W shared out to the pool.
+  Matrix product(const Matrix& x, const linear_map& map) const {
+    const weight& w = map.w;
     Matrix y(x.rows(), w.rows());
     const std::ptrdiff_t parts = w.size() * x.rows() < 100'000 ? 1 : pool_.workers();
     pool_.for_each(parts, [&](fovea::index_type part, fovea::index_type) {
@@ -122,23 +117,16 @@ class llama {
       else
         y.middleCols(from, to - from).noalias() = x * w.middleRows(from, to - from).transpose();
     });
+    if (map.b.size() > 0) y.rowwise() += map.b.row(0);
     return y;
-  }
-
-  /// A table as long as any position so far, doubled when it gets too short.
-  fovea::rotary_angles<float> angles_for(std::ptrdiff_t positions) {
-    if (positions > table_.angles().cos.rows)
-      table_ = fovea::rotary_table<float>(std::max<std::ptrdiff_t>(2 * positions, 1024), config_.dim,
-                                          config_.rotary_base);
-    return table_.angles();
   }
 
   llama_config config_;
   fovea::threads& pool_;
   weights weights_;
   weight embedding_, output_, norm_;
+  rotation rotation_;
   std::vector<layer> layers_;
-  fovea::rotary_table<float> table_{0, 0};
   double attention_seconds_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "safetensors.hpp"
+#include "settings.hpp"
 
 #include <fovea/attention.hpp>
 
@@ -17,32 +18,29 @@ struct bert_config {
   float epsilon;
 
   explicit bert_config(const std::filesystem::path& path) {
-    std::ifstream stream(path);
-    if (!stream) throw input_error("cannot open " + path.string());
-    const auto json = nlohmann::json::parse(stream, nullptr, false);
-    if (!json.is_object()) throw input_error(path.string() + " is no JSON object");
-    const auto number = [&](const char* key) {
-      if (!json.contains(key) || !json[key].is_number())
-        throw input_error(path.string() + " has no number " + key);
-      return json[key].get<double>();
-    };
+    const settings file(path);
+    file.expect("model_type", {"bert"});
+    file.expect("hidden_act", {"gelu"});
+    file.expect("position_embedding_type", {"absolute"});
+    file.expect("is_decoder", false), file.expect("add_cross_attention", false);
+    file.expect_empty("pruned_heads"), file.expect_empty("quantization_config");
     const auto count = [&](const char* key) {
-      const double x = number(key);
-      if (!(x >= 1 && x < 1e9)) throw input_error(path.string() + ": " + key + " is " + json[key].dump());
-      return static_cast<Eigen::Index>(x);
+      return static_cast<Eigen::Index>(file.integer(key, 1, 1 << 30));
     };
     hidden = count("hidden_size"), inner = count("intermediate_size"), layers = count("num_hidden_layers");
     heads = count("num_attention_heads"), vocabulary = count("vocab_size");
     positions = count("max_position_embeddings"), types = count("type_vocab_size");
-    epsilon = static_cast<float>(number("layer_norm_eps"));
+    epsilon = static_cast<float>(file.number("layer_norm_eps"));
+    if (!(epsilon >= 0)) file.refuse("layer_norm_eps", "below 0");
     if (hidden % heads != 0)
       throw input_error(path.string() + ": " + std::to_string(heads) + " heads do not divide hidden_size " +
                         std::to_string(hidden));
-    if (json.value("hidden_act", "gelu") != "gelu")
-      throw input_error(path.string() + ": hidden_act is " + json["hidden_act"].dump() +
-                        ", expected \"gelu\"");
   }
 };
+
+/// How the token vectors of a sentence become one: their mean, the first one ([CLS]), the greatest number of
+/// each dimension, or their sum over the square root of their number.
+enum class pooling { mean, first, greatest, mean_sqrt };
 
 /// y = x W^T + b
 struct linear {
@@ -50,7 +48,7 @@ struct linear {
   Row bias;
 
   linear(const safetensors& file, const std::string& name, Eigen::Index in, Eigen::Index out)
-      : weight(file.matrix(name + ".weight", out, in)), bias(file.matrix(name + ".bias", 1, out)) {}
+      : weight(file.widened(name + ".weight", out, in)), bias(file.widened(name + ".bias", 1, out)) {}
   Matrix operator()(const Matrix& x) const { return (x * weight.transpose()).rowwise() + bias; }
 };
 
@@ -59,8 +57,8 @@ struct layer_norm {
   float epsilon;
 
   layer_norm(const safetensors& file, const std::string& name, const bert_config& c)
-      : weight(file.matrix(name + ".weight", 1, c.hidden)),
-        bias(file.matrix(name + ".bias", 1, c.hidden)),
+      : weight(file.widened(name + ".weight", 1, c.hidden)),
+        bias(file.widened(name + ".bias", 1, c.hidden)),
         epsilon(c.epsilon) {}
   Matrix operator()(Matrix x) const {
     for (Eigen::Index i = 0; i < x.rows(); ++i) {
@@ -99,20 +97,26 @@ struct bert_layer {
 
 class bert {
  public:
-  bert(const std::filesystem::path& weights, const bert_config& config) : config_(config) {
+  /// normalise: each sentence's vector gets the length 1.
+  bert(const std::filesystem::path& weights, const bert_config& config, pooling pool, bool normalise)
+      : config_(config), pooling_(pool), normalise_(normalise) {
     const safetensors file(weights);
-    words_ = file.matrix("embeddings.word_embeddings.weight", config.vocabulary, config.hidden);
-    positions_ = file.matrix("embeddings.position_embeddings.weight", config.positions, config.hidden);
-    types_ = file.matrix("embeddings.token_type_embeddings.weight", config.types, config.hidden);
+    words_ = file.widened("embeddings.word_embeddings.weight", config.vocabulary, config.hidden);
+    positions_ = file.widened("embeddings.position_embeddings.weight", config.positions, config.hidden);
+    types_ = file.widened("embeddings.token_type_embeddings.weight", config.types, config.hidden);
     norm_.emplace(file, "embeddings.LayerNorm", config);
     for (Eigen::Index i = 0; i < config.layers; ++i)
       layers_.emplace_back(file, "encoder.layer." + std::to_string(i), config);
+    // What comes after the encoder's last layer, and 0, 1, 2, ..., is not needed; anything else would be.
+    for (const std::string& name : file.unread())
+      if (!name.starts_with("pooler.") && !name.starts_with("cls.") && name != "embeddings.position_ids")
+        file.fail("has a tensor " + name + ", which an encoder of " + std::to_string(config.layers) +
+                  " layers has no use for");
   }
 
   const bert_config& config() const { return config_; }
 
-  /// Sentence embeddings, a row each: the mean of the token vectors, of length 1. Sequences lie one after
-  /// another.
+  /// Sentence embeddings, a row each. Sequences lie one after another.
   Matrix embed_ragged(const std::vector<std::vector<int>>& sentences) const {
     std::vector<fovea::index_type> offsets{0};
     for (const auto& s : sentences)
@@ -168,17 +172,31 @@ class bert {
             words_.row(sentences[s][t]) + positions_.row(static_cast<Eigen::Index>(t)) + types_.row(0);
     x = (*norm_)(std::move(x));
     for (const auto& layer : layers_) x = layer(x, attend);
-    Matrix mean(static_cast<Eigen::Index>(sentences.size()), config_.hidden);
-    for (std::size_t s = 0; s < sentences.size(); ++s)
-      mean.row(static_cast<Eigen::Index>(s)) =
-          x.middleRows(starts[s], static_cast<Eigen::Index>(sentences[s].size()))
-              .colwise()
-              .mean()
-              .normalized();
-    return mean;
+    Matrix pooled(static_cast<Eigen::Index>(sentences.size()), config_.hidden);
+    for (std::size_t s = 0; s < sentences.size(); ++s) {
+      auto row = pooled.row(static_cast<Eigen::Index>(s));
+      row = pool(x.middleRows(starts[s], static_cast<Eigen::Index>(sentences[s].size())));
+      if (normalise_) row.normalize();
+    }
+    return pooled;
+  }
+
+  Row pool(const auto& tokens) const {
+    switch (pooling_) {
+      case pooling::first:
+        return tokens.row(0);
+      case pooling::greatest:
+        return tokens.colwise().maxCoeff();
+      case pooling::mean_sqrt:
+        return tokens.colwise().sum() / std::sqrt(static_cast<float>(tokens.rows()));
+      default:
+        return tokens.colwise().mean();
+    }
   }
 
   bert_config config_;
+  pooling pooling_;
+  bool normalise_;
   Matrix words_, positions_, types_;
   std::optional<layer_norm> norm_;
   std::vector<bert_layer> layers_;

@@ -1,9 +1,9 @@
 // sentence_embedding MODEL_DIR [--out FILE] [--attention FILE]: sentences on standard input, one a line, to
-// vectors whose inner products say how similar the sentences are. MODEL_DIR holds a BERT sentence encoder
-// (all-MiniLM-L6-v2): model.safetensors, config.json, vocab.txt, sentence_bert_config.json.
+// vectors, and their cosines, which say how similar the sentences are. MODEL_DIR holds a BERT encoder
+// as sentence-transformers keeps it (all-MiniLM-L6-v2): model.safetensors, config.json, vocab.txt,
+// sentence_bert_config.json, and where they are there the files of model_folder.hpp.
 #include "attention_file.hpp"
-#include "bert.hpp"
-#include "wordpiece.hpp"
+#include "model_folder.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -31,19 +31,6 @@ std::vector<std::string> read_lines(std::istream& stream) {
     lines.push_back(line);
   }
   return lines;
-}
-
-std::size_t longest_sequence(const std::filesystem::path& path, const embedding::bert_config& config) {
-  std::ifstream stream(path);
-  if (!stream) throw embedding::input_error("cannot open " + path.string());
-  const auto json = nlohmann::json::parse(stream, nullptr, false);
-  if (!json.is_object() || !json.contains("max_seq_length") || !json["max_seq_length"].is_number_integer())
-    throw embedding::input_error(path.string() + " has no integer max_seq_length");
-  const auto most = json["max_seq_length"].get<long long>();
-  if (most < 2 || most > config.positions)
-    throw embedding::input_error(path.string() + ": max_seq_length is " + std::to_string(most) +
-                                 ", not within 2 and " + std::to_string(config.positions));
-  return static_cast<std::size_t>(most);
 }
 
 std::vector<std::vector<int>> tokenize(const std::vector<std::string>& lines,
@@ -112,7 +99,8 @@ Matrix embed(const embedding::bert& model, const std::vector<std::vector<int>>& 
 void print_similarities(const Matrix& embeddings) {
   constexpr Eigen::Index most = 20;
   const Eigen::Index n = std::min(embeddings.rows(), most);
-  const Matrix similarity = embeddings.topRows(n) * embeddings.topRows(n).transpose();
+  const Matrix units = embeddings.topRows(n).rowwise().normalized();
+  const Matrix similarity = units * units.transpose();
   for (Eigen::Index i = 0; i < n; ++i) {
     for (Eigen::Index j = 0; j < n; ++j)
       std::printf("%s%7.4f", j == 0 ? "" : " ", static_cast<double>(similarity(i, j)));
@@ -139,20 +127,23 @@ void write_attention(const std::string& path, const embedding::bert& model, cons
 }
 
 void run(const arguments& wanted) {
-  const std::filesystem::path folder = wanted.model;
-  const embedding::bert_config config(folder / "config.json");
-  const embedding::wordpiece split(folder / "vocab.txt");
+  const embedding::model_folder folder(wanted.model);
+  const embedding::bert_config& config = folder.config;
+  const embedding::wordpiece split(folder.encoder / "vocab.txt", folder.tokenizer);
   if (split.size() > static_cast<std::size_t>(config.vocabulary))
-    throw embedding::input_error((folder / "vocab.txt").string() + " has " + std::to_string(split.size()) +
-                                 " pieces, config.json says " + std::to_string(config.vocabulary));
-  const auto most = longest_sequence(folder / "sentence_bert_config.json", config);
-  const embedding::bert model(folder / "model.safetensors", config);
+    throw embedding::input_error((folder.encoder / "vocab.txt").string() + " has " +
+                                 std::to_string(split.size()) + " lines, config.json says " +
+                                 std::to_string(config.vocabulary));
+  const embedding::bert model(folder.encoder / "model.safetensors", config, folder.pooling, folder.normalise);
+  if (isatty(STDIN_FILENO)) std::fputs("sentences, one a line; ctrl-D ends them\n", stderr);
   const auto lines = read_lines(std::cin);
-  const auto tokens = tokenize(lines, split, most);
+  const auto tokens = tokenize(lines, split, folder.most_tokens);
   const Matrix embeddings = embed(model, tokens, wanted);
   if (!wanted.out.empty()) write(wanted.out, embeddings);
   if (!wanted.attention.empty()) write_attention(wanted.attention, model, split, lines, tokens);
   print_similarities(embeddings);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout))
+    throw embedding::input_error("cannot write standard output");
 }
 
 }  // namespace
@@ -160,20 +151,31 @@ void run(const arguments& wanted) {
 int main(int argc, char** argv) {
   arguments wanted;
   CLI::App app(
-      "Sentence embeddings: one sentence a line on standard input, their similarities on standard output.");
-  app.add_option("MODEL_DIR", wanted.model, "folder of the model")->required();
+      "Sentence embeddings: one sentence a line (UTF-8) on standard input, their similarities on standard "
+      "output.");
+  app.add_option("MODEL_DIR", wanted.model, "folder of the model: a BERT encoder of sentence-transformers")
+      ->required();
   app.add_option("--out", wanted.out, "write the embeddings here: raw float32, one row a line of input");
   app.add_option("--attention", wanted.attention,
                  "write what the first sentence attends to here: a page (.html) or a picture (.svg, .png)")
       ->check(embedding::is_attention_file);
   app.add_option("--batching", wanted.batching, "how sentences share a batch")
-      ->check(CLI::IsMember({"ragged", "padded"}));
-  app.add_option("--threads", wanted.threads, "threads")->check(CLI::Range(1, 1024));
+      ->check(CLI::IsMember({"ragged", "padded"}))
+      ->capture_default_str();
+  app.add_option("--threads", wanted.threads, "how many threads compute")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
     run(wanted);
-  } catch (const CLI::CallForHelp& e) {
+  } catch (const CLI::Success& e) {  // --help
     return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "sentence_embedding: %s\nRun with --help for more information.\n", e.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "sentence_embedding: more memory is needed than can be had\n");
+    return 2;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "sentence_embedding: %s\n", e.what());
     return 2;

@@ -1,32 +1,23 @@
 // The program generate as a user runs it: on a small model made here, damaged files of it, and the real model
 // where FOVEA_SMOLLM2 names its GGUF file.
+#include "small_gguf.hpp"
+
 #include <gtest/gtest.h>
 
-#include "../support/random.hpp"
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include <cstdint>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-#include <string>
-#include <vector>
+#include <functional>
 
 namespace {
 
-const std::string program = GENERATE;
+using namespace small_gguf;
 
-/// Each test has files of its own, as tests run side by side.
-std::string in_temp(const std::string& name) {
-  const std::string test = testing::UnitTest::GetInstance()->current_test_info()->name();
-  return (std::filesystem::path(testing::TempDir()) / ("fovea_generate_" + test + "_" + name)).string();
-}
-std::string content(const std::string& path) {
-  std::stringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
-}
+const std::string program = GENERATE;
 
 struct outcome {
   int status;
@@ -40,96 +31,30 @@ outcome run(const std::string& model, const std::string& arguments, const std::s
   return {status / 256, content(in_temp("out")), content(in_temp("err"))};
 }
 
-/// Writes GGUF: little-endian numbers, texts with their length before them.
-class writer {
- public:
-  std::string bytes = "GGUF";
-  template <class N>
-  writer& number(N n) {
-    bytes.append(reinterpret_cast<const char*>(&n), sizeof n);
-    return *this;
-  }
-  writer& text(const std::string& t) {
-    number(std::uint64_t(t.size()));
-    bytes += t;
-    return *this;
-  }
-  writer& size(const std::string& key, std::uint32_t n) {
-    return text(key).number(std::uint32_t(4)).number(n);
-  }
-  writer& real(const std::string& key, float x) { return text(key).number(std::uint32_t(6)).number(x); }
-  writer& word(const std::string& key, const std::string& t) {
-    return text(key).number(std::uint32_t(8)).text(t);
-  }
-  writer& list(const std::string& key, std::uint32_t type, std::size_t count) {
-    return text(key).number(std::uint32_t(9)).number(type).number(std::uint64_t(count));
-  }
-};
-
-struct tensor {
-  std::string name;
-  std::uint64_t rows, columns;
-};
-
-/// A model of two layers with random weights; its tokens are the 95 printable letters, one that joins two of
-/// them, and an end.
-std::string small_model() {
-  constexpr std::uint32_t hidden = 32, inner = 48, heads = 4, kv_heads = 2, layers = 2;
-  std::vector<std::string> tokens{"<end>", "\u0120"};
-  for (char c = '!'; c <= '~'; ++c) tokens.push_back(std::string(1, c));
-  tokens.push_back("ab");
-  std::vector<tensor> tensors{{"token_embd.weight", tokens.size(), hidden},
-                              {"output_norm.weight", 0, hidden}};
-  for (std::uint32_t i = 0; i < layers; ++i) {
-    const std::string layer = "blk." + std::to_string(i) + ".";
-    const std::uint64_t kv = hidden / heads * kv_heads;
-    for (const tensor& t : {tensor{"attn_norm", 0, hidden},
-                            {"attn_q", hidden, hidden},
-                            {"attn_k", kv, hidden},
-                            {"attn_v", kv, hidden},
-                            {"attn_output", hidden, hidden},
-                            {"ffn_norm", 0, hidden},
-                            {"ffn_gate", inner, hidden},
-                            {"ffn_up", inner, hidden},
-                            {"ffn_down", hidden, inner}})
-      tensors.push_back({layer + t.name + ".weight", t.rows, t.columns});
-  }
-  writer w;
-  w.number(std::uint32_t(3)).number(std::uint64_t(tensors.size())).number(std::uint64_t(14));
-  w.word("general.architecture", "llama").size("llama.block_count", layers);
-  w.size("llama.attention.head_count", heads).size("llama.attention.head_count_kv", kv_heads);
-  w.size("llama.embedding_length", hidden).size("llama.feed_forward_length", inner);
-  w.size("llama.context_length", 600).real("llama.rope.freq_base", 10000);
-  w.real("llama.attention.layer_norm_rms_epsilon", 1e-5f).word("tokenizer.ggml.model", "gpt2");
-  w.size("tokenizer.ggml.eos_token_id", 0).list("tokenizer.ggml.tokens", 8, tokens.size());
-  for (const auto& t : tokens) w.text(t);
-  w.list("tokenizer.ggml.token_type", 5, tokens.size());
-  for (std::size_t i = 0; i < tokens.size(); ++i) w.number(std::int32_t(i == 0 ? 3 : 1));
-  w.list("tokenizer.ggml.merges", 8, 1).text("a b");
-  std::uint64_t offset = 0;
-  for (const tensor& t : tensors) {
-    w.text(t.name).number(std::uint32_t(t.rows == 0 ? 1 : 2)).number(t.columns);
-    if (t.rows != 0) w.number(t.rows);
-    w.number(std::uint32_t(0)).number(offset);
-    offset += 4 * std::max<std::uint64_t>(t.rows, 1) * t.columns;
-  }
-  w.bytes.resize((w.bytes.size() + 31) / 32 * 32);
-  fovea_test::random_source random(1);
-  for (const tensor& t : tensors)
-    for (std::uint64_t i = 0; i < std::max<std::uint64_t>(t.rows, 1) * t.columns; ++i) {
-      const bool end = t.name == "token_embd.weight" && i < hidden;  // never the likeliest token
-      w.number(static_cast<float>(end ? 0 : t.rows == 0 ? 1 : random.uniform(-0.4, 0.4)));
-    }
-  return w.bytes;
+std::string with(const std::function<void(model&)>& change) {
+  model m = small_model();
+  change(m);
+  return written("changed.gguf", m.bytes());
 }
 
-std::string written(const std::string& name, const std::string& bytes) {
-  std::ofstream(in_temp(name), std::ios::binary) << bytes;
-  return in_temp(name);
+/// The logits after a prompt.
+std::vector<float> logits(const std::string& model, const std::string& prompt = "abc def 12") {
+  const outcome o = run(model, "--prompt '" + prompt + "' --logits '" + in_temp("logits") + "'");
+  EXPECT_EQ(o.status, 0) << o.errors;
+  const std::string bytes = content(in_temp("logits"));
+  std::vector<float> numbers(bytes.size() / sizeof(float));
+  std::memcpy(numbers.data(), bytes.data(), bytes.size());
+  return numbers;
+}
+float distance(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  float most = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
 }
 
 TEST(Generate, SaysTheSameForAnyCacheAndNumberOfThreads) {
-  const std::string model = written("small.gguf", small_model()),
+  const std::string model = written("small.gguf", small_model().bytes()),
                     prompt = "--prompt 'abc def 12' --tokens 80 ";
   const outcome first = run(model, prompt + "--threads 1");
   ASSERT_EQ(first.status, 0) << first.errors;
@@ -146,7 +71,7 @@ TEST(Generate, SaysTheSameForAnyCacheAndNumberOfThreads) {
 }
 
 TEST(Generate, GoesOnInAWindowAndStopsAtTheContext) {
-  const std::string model = written("small.gguf", small_model());
+  const std::string model = written("small.gguf", small_model().bytes());
   const outcome endless = run(model, "--prompt 'abc' --tokens 900 --cache ring --window 16 --kv i8");
   EXPECT_EQ(endless.status, 0) << endless.errors;
   const outcome whole = run(model, "--prompt 'abc' --tokens 900");
@@ -157,14 +82,14 @@ TEST(Generate, GoesOnInAWindowAndStopsAtTheContext) {
 }
 
 TEST(Generate, GoesOnPastTheEndIfAsked) {
-  const std::string model = written("small.gguf", small_model()),
+  const std::string model = written("small.gguf", small_model().bytes()),
                     anything = "--prompt 'abc' --tokens 500 --temperature 100";
   EXPECT_LT(run(model, anything).out.size(), 500u);
   EXPECT_GE(run(model, anything + " --ignore-eos").out.size(), 500u);
 }
 
 TEST(Generate, EndsItsLineWhenInterrupted) {
-  const std::string model = written("small.gguf", small_model());
+  const std::string model = written("small.gguf", small_model().bytes());
   const outcome o = run(model, "--prompt 'abc' --tokens 10000000 --cache ring --window 16",
                         "timeout --preserve-status --signal=INT 1");
   EXPECT_EQ(o.status, 130) << o.errors;
@@ -179,7 +104,7 @@ void expect_refused(const std::string& model, const std::string& arguments, cons
 }
 
 TEST(Generate, NamesWhatIsWrong) {
-  const std::string good = small_model(), prompt = "--prompt a";
+  const std::string good = small_model().bytes(), prompt = "--prompt a";
   const auto with = [&](const char* what, const char* other) {
     std::string bytes = good;
     bytes.replace(bytes.find(what), std::strlen(what), other);
@@ -199,6 +124,193 @@ TEST(Generate, NamesWhatIsWrong) {
   expect_refused(model, prompt + " --kv f8", "--kv");
   expect_refused(model, prompt + " --threads 0", "--threads");
   expect_refused(model, "--perplexity /no/such/file", "cannot open /no/such/file");
+}
+
+TEST(Generate, DoesWhatTheMetadataSays) {
+  const std::vector<float> base = logits(with([](model&) {}));
+  ASSERT_EQ(base.size(), 100u);
+  const auto said = [](const std::map<std::string, std::string>& metadata) {
+    return logits(with([&](model& m) {
+      for (const auto& [key, value] : metadata) m.metadata[key] = value;
+    }));
+  };
+  // Positions divided by 4, said in four ways; and not at all.
+  const auto slower =
+      said({{"llama.rope.scaling.type", word("linear")}, {"llama.rope.scaling.factor", real(4)}});
+  EXPECT_GT(distance(slower, base), 1e-3f);
+  EXPECT_EQ(said({{"llama.rope.scaling.factor", real(4)}}), slower);
+  EXPECT_EQ(said({{"llama.rope.scale_linear", real(4)}}), slower);
+  EXPECT_EQ(logits(with([](model& m) {
+              m.tensors.push_back({"rope_freqs.weight", {4}, {4, 4, 4, 4}});
+            })),
+            slower);
+  EXPECT_EQ(said({{"llama.rope.scaling.type", word("none")}, {"llama.rope.scaling.factor", real(4)}}), base);
+  EXPECT_EQ(logits(with([](model& m) { m.metadata.erase("llama.rope.freq_base"); })), base);
+  EXPECT_GT(distance(said({{"llama.rope.freq_base", real(500)}}), base), 1e-3f);
+  // Half of a head turns: as if the other half turned ever so slowly.
+  const auto half = said({{"llama.rope.dimension_count", size(4)}});
+  EXPECT_GT(distance(half, base), 1e-3f);
+  const auto same_as_half = logits(with([](model& m) {
+    m.tensors.push_back({"rope_freqs.weight", {4}, {1, 0.1f / 0.01f, 3e38f, 3e38f}});
+  }));
+  EXPECT_LT(distance(half, same_as_half), 1e-4f);
+  EXPECT_EQ(said({{"llama.attention.key_length", size(8)}, {"llama.attention.value_length", size(8)}}), base);
+}
+
+TEST(Generate, AddsBiases) {
+  const auto base = logits(with([](model&) {}));
+  fovea_test::random_source random(3);
+  const auto numbers = [&](std::size_t count) {
+    std::vector<float> all;
+    for (std::size_t i = 0; i < count; ++i) all.push_back(static_cast<float>(random.uniform(-1, 1)));
+    return all;
+  };
+  for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
+    const std::string bias = std::string("blk.1.") + name;
+    const auto rows = small_model().at(bias + ".weight").sizes[1];
+    const auto other = logits(with([&](model& m) {
+      m.tensors.push_back({bias + ".bias", {rows}, numbers(rows)});
+    }));
+    EXPECT_GT(distance(base, other), 1e-3f) << bias;
+  }
+  // Weights of attention sum to 1: what is added to all values is added to the output, by way of its weights.
+  const auto of_values = numbers(kv_heads * dim);
+  std::vector<float> of_output(hidden, 0);
+  const auto weights = small_model().at("blk.1.attn_output.weight").numbers;
+  for (std::size_t r = 0; r < hidden; ++r)
+    for (std::size_t c = 0; c < heads * dim; ++c)
+      of_output[r] += weights[r * heads * dim + c] * of_values[c / dim / (heads / kv_heads) * dim + c % dim];
+  const auto one = logits(with([&](model& m) {
+    m.tensors.push_back({"blk.1.attn_v.bias", {16}, of_values});
+  }));
+  const auto two = logits(with([&](model& m) {
+    m.tensors.push_back({"blk.1.attn_output.bias", {32}, of_output});
+  }));
+  EXPECT_LT(distance(one, two), 1e-4f);
+  expect_refused(with([](model& m) {
+                   m.tensors.push_back({"blk.0.attn_q_norm.weight", {8}, std::vector<float>(8, 1.f)});
+                 }),
+                 "--prompt a", "has a tensor blk.0.attn_q_norm.weight, which generate has no use for");
+  expect_refused(with([](model& m) {
+                   m.tensors.push_back({"rope_freqs.weight", {4}, {1, 0, 1, 1}});
+                 }),
+                 "--prompt a", "rope_freqs.weight with a number that is not above 0");
+}
+
+TEST(Generate, BeginsWithTheTokenThatBeginsATextWhereTheFileSaysSo) {
+  const auto starts = with([](model& m) {
+    m.metadata["tokenizer.ggml.add_bos_token"] = flag(true),
+    m.metadata["tokenizer.ggml.bos_token_id"] = size(98);
+  });
+  const auto with_start = logits(starts);
+  const auto does_not = with([](model& m) { m.metadata["tokenizer.ggml.add_bos_token"] = flag(false); });
+  EXPECT_EQ(logits(does_not, "<|im_end|>abc def 12"), with_start);
+  EXPECT_GT(distance(logits(does_not), with_start), 1e-3f);
+}
+
+TEST(Generate, GrowsItsCacheWithTheText) {
+  const std::string model = with([](::model& m) { m.metadata["llama.context_length"] = size(1 << 24); });
+  const std::string letters(300, 'c'), prompt = "--prompt '" + letters + "' --tokens 300 --ignore-eos ";
+  // A cache for all of the context: 8.6 GB.
+  const outcome grown = run(model, prompt, "ulimit -v 4000000;"),
+                fixed = run(model, prompt + "--cache ring --window 700");
+  ASSERT_EQ(grown.status, 0) << grown.errors;
+  EXPECT_EQ(grown.out, fixed.out);
+  EXPECT_NE(grown.errors.find("cache 0.3 MB (f32, contiguous)"), std::string::npos) << grown.errors;
+  const outcome paged = run(model, prompt + "--cache paged", "ulimit -v 4000000;");
+  EXPECT_EQ(paged.out, fixed.out) << paged.errors;
+  EXPECT_EQ(run(model, prompt + "--kv i8 --cache paged", "ulimit -v 4000000;").status, 0);
+  EXPECT_EQ(run(model, prompt + "--kv i8", "ulimit -v 4000000;").status, 0);
+  const outcome large = run(model, prompt + "--cache ring --window 16000000", "ulimit -v 1000000;");
+  EXPECT_EQ(large.status, 2);
+  EXPECT_NE(large.errors.find(
+                "the keys and values of 16000004 tokens (--context, --kv, --cache) need 4096001024 bytes"),
+            std::string::npos)
+      << large.errors;
+}
+
+TEST(Generate, KeepsToItsContext) {
+  const std::string model = written("small.gguf", small_model().bytes()),
+                    prompt = "--prompt '" + std::string(40, 'c') + "' ";
+  const outcome cut = run(model, prompt + "--tokens 100 --ignore-eos --context 60");
+  EXPECT_EQ(cut.status, 0) << cut.errors;
+  EXPECT_TRUE(cut.errors.starts_with("the context of 60 tokens is full")) << cut.errors;
+  EXPECT_TRUE(run(model, prompt + "--tokens 100 --ignore-eos")
+                  .out.starts_with(cut.out.substr(0, cut.out.size() - 1)));
+  expect_refused(model, prompt + "--context 30", "the text is 40 tokens, longer than --context, 30");
+  expect_refused(model, prompt + "--context 601", "--context is 601 tokens, the model's context 600");
+  expect_refused(model, prompt + "--context 0", "--context");
+  expect_refused(model, prompt + "--context 30 --cache ring", "--context is not for --cache ring");
+  expect_refused(model, prompt + "--window 30", "--window is for --cache ring, not for --cache contiguous");
+  expect_refused(model, prompt + "--cache ring --window 600",
+                 "--window and --sinks is 604 tokens, the model's context 600");
+  const outcome ring = run(model, prompt + "--tokens 900 --ignore-eos --cache ring");  // 596 and 4 sinks
+  EXPECT_EQ(ring.status, 0) << ring.errors;
+}
+
+TEST(Generate, RefusesTextThatIsNoUtf8) {
+  const std::string model = written("small.gguf", small_model().bytes());
+  expect_refused(model, "--prompt \"$(printf 'ab\\377c')\"", "generate: --prompt: invalid UTF-8 at byte 3");
+  expect_refused(model, "--chat --prompt \"$(printf '\\355\\240\\200')\"",
+                 "generate: --prompt: invalid UTF-8 at byte 1");
+  expect_refused(model, "--chat --tokens 1 < '" + written("in", "fine\r\nab\xc3") + "'",
+                 "generate: standard input, line 2: invalid UTF-8 at byte 3");
+  expect_refused(model, "--perplexity '" + written("text", "a\nb\x80") + "'",
+                 "text: invalid UTF-8 at byte 4");
+}
+
+TEST(Generate, SaysItsNameBeforeEveryError) {
+  const std::string model = written("small.gguf", small_model().bytes());
+  for (const char* arguments : {"", "--prompt", "--prompt a --kv f8", "--prompt a --nonsense",
+                                "--prompt a --tokens x", "--prompt a --perplexity b", "--logits x --chat"}) {
+    const outcome o = run(model, arguments);
+    EXPECT_EQ(o.status, 2) << arguments;
+    EXPECT_TRUE(o.errors.find("generate: ") == 0 || o.errors.find("\ngenerate: ") != std::string::npos)
+        << arguments << o.errors;
+  }
+  const std::string full = "'" + program + "' '" + model + "' --prompt a --tokens 1 > /dev/full 2> '";
+  EXPECT_EQ(std::system((full + in_temp("err") + "'").c_str()) / 256, 2);
+  EXPECT_NE(content(in_temp("err")).find("generate: cannot write standard output"), std::string::npos);
+  const outcome help = run(model, "--help");
+  EXPECT_EQ(help.status, 0);
+  EXPECT_EQ(help.errors, "");
+  for (const char* option :
+       {"--prompt", "--chat", "--perplexity", "--logits", "--tokens", "--ignore-eos", "--kv", "--cache",
+        "--context", "--window", "--sinks", "--threads", "--temperature", "--top-p", "--seed"})
+    EXPECT_NE(help.out.find(option), std::string::npos) << option;
+}
+
+TEST(Generate, TalksAsTheModelWasTaught) {
+  const std::string model = written("small.gguf", small_model().bytes());
+  expect_refused(with([](::model& m) { m.tokens[97] = "<|user|>"; }), "--chat --prompt a",
+                 "which the model has no tokens for");
+  const auto with_template = [](const std::string& text) {
+    return with([&](::model& m) { m.metadata["tokenizer.chat_template"] = word(text); });
+  };
+  expect_refused(with_template("<|im_start|>system\nYou are Qwen"), "--chat --prompt a",
+                 "tokenizer.chat_template = \"<|im_start|>system");
+}
+
+/// Lines typed on a terminal: what the program writes there.
+std::string typed(const std::string& model, const std::string& lines) {
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  EXPECT_TRUE(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+  const std::string name = ptsname(terminal);
+  const int held = open(name.c_str(), O_RDWR | O_NOCTTY);
+  EXPECT_EQ(write(terminal, lines.data(), lines.size()), static_cast<ssize_t>(lines.size()));
+  run(model, "--chat --tokens 2 < '" + name + "'");
+  close(held), close(terminal);
+  return content(in_temp("err"));
+}
+
+TEST(Generate, AsksOnATerminalOnly) {
+  const std::string model = written("small.gguf", small_model().bytes());
+  const std::string asked = typed(model, "a\nb\n\4");
+  EXPECT_TRUE(asked.starts_with("> prefill ")) << asked;
+  EXPECT_NE(asked.find("\n> prefill "), std::string::npos) << asked;
+  EXPECT_TRUE(asked.ends_with("\n> \n")) << asked;
+  const outcome o = run(model, "--chat --tokens 2 < '" + written("in", "a\n") + "'");
+  EXPECT_TRUE(o.errors.starts_with("prefill ")) << o.errors;
 }
 
 /// By transformers 5 in float32, which reads the same file: the first eight logits after the prompt, and the

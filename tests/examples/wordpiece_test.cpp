@@ -34,6 +34,17 @@ TEST(Wordpiece, RefusesWhatIsNoUtf8AndSaysWhere) {
   }
 }
 
+TEST(Wordpiece, LeavesWhatItsOptionsLeave) {
+  using options = embedding::wordpiece_options;
+  const std::string text = "Café İ我b";
+  const auto words = [&](const options& o) { return embedding::wordpiece::words(text, o); };
+  EXPECT_EQ(words({}), (Words{"cafe", "i", "我", "b"}));
+  EXPECT_EQ(words({.lower_case = false, .strip_accents = false}), (Words{"Café", "İ", "我", "b"}));
+  EXPECT_EQ(words({.lower_case = false}), (Words{"Cafe", "I", "我", "b"}));
+  EXPECT_EQ(words({.strip_accents = false}), (Words{"café", "i\u0307", "我", "b"}));
+  EXPECT_EQ(words({.split_cjk = false}), (Words{"cafe", "i我b"}));
+}
+
 class Vocabulary : public testing::Test {
  protected:
   void SetUp() override {
@@ -55,6 +66,16 @@ TEST_F(Vocabulary, KeepsTheEndWhenItTruncates) {
   const embedding::wordpiece split(path_);
   EXPECT_EQ(split("able able able", 4), (std::vector<int>{2, 7, 7, 3}));
   EXPECT_EQ(split("able able", 4), (std::vector<int>{2, 7, 7, 3}));
+}
+
+TEST_F(Vocabulary, CountsLines) {
+  std::ofstream(path_, std::ios::binary) << "\n[UNK]\r\n[CLS]\n[SEP] \u3000\n\nab\na\u2028b\nab\n\n";
+  const embedding::wordpiece split(path_);
+  EXPECT_EQ(split.size(), 9u);
+  EXPECT_EQ(split("ab", 256), (std::vector<int>{2, 7, 3}));
+  EXPECT_EQ(split.piece(5), "ab");
+  EXPECT_EQ(split.piece(4), "");
+  EXPECT_EQ(split("[SEP]ab[UNK][sep", 256), (std::vector<int>{2, 3, 7, 1, 1, 1, 3}));
 }
 
 TEST_F(Vocabulary, NeedsItsSpecialPieces) {
