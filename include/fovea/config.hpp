@@ -212,6 +212,7 @@ a NaN be accepted or lost, and the exponential be wrong; compile what includes f
 #define FOVEA_INLINE __forceinline
 #define FOVEA_INLINE_LAMBDA
 #define FOVEA_NOINLINE __declspec(noinline)
+#define FOVEA_COLD __declspec(noinline)
 #define FOVEA_FLATTEN
 #define FOVEA_RESTRICT __restrict
 #endif

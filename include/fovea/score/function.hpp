@@ -37,7 +37,7 @@ struct differentiated_function : score_function<F> {
 template <class F>
 FOVEA_INLINE score_function<F> score(F f) {
   static_assert(
-      std::is_invocable_v<const F&, double, double, double>,
+      std::is_invocable_v<const F&, float, float, float>,
       "fovea: a score is a function of (s, q, k): the logit, the query's position, the key's position");
   return {std::move(f)};
 }
@@ -45,7 +45,7 @@ FOVEA_INLINE score_function<F> score(F f) {
 /// With df = d f / d s, a function of (s, q, k) as f is. Without it gradients call f with dual numbers.
 template <class F, class D>
 FOVEA_INLINE differentiated_function<F, D> score(F f, D df) {
-  static_assert(std::is_invocable_v<const D&, double, double, double>,
+  static_assert(std::is_invocable_v<const D&, float, float, float>,
                 "fovea: the derivative of a score is a function of (s, q, k)");
   return {score(std::move(f)), std::move(df)};
 }
