@@ -238,6 +238,9 @@ class multi_head : public multi_head_projections<T, Arch> {
       const auto& o = this->options();
       same("heads", cache->heads(), o.kv_heads), same("dimensions a key", cache->dim(), o.dim);
       same("dimensions a value", cache->value_dim(), o.value_dim);
+      for (index_type a = 0; a < b; ++a)
+        if (caches[static_cast<std::size_t>(a)] == cache)
+          reject("cache ", b, " is cache ", a, " again: each sequence appends to one of its own");
       for (index_type t = 0; t < starts[b + 1] - starts[b]; ++t)
         at.positions.push_back(cache->position() + t);
     }
@@ -249,18 +252,26 @@ class multi_head : public multi_head_projections<T, Arch> {
   FOVEA_INLINE void appended(const std::vector<index_type>& offsets, const Block& k, const Block& v,
                              std::span<Cache* const> caches, const F& attend) const {
     const auto& o = this->options();
-    std::vector<index_type> before;
-    const auto append = [&] {
+    // f(cache, keys, values, angles or none) for each sequence.
+    const auto each = [&](const auto& f) {
       for (std::size_t b = 0; b < caches.size(); ++b) {
         const index_type n = offsets[b + 1] - offsets[b];
         const Eigen::Index first = eigen_index(offsets[b]), rows = eigen_index(n);
         const auto keys = k.middleRows(first, rows), values = v.middleRows(first, rows);
-        before.push_back(caches[b]->tokens());
         if (o.rotary.cos.cols > 0)
-          caches[b]->append(keys, values, o.rotary, o.pairs);
+          f(*caches[b], keys, values, o.rotary, o.pairs);
         else
-          caches[b]->append(keys, values);
+          f(*caches[b], keys, values);
       }
+    };
+    std::vector<index_type> before;
+    before.reserve(caches.size());
+    each([](Cache& cache, const auto&... tokens) { cache.check_append(tokens...); });
+    const auto append = [&] {
+      each([&](Cache& cache, const auto&... tokens) {
+        before.push_back(cache.tokens());
+        cache.append(tokens...);
+      });
       const std::vector<const Cache*> all(caches.begin(), caches.end());
       attend(cache_batch{all});
     };

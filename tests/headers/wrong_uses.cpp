@@ -198,4 +198,7 @@ int main() {
   const Eigen::MatrixXi starts = Eigen::MatrixXi::Zero(2, 2);
   const fovea::ragged wrong{m, starts};
 #endif
+#ifdef FOVEA_WRONG_USE_backward_of_a_cache
+  attend.backward_into(m, m, m, m, cache.keys(), cache.values(), m, m, m);
+#endif
 }

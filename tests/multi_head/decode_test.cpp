@@ -94,4 +94,26 @@ TEST(MultiHeadDecode, WhatIsRejectedLeavesCachesAlone) {
   expect_unchanged();
 }
 
+/// A ring can not take back what it let go of: nothing is appended to one sequence before all of them are
+/// checked.
+TEST(MultiHeadDecode, WhatOneSequenceRejectsNoneAppends) {
+  const layer l = random_layer({.width = 8, .heads = 2, .rotary = table.angles()});
+  using ring = fovea::ring_cache<double>;
+  ring a(4, 4, {.heads = 2}), b(4, 4, {.heads = 2});
+  const std::vector<ring*> both{&a, &b};
+  const matrix x = random_matrix(8, 8, 1);
+  l(x.topRows(6), a, fovea::causal);
+  const index_type rows = table.angles().cos.rows;
+  for (index_type i = 0; i < rows - 1; ++i) l(x.topRows(1), b, fovea::causal);
+  EXPECT_THROW(l({x.topRows(3), offsets{0, 1, 3}}, std::span<ring* const>(both), fovea::causal),
+               std::invalid_argument)
+      << "the table of angles ends with b's next token";
+  EXPECT_EQ(a.position(), 6);
+  EXPECT_EQ(b.position(), rows - 1);
+  const std::vector<ring*> twice{&a, &a};
+  EXPECT_THROW(l({x.topRows(2), offsets{0, 1, 2}}, std::span<ring* const>(twice), fovea::causal),
+               std::invalid_argument);
+  EXPECT_EQ(a.position(), 6);
+}
+
 }  // namespace decode_test

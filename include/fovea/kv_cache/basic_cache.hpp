@@ -89,6 +89,17 @@ class basic_cache {
               rotary_pairs pairs = rotary_pairs::halves) {
     append_with(k, v, turned(k, angles, pairs), in_layout());
   }
+  /// Throws what append would throw for the same arguments, a pool's lack of pages aside, and changes
+  /// nothing: before tokens are appended to several caches.
+  template <viewable K, viewable V>
+  void check_append(const K& k, const V& v) {
+    in_layout()(checked_tokens(k, v, as_given()).first);
+  }
+  template <viewable K, viewable V, class E>
+  void check_append(const K& k, const V& v, const rotary_angles<E>& angles,
+                    rotary_pairs pairs = rotary_pairs::halves) {
+    in_layout()(checked_tokens(k, v, turned(k, angles, pairs)).first);
+  }
 
   /// Takes back the newest tokens, so that `tokens` are left: those of a rejected speculation.
   FOVEA_INLINE void truncate(index_type tokens) {
@@ -167,8 +178,9 @@ class basic_cache {
     return {angles, pairs};
   }
 
-  template <class K, class V, class ReadKey, class MakeRoom>
-  FOVEA_INLINE void append_with(const K& k, const V& v, const ReadKey& read_key, const MakeRoom& make_room) {
+  /// k and v as append reads them; throws what it throws.
+  template <class K, class V, class ReadKey>
+  FOVEA_INLINE auto checked_tokens(const K& k, const V& v, const ReadKey& read_key) {
     static_cast<void>(writable());
     const auto ks = as_sequences(k, heads(), "k");
     const auto vs = as_sequences(v, heads(), "v");
@@ -191,6 +203,11 @@ class basic_cache {
     }
     if constexpr (store_type::int8_values) check_finite(vs, "v");
     store_->make_room(open_);
+    return std::pair(ks, vs);
+  }
+  template <class K, class V, class ReadKey, class MakeRoom>
+  FOVEA_INLINE void append_with(const K& k, const V& v, const ReadKey& read_key, const MakeRoom& make_room) {
+    const auto [ks, vs] = checked_tokens(k, v, read_key);
     make_room(ks);
 
     for (index_type t = 0; t < ks.tokens(0); ++t) {
@@ -248,6 +265,8 @@ class basic_cache {
       }
   }
   /// Tokens are written one after another: what is read of the same memory might be gone by then.
+  template <class X>
+  FOVEA_INLINE void check_apart(const X&, const char*) const noexcept {}
   template <class E>
   FOVEA_INLINE void check_apart(const sequences<E>& x, const char* name) const {
     if (x.heads() == 0 || x.tokens(0) == 0 || x.dim() == 0) return;

@@ -10,82 +10,20 @@
 #include <fovea/element/f64.hpp>
 #include <fovea/element/fp16.hpp>
 #include <fovea/element/int8.hpp>
+#include <fovea/kv_cache/extent.hpp>
+#include <fovea/kv_cache/int8_scales.hpp>
 #include <fovea/kv_cache/memory.hpp>
 #include <fovea/view/matrix.hpp>
 
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <span>
 #include <type_traits>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
-
-/// Sizes of a store. `sinks`: the first tokens of a page that no other token ever replaces.
-struct extent {
-  index_type pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
-};
-
-/// Whether all bytes of a store, and of what is kept beside it, can be counted: 256 for each element are
-/// more than all of its parts take.
-FOVEA_INLINE index_type widest(const extent& e) noexcept { return std::max(e.dim, e.value_dim); }
-FOVEA_INLINE bool countable(const extent& e) noexcept {
-  return fovea::countable(e.pages, e.page_tokens, e.heads, widest(e), index_type(256));
-}
-
-/// `e`, with as many heads as a type says (KVHeads, or dynamic_heads) where it names none, and a value_dim
-/// of dim where it names none; or throws std::invalid_argument, or std::length_error where its memory can
-/// not be counted.
-FOVEA_INLINE extent checked(extent e, int kv_heads) {
-  if (e.heads == 0 && kv_heads != dynamic_heads) e.heads = kv_heads;
-  if (e.value_dim == 0) e.value_dim = e.dim;
-  const auto positive = [](const char* name, index_type value) FOVEA_INLINE_LAMBDA {
-    if (value <= 0) reject("a cache's ", name, " is ", value, ", not above 0");
-  };
-  positive("number of pages", e.pages), positive("capacity (tokens a page)", e.page_tokens);
-  positive("number of heads", e.heads), positive("dim", e.dim), positive("value_dim", e.value_dim);
-  if (kv_heads != dynamic_heads && e.heads != kv_heads)
-    reject("a cache has ", e.heads, " heads, but its type says ", kv_heads);
-  if (!countable(e))
-    reject_sizes("a cache (pages x tokens x heads x dim)", e.pages, e.page_tokens, e.heads, widest(e));
-  return e;
-}
-
-/// The tokens of a page whose int8 keys share their scales: the sinks, then 32 at a time.
-struct scale_blocks {
-  static constexpr index_type tokens = 32;
-  index_type page_tokens, sinks;
-
-  FOVEA_INLINE index_type count() const noexcept {
-    return (sinks > 0 ? ceil_div(sinks, tokens) : 0) + ceil_div(page_tokens - sinks, tokens);
-  }
-  FOVEA_INLINE index_type of(index_type token) const noexcept {
-    return token < sinks ? token / tokens : ceil_div(sinks, tokens) + (token - sinks) / tokens;
-  }
-  /// The tokens that share their scales with `token`.
-  FOVEA_INLINE range around(index_type token) const noexcept {
-    const index_type origin = token < sinks ? 0 : sinks, end = token < sinks ? sinks : page_tokens;
-    const index_type first = origin + (token - origin) / tokens * tokens;
-    return {first, std::min(first + tokens, end)};
-  }
-};
-
-/// The newest keys of a sequence in an int8 cache, unquantised until their block is full: a scale a channel
-/// needs all tokens of its block.
-struct open_block {
-  range slots = {0, 0};     // of the store that they will have
-  std::vector<float> rows;  // [head][scale_blocks::tokens][dim]
-
-  FOVEA_INLINE open_block() = default;
-  FOVEA_INLINE open_block(const open_block&) = default;
-  FOVEA_INLINE open_block(open_block&&) = default;
-  FOVEA_INLINE open_block& operator=(const open_block&) = default;
-  FOVEA_INLINE open_block& operator=(open_block&&) = default;
-  FOVEA_INLINE ~open_block() = default;
-};
 
 /// E: float, double, bf16, fp16: as they are; std::int8_t: integers and scales. Keys have a scale a channel
 /// and block of 32 tokens, values a scale a token and head: x ~ code * scale, scale = max|x| / 127, an
@@ -307,21 +245,6 @@ class store {
     return (head * scale_blocks::tokens + slot - block.first) * extent_.dim;
   }
 
-  /// to[i] = round(from[i * stride] / scale); returns the scale. Numbers of which the largest is so small
-  /// that the scale would not be a normal float become 0; 127 times the largest scale is still a float.
-  template <class T>
-  FOVEA_INLINE static float quantise(const T* from, index_type stride, index_type count,
-                                     std::int8_t* to) noexcept {
-    constexpr T least = T(127) * static_cast<T>(std::numeric_limits<float>::min());
-    constexpr float largest_scale = 0x1.020406p+121f;  // the largest of which 127 are a float
-    T most = 0;
-    for (index_type i = 0; i < count; ++i) most = std::max(most, std::abs(from[i * stride]));
-    const T inverse = most >= least ? 127 / most : 0;
-    for (index_type i = 0; i < count; ++i)
-      to[i * stride] =
-          static_cast<std::int8_t>(std::clamp<T>(std::nearbyint(from[i * stride] * inverse), -127, 127));
-    return most >= least ? std::min(static_cast<float>(most / 127), largest_scale) : 0.f;
-  }
   FOVEA_INLINE void close(const range& block, open_block& open) const noexcept {
     for (index_type h = 0; h < extent_.heads; ++h) {
       const float* from = open.rows.data() + open_at(block.first, h, block);
