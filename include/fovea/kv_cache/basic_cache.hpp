@@ -213,7 +213,7 @@ class basic_cache {
     for (index_type t = 0; t < ks.tokens(0); ++t) {
       const index_type slot = layout_.slot();
       store_->begin(slot, open_);
-      for (index_type h = 0; h < heads(); ++h) {
+      for (index_type h = 0; h < ks.heads(); ++h) {
         const auto value = vs.head(0, h);
         read_key(ks.head(0, h), t, layout_.position(), key_row_.data());
         load_elements(value.at(t), value.col_stride, value.cols, value_row_.data());
