@@ -5,6 +5,7 @@
 #include "../support/refusal.hpp"
 
 #include <limits>
+#include <thread>
 
 namespace fovea_test {
 namespace unchanged_test {
@@ -147,6 +148,21 @@ TYPED_TEST(unchanged, moved_from_is_empty) {
     expect_refused([&] { attend(normal(1, heads * dim, 2), held.cache); }, {"cache 0 was moved from"});
   held.cache = std::move(other);
   EXPECT_EQ(numbers_of(held.cache), all);
+}
+
+/// Reading changes nothing either: several threads may read one cache.
+TEST(unchanged, by_threads_that_read) {
+  contiguous<std::int8_t> held;
+  fill(held);
+  const Matrix q = normal(2, heads * dim, 2), alone = attend(q, held.cache, fovea::causal);
+  std::vector<Matrix> results(4);
+  std::vector<std::thread> readers;
+  for (Matrix& result : results)
+    readers.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) result = attend(q, held.cache, fovea::causal);
+    });
+  for (std::thread& reader : readers) reader.join();
+  for (const Matrix& result : results) EXPECT_EQ(result, alone);
 }
 
 }  // namespace unchanged_test
