@@ -184,6 +184,10 @@ class basic_cache {
     static_cast<void>(writable());
     const auto ks = as_sequences(k, heads(), "k");
     const auto vs = as_sequences(v, heads(), "v");
+    static_assert(
+        requires { ks.head(0, 0).at(0), vs.head(0, 0).at(0); },
+        "fovea: a cache appends an Eigen matrix, a tensor_view, a tensor or a ragged batch of one: not "
+        "another cache");
     const auto same = [](const char* a, const char* what, index_type has, const char* b, index_type other)
                           FOVEA_INLINE_LAMBDA {
                             if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
