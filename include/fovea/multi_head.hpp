@@ -238,9 +238,6 @@ class multi_head : public multi_head_projections<T, Arch> {
       const auto& o = this->options();
       same("heads", cache->heads(), o.kv_heads), same("dimensions a key", cache->dim(), o.dim);
       same("dimensions a value", cache->value_dim(), o.value_dim);
-      for (index_type a = 0; a < b; ++a)
-        if (caches[static_cast<std::size_t>(a)] == cache)
-          reject("cache ", b, " is cache ", a, " again: each sequence appends to one of its own");
       for (index_type t = 0; t < starts[b + 1] - starts[b]; ++t)
         at.positions.push_back(cache->position() + t);
     }
