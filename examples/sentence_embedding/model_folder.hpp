@@ -1,5 +1,5 @@
 // What the files of a sentence-transformers folder say besides the encoder's sizes and weights: modules.json
-// (what follows the encoder), the pooling's config.json, sentence_bert_config.json, tokenizer_config.json.
+// (what follows the encoder), the pooling's config.json, sentence_bert_config.json, those of the tokenizer.
 // What would change the vectors is done or refused.
 #pragma once
 
@@ -37,6 +37,7 @@ struct model_folder {
     read_pooling(settings::if_any(steps.pooling / "config.json"));
     read_tokenizer(settings::if_any(encoder / "tokenizer_config.json"));
     check_pieces(settings::if_any(encoder / "special_tokens_map.json"));
+    check_rules(settings::if_any(encoder / "tokenizer.json"));
   }
 
   static modules modules_of(const std::filesystem::path& folder) {
@@ -104,6 +105,17 @@ struct model_folder {
     tokenizer.lower_case = file.flag("do_lower_case", true);
     tokenizer.strip_accents = file.flag("strip_accents", tokenizer.lower_case);
     tokenizer.split_cjk = file.flag("tokenize_chinese_chars", true);
+  }
+
+  /// tokenizer.json says the whole once more; where tokenizer_config.json or vocab.txt differ, they count.
+  static void check_rules(const settings& file) {
+    const settings model = file.part("model"), normalizer = file.part("normalizer");
+    model.expect("type", {"WordPiece"});
+    model.expect("continuing_subword_prefix", {"##"});
+    if (model.has("max_input_chars_per_word")) model.integer("max_input_chars_per_word", 100, 100);
+    normalizer.expect("type", {"BertNormalizer"});
+    normalizer.expect("clean_text", true);
+    file.part("pre_tokenizer").expect("type", {"BertPreTokenizer"});
   }
 
   static constexpr std::pair<const char*, const char*> pieces[] = {{"unk_token", "[UNK]"},

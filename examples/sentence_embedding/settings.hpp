@@ -30,6 +30,12 @@ class settings {
   const nlohmann::json& json() const { return json_; }
   bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
 
+  /// The settings under a key; none where there is no object.
+  settings part(const char* key) const {
+    return settings(path_ + ": " + key,
+                    has(key) && json_[key].is_object() ? json_[key] : nlohmann::json::object());
+  }
+
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const {
     throw input_error(path_ + ": " + key + " is " + json_.at(key).dump(-1, ' ', false, replace) + ", " + why);
   }
