@@ -115,6 +115,12 @@ class attention_call {
     const auto rules = rules_of<mask_intersection>(mods...);
     decltype(auto) sink = sink_of(mods...);
     decltype(auto) dropout = dropout_of(mods...);
+    index_type keys_at_most = 0;  // a cache's lie in memory
+    if constexpr (requires { k.all.tokens; }) keys_at_most = k.all.tokens;
+    if (((q.all.tokens | keys_at_most) >> 22) + ((q.dim() | v.dim()) >> 12) +
+            ((q.batches() | q.heads()) >> 10) >
+        0)
+      check_countable(q.batches(), q.heads(), q.all.tokens, keys_at_most, q.dim(), v.dim());
     for (index_type b = 0; b < q.batches(); ++b) {
       check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
       const place at{b, 0, q.batches(), q.heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
@@ -136,6 +142,18 @@ class attention_call {
                            remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
                            remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>>{
         {queries, keys, values}, out, lse, static_cast<L>(scale), rules, sink, dropout};
+  }
+
+  /// Whether every size that a plan multiplies can be counted: a job's rows, blocks and scratch are below a
+  /// thousand rows and columns more than the call has. (Views of large sizes need no memory: strides of 0.)
+  FOVEA_COLD static void check_countable(index_type batches, index_type heads, index_type queries,
+                                         index_type keys, index_type dim, index_type value_dim) {
+    constexpr index_type more = 1024, bytes = 64;
+    if (countable(batches, heads, std::max(queries, keys), std::max(dim, value_dim)) &&
+        countable(batches, heads, std::max(queries, keys) + more, std::max(dim, value_dim) + more, bytes))
+      return;
+    reject_length("a call of ", batches, " x ", heads, " heads, ", queries, " queries, ", keys, " keys, dim ",
+                  dim, " and value dim ", value_dim, " needs more than can be counted");
   }
 
   /// The same with a result, which can be written and lies apart from what is read, or is q itself.

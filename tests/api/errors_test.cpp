@@ -132,6 +132,32 @@ TEST(wrong_tensor, sizes_and_pointers) {
   expect_refused([&] { attend.into(twice, q, k, v); }, {"o", "3", "stride", "0"});
 }
 
+/// Views whose strides are 0 may be as large as one likes, but not larger than can be counted.
+TEST(wrong_tensor, sizes_that_no_plan_counts) {
+  float x = 0;
+  const fovea::attention<float> attend;
+  const auto view = [&](index_type b, index_type h, index_type t, index_type d) {
+    return fovea::tensor_view<float>{&x, b, h, t, d, 0, 0, 0, 0};
+  };
+  const auto refused = [&](index_type b, index_type h, index_type t, index_type d, const char* sentence) {
+    try {
+      const auto all = view(b, h, t, d);
+      static_cast<void>(attend.plan_for(all, all, all));
+      ADD_FAILURE() << "not refused: " << sentence;
+    } catch (const std::length_error& e) {
+      EXPECT_NE(std::string(e.what()).find(sentence), std::string::npos) << e.what();
+    }
+  };
+  constexpr index_type two60 = index_type(1) << 60, two40 = index_type(1) << 40;
+  refused(1, 1, 1, two60, "dim 1152921504606846976 and value dim 1152921504606846976");
+  refused(1, 1, two60, 1, "1152921504606846976 queries, 1152921504606846976 keys");
+  refused(two40, 1, 1, 1, "a call of 1099511627776 x 1 heads");
+  refused(two40, 1, two40, 1, "q of 1099511627776 x 1 x 1099511627776 x 1 is more than can be counted");
+  // Results as large as batch x heads x Lq x Lk.
+  const auto wide = view(1, 1, two40, 1);
+  EXPECT_THROW(static_cast<void>(attend.scores(wide, wide)), std::length_error);
+}
+
 TEST(wrong_ragged, offsets) {
   const Matrix q = Matrix::Zero(5, 4), k = Matrix::Zero(7, 4);
   const fovea::attention<float, 1> attend;

@@ -13,20 +13,11 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
-#include <initializer_list>
 #include <numeric>
 #include <span>
 
 FOVEA_NAMESPACE_BEGIN
 namespace overlap {
-
-/// The bytes [first, last) from the lowest to the highest of a view.
-struct byte_range {
-  std::uintptr_t first = 0, last = 0;
-  FOVEA_INLINE bool apart_from(const byte_range& other) const noexcept {
-    return last <= other.first || other.last <= first;
-  }
-};
 
 /// One index of a view: `count` of them, `step` apart (in bytes, or in elements).
 struct axis {
@@ -41,23 +32,42 @@ struct pieces {
   std::array<axis, 4> axes = {};
 };
 
-template <class E>
-FOVEA_INLINE bool empty(const tensor_view<E>& x) noexcept {
-  return x.batch <= 0 || x.heads <= 0 || x.tokens <= 0 || x.dim <= 0;
+/// How far each index reaches, in elements, where all strides go up; else not `plain`, nor is an empty view
+/// always. Few instructions: this is what most views cost that are looked at.
+struct reaches {
+  index_type batch, heads, tokens, dim;
+
+  template <class E>
+  FOVEA_INLINE explicit reaches(const tensor_view<E>& x) noexcept
+      : batch((x.batch - 1) * x.batch_stride),
+        heads((x.heads - 1) * x.head_stride),
+        tokens((x.tokens - 1) * x.token_stride),
+        dim((x.dim - 1) * x.dim_stride) {}
+  FOVEA_INLINE bool plain() const noexcept { return (batch | heads | tokens | dim) >= 0; }
+  FOVEA_INLINE index_type last() const noexcept { return batch + heads + tokens + dim; }
+};
+
+/// Whether one view ends before the other begins, as far as is known at once.
+template <class A, class B>
+FOVEA_INLINE bool plainly_apart(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
+  const reaches of_a(a), of_b(b);
+  const auto first_a = reinterpret_cast<std::uintptr_t>(a.data),
+             first_b = reinterpret_cast<std::uintptr_t>(b.data);
+  const auto bytes = [](index_type last, std::size_t size)
+                         FOVEA_INLINE_LAMBDA { return (static_cast<std::uintptr_t>(last) + 1) * size; };
+  return of_a.plain() && of_b.plain() &&
+         (first_a + bytes(of_a.last(), sizeof(A)) <= first_b ||
+          first_b + bytes(of_b.last(), sizeof(B)) <= first_a);
 }
 
+/// Whether no two elements meet, as far as is known at once: strides go up and nest, dim innermost.
 template <class E>
-FOVEA_INLINE byte_range bytes_of(const tensor_view<E>& x) noexcept {
-  if (empty(x)) return {};
-  index_type low = 0, high = 1;
-  for (const axis a : {axis{x.batch, x.batch_stride}, axis{x.heads, x.head_stride},
-                       axis{x.tokens, x.token_stride}, axis{x.dim, x.dim_stride}})
-    low += std::min<index_type>(a.reach(), 0), high += std::max<index_type>(a.reach(), 0);
-  const auto at = [&](index_type element) FOVEA_INLINE_LAMBDA {
-    return reinterpret_cast<std::uintptr_t>(x.data) +
-           static_cast<std::uintptr_t>(element * static_cast<index_type>(sizeof(E)));
-  };
-  return {at(low), at(high)};
+FOVEA_INLINE bool plainly_nested(const tensor_view<E>& x) noexcept {
+  const reaches r(x);
+  const bool heads_outside = x.token_stride > r.dim && x.head_stride > r.dim + r.tokens;
+  const bool tokens_outside = x.head_stride > r.dim && x.token_stride > r.dim + r.heads;
+  return r.plain() && x.dim_stride > 0 && (heads_outside || tokens_outside) &&
+         (x.batch == 1 || x.batch_stride > r.dim + r.tokens + r.heads);
 }
 
 template <class E>
@@ -137,6 +147,8 @@ FOVEA_COLD static bool meet(const pieces& a, const pieces& b) noexcept {
 /// Whether two indices of a view have one address.
 template <int = 0>
 FOVEA_COLD static bool folds(const std::array<axis, 4>& axes) noexcept {
+  for (const axis& a : axes)
+    if (a.count <= 0) return false;
   // Two indices of one address: their largest axis of different digits is `a`, its digits 1 or more apart.
   for (std::size_t a = 0; a < axes.size(); ++a) {
     if (axes[a].count < 2) continue;
@@ -159,28 +171,16 @@ FOVEA_COLD static bool folds(const std::array<axis, 4>& axes) noexcept {
 /// behind the end of the other.
 template <class A, class B>
 FOVEA_INLINE bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
-  if (overlap::bytes_of(a).apart_from(overlap::bytes_of(b))) return false;
-  return overlap::meet(overlap::pieces_of(a), overlap::pieces_of(b));
+  return !overlap::plainly_apart(a, b) && overlap::meet(overlap::pieces_of(a), overlap::pieces_of(b));
 }
 
 /// Whether two elements of a view lie at the same place.
 template <class E>
 FOVEA_INLINE bool folds(const tensor_view<E>& x) noexcept {
-  using overlap::axis;
-  const auto nested = [](std::initializer_list<axis> inner_first) FOVEA_INLINE_LAMBDA {
-    index_type reach = 0;
-    bool each_beyond = true;
-    for (const axis& a : inner_first) {
-      each_beyond &= a.count < 2 || std::abs(a.step) > reach;
-      reach += std::abs(a.reach());
-    }
-    return each_beyond;
-  };
-  const axis batch{x.batch, x.batch_stride}, heads{x.heads, x.head_stride}, tokens{x.tokens, x.token_stride},
-      dim{x.dim, x.dim_stride};
-  if (nested({dim, tokens, heads, batch}) || nested({dim, heads, tokens, batch}) || overlap::empty(x))
-    return false;
-  return overlap::folds({batch, heads, tokens, dim});
+  return !overlap::plainly_nested(x) && overlap::folds({{{x.batch, x.batch_stride},
+                                                         {x.heads, x.head_stride},
+                                                         {x.tokens, x.token_stride},
+                                                         {x.dim, x.dim_stride}}});
 }
 
 /// A list as a view.

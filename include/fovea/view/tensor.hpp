@@ -105,10 +105,12 @@ template <class E>
 struct view_traits<tensor_view<E>> {
   using element = E;
   FOVEA_INLINE static sequences<E> view(const tensor_view<E>& x, index_type heads, const char* name) {
-    if (x.batch < 0 || x.heads < 0 || x.tokens < 0 || x.dim < 0)
-      reject(name, " has a negative size: ", x.batch, " x ", x.heads, " x ", x.tokens, " x ", x.dim);
+    if (const index_type bits = x.batch | x.heads | x.tokens | x.dim; bits < 0 || bits >> 15 != 0) {
+      if (bits < 0)
+        reject(name, " has a negative size: ", x.batch, " x ", x.heads, " x ", x.tokens, " x ", x.dim);
+      size_product(name, x.batch, x.heads, x.tokens, x.dim);
+    }
     if (heads != any_heads && x.heads != heads) reject(name, " has ", x.heads, " heads, not ", heads);
-    if (!countable(x.batch, x.heads, x.tokens, x.dim)) size_product(name, x.batch, x.heads, x.tokens, x.dim);
     if (x.data == nullptr && x.batch * x.heads * x.tokens * x.dim != 0) reject(name, " is a null pointer");
     return {x, nullptr};
   }
