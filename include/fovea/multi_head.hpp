@@ -263,11 +263,11 @@ class multi_head : public multi_head_projections<T, Arch> {
     };
     std::vector<index_type> before;
     before.reserve(caches.size());
-    each([](Cache& cache, const auto&... tokens) { cache.check_append(tokens...); });
+    each([](Cache& cache, const auto&... appended_rows) { cache.check_append(appended_rows...); });
     const auto append = [&] {
-      each([&](Cache& cache, const auto&... tokens) {
+      each([&](Cache& cache, const auto&... appended_rows) {
         before.push_back(cache.tokens());
-        cache.append(tokens...);
+        cache.append(appended_rows...);
       });
       const std::vector<const Cache*> all(caches.begin(), caches.end());
       attend(cache_batch{all});

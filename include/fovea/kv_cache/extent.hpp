@@ -29,8 +29,8 @@ FOVEA_INLINE extent checked(extent e, int kv_heads) {
   };
   positive("number of pages", e.pages), positive("capacity (tokens a page)", e.page_tokens);
   if (e.heads == 0)
-    reject("a cache's number of heads is 0, not above 0; give it as an option, {.heads = 8}, or in the type, ",
-           "as kv_cache<float, 8>");
+    reject("a cache's number of heads is 0, not above 0; give it as an option, {.heads = 8}, or in the ",
+           "type, as kv_cache<float, 8>");
   positive("number of heads", e.heads), positive("dim", e.dim), positive("value_dim", e.value_dim);
   if (kv_heads != dynamic_heads && e.heads != kv_heads)
     reject("a cache has ", e.heads, " heads, but its type says ", kv_heads);
