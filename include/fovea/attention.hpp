@@ -12,6 +12,18 @@
 // any executor, and for a sequence alone or in a batch. Query head h reads key/value head h / (heads /
 // kv_heads).
 //
+// Accuracy, where sums are made in float and u = 2^-24:
+//
+//   |error| <= 3 u (P |V|) (4 + A) + 2^-126 sum_j |V_j|
+//
+// over the keys that the row sees, A being its largest |scale| sum_c |q_c k_c|, or |logit|; in double u =
+// 2^-52 and 2^-1022. The second term is of weights too small for a normal number: they count as 0, in O,
+// weights, statistics, received and gradients alike. The exponential is exact to 2.04 units of the last
+// place (2.3 where the instruction set has no FMA), for every float. What is summed is exp(s - m) V before
+// it is divided by the sum of exponents: values from 3.4e38 / Lk on, the largest float over the number of
+// keys, may become infinite on the way; so may logits whose terms scale q_c k_c add up to more than that
+// number. A NaN that a row sees makes it NaN; so may an infinity.
+//
 // The algorithm: Dao, "FlashAttention-2", arXiv:2307.08691; grouped queries: Ainslie et al.,
 // arXiv:2305.13245.
 #pragma once

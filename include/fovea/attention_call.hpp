@@ -40,7 +40,7 @@ class attention_call {
   FOVEA_INLINE attention_call() = default;
   FOVEA_INLINE explicit attention_call(attention_options options) : options_(options) {
     agree("heads", options.heads, Heads), agree("kv_heads", options.kv_heads, KVHeads);
-    if (options.scale && !std::isfinite(*options.scale))
+    if (options.scale && !is_finite(*options.scale))
       reject("scale is ", *options.scale, ", not a finite number");
   }
 
@@ -132,8 +132,12 @@ class attention_call {
     }
     if constexpr (sink_like<decltype(sink)>)
       if (q.batches() == 0) check_score_at(sink, {.batches = 0, .heads = q.heads()});
+    rules.template check_numbers<L>(), check_numbers_of<L>(sink);
     const double scale =
         options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(q.all.dim, 1))));
+    if (!is_finite(static_cast<L>(scale * std::numbers::log2e)))
+      reject("scale is ", scale, ", which times log2(e) is no finite ",
+             std::is_same_v<L, double> ? "double" : "float");
     const auto queries = read_only(q);
     const auto keys = read_only(k);
     const auto values = read_only(v);

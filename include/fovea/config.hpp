@@ -8,8 +8,9 @@
 #if (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(_M_FP_FAST)
 #error \
     "fovea: -ffast-math and -Ofast let the compiler assume that NaN and -inf do not occur: masks would leak, \
-a NaN be accepted or lost, and the exponential be wrong; compile what includes fovea without them, or add \
--fno-finite-math-only after them (linking with them also flushes subnormal numbers to 0 in the whole process)."
+a NaN be accepted or lost, the exponential be wrong; compile what includes fovea without them, or add \
+-fno-finite-math-only after them (linking with them also flushes subnormal numbers to 0 in the whole \
+process)."
 #endif
 
 // Whether sums may be made in another order than they are written in (what is left of -ffast-math): then what

@@ -4,7 +4,10 @@
 #include <fovea/config.hpp>
 
 #include <algorithm>
+#include <bit>
+#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -117,14 +120,26 @@ FOVEA_INLINE constexpr index_type round_up(index_type n, index_type to) noexcept
   return ceil_div(n, to) * to;
 }
 
+/// Whether x is neither NaN nor infinite, asked of its bits: compilers may be told that no number is.
+template <class T>
+FOVEA_INLINE constexpr bool is_finite(T x) noexcept {
+  if constexpr (sizeof(T) == 4)
+    return (std::bit_cast<std::uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
+  else
+    return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+
 /// Throws Error with the parts joined to one sentence; numbers are written in decimal. Without exceptions the
 /// sentence goes to FOVEA_ERROR_HANDLER (config.hpp). (Not inlined, but static: each object has its own.
 /// Inlined, sentences took a quarter of the time that compiling a call takes.)
 template <class Error, class... Parts>
 [[noreturn]] FOVEA_COLD static void reject_as(Parts... parts) {
   std::string text = "fovea: ";
-  const auto add = [&text](const auto& part) FOVEA_INLINE_LAMBDA {
-    if constexpr (requires { std::to_string(part); })
+  [[maybe_unused]] char digits[32];  // as few as tell the number from all others
+  const auto add = [&](const auto& part) FOVEA_INLINE_LAMBDA {
+    if constexpr (std::is_floating_point_v<std::remove_cvref_t<decltype(part)>>)
+      text.append(digits, std::to_chars(digits, digits + sizeof digits, static_cast<double>(part)).ptr);
+    else if constexpr (requires { std::to_string(part); })
       text += std::to_string(part);
     else
       text += part;

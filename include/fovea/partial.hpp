@@ -27,9 +27,10 @@ struct partial {
 
 /// a <- the result over the keys of both:
 ///   lse = log(exp(a.lse) + exp(b.lse)),   out = a.out * exp(a.lse - lse) + b.out * exp(b.lse - lse).
-/// Associative and commutative up to rounding; {0, -inf} is neutral, exactly. Throws std::invalid_argument
-/// where the shapes differ, or what is written shares memory with something else. (FlashInfer's state
-/// algebra, arXiv:2501.01005, section 2.2.)
+/// Associative and commutative up to rounding; {0, -inf} is neutral, exactly. Finite parts give a finite
+/// result, but for the last places of the largest number. Throws std::invalid_argument where the shapes
+/// differ, or what is written shares memory with something else. (FlashInfer's state algebra,
+/// arXiv:2501.01005, section 2.2.)
 template <class OutA, class LseA, class OutB, class LseB>
 FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
   const auto check = [](const auto& x, const auto& y, const char* name) FOVEA_INLINE_LAMBDA {
@@ -66,11 +67,14 @@ FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& 
         T& x = lse_a(n, h, t, 0);
         const T y = static_cast<T>(lse_b_heads(n, h, t, 0)), larger = x > y ? x : y;
         if (y == -std::numeric_limits<T>::infinity()) continue;
-        const T of_a = std::exp(x - larger), of_b = std::exp(y - larger), sum = of_a + of_b;
+        // Weights first: they add up to 1, so that no sum is larger than what it is made of.
+        T of_a = std::exp(x - larger), of_b = std::exp(y - larger);
+        const T sum = of_a + of_b;
+        of_a /= sum, of_b /= sum;
         for (index_type c = 0; c < out_a.dim; ++c) {
           O& o = out_a(n, h, t, c);
           const T other = load_element<T>(out_b(n, h, t, c));
-          o = store_element<O>(of_a == T(0) ? other : (load_element<T>(o) * of_a + other * of_b) / sum);
+          o = store_element<O>(of_a == T(0) ? other : load_element<T>(o) * of_a + other * of_b);
         }
         x = larger + std::log(sum);
       }

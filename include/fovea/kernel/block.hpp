@@ -81,9 +81,10 @@ FOVEA_NOINLINE void attend_few_keys(const Problem& p, index_type b, index_type h
           others.empty() ? soon.queries(panel.width) : lines_ahead(line_use::read, q, others);
       const auto largest = panel.score_keys(k.from(skipped), rules, covered, seen,
                                             {queries, soon.keys(panel.rows())}, memory.squares);
-      const auto shrink = panel.absorb(seen.size(), largest, may_hide);
+      const bool finite = (!may_hide && !drops) || v.finite();
+      const auto shrink = panel.absorb(seen.size(), largest, may_hide, finite);
       if constexpr (drops) drop<Arch, T>(p.dropout.bind(p.at(b, h)), panel, seen);
-      if ((!may_hide && !drops) || v.finite()) {
+      if (finite) {
         panel.write_values(v.from(skipped), seen.size(), out,
                            {lines_ahead(line_use::write, out, others), soon.values(panel.rows())});
       } else {
@@ -135,10 +136,11 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
       const auto largest =
           panel.score_keys(k.from(skipped), rules, covered, seen, {soon_read}, memory.squares);
       // (R, C)   P = exp(S - m)
-      const auto shrink = panel.absorb(seen.size(), largest, may_hide);
+      const bool finite = (!may_hide && !drops) || v.finite();
+      const auto shrink = panel.absorb(seen.size(), largest, may_hide, finite);
       if constexpr (drops) drop<Arch, T>(p.dropout.bind(p.at(b, h)), panel, seen);
       // (R, dv)  O = O * shrink + P V
-      if ((!may_hide && !drops) || v.finite())
+      if (finite)
         panel.add_values(v.from(skipped), seen.size(), shrink, {soon_written});
       else
         panel.add_seen_values(v.from(skipped), seen.size(), shrink);

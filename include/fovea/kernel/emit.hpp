@@ -3,10 +3,28 @@
 
 #include <fovea/kernel/block.hpp>
 
-#include <cmath>
-
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
+
+/// Writes a panel's block of logits, or the probabilities by the same exp as in O.
+template <class Arch, class Panel, class T>
+FOVEA_NOINLINE void emit_block(const Panel& panel, range keys, const matrix_view<T>& to,
+                               const matrix_view<T>* lse) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type width = Panel::width, n = lanes<Arch, T>;
+  const range rows = panel.rows();
+  alignas(64) T of_row[width] = {}, cell[width];
+  for (index_type i = 0; lse != nullptr && i < rows.size(); ++i) of_row[i] = (*lse)(rows.first + i, 0);
+  for (index_type j = 0; j < keys.size(); ++j) {
+    for (index_type i = 0; i < width; i += n) {
+      V x = V::load_aligned(panel.logits() + j * width + i);
+      const softmax_state<Arch, T, unit_of::natural> row{{V::load_aligned(of_row + i), V(T(0))}};
+      if (lse != nullptr) x = row.template probability<true>(x);
+      x.store_aligned(cell + i);
+    }
+    for (index_type i = 0; i < rows.size(); ++i) to(rows.first + i, keys.first + j) = cell[i];
+  }
+}
 
 /// Writes rows of one head of the score matrix to `to` (queries x keys): the logits that enter the softmax,
 /// hidden ones -inf; or, with `lse` (queries x 1), the probabilities exp(s - lse), hidden ones 0. p.v has no
@@ -32,12 +50,7 @@ FOVEA_NOINLINE void emit_queries(const Problem& p, index_type b, index_type h, r
       if (cover_of(rules.mask, panel.rows(), keys) == coverage::none) return;
       panel.template dot_keys<false>(k, keys.size());
       panel.revise(rules, keys, memory.squares);
-      const range some = panel.rows();
-      for (index_type i = some.first; i < some.last; ++i)
-        for (index_type j = keys.first; j < keys.last; ++j) {
-          const T s = panel.logits()[(j - keys.first) * panel.width + i - some.first];
-          if (s != hidden<T>) to(i, j) = lse ? std::exp(s - (*lse)(i, 0)) : s;
-        }
+      emit_block<Arch>(panel, keys, to, lse);
     });
   }
 }

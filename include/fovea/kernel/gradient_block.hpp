@@ -44,13 +44,13 @@ struct cell_gradients {
   /// {what V is weighed with, dS times the slopes of the scores from number From on}: both 0 where hidden.
   template <class Cells, class V>
   FOVEA_INLINE std::pair<V, V> differentiate(const Cells& at, coverage covered, const V& s, const V& dp,
-                                             const V& lse, const V& delta) const noexcept {
+                                             const V& lse, const V& delta, const V& least) const noexcept {
     using T = typename V::value_type;
     auto [x, slope] = rules.template score_and_slope<From>(s, at);
     if (covered == coverage::partial)
       x = xsimd::select(at.truth(visible_at(rules.mask, at)), x, V(hidden<T>));
     const auto unseen = x == V(hidden<T>);
-    V p = xsimd::select(unseen, V(T(0)), State::exp(x - lse)), kept = dp;
+    V p = xsimd::select(unseen, V(T(0)), State::exp(x - lse, least)), kept = dp;
     const V whole = p;
     if constexpr (Dropout::drops) {
       const V worth = worth_of(dropout, at);
@@ -214,11 +214,11 @@ FOVEA_INLINE void differentiate_head(const Gradients& g, index_type b, index_typ
                                  terms.delta + rows.first};
     keys.each_group([&](auto group, index_type first) FOVEA_INLINE_LAMBDA {  // k (C, d)   v (C, dv)
       if (!group.look(rules.mask, rows)) return;
-      group.score(block, plain);                   // (R, C)   P = exp(Q K^T - LSE)
-      group.differentiate(block, p.scale, plain);  // (R, C)   dS = P (dO V^T - D)
-      if (!plain || group.hides()) group.revise(block, p.scale, of_cells);
       const bool hides = always_hides || group.hides();
       const bool finite = !hides || (q.finite() && d_out.finite() && keys.finite());
+      group.score(block, plain, finite);           // (R, C)   P = exp(Q K^T - LSE)
+      group.differentiate(block, p.scale, plain);  // (R, C)   dS = P (dO V^T - D)
+      if (!plain || group.hides()) group.revise(block, p.scale, of_cells, finite);
       group.add_to_values(block, finite, keys.d_v(first));                       // (C, dv)  dV += P^T dO
       group.add_to_keys(block, finite, keys.d_k(first));                         // (C, d)   dK += dS^T Q
       group.add_to_queries(block, keys.rows_from(first), finite, keys.width());  // (R, d)   dQ += dS K

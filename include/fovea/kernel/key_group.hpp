@@ -52,8 +52,9 @@ class key_group {
   }
   FOVEA_INLINE bool hides() const noexcept { return seen_.hides(); }
 
-  /// P = exp(Q K^T - LSE); raw products where cells are not `plain`, or partly hidden.
-  FOVEA_NOINLINE void score(const gradient_rows<T>& r, bool plain) const noexcept {
+  /// P = exp(Q K^T - LSE); raw products where cells are not `plain`, or partly hidden. `finite`: whether all
+  /// that P and dS are multiplied by is; else P is 0 only where it is hidden.
+  FOVEA_NOINLINE void score(const gradient_rows<T>& r, bool plain, bool finite) const noexcept {
     each_seen(r.rows, k_, dim_, [&](auto tile, const T* k, coverage covered) FOVEA_INLINE_LAMBDA {
       const bool done = plain && covered == coverage::full;
       auto s = tile.start(r.lse, done ? T(-1) : T(0));
@@ -61,7 +62,7 @@ class key_group {
                 nothing_more{});
       T* const p = p_ + tile.row * sizes_.stride() + tile.lane;
       store(s, p, sizes_.stride());
-      if (done) exponentiate<tile.wide>(p, tile.high);
+      if (done) exponentiate<tile.wide>(p, tile.high, finite);
     });
   }
 
@@ -83,8 +84,9 @@ class key_group {
   /// P = exp(score(S) - LSE) and dS = P (dO V^T - delta) d score of the raw products left, and 0 of all that
   /// nobody sees.
   template <class Cells>
-  FOVEA_NOINLINE FOVEA_FLATTEN void revise(const gradient_rows<T>& r, T v_scale,
-                                           const Cells& of_cells) const noexcept {
+  FOVEA_NOINLINE FOVEA_FLATTEN void revise(const gradient_rows<T>& r, T v_scale, const Cells& of_cells,
+                                           bool finite) const noexcept {
+    const V least = least_exponent<Arch, T>(finite);
     for (int number = 0; number < seen_.count(); ++number)
       for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
         const seen_registers seen = seen_[number].panels[t];
@@ -98,9 +100,9 @@ class key_group {
             if (w >= seen.first && w < seen.last && j < keys_.size()) {
               if (Cells::plain && seen.covered == coverage::full) continue;
               const here cells{r.rows.first + i, keys_.first + j, keys_.size() - j};
-              std::tie(p, ds) =
-                  of_cells.differentiate(cells, seen.covered, V::load_aligned(p_ + at),
-                                         V::load_aligned(ds_ + at), V(r.lse[i]), V(r.delta[i] * v_scale));
+              std::tie(p, ds) = of_cells.differentiate(cells, seen.covered, V::load_aligned(p_ + at),
+                                                       V::load_aligned(ds_ + at), V(r.lse[i]),
+                                                       V(r.delta[i] * v_scale), least);
             }
             p.store_aligned(p_ + at), ds.store_aligned(ds_ + at);
           }
@@ -177,10 +179,11 @@ class key_group {
   }
   /// P = exp2(P) for rows of C registers, in memory: with a tile in registers g++ spills on AVX2.
   template <int C>
-  FOVEA_NOINLINE void exponentiate(T* p, int rows) const noexcept {
+  FOVEA_NOINLINE void exponentiate(T* p, int rows, bool finite) const noexcept {
+    const V least = least_exponent<Arch, T>(finite);
     for (int r = 0; r < rows; ++r, p += sizes_.stride())
       unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA {
-        isa<Arch>::exp2(V::load_aligned(p + c * n)).store_aligned(p + c * n);
+        isa<Arch>::exp2(V::load_aligned(p + c * n), least).store_aligned(p + c * n);
       });
   }
 

@@ -67,9 +67,9 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
       const auto d_out = operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy).read(some);
       const gradient_rows<T> block{
           some, q, d_out, nullptr, 0, terms.lse + some.first, terms.delta + some.first};
-      group.score(block, of_cells.plain);
+      group.score(block, of_cells.plain, true);
       group.differentiate(block, T(1), of_cells.plain);
-      group.revise(block, T(1), of_cells);
+      group.revise(block, T(1), of_cells, true);
       group.each_register(block, [&](index_type i, const auto& cells, const auto& ds) FOVEA_INLINE_LAMBDA {
         sums.template add<Arch>(some.first + i - rows.first, cells.key, cells.count,
                                 ds * slope_of_parameter(bound, ds, cells));

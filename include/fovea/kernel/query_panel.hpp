@@ -63,12 +63,15 @@ class query_panel : public query_products<Arch, T, W> {
     return largest;
   }
 
-  /// P = exp(S - m), exactly 0 where hidden; returns what the sums so far are worth now.
-  FOVEA_INLINE per_query absorb(index_type keys, const per_query& largest, bool may_hide) const noexcept {
-    return may_hide ? absorb<true>(keys, largest) : absorb<false>(keys, largest);
+  /// P = exp(S - m), exactly 0 where hidden; returns what the sums so far are worth now. `finite`: whether
+  /// all that P is multiplied by is; else what is seen is never 0, which add_seen_values leaves out.
+  FOVEA_INLINE per_query absorb(index_type keys, const per_query& largest, bool may_hide,
+                                bool finite) const noexcept {
+    return may_hide ? absorb<true>(keys, largest, finite) : absorb<false>(keys, largest, finite);
   }
   template <bool Hides>
-  FOVEA_NOINLINE per_query absorb(index_type keys, const per_query& largest) const noexcept {
+  FOVEA_NOINLINE per_query absorb(index_type keys, const per_query& largest, bool finite) const noexcept {
+    const V least = least_exponent<Arch, T>(finite);
     per_query shrink;
     for (int w = 0; w < W; ++w) {
       auto state = load(w);
@@ -77,7 +80,7 @@ class query_panel : public query_products<Arch, T, W> {
       V even(T(0)), odd(T(0));
       const auto exponentiate = [&](index_type j) FOVEA_INLINE_LAMBDA {
         T* s = s_ + j * width + w * n;
-        const V p = state.template probability<Hides>(V::load_aligned(s));
+        const V p = state.template probability<Hides>(V::load_aligned(s), least);
         p.store_aligned(s);
         return p;
       };

@@ -108,6 +108,15 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
       k.look_ahead(coming_values, these_keys);
       each_panel([&](const panel& some) { some.dot_keys(k), k.look_here(); });
     });
+    // Whether what is hidden may be multiplied by 0.
+    bool finite = true;
+    if (may_hide)
+      values_of.template each_rows<scaled::by_token>(
+          keys, [&](index_type, const auto& v, index_type count, const float* scales) {
+            finite = finite && all_finite<Arch, T>(v, count);
+            if (scales != nullptr)
+              finite = finite && all_finite<Arch, T>(rows_of<float>{scales, count, count}, 1);
+          });
     // (R, C)   S = score(S), hidden: -inf   P = exp(S - m)
     each_panel([&](const panel& some) {
       for (index_type r = 0; r < some.count(); ++r) {
@@ -119,20 +128,12 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
           std::memcpy(to, some.logits(r),
                       static_cast<std::size_t>(kept_elements<T>(keys.size())) * sizeof(T));
         }
-        some.absorb(r, keys.size(), largest);
+        some.absorb(r, keys.size(), largest, finite);
         if constexpr (Problem::drops)
           drop<Arch, T>(p.dropout.bind(p.at(b, first_head + some.head(r))), some, r, keys);
       }
     });
     // (R, dv)  O = O * shrink + P V
-    bool finite = true;
-    if (may_hide)
-      values_of.template each_rows<scaled::by_token>(
-          keys, [&](index_type, const auto& v, index_type count, const float* scales) {
-            finite = finite && all_finite<Arch, T>(v, count);
-            if (scales != nullptr)
-              finite = finite && all_finite<Arch, T>(rows_of<float>{scales, count, count}, 1);
-          });
     each_pieces<scaled::by_token>(values_of, keys, [&](auto& v) {  // (C, dv)
       v.look_ahead(coming_keys, these_values);
       each_panel([&](const panel& some) {

@@ -49,14 +49,17 @@ class row_panel : public row_products<Arch, T> {
     return largest;
   }
 
-  /// Row r: P = exp(S - m); what the sums so far are worth now waits for add_values.
-  FOVEA_NOINLINE void absorb(index_type r, index_type keys, const V& largest_by_lane) const noexcept {
+  /// Row r: P = exp(S - m); what the sums so far are worth now waits for add_values. `finite`: whether all
+  /// that P is multiplied by is; else what is seen is never 0, which add_seen_values leaves out.
+  FOVEA_NOINLINE void absorb(index_type r, index_type keys, const V& largest_by_lane,
+                             bool finite) const noexcept {
+    const V least = least_exponent<Arch, T>(finite);
     auto state = load(r);
     const V worth = state.raise(max_over_lanes<Arch, T>(largest_by_lane));
     V sum(T(0));
     for (index_type j = 0; j < keys; j += n) {
       T* s = s_ + r * block + j;
-      const V p = state.template probability<true>(V::load_aligned(s));
+      const V p = state.template probability<true>(V::load_aligned(s), least);
       p.store_aligned(s);
       sum = sum + p;
     }

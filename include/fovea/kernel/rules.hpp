@@ -45,6 +45,10 @@ struct rules {
     check_at(mask, at);
     scores.each([&](const auto& s) FOVEA_INLINE_LAMBDA { check_score_at(s, at); });
   }
+  template <class T>
+  FOVEA_INLINE void check_numbers() const {
+    scores.each([&](const auto& s) FOVEA_INLINE_LAMBDA { check_numbers_of<T>(s); });
+  }
 
   FOVEA_INLINE auto bind(const place& at) const noexcept {
     const auto bound = [&]<class>(const auto& s)

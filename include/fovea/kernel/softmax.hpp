@@ -39,11 +39,12 @@ struct softmax_state : softmax_sums<Arch, T> {
   using sums::m, sums::l, sums::add, sums::subtrahend;
 
   /// exp(x) for x <= 0. Differences are taken before units change: a logit of -1e38 stays finite.
-  FOVEA_INLINE static V exp(const V& x) noexcept {
+  FOVEA_INLINE static V exp(const V& x) noexcept { return exp(x, V(exp2_limits<T>::zero)); }
+  FOVEA_INLINE static V exp(const V& x, const V& least) noexcept {
     if constexpr (Units == unit_of::natural)
-      return isa<Arch>::exp2(x * V(static_cast<T>(std::numbers::log2e)));
+      return isa<Arch>::exp2(x * V(static_cast<T>(std::numbers::log2e)), least);
     else
-      return isa<Arch>::exp2(x);
+      return isa<Arch>::exp2(x, least);
   }
 
   /// Takes in the largest logits of a block; returns exp(m - m'), by which what was summed so far shrinks.
@@ -55,10 +56,11 @@ struct softmax_state : softmax_sums<Arch, T> {
     return exp(before - subtrahend());
   }
 
-  /// P = exp(S - m) for a register of logits. Hidden ones become exactly 0, which exp never returns.
+  /// P = exp(S - m) for a register of logits, 0 where it is too small for a normal number; `least`: or that
+  /// number, see exp2_limits. Hidden ones become exactly 0.
   template <bool Hides>
-  FOVEA_INLINE V probability(const V& s) const noexcept {
-    const V p = exp(s - subtrahend());
+  FOVEA_INLINE V probability(const V& s, const V& least = V(exp2_limits<T>::zero)) const noexcept {
+    const V p = exp(s - subtrahend(), least);
     if constexpr (Hides) return xsimd::select(s == V(hidden<T>), V(T(0)), p);
     return p;
   }

@@ -238,7 +238,7 @@ class basic_cache {
   }
   /// int8 can not store `value` of `name`.
   FOVEA_INLINE static void check_float(double value, const char* name, index_type t, index_type h) {
-    if (!std::isfinite(static_cast<float>(value)))
+    if (!is_finite(static_cast<float>(value)))
       reject(name, " of token ", t, ", head ", h, " is ", value, ", which int8 can not store");
   }
 

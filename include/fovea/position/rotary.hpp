@@ -50,8 +50,11 @@ class rotary_table {
     if (positions < 0) reject("rotary_table has ", positions, " positions, fewer than 0");
     if (rotary_dim < 0 || rotary_dim % 2 != 0)
       reject("rotary_table's rotary_dim is ", rotary_dim, ", not an even number >= 0");
-    if (!(base > 0) || !std::isfinite(base))
+    if (!is_finite(base) || !(base > 0))
       reject("rotary_table's base is ", base, ", not a finite number above 0");
+    const double last_pair = static_cast<double>(columns_ - 1) / static_cast<double>(columns_);
+    if (columns_ > 0 && !is_finite(static_cast<double>(rows_) * std::pow(base, -last_pair)))
+      reject("rotary_table's base is ", base, ", with which position ", rows_, " has an infinite angle");
     size_product("rotary_table", positions, rotary_dim, sizeof(T));
     values_.resize(static_cast<std::size_t>(2 * rows_ * columns_));
     T *cosines = values_.data(), *sines = cosines + rows_ * columns_;

@@ -63,7 +63,7 @@ struct alibi {
       reject("alibi has ", slopes.size(), " slopes but d_slopes has ", d_slopes.size());
     if (slopes.size() != at.heads) reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
     for (index_type h = 0; h < at.heads; ++h)
-      if (!(std::abs(slopes[h]) <= static_cast<double>(std::numeric_limits<float>::max())))
+      if (!is_finite(static_cast<float>(slopes[h])))
         reject("alibi's slope ", h, " is ", slopes[h], ", not a finite float");
   }
   FOVEA_INLINE void each_operand(const auto& f) const { f("alibi's slopes", slopes); }

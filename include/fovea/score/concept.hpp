@@ -14,6 +14,7 @@ enum class score_stage { softcap, bias };
 ///   question
 /// and may have
 ///   check(place) const         throws std::invalid_argument where it does not fit a sequence
+///   check_numbers<T>() const   throws it where a parameter is not a number of T, in which logits are made
 ///   bind(place) const          the score of one head of one sequence (by default the score itself, which is
 ///                             referred to, never copied)
 ///   near(square) const         the score with its elements in a square of cells copied:
@@ -26,8 +27,8 @@ enum class score_stage { softcap, bias };
 ///   (default true)
 ///   each_operand(f) const      f(name, view or list) for what it reads of the user's: where a result shares
 ///                              memory with that, the call is refused
-/// Nothing is asked about positions outside of the score matrix; none of these but check throws (that ends
-/// the program), and several threads may ask at once.
+/// Nothing is asked about positions outside of the score matrix; none of these but the checks throws (that
+/// ends the program), and several threads may ask at once.
 template <class S>
 concept score_like = requires {
   { std::remove_cvref_t<S>::stage } -> std::convertible_to<score_stage>;
@@ -36,6 +37,11 @@ concept score_like = requires {
 template <class S>
 FOVEA_INLINE void check_score_at(const S& score, const place& at) {
   if constexpr (requires { score.check(at); }) score.check(at);
+}
+
+template <class T, class S>
+FOVEA_INLINE void check_numbers_of(const S& score) {
+  if constexpr (requires { score.template check_numbers<T>(); }) score.template check_numbers<T>();
 }
 
 template <class S>

@@ -32,7 +32,9 @@ struct dropout {
   std::uint64_t seed = 0;
 
   FOVEA_INLINE void check(const place&) const {
-    if (!(rate >= 0 && rate < 1)) reject("dropout's rate is ", rate, ", not within 0 and 1");
+    if (!is_finite(rate) || !(rate >= 0 && rate < 1))
+      reject("dropout's rate is ", rate, ", not within 0 and 1");
+    if (rate > 1 - 0x1p-24) reject("dropout's rate is ", rate, ": of weights less than 2^-24 are kept");
   }
   FOVEA_INLINE head_dropout bind(const place& at) const noexcept {
     const auto [key0, key1] = threefry<std::int64_t>(

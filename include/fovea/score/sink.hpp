@@ -4,6 +4,8 @@
 #include <fovea/list_view.hpp>
 #include <fovea/score/concept.hpp>
 
+#include <numbers>
+
 FOVEA_NAMESPACE_BEGIN
 
 /// Adds exp(logits[h]) to the denominator of every row of query head h; the LSE includes it. (Miller,
@@ -23,7 +25,15 @@ struct sink {
       reject("sink has ", logits.size(), " logits but d_logits has ", d_logits.size());
     if (logits.size() != at.heads) reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
     for (index_type h = 0; h < at.heads; ++h)
-      if (logits[h] != logits[h]) reject("sink's logit ", h, " is ", logits[h], ", not a number");
+      if (!is_finite(logits[h]) && !(logits[h] < 0))
+        reject("sink's logit ", h, " is ", logits[h], ", not a number, or -inf for none");
+  }
+  /// Sums are made of powers of two: log2(e) times the logit is a number of theirs.
+  template <class T>
+  FOVEA_INLINE void check_numbers() const {
+    for (index_type h = 0; h < logits.size(); ++h)
+      if (is_finite(logits[h]) && !is_finite(static_cast<T>(logits[h] * std::numbers::log2e)))
+        reject("sink's logit ", h, " is ", logits[h], ", which times log2(e) is no finite float");
   }
   FOVEA_INLINE void each_operand(const auto& f) const { f("sink's logits", logits); }
   FOVEA_INLINE double logit(index_type head) const noexcept { return logits[head]; }

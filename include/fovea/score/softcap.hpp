@@ -17,8 +17,14 @@ struct softcap {
   FOVEA_INLINE constexpr softcap(T bound) noexcept : cap(bound) {}
 
   FOVEA_INLINE void check(const place&) const {
-    if (!(cap >= 0) || cap > std::numeric_limits<T>::max())
+    if (!is_finite(static_cast<double>(cap)) || !(cap >= 0))
       reject("softcap is ", cap, ", not a finite number >= 0");
+  }
+  template <class Logit>
+  FOVEA_INLINE void check_numbers() const {
+    const auto used = static_cast<Logit>(cap);
+    if (!is_finite(used) || (used == 0 && cap != 0))
+      reject("softcap is ", cap, ", which the numbers of logits hold as ", used);
   }
   template <class V>
   FOVEA_INLINE V apply(const V& s, const V&, const V&) const noexcept {

@@ -39,6 +39,22 @@ struct exp2_polynomial<double> {
                                              6.9314718055994530942e-1,  1.0};
 };
 
+/// The least x that exp2 takes as it is. From there on down 2^x is 0, exactly: as sums of weights are, when
+/// their floats are too small. Or it stays the smallest normal number: what is seen is then told from what is
+/// hidden, which alone has a weight of 0. (None is subnormal but between the two: some processors multiply
+/// such numbers a hundred times slower.)
+template <class T>
+struct exp2_limits {
+  static constexpr T zero = sizeof(T) == 4 ? T(-127) : T(-1023), smallest = zero + 1;
+};
+
+/// From where on down a weight is 0; or, where what it is multiplied by may not be finite, never 0, so that
+/// it is told from what is hidden: exp2_limits.
+template <class Arch, class T>
+FOVEA_INLINE vec<Arch, T> least_exponent(bool finite) noexcept {
+  return vec<Arch, T>(finite ? exp2_limits<T>::zero : exp2_limits<T>::smallest);
+}
+
 template <class Arch>
 struct isa;
 
@@ -131,12 +147,17 @@ struct generic_isa {
     return xsimd::log(x);
   }
 
-  /// 2^x for x <= 127 (1023), at least the smallest normal number: a visible cell never has a probability of
-  /// exactly 0, and none is subnormal, which some processors multiply a hundred times slower. A NaN stays
-  /// one. Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, where a shift makes it the exponent.
+  /// 2^x for x <= 127 (1023); 0 where it is smaller than half of the smallest normal number, about. A NaN
+  /// stays one. Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, where a shift makes it the
+  /// exponent: of what is clamped to -127 (-1023) that is the exponent of 0.
   template <class T>
   FOVEA_INLINE static vec<Arch, T> exp2(const vec<Arch, T>& x) noexcept {
-    return exp2_with<generic_isa>(x);
+    return isa<Arch>::exp2(x, vec<Arch, T>(exp2_limits<T>::zero));
+  }
+  /// 2^max(x, least), of which exp2_limits says two.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> exp2(const vec<Arch, T>& x, const vec<Arch, T>& least) noexcept {
+    return exp2_with<generic_isa>(x, least);
   }
 
  protected:
@@ -152,10 +173,10 @@ struct generic_isa {
   }
 
   template <class Isa, class T>
-  FOVEA_INLINE static vec<Arch, T> exp2_with(const vec<Arch, T>& x) noexcept {
+  FOVEA_INLINE static vec<Arch, T> exp2_with(const vec<Arch, T>& x, const vec<Arch, T>& least) noexcept {
     using V = vec<Arch, T>;
     constexpr bool single = sizeof(T) == 4;
-    const V magic(single ? T(0x1.8p23) + T(127) : T(0x1.8p52) + T(1023)), least(single ? T(-126) : T(-1022));
+    const V magic(single ? T(0x1.8p23) + T(127) : T(0x1.8p52) + T(1023));
     const V clamped = xsimd::max(least, x);
     const V shifted = isa<Arch>::as_rounded(clamped + magic);
     const V fraction = clamped - isa<Arch>::as_rounded(shifted - magic);
