@@ -84,11 +84,15 @@ void looks(const inputs& x, Rows& o) {
 void backward(inputs& x, Rows& o) {
   const fovea::attention<float, 2> attend;
   Rows d_bias(5, 5), d_q(5, 8), d_k(5, 8), d_v(5, 8);
+  const auto faded = [](auto s, auto q, auto k) {
+    using std::abs, std::exp, std::tanh;
+    return tanh(s) * exp(-abs(q - k));
+  };
   const auto learnt = [&] {
     return attend.backward(
         x.m, x.m, x.m, o, x.lse, x.m, fovea::lse_gradient(x.lse), fovea::causal, fovea::bias(x.bias, d_bias),
         fovea::alibi{.slopes = x.slopes, .d_slopes = x.gradients}, fovea::sink{x.slopes, x.gradients},
-        fovea::score([](auto s, auto q, auto k) { return tanh(s) * exp(-abs(q - k)); }), fovea::softcap{3.f},
+        fovea::score(faded), fovea::softcap{3.f},
         fovea::dropout{.rate = 0.5, .seed = 1});
   };
   o = learnt().d_q;
