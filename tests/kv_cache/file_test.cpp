@@ -123,7 +123,7 @@ TYPED_TEST(file_checks, made_up) {
     refused([&](file_header& h) { h.heads = size; });
     refused([&](file_header& h) { h.dim = size; });
     refused([&](file_header& h) { h.value_dim = size; });
-    refused([&](file_header& h) { h.dim = size, h.value_dim = -size; });
+    refused([&](file_header& h) { h.dim = size, h.value_dim = ~size; });
     refused([&](file_header& h) { h.tokens = size, h.heads = two60; });
   }
   for (const std::uint32_t open : {1u, 4u, 6u, 32u, 33u, 37u, 0xffffffffu})
