@@ -148,18 +148,6 @@ class attention_call {
         {queries, keys, values}, out, lse, static_cast<L>(scale), rules, sink, dropout};
   }
 
-  /// Whether every size that a plan multiplies can be counted: a job's rows, blocks and scratch are below a
-  /// thousand rows and columns more than the call has. (Views of large sizes need no memory: strides of 0.)
-  FOVEA_COLD static void check_countable(index_type batches, index_type heads, index_type queries,
-                                         index_type keys, index_type dim, index_type value_dim) {
-    constexpr index_type more = 1024, bytes = 64;
-    if (countable(batches, heads, std::max(queries, keys), std::max(dim, value_dim)) &&
-        countable(batches, heads, std::max(queries, keys) + more, std::max(dim, value_dim) + more, bytes))
-      return;
-    reject_length("a call of ", batches, " x ", heads, " heads, ", queries, " queries, ", keys, " keys, dim ",
-                  dim, " and value dim ", value_dim, " needs more than can be counted");
-  }
-
   /// The same with a result, which can be written and lies apart from what is read, or is q itself.
   template <class OE, class L, class Q, class K, class V, class... Mods>
   FOVEA_INLINE auto problem_into(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,

@@ -52,6 +52,19 @@ struct without_columns : Keys {
   }
 };
 
+/// Whether every size that a plan multiplies can be counted: a job's rows, blocks and scratch are below a
+/// thousand rows and columns more than the call has. (Views of large sizes need no memory: strides of 0.)
+template <int = 0>
+FOVEA_COLD static void check_countable(index_type batches, index_type heads, index_type queries,
+                                       index_type keys, index_type dim, index_type value_dim) {
+  constexpr index_type more = 1024, bytes = 64;
+  if (countable(batches, heads, std::max(queries, keys), std::max(dim, value_dim)) &&
+      countable(batches, heads, std::max(queries, keys) + more, std::max(dim, value_dim) + more, bytes))
+    return;
+  reject_length("a call of ", batches, " x ", heads, " heads, ", queries, " queries, ", keys, " keys, dim ",
+                dim, " and value dim ", value_dim, " needs more than can be counted");
+}
+
 /// Whether `x` has as many sequences and tokens as `y`, and `dim` columns a head.
 template <class X, class Y>
 FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, const Y& y, index_type dim) {
