@@ -1,6 +1,7 @@
 # What the project's own tests, examples and benchmarks are built with. None of it reaches a user of fovea::fovea.
 set(FOVEA_MARCH native CACHE STRING "Instruction set of tests, examples and benchmarks: native, x86-64-v3, x86-64-v4, ...")
 option(FOVEA_WERROR "Warnings are errors" OFF)
+set(FOVEA_SANITIZE "" CACHE STRING "Sanitizers of the tests, address;undefined or thread; only those tests are built then that have memory or threads to do with")
 
 if(PROJECT_IS_TOP_LEVEL)
   get_property(multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
@@ -15,7 +16,17 @@ set(FOVEA_WARNINGS -Wall -Wextra -Wpedantic -Wshadow)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND FOVEA_WARNINGS -Wno-maybe-uninitialized -Wno-uninitialized)
 endif()
+# fovea_sanitizers(<target> <visibility> <sanitizer>...): nothing is reported and passed over.
+function(fovea_sanitizers target visibility)
+  list(JOIN ARGN "," names)
+  target_compile_options(${target} ${visibility} -fsanitize=${names} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_link_options(${target} ${visibility} -fsanitize=${names})
+endfunction()
+
 add_library(fovea_developer INTERFACE)
 target_link_libraries(fovea_developer INTERFACE fovea::fovea)
+if(FOVEA_SANITIZE)
+  fovea_sanitizers(fovea_developer INTERFACE ${FOVEA_SANITIZE})
+endif()
 target_compile_options(fovea_developer INTERFACE ${FOVEA_WARNINGS} $<$<BOOL:${FOVEA_WERROR}>:-Werror>
                        $<$<BOOL:${FOVEA_MARCH}>:-march=${FOVEA_MARCH}>)
