@@ -21,90 +21,96 @@ struct wrong : testing::Test {
   fovea::attention<float, 2> attend;
 
   template <class... Mods>
-  void refused(const Matrix& q_, const Matrix& k_, const Matrix& v_, Matrix o_,
-               std::initializer_list<const char*> parts, const Mods&... mods) const {
+  void refused(const Matrix& q_, const Matrix& k_, const Matrix& v_, Matrix o_, const std::string& sentence,
+               const Mods&... mods) const {
     o_.setConstant(42);
-    expect_refused([&] { attend.into(o_, q_, k_, v_, mods...); }, parts);
+    expect_refused([&] { attend.into(o_, q_, k_, v_, mods...); }, sentence);
     EXPECT_TRUE((o_.array() == 42).all()) << "written before it was refused";
   }
   template <class... Mods>
-  void refused_with(std::initializer_list<const char*> parts, const Mods&... mods) const {
-    refused(q, k, v, o, parts, mods...);
-    expect_refused([&] { attend(q, k, v, mods...); }, parts);
-    expect_refused([&] { attend.plan_for(q, k, v, mods...); }, parts);
-    expect_refused([&] { attend.weights(q, k, mods...); }, parts);
+  void refused_with(const std::string& sentence, const Mods&... mods) const {
+    refused(q, k, v, o, sentence, mods...);
+    expect_refused([&] { attend(q, k, v, mods...); }, sentence);
+    expect_refused([&] { attend.plan_for(q, k, v, mods...); }, sentence);
+    expect_refused([&] { attend.weights(q, k, mods...); }, sentence);
   }
 };
 
 TEST_F(wrong, sizes) {
-  refused(q, k, Matrix::Zero(5, 6), o, {"k", "7", "v", "5", "tokens"});
-  refused(q, Matrix::Zero(7, 10), v, o, {"q", "4", "k", "5"});
-  refused(Matrix::Zero(5, 9), k, v, o, {"q", "9", "2"});
-  refused(q, Matrix::Zero(7, 9), v, o, {"k", "9", "2"});
-  refused(q, k, Matrix::Zero(7, 7), o, {"v", "7", "2"});
-  refused(q, k, v, Matrix::Zero(4, 6), {"o", "4", "5", "tokens"});
-  refused(q, k, v, Matrix::Zero(5, 8), {"o", "4", "3"});
-  refused(q, k, v, Matrix::Zero(5, 7), {"o", "7", "2"});
+  refused(q, k, Matrix::Zero(5, 6), o, "k has 7 tokens but v has 5");
+  refused(q, Matrix::Zero(7, 10), v, o, "q has 4 dimensions a head but k has 5");
+  refused(Matrix::Zero(5, 9), k, v, o, "q has 9 columns, which 2 heads do not divide");
+  refused(q, Matrix::Zero(7, 9), v, o, "k has 9 columns, which 2 heads do not divide");
+  refused(q, k, Matrix::Zero(7, 7), o, "v has 7 columns, which 2 heads do not divide");
+  refused(q, k, v, Matrix::Zero(4, 6), "o has 4 tokens but q has 5");
+  refused(q, k, v, Matrix::Zero(5, 8), "o has 4 columns a head, not 3");
+  refused(q, k, v, Matrix::Zero(5, 7), "o has 7 columns, which 2 heads do not divide");
 }
 
 TEST_F(wrong, lse) {
   Matrix lse = Matrix::Constant(4, 2, 42);
-  expect_refused([&] { attend.with_lse_into(o, lse, q, k, v); }, {"lse", "4", "5"});
+  expect_refused([&] { attend.with_lse_into(o, lse, q, k, v); }, "lse has 4 tokens but q has 5");
   Matrix wide = Matrix::Constant(5, 4, 42);
-  expect_refused([&] { attend.with_lse_into(o, wide, q, k, v); }, {"lse", "2", "1"});
+  expect_refused([&] { attend.with_lse_into(o, wide, q, k, v); }, "lse has 2 columns a head, not 1");
   EXPECT_TRUE((o.array() == 42).all() && (lse.array() == 42).all() && (wide.array() == 42).all());
 }
 
 TEST_F(wrong, options) {
   using fovea::attention;
-  expect_refused([] { attention<float, 8> a({.heads = 4}); }, {"heads", "4", "8"});
-  expect_refused([] { attention<float, 8, 2> a({.kv_heads = 4}); }, {"kv_heads", "4", "2"});
-  expect_refused([] { attention<float> a({.heads = -1}); }, {"heads", "-1"});
+  expect_refused([] { attention<float, 8> a({.heads = 4}); }, "the option heads is 4, but the type says 8");
+  expect_refused([] { attention<float, 8, 2> a({.kv_heads = 4}); },
+                 "the option kv_heads is 4, but the type says 2");
+  expect_refused([] { attention<float> a({.heads = -1}); }, "the option heads is -1, below 0");
   expect_refused([] { attention<float> a({.scale = std::numeric_limits<double>::quiet_NaN()}); },
-                 {"scale", "nan"});
+                 "scale is nan, not a finite number");
   expect_refused([] { attention<float> a({.scale = std::numeric_limits<double>::infinity()}); },
-                 {"scale", "inf"});
+                 "scale is inf, not a finite number");
   expect_refused([&] { attention<float>()(q, k, v); },
                  {"q is a matrix, which does not tell how many heads it holds", "attention<T>{{.heads = 8}}",
                   "attention<T, 8>"});
   const attention<float> uneven{{.heads = 4, .kv_heads = 3}};
-  expect_refused([&] { uneven(q, k, v); }, {"4", "3"});
+  expect_refused([&] { uneven(q, k, v); }, "4 query heads can not share 3 key/value heads evenly");
 }
 
 TEST_F(wrong, head_of_weights) {
-  expect_refused([&] { attend.weights_of(2, q, k); }, {"head", "2"});
-  expect_refused([&] { attend.weights_of(-1, q, k); }, {"head", "-1", "2"});
+  expect_refused([&] { attend.weights_of(2, q, k); }, "head 2 is not one of 2");
+  expect_refused([&] { attend.weights_of(-1, q, k); }, "head -1 is not one of 2");
 }
 
 TEST_F(wrong, masks) {
-  refused_with({"causal", "5", "7", "causal_top_left", "causal_bottom_right", "causal_offset"},
-               fovea::causal);
+  refused_with(
+      "causal needs as many queries as keys, not 5 queries and 7 keys; say causal_top_left (k <= q) or "
+      "causal_bottom_right (k <= q + Lk - Lq), or causal_offset{n}",
+      fovea::causal);
   const std::vector<index_type> none, two = {1, 2}, eight = {8}, negative = {-1};
-  refused_with({"key_lengths", "0", "1"}, fovea::key_lengths{none});
-  refused_with({"key_lengths", "2", "1"}, fovea::key_lengths{two});
-  refused_with({"key_lengths", "8", "7"}, fovea::key_lengths{eight});
-  refused_with({"key_lengths", "-1"}, fovea::key_lengths{negative});
-  refused_with({"left_padding", "8", "7"}, fovea::left_padding{eight});
-  refused_with({"sliding_window", "left", "-2"}, fovea::sliding_window{.left = -2});
-  refused_with({"sliding_window", "right", "-5"}, fovea::sliding_window{.right = -5});
+  refused_with("key_lengths has 0 entries for 1 sequences", fovea::key_lengths{none});
+  refused_with("key_lengths has 2 entries for 1 sequences", fovea::key_lengths{two});
+  refused_with("key_lengths's entry 0 is 8, not within 0 and the 7 keys", fovea::key_lengths{eight});
+  refused_with("key_lengths's entry 0 is -1, not within 0 and the 7 keys", fovea::key_lengths{negative});
+  refused_with("left_padding's entry 0 is 8, not within 0 and the 7 keys", fovea::left_padding{eight});
+  refused_with("sliding_window's left is -2, below -1 (open)", fovea::sliding_window{.left = -2});
+  refused_with("sliding_window's right is -5, below -1 (open)", fovea::sliding_window{.right = -5});
   const Eigen::Matrix<bool, -1, -1> short_rows(4, 7), short_columns(5, 6);
-  refused_with({"boolean_mask", "4", "5"}, fovea::boolean_mask(short_rows));
-  refused_with({"boolean_mask", "6", "7"}, fovea::boolean_mask(short_columns));
+  refused_with("boolean_mask has 4 rows (queries), neither 1 nor 5", fovea::boolean_mask(short_rows));
+  refused_with("boolean_mask has 6 columns (keys), neither 1 nor 7", fovea::boolean_mask(short_columns));
 }
 
 TEST_F(wrong, masks_inside_of_an_intersection) {
-  refused_with({"sliding_window", "-2"}, fovea::causal_top_left & fovea::sliding_window{.left = -2});
+  refused_with("sliding_window's left is -2, below -1 (open)",
+               fovea::causal_top_left & fovea::sliding_window{.left = -2});
 }
 
 TEST_F(wrong, scores) {
   const std::vector<float> three(3);
-  refused_with({"alibi", "3", "2"}, fovea::alibi{three});
-  refused_with({"sink", "3", "2"}, fovea::sink{three});
+  refused_with("alibi has 3 slopes for 2 heads", fovea::alibi{three});
+  refused_with("sink has 3 logits for 2 heads", fovea::sink{three});
   const Matrix narrow = Matrix::Zero(5, 3);
-  refused_with({"bias", "3", "7"}, fovea::bias(narrow));
-  refused_with({"softcap", "-1"}, fovea::softcap{-1.0f});
-  refused_with({"softcap", "inf"}, fovea::softcap{std::numeric_limits<float>::infinity()});
-  refused_with({"softcap", "nan"}, fovea::softcap{std::numeric_limits<float>::quiet_NaN()});
+  refused_with("bias has 3 columns (keys), neither 1 nor 7", fovea::bias(narrow));
+  refused_with("softcap is -1.000000, not a finite number >= 0", fovea::softcap{-1.0f});
+  refused_with("softcap is inf, not a finite number >= 0",
+               fovea::softcap{std::numeric_limits<float>::infinity()});
+  refused_with("softcap is nan, not a finite number >= 0",
+               fovea::softcap{std::numeric_limits<float>::quiet_NaN()});
 }
 
 TEST(wrong_tensor, sizes_and_pointers) {
@@ -115,21 +121,22 @@ TEST(wrong_tensor, sizes_and_pointers) {
   const fovea::attention<float> attend{{.heads = 4, .kv_heads = 2}};
   const auto q = view(2, 4, 3, 5), k = view(2, 2, 6, 5), v = view(2, 2, 6, 7);
   EXPECT_NO_THROW(attend(q, k, v));
-  expect_refused([&] { attend(view(2, 3, 3, 5), k, v); }, {"q", "3", "4"});
-  expect_refused([&] { attend(q, view(2, 4, 6, 5), v); }, {"k", "4", "2"});
-  expect_refused([&] { attend(q, k, view(2, 1, 6, 7)); }, {"v", "1", "2"});
-  expect_refused([&] { attend(q, view(3, 2, 6, 5), view(3, 2, 6, 7)); }, {"q", "2", "k", "3"});
-  expect_refused([&] { attend(q, k, view(1, 2, 6, 7)); }, {"k", "2", "v", "1"});
-  expect_refused([&] { attend(q, k, view(2, 2, 5, 7)); }, {"k", "6", "v", "5"});
-  expect_refused([&] { attend(q, view(2, 2, 6, 4), v); }, {"q", "5", "k", "4"});
-  expect_refused([&] { attend(q, view(2, 2, -6, 5), v); }, {"k", "-6"});
+  expect_refused([&] { attend(view(2, 3, 3, 5), k, v); }, "q has 3 heads, not 4");
+  expect_refused([&] { attend(q, view(2, 4, 6, 5), v); }, "k has 4 heads, not 2");
+  expect_refused([&] { attend(q, k, view(2, 1, 6, 7)); }, "v has 1 heads, not 2");
+  expect_refused([&] { attend(q, view(3, 2, 6, 5), view(3, 2, 6, 7)); }, "q has 2 sequences but k has 3");
+  expect_refused([&] { attend(q, k, view(1, 2, 6, 7)); }, "k has 2 sequences but v has 1");
+  expect_refused([&] { attend(q, k, view(2, 2, 5, 7)); }, "k has 6 tokens but v has 5");
+  expect_refused([&] { attend(q, view(2, 2, 6, 4), v); }, "q has 5 dimensions a head but k has 4");
+  expect_refused([&] { attend(q, view(2, 2, -6, 5), v); }, "k has a negative size: 2 x 2 x -6 x 5");
   const fovea::tensor_view<float> null{nullptr, 2, 2, 6, 5, 60, 30, 5, 1};
-  expect_refused([&] { attend(q, null, v); }, {"k", "null"});
+  expect_refused([&] { attend(q, null, v); }, "k is a null pointer");
   const fovea::tensor_view<float> no_q{nullptr, 2, 4, 3, 5, 60, 15, 5, 1};
-  expect_refused([&] { attend(no_q, k, v); }, {"q", "null"});
+  expect_refused([&] { attend(no_q, k, v); }, "q is a null pointer");
   auto twice = view(2, 4, 3, 7);
   twice.token_stride = 0;
-  expect_refused([&] { attend.into(twice, q, k, v); }, {"o", "3", "stride", "0"});
+  expect_refused([&] { attend.into(twice, q, k, v); },
+                 "o has 3 tokens with a stride of 0: it can not be written");
 }
 
 /// Views whose strides are 0 may be as large as one likes, but not larger than can be counted.
@@ -163,12 +170,12 @@ TEST(wrong_ragged, offsets) {
   const fovea::attention<float, 1> attend;
   const std::vector<index_type> one = {0, 5}, two = {0, 2, 5}, keys = {0, 3, 7}, beyond = {0, 3, 8};
   expect_refused([&] { attend(fovea::ragged(q, one), fovea::ragged(k, keys), fovea::ragged(k, keys)); },
-                 {"q", "1", "2"});
+                 "q has 1 sequences but k has 2");
   expect_refused([&] { attend(fovea::ragged(q, two), fovea::ragged(k, beyond), fovea::ragged(k, keys)); },
-                 {"k", "8", "7"});
+                 "k's offset 2 is 8, not within 3 and 7");
   const std::vector<index_type> other = {0, 4, 7};
   expect_refused([&] { attend(fovea::ragged(q, two), fovea::ragged(k, keys), fovea::ragged(k, other)); },
-                 {"k", "3", "v", "4"});
+                 "k has 3 tokens but v has 4");
 }
 
 TEST(wrong_merge, shapes) {
@@ -177,7 +184,8 @@ TEST(wrong_merge, shapes) {
     return attend.with_lse(Matrix::Zero(tokens, 4).eval(), Matrix::Zero(3, 4).eval(),
                            Matrix::Zero(3, 4).eval());
   };
-  expect_refused([&] { fovea::merge(part(5), part(6)); }, {"merge", "5", "6"});
+  expect_refused([&] { fovea::merge(part(5), part(6)); },
+                 "merge: lse is 1 x 5 x 2 in one part and 1 x 6 x 2 in the other");
 }
 
 }  // namespace errors_test

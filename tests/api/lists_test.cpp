@@ -12,7 +12,7 @@
 namespace lists_test {
 
 using fovea::index_type;
-using fovea_test::expect_refused_saying;
+using fovea_test::expect_refused;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// Seven queries and keys of two heads of four dimensions, in sequences of 3 and 4 tokens where packed.
@@ -112,24 +112,23 @@ TEST_F(lists, name_what_is_out_of_range_as_it_is) {
   const std::vector<std::uint64_t> huge{(std::uint64_t(1) << 63) + 5}, wide{(std::uint64_t(1) << 32) + 3};
   const std::vector<std::uint32_t> large{4294967295u};
   const std::vector<signed char> negative{-3};
-  expect_refused_saying(lengths(huge),
-                        "key_lengths's entry 0 is 9223372036854775813, not within 0 and the 7 keys");
-  expect_refused_saying(lengths(wide), "key_lengths's entry 0 is 4294967299, not within 0 and the 7 keys");
-  expect_refused_saying(lengths(large), "key_lengths's entry 0 is 4294967295, not within 0 and the 7 keys");
-  expect_refused_saying(lengths(negative), "key_lengths's entry 0 is -3, not within 0 and the 7 keys");
+  expect_refused(lengths(huge), "key_lengths's entry 0 is 9223372036854775813, not within 0 and the 7 keys");
+  expect_refused(lengths(wide), "key_lengths's entry 0 is 4294967299, not within 0 and the 7 keys");
+  expect_refused(lengths(large), "key_lengths's entry 0 is 4294967295, not within 0 and the 7 keys");
+  expect_refused(lengths(negative), "key_lengths's entry 0 is -3, not within 0 and the 7 keys");
   const std::vector<std::uint64_t> far{0, ~std::uint64_t(0), 7};
-  expect_refused_saying([&] { of_offsets(far); }, "k's offset 1 is 18446744073709551615, not within 0 and 7");
+  expect_refused([&] { of_offsets(far); }, "k's offset 1 is 18446744073709551615, not within 0 and 7");
 }
 
 TEST_F(lists, of_slopes_and_logits_are_numbers) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::vector<double> slopes{0.5, nan}, large{1e39, 0},
       infinite{0, -std::numeric_limits<double>::infinity()};
-  expect_refused_saying([&] { of_slopes({slopes}); }, "alibi's slope 1 is nan, not a finite float");
-  expect_refused_saying([&] { of_slopes({infinite}); }, "alibi's slope 1 is -inf, not a finite float");
-  expect_refused_saying([&] { of_slopes({large}); },
-                        "alibi's slope 0 is 1e+39, not a finite float");
-  expect_refused_saying([&] { of_logits({slopes}); }, "sink's logit 1 is nan, not a number");
+  expect_refused([&] { of_slopes({slopes}); }, "alibi's slope 1 is nan, not a finite float");
+  expect_refused([&] { of_slopes({infinite}); }, "alibi's slope 1 is -inf, not a finite float");
+  expect_refused([&] { of_slopes({large}); },
+                 "alibi's slope 0 is 1e+39, not a finite float");
+  expect_refused([&] { of_logits({slopes}); }, "sink's logit 1 is nan, not a number");
 }
 
 }  // namespace lists_test

@@ -80,15 +80,15 @@ TEST(keep_errors, change_nothing) {
   fovea::kv_cache<float, kv_heads> cache(12, 8);
   cache.append(all.k, all.v);
   const Matrix before = attend(q, cache);
-  const auto refused = [&](std::vector<index_type> kept, std::initializer_list<const char*> why) {
+  const auto refused = [&](std::vector<index_type> kept, const std::string& why) {
     expect_refused([&] { cache.keep(kept); }, why);
     EXPECT_EQ(cache.tokens(), 10);
     EXPECT_EQ(attend(q, cache), before);
   };
-  refused({0, 10}, {"token 10 is not one of 10"});
-  refused({-1, 3}, {"token -1 is not one of 10"});
-  refused({2, 7, 7}, {"token 7 comes after 7"});
-  refused({2, 7, 4}, {"token 4 comes after 7"});
+  refused({0, 10}, "keep: token 10 is not one of 10");
+  refused({-1, 3}, "keep: token -1 is not one of 10");
+  refused({2, 7, 7}, "keep: token 7 comes after 7, but tokens are named in ascending order");
+  refused({2, 7, 4}, "keep: token 4 comes after 7, but tokens are named in ascending order");
 }
 
 TEST(keep_positions, go_on_and_keys_stay_turned) {

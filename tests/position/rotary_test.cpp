@@ -1,4 +1,6 @@
 // Rotary position embedding against the formula in double.
+#include "../support/refusal.hpp"
+
 #include <fovea/attention.hpp>
 #include <fovea/position.hpp>
 
@@ -183,48 +185,52 @@ TEST(Rotary, SixteenBitElementsAreRoundedOnce) {
   }
 }
 
-// The message of what a call throws, "" if nothing; nothing may have been written.
+// Expects a call to be refused with this sentence, and nothing to have been written.
 template <class Call>
-std::string refusal(Matrix& out, Call&& call) {
+void expect_refusal(Matrix& out, const std::string& sentence, const Call& call) {
   out.setConstant(7.f);
-  try {
-    call();
-  } catch (const std::invalid_argument& e) {
-    EXPECT_TRUE((out.array() == 7.f).all());
-    return e.what();
-  }
-  return "";
+  fovea_test::expect_refused(call, sentence);
+  EXPECT_TRUE((out.array() == 7.f).all()) << sentence;
 }
 
 TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
   const Matrix x = Matrix::Random(5, 8);
   Matrix out(5, 8), short_out(4, 8);
   const fovea::rotary_table<float> table(6, 8), wide(6, 10), small(6, 6);
-  const auto has = [](const std::string& text, std::initializer_list<const char*> parts) {
-    for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << " lacks " << part;
+  const auto refused = [&](const std::string& sentence, const auto& angles,
+                           const fovea::rotary_options& options = {}) {
+    expect_refusal(out, sentence, [&] { fovea::rotate_into(out, x, angles, options); });
   };
-  has(refusal(out, [&] { fovea::rotate_into(out, x, wide.angles()); }), {"10", "8"});
-  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.first = 2}); }), {"position 6", "6"});
   const std::vector<index_type> two{0, 1}, negative{0, 1, 2, -1, 3};
-  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.positions = two}); }),
-      {"2 positions", "5"});
-  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.positions = negative}); }),
-      {"position -1"});
-  has(refusal(short_out, [&] { fovea::rotate_into(short_out, x, table.angles()); }), {"4 tokens", "5"});
-  has(refusal(out, [&] { fovea::rotate_into(out, x, table.angles(), {.heads = 3}); }),
-      {"8 columns", "3 heads"});
-  const fovea::rotary_angles<float> unlike{table.angles().cos, wide.angles().sin};
-  has(refusal(out, [&] { fovea::rotate_into(out, x, unlike); }), {"6 x 4", "6 x 5"});
-  has(refusal(out, [&] { fovea::rotate_into(out.leftCols(6), x, small.angles()); }),
-      {"6 dimensions a head", "8"});
+  const std::vector<std::uint64_t> far{0, 1, 2, 3, ~std::uint64_t(0)};
+  refused("the table rotates 10 dimensions, x has 8 a head", wide.angles());
+  refused("position 6 of token 4 is not within the table's 6 rows", table.angles(), {.first = 2});
+  refused("there are 2 positions, neither 5 (the tokens of one sequence) nor 5 (of all)", table.angles(),
+          {.positions = two});
+  refused("position -1 of token 3 is not within the table's 6 rows", table.angles(), {.positions = negative});
+  refused("position 18446744073709551615 of token 4 is not within the table's 6 rows", table.angles(),
+          {.positions = far});
+  refused("x has 8 columns, which 3 heads do not divide", table.angles(), {.heads = 3});
+  refused("the table of cosines is 6 x 4, that of sines 6 x 5",
+          fovea::rotary_angles<float>{table.angles().cos, wide.angles().sin});
+  expect_refusal(short_out, "out has 4 tokens but x has 5",
+                 [&] { fovea::rotate_into(short_out, x, table.angles()); });
+  expect_refusal(out, "out has 6 dimensions a head but x has 8",
+                 [&] { fovea::rotate_into(out.leftCols(6), x, small.angles()); });
   const fovea::tensor_view<float> pile{out.data(), 1, 1, 5, 8, 0, 0, 0, 1};
   const auto tensor = fovea::bhsd(x.data(), 1, 1, 5, 8);
-  has(refusal(out, [&] { fovea::rotate_into(pile, tensor, table.angles()); }), {"5 tokens", "stride of 0"});
-  EXPECT_THROW(fovea::rotary_table<float>(4, 5), std::invalid_argument);
-  EXPECT_THROW(fovea::rotary_table<float>(-1, 4), std::invalid_argument);
-  EXPECT_THROW(fovea::rotary_table<float>(4, -2), std::invalid_argument);
+  expect_refusal(out, "out has 5 tokens with a stride of 0: it can not be written",
+                 [&] { fovea::rotate_into(pile, tensor, table.angles()); });
+  const auto table_of = [](index_type positions, index_type dim, double base) {
+    return [=] { fovea::rotary_table<float>(positions, dim, base); };
+  };
+  using fovea_test::expect_refused;
+  expect_refused(table_of(4, 5, 10), "rotary_table's rotary_dim is 5, not an even number >= 0");
+  expect_refused(table_of(-1, 4, 10), "rotary_table has -1 positions, fewer than 0");
+  expect_refused(table_of(4, -2, 10), "rotary_table's rotary_dim is -2, not an even number >= 0");
   for (const double base : {0.0, -1.0, double(NAN), double(INFINITY)})
-    EXPECT_THROW(fovea::rotary_table<float>(4, 4, base), std::invalid_argument);
+    expect_refused(table_of(4, 4, base),
+                   "rotary_table's base is " + std::to_string(base) + ", not a finite number above 0");
 }
 
 }  // namespace
