@@ -26,19 +26,19 @@ FOVEA_INLINE lse_gradient_of<std::remove_cvref_t<X>> lse_gradient(X&& d_lse) noe
   return {d_lse};
 }
 
-template <class M>
-using is_lse_gradient = std::bool_constant<lse_gradient_like<M>>;
-
 /// The LSE's gradient among `mods`; without data, where there is none.
 template <class T, class... Mods>
 FOVEA_INLINE sequences<const T> view_of_lse_gradient(index_type heads, const Mods&... mods) {
   static_assert((0 + ... + int(lse_gradient_like<Mods>)) <= 1, "fovea: a call has at most one lse_gradient");
   sequences<const T> found{};
-  keep<is_lse_gradient>(mods...).each([&](const auto& given) FOVEA_INLINE_LAMBDA {
-    static_assert(std::is_same_v<element_of<decltype(given.values)>, T>,
-                  "fovea: the LSE's gradient is float, or double where q, k or v is double");
-    found = read_only(as_sequences(given.values, heads, "d_lse"));
-  });
+  const auto find = [&](const auto& m) FOVEA_INLINE_LAMBDA {
+    if constexpr (lse_gradient_like<decltype(m)>) {
+      static_assert(std::is_same_v<element_of<decltype(m.values)>, T>,
+                    "fovea: the LSE's gradient is float, or double where q, k or v is double");
+      found = read_only(as_sequences(m.values, heads, "d_lse"));
+    }
+  };
+  (find(mods), ...);
   return found;
 }
 

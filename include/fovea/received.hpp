@@ -57,8 +57,14 @@ FOVEA_INLINE received_in<std::remove_reference_t<X>> add_received(X&& sums) noex
   return {sums};
 }
 
-template <class M>
-using is_received = std::bool_constant<received_like<M>>;
+/// The one among them that is received_like.
+template <class M, class... Rest>
+FOVEA_INLINE const auto& the_received(const M& m, const Rest&... rest) noexcept {
+  if constexpr (received_like<M>)
+    return m;
+  else
+    return the_received(rest...);
+}
 
 /// The call `p`, which also sums what keys receive if one of `mods` says where.
 template <class Problem, class... Mods>
@@ -68,8 +74,7 @@ FOVEA_INLINE auto with_received(const Problem& p, const Mods&... mods) {
   if constexpr (wanted == 0) {
     return p;
   } else {
-    const auto given = keep<is_received>(mods...).first;
-    auto& sums = given.sums;
+    auto& sums = the_received(mods...).sums;
     const auto to = view_of(sums, p.k.heads(), "received");
     check_same("received", "sequences", to.batches(), "k", p.k.batches());
     for (index_type b = 0; b < to.batches(); ++b)

@@ -170,7 +170,7 @@ class results {
 template <class E>
 FOVEA_INLINE void fill_rows_of_none(const sequences<E>& x, E value) noexcept {
   if (!x.offsets) return;
-  const range rows{x.offsets[0], x.offsets[x.count]};
+  const range rows{x.offset(0), x.offset(x.count)};
   for (index_type h = 0; h < x.all.heads; ++h)
     for (const range none : {range{0, rows.first}, range{rows.last, x.all.tokens}})
       for (index_type t = none.first; t < none.last; ++t)

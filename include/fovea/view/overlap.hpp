@@ -216,7 +216,7 @@ FOVEA_INLINE bool same_view(const sequences<A>& a, const sequences<B>& b) noexce
     return false;
   if (!a.offsets || !b.offsets) return !a.offsets && !b.offsets;
   for (index_type i = 0; i <= a.count; ++i)
-    if (a.offsets[i] != b.offsets[i]) return false;
+    if (a.offset(i) != b.offset(i)) return false;
   return true;
 }
 

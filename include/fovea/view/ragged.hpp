@@ -50,7 +50,7 @@ struct view_traits<ragged<M>> {
     const index_type total = packed.all.tokens, n = x.offsets.size();
     if (packed.all.batch != 1) reject(name, " packs sequences into a batch of ", packed.all.batch, ", not 1");
     check_offsets(name, x.offsets, total);
-    packed.offsets = x.offsets;
+    packed.offsets = &x.offsets;
     packed.count = n - 1;
     return packed;
   }

@@ -27,12 +27,13 @@ struct tensor_view {
 template <class E>
 inline constexpr bool is_view<tensor_view<E>> = true;
 
-/// Sequences of equal length (no offsets: batch entries of `all`), or of different length, packed one
-/// after another along the tokens of `all` (sequence b: tokens offsets[b] to offsets[b + 1]).
+/// Sequences of equal length (offsets == nullptr: batch entries of `all`), or of different length, packed one
+/// after another along the tokens of `all` (sequence b: tokens offset(b) to offset(b + 1)). The list of
+/// offsets is that of the view that it was made from, which outlives it.
 template <class E>
 struct sequences {
   tensor_view<E> all;
-  list_view<index_type> offsets = {};
+  const list_view<index_type>* offsets = nullptr;
   index_type count = offsets ? 0 : all.batch;
 
   static constexpr bool in_cache = false;
@@ -40,8 +41,9 @@ struct sequences {
   FOVEA_INLINE index_type batches() const noexcept { return count; }
   FOVEA_INLINE index_type heads() const noexcept { return all.heads; }
   FOVEA_INLINE index_type dim() const noexcept { return all.dim; }
+  FOVEA_INLINE index_type offset(index_type b) const noexcept { return (*offsets)[b]; }
   FOVEA_INLINE index_type tokens(index_type b) const noexcept {
-    return offsets ? offsets[b + 1] - offsets[b] : all.tokens;
+    return offsets ? offset(b + 1) - offset(b) : all.tokens;
   }
   FOVEA_INLINE index_type max_tokens() const noexcept {
     index_type most = 0;
@@ -51,12 +53,12 @@ struct sequences {
   /// The rows that belong to a sequence, of packed ones; all, of others.
   FOVEA_INLINE tensor_view<E> sequence_rows() const noexcept {
     tensor_view<E> rows = all;
-    if (offsets) rows.data += offsets[0] * all.token_stride, rows.tokens = offsets[count] - offsets[0];
+    if (offsets) rows.data += offset(0) * all.token_stride, rows.tokens = offset(count) - offset(0);
     return rows;
   }
   FOVEA_INLINE matrix_view<E> head(index_type b, index_type h) const noexcept {
     E* first =
-        all.data + h * all.head_stride + (offsets ? offsets[b] * all.token_stride : b * all.batch_stride);
+        all.data + h * all.head_stride + (offsets ? offset(b) * all.token_stride : b * all.batch_stride);
     return {first, tokens(b), all.dim, all.token_stride, all.dim_stride};
   }
 };
