@@ -68,8 +68,7 @@ TEST_F(Refusal, OfMasksAndScores) {
   const std::vector<float> three(3);
   expect([&] { attend.into(o, q, k, v, fovea::alibi{three}); }, "alibi has 3 slopes for 2 heads");
   expect([&] { attend.into(o, q, k, v, fovea::sink{three}); }, "sink has 3 logits for 2 heads");
-  expect([&] { attend.into(o, q, k, v, fovea::softcap{-1.f}); },
-         "softcap is -1.000000, not a finite number >= 0");
+  expect([&] { attend.into(o, q, k, v, fovea::softcap{-1.f}); }, "softcap is -1, not a finite number >= 0");
 }
 
 TEST_F(Refusal, OfOptions) {

@@ -106,7 +106,7 @@ TEST_F(wrong, scores) {
   refused_with("sink has 3 logits for 2 heads", fovea::sink{three});
   const Matrix narrow = Matrix::Zero(5, 3);
   refused_with("bias has 3 columns (keys), neither 1 nor 7", fovea::bias(narrow));
-  refused_with("softcap is -1.000000, not a finite number >= 0", fovea::softcap{-1.0f});
+  refused_with("softcap is -1, not a finite number >= 0", fovea::softcap{-1.0f});
   refused_with("softcap is inf, not a finite number >= 0",
                fovea::softcap{std::numeric_limits<float>::infinity()});
   refused_with("softcap is nan, not a finite number >= 0",

@@ -126,8 +126,7 @@ TEST_F(lists, of_slopes_and_logits_are_numbers) {
       infinite{0, -std::numeric_limits<double>::infinity()};
   expect_refused([&] { of_slopes({slopes}); }, "alibi's slope 1 is nan, not a finite float");
   expect_refused([&] { of_slopes({infinite}); }, "alibi's slope 1 is -inf, not a finite float");
-  expect_refused([&] { of_slopes({large}); },
-                 "alibi's slope 0 is 1e+39, not a finite float");
+  expect_refused([&] { of_slopes({large}); }, "alibi's slope 0 is 1e+39, not a finite float");
   expect_refused([&] { of_logits({slopes}); }, "sink's logit 1 is nan, not a number");
 }
 

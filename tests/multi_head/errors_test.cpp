@@ -28,7 +28,7 @@ TEST(MultiHeadErrors, Options) {
   expect_refused(makes({.width = 8, .heads = 2, .memory_width = -1}),
                  "multi_head's memory_width is -1, below 0");
   expect_refused(makes({.width = 8, .heads = 2, .epsilon = -1}),
-                 "multi_head's epsilon is -1.000000, not a number of at least 0");
+                 "multi_head's epsilon is -1, not a number of at least 0");
   expect_refused(makes({.width = 4, .heads = 2, .rotary = table.angles()}),
                  "the table rotates 4 dimensions, multi_head has 2 a head");
   expect_refused([] { fovea::multi_head<double, 4> made({.width = 8, .heads = 2}); },
@@ -45,7 +45,8 @@ TEST(MultiHeadErrors, Inputs) {
   expect_refused([&] { l({x, offsets{0, 5}}); }, "x's offset 1 is 5, not within 0 and 4");
   expect_refused([&] { l({x, offsets{0, 3, 2, 4}}); }, "x's offset 2 is 2, not within 3 and 4");
   expect_refused([&] { l({x, offsets{0, 2, 4}}, x); }, "q has 2 sequences but k has 1");
-  expect_refused([&] { l(random_matrix(5, 8, 1)); }, "position 4 of token 4 is not within the table's 4 rows");
+  expect_refused([&] { l(random_matrix(5, 8, 1)); },
+                 "position 4 of token 4 is not within the table's 4 rows");
   const layer cross = random_layer({.width = 8, .heads = 2, .memory_width = 6});
   expect_refused([&] { cross(x); },
                  "self-attention: queries are made from 8 columns, keys and values from 6");
@@ -88,7 +89,7 @@ TEST(MultiHeadErrors, OfAnotherLayer) {
   refused(many, norm, "option normalised is 0, but this layer's is 1");
   refused(apart, many, "memory_width is 6, but this layer's is 8");
   refused(turned, two, "rotary dimension is 4, but this layer's is 0");
-  refused(scaled, many, "scale is 2.000000");
+  refused(scaled, many, "scale is 2");
 }
 
 TEST(MultiHeadErrors, MemoryOfAnotherLayer) {

@@ -228,9 +228,9 @@ TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
   expect_refused(table_of(4, 5, 10), "rotary_table's rotary_dim is 5, not an even number >= 0");
   expect_refused(table_of(-1, 4, 10), "rotary_table has -1 positions, fewer than 0");
   expect_refused(table_of(4, -2, 10), "rotary_table's rotary_dim is -2, not an even number >= 0");
-  for (const double base : {0.0, -1.0, double(NAN), double(INFINITY)})
-    expect_refused(table_of(4, 4, base),
-                   "rotary_table's base is " + std::to_string(base) + ", not a finite number above 0");
+  const std::pair<double, std::string> bases[] = {{0.0, "0"}, {-1.0, "-1"}, {NAN, "nan"}, {INFINITY, "inf"}};
+  for (const auto& [base, text] : bases)
+    expect_refused(table_of(4, 4, base), "rotary_table's base is " + text + ", not a finite number above 0");
 }
 
 }  // namespace
