@@ -41,7 +41,8 @@ FOVEA_NAMESPACE_BEGIN
 /// std::invalid_argument, naming the argument and both values, before a gradient or a cache is written
 /// (`saved` may be). Cost: 2 width * rows() operations a token for q, k and v, 2 width * heads * value_dim
 /// for W_o, and attention; twice that in backward. Rows of a batch may differ from those of a sequence alone
-/// in their last bits, as Eigen's products do.
+/// in their last bits, as Eigen's products do. These take up to twice EIGEN_STACK_ALLOCATION_LIMIT (128 KiB
+/// unless set) of stack; attention 16 KiB.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class multi_head : public multi_head_projections<T, Arch> {
   using base = multi_head_projections<T, Arch>;
