@@ -45,8 +45,7 @@ FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& 
   const bool columns = lse_a.dim != 1;
   if (columns) lse_a.heads = lse_a.dim, lse_a.head_stride = lse_a.dim_stride, lse_a.dim = 1;
   auto lse_b_heads = lse_b;
-  if (columns)
-    lse_b_heads.heads = lse_b.dim, lse_b_heads.head_stride = lse_b.dim_stride, lse_b_heads.dim = 1;
+  if (columns) lse_b_heads.heads = lse_b.dim, lse_b_heads.head_stride = lse_b.dim_stride, lse_b_heads.dim = 1;
   const index_type heads = lse_a.heads;
   auto out_a = as_sequences(a.out, heads, "out").all;
   const auto out_b = as_sequences(b.out, heads, "out").all;

@@ -92,13 +92,11 @@ void backward(inputs& x, Rows& o) {
     return attend.backward(
         x.m, x.m, x.m, o, x.lse, x.m, fovea::lse_gradient(x.lse), fovea::causal, fovea::bias(x.bias, d_bias),
         fovea::alibi{.slopes = x.slopes, .d_slopes = x.gradients}, fovea::sink{x.slopes, x.gradients},
-        fovea::score(faded), fovea::softcap{3.f},
-        fovea::dropout{.rate = 0.5, .seed = 1});
+        fovea::score(faded), fovea::softcap{3.f}, fovea::dropout{.rate = 0.5, .seed = 1});
   };
   o = learnt().d_q;
   attend.backward_into(d_q, d_k, d_v, x.m, x.m, x.m, o, x.lse, x.m);
-  o(0, 0) +=
-      float(attend.backward_plan_for(d_q, d_k, d_v, x.m, x.m, x.m, o, x.lse, x.m).explain().size());
+  o(0, 0) += float(attend.backward_plan_for(d_q, d_k, d_v, x.m, x.m, x.m, o, x.lse, x.m).explain().size());
 }
 
 void caches(const inputs& x, Rows& o) {
@@ -148,8 +146,14 @@ void layers(const inputs& x, Rows& o) {
 }  // namespace
 
 int main() {
-  inputs x{Rows::Random(5, 8), Rows::Random(5, 5), Rows::Zero(5, 2), std::vector<float>(2, 0.5f),
-           std::vector<float>(2), {0, 3, 5}, {5}, std::vector<std::uint8_t>(25, 1)};
+  inputs x{Rows::Random(5, 8),
+           Rows::Random(5, 5),
+           Rows::Zero(5, 2),
+           std::vector<float>(2, 0.5f),
+           std::vector<float>(2),
+           {0, 3, 5},
+           {5},
+           std::vector<std::uint8_t>(25, 1)};
   Rows o = x.m;
   fovea::tensor<float> f32(1, 2, 5, 4);
   fovea::tensor<double> f64(1, 2, 5, 4);

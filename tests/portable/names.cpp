@@ -161,7 +161,8 @@ inline MatrixXf all_of_them(const MatrixXf& m, vector<float>& numbers) {
 
   const attention<float, 2> attend;
   threads pool(1);
-  MatrixXf o = attend(m, m, m, causal & sliding_window{.left = 2}, alibi{numbers}, softcap{3.f}, sink{numbers});
+  MatrixXf o =
+      attend(m, m, m, causal & sliding_window{.left = 2}, alibi{numbers}, softcap{3.f}, sink{numbers});
   o += merge(attend.with_lse(m, m, m), attend.with_lse(m, m, m)).out;
   const vector<index_type> offsets{0, rows}, lengths{rows};
   o += attend(ragged{m, offsets}, ragged{m, offsets}, ragged{m, offsets}, key_lengths{lengths});

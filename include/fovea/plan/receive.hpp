@@ -84,8 +84,8 @@ FOVEA_INLINE void add_sums(const Problem& p, index_type b, index_type kv_head, r
     auto& received = to(j, 0);
     using sum_of_calls = std::remove_reference_t<decltype(received)>;
     using wide = std::common_type_t<sum_of_calls, T>;
-    received = static_cast<sum_of_calls>(static_cast<wide>(received) +
-                                         static_cast<wide>(sums[j - keys.first]));
+    received =
+        static_cast<sum_of_calls>(static_cast<wide>(received) + static_cast<wide>(sums[j - keys.first]));
   }
 }
 
