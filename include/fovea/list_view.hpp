@@ -17,9 +17,9 @@ concept listed_as =
     !std::is_same_v<E, bool> &&
     (std::is_integral_v<E> || (std::is_same_v<T, double> && requires(const E& x) { static_cast<float>(x); }));
 
-/// Number i of a list of E as a T. (static, as reject is: each object has its own.)
+/// Number i of a list of E as a T.
 template <class T, class E>
-static T number_at(const void* list, index_type i) noexcept {
+T number_at(const void* list, index_type i) noexcept {
   const E& x = static_cast<const E*>(list)[i];
   if constexpr (std::is_arithmetic_v<E>)
     return static_cast<T>(x);

@@ -91,8 +91,8 @@ function map(layer, head) {
   return all[0].map((_, i) => all.reduce((sum, p) => sum + p[i], 0) / heads);
 }
 
-// Where a probability stands between the colour of 0 and that of 1. By the logarithm, what is below 1/10000 is
-// 0, and each factor of ten above it a quarter of the scale.
+// Where a probability stands between the colour of 0 and that of 1. By the logarithm, what is below 1/10000
+// is 0, and each factor of ten above it a quarter of the scale.
 const least = 1e-4;
 const placeOf = {
   linear: p => p,
