@@ -40,7 +40,7 @@ FOVEA_INLINE void each_row_panel(const Problem& p, const row_block& at, row_memo
     const range mine{some.first, std::min(some.first + panel::max_rows, at.rows.last)};
     f(panel(memory.state, memory.work, mine, at.queries, p.dim(), p.value_dim()));
     memory.state += panel::state_elements(mine.size(), p.value_dim());
-    memory.work += panel::work_elements(p.dim());
+    memory.work += panel::work_elements(mine.size(), p.dim());
   }
 }
 

@@ -88,12 +88,12 @@ class row_products {
  public:
   static constexpr index_type max_rows = geometry<Arch>::few_rows;
 
-  /// Elements of T that stay of a panel when its keys are done, and that it works in beside.
+  /// Elements of T that stay of panels of so many rows when their keys are done, and that these work in.
   FOVEA_INLINE static index_type state_elements(index_type rows, index_type value_dim) noexcept {
     return rows * (round_up(value_dim, n) + 2 * n);
   }
-  FOVEA_INLINE static index_type work_elements(index_type dim) noexcept {
-    return max_rows * (2 * round_up(dim, n) + block + n);
+  FOVEA_INLINE static index_type work_elements(index_type rows, index_type dim) noexcept {
+    return round_up(rows, max_rows) * 2 * round_up(dim, n) + rows * (block + n);
   }
   /// How wide rows of K and V are read: at least one register.
   FOVEA_INLINE static index_type read_width(index_type dim) noexcept {
@@ -116,7 +116,7 @@ class row_products {
         q_(work),
         scaled_q_(q_ + max_rows * round_up(dim, n)),
         s_(scaled_q_ + max_rows * round_up(dim, n)),
-        shrink_(s_ + max_rows * block) {}
+        shrink_(s_ + rows.size() * block) {}
 
   FOVEA_INLINE index_type count() const noexcept { return rows_.size(); }
   FOVEA_INLINE index_type head(index_type r) const noexcept {

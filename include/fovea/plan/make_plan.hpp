@@ -69,8 +69,7 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
       made.rows_form = true;
       made.rows_a_job = std::max(made.rows_a_job, cut.rows_a_job());
       made.key_block = std::max(made.key_block, block);
-      needs(cut.state_a_job() + ceil_div(cut.rows_a_job(), panel::max_rows) * panel::work_elements(made.dim),
-            0,
+      needs(cut.state_a_job() + panel::work_elements(cut.rows_a_job(), made.dim), 0,
             operand(p.k, panel::read_width(made.dim))
                 .template copies_for_rows<kernel::scaled::by_channel>(block),
             operand(p.v, panel::read_width(made.value_dim))
