@@ -20,15 +20,16 @@ void expect_error(const auto& f, const std::string& words) { expect_refused(f, {
 TEST(MultiHeadErrors, Options) {
   const auto makes = [](const options& o) { return [o] { layer made(o); }; };
   expect_refused(makes({.heads = 2}), "multi_head's width is 0, below 1");
-  expect_refused(makes({.width = 8}), "multi_head's heads is 0, below 1");
+  expect_refused(makes({.width = 8}),
+                 "multi_head's heads is 0, below 1; give .heads, or say it in the type, as multi_head<T, 8>");
   expect_refused(makes({.width = 8, .heads = 3}),
                  "multi_head's width is 8, which 3 heads do not divide; give dim");
   expect_refused(makes({.width = 8, .heads = 4, .kv_heads = 3}),
-                 "4 query heads can not share 3 key/value heads");
+                 "4 query heads can not share 3 key/value heads evenly");
   expect_refused(makes({.width = 8, .heads = 2, .memory_width = -1}),
                  "multi_head's memory_width is -1, below 0");
   expect_refused(makes({.width = 8, .heads = 2, .epsilon = -1}),
-                 "multi_head's epsilon is -1, not a number of at least 0");
+                 "multi_head's epsilon is -1, not a finite number of at least 0");
   expect_refused(makes({.width = 4, .heads = 2, .rotary = table.angles()}),
                  "the table rotates 4 dimensions, multi_head has 2 a head");
   expect_refused([] { fovea::multi_head<double, 4> made({.width = 8, .heads = 2}); },
