@@ -71,7 +71,7 @@ void run(data& x, index_type reach) {
           typename std::remove_cvref_t<decltype(panel)>::per_query largest, shrink;
           largest.fill(1.f), shrink.fill(1.f);
           if (Steps & first_product) largest = panel.template dot_keys<true>(k, block);
-          if (Steps & softmax) shrink = panel.template absorb<false>(block, largest);
+          if (Steps & softmax) shrink = panel.template absorb<false>(block, largest, true);
           if (Steps & second_product) panel.add_values(v, block, shrink);
         });
       }
