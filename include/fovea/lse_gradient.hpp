@@ -31,7 +31,7 @@ template <class T, class... Mods>
 FOVEA_INLINE sequences<const T> view_of_lse_gradient(index_type heads, const Mods&... mods) {
   static_assert((0 + ... + int(lse_gradient_like<Mods>)) <= 1, "fovea: a call has at most one lse_gradient");
   sequences<const T> found{};
-  const auto find = [&](const auto& m) FOVEA_INLINE_LAMBDA {
+  [[maybe_unused]] const auto find = [&](const auto& m) FOVEA_INLINE_LAMBDA {
     if constexpr (lse_gradient_like<decltype(m)>) {
       static_assert(std::is_same_v<element_of<decltype(m.values)>, T>,
                     "fovea: the LSE's gradient is float, or double where q, k or v is double");

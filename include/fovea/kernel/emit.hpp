@@ -13,7 +13,7 @@ FOVEA_NOINLINE void emit_block(const Panel& panel, range keys, const matrix_view
   using V = vec<Arch, T>;
   constexpr index_type width = Panel::width, n = lanes<Arch, T>;
   const range rows = panel.rows();
-  alignas(64) T of_row[width] = {}, cell[width];
+  alignas(64) T of_row[std::size_t{width}] = {}, cell[std::size_t{width}];
   for (index_type i = 0; lse != nullptr && i < rows.size(); ++i) of_row[i] = (*lse)(rows.first + i, 0);
   for (index_type j = 0; j < keys.size(); ++j) {
     for (index_type i = 0; i < width; i += n) {
