@@ -127,7 +127,7 @@ TEST_F(lists, of_slopes_and_logits_are_numbers) {
   expect_refused([&] { of_slopes({slopes}); }, "alibi's slope 1 is nan, not a finite float");
   expect_refused([&] { of_slopes({infinite}); }, "alibi's slope 1 is -inf, not a finite float");
   expect_refused([&] { of_slopes({large}); }, "alibi's slope 0 is 1e+39, not a finite float");
-  expect_refused([&] { of_logits({slopes}); }, "sink's logit 1 is nan, not a number");
+  expect_refused([&] { of_logits({slopes}); }, "sink's logit 1 is nan, not a number, or -inf for none");
 }
 
 }  // namespace lists_test

@@ -72,7 +72,10 @@ TEST(cache_errors, of_sizes_and_calls) {
   expect_refused([] { cache_type(0, dim); }, "a cache's capacity (tokens a page) is 0, not above 0");
   expect_refused([] { cache_type(4, -1); }, "a cache's dim is -1, not above 0");
   expect_refused([] { cache_type(4, dim, {.heads = 3}); }, "a cache has 3 heads, but its type says 2");
-  expect_refused([] { fovea::kv_cache<float>(4, dim); }, "a cache's number of heads is 0, not above 0");
+  expect_refused(
+      [] { fovea::kv_cache<float>(4, dim); },
+      "a cache's number of heads is 0, not above 0; give it as an option, {.heads = 8}, or in the type, as "
+      "kv_cache<float, 8>");
   expect_refused([] { fovea::ring_cache<float, 2>(0, dim); }, "a ring's window is 0, not above 0");
   expect_refused([] { fovea::ring_cache<float, 2>(4, dim, {.sinks = -1}); },
                  "a ring's sinks are -1, below 0");

@@ -94,8 +94,9 @@ TYPED_TEST(unchanged, where_append_refuses) {
     };
     refuse(std::numeric_limits<double>::quiet_NaN(), "k of token 5, head 0 is nan", true, true);
     refuse(-std::numeric_limits<double>::infinity(), "v of token 5, head 0 is -inf", false, false);
-    refuse(0x1p130, "k of token 5, head 0 is 1361129467", true, false),
-        refuse(-0x1p130, "v of token 5, head 0 is -1361129467", false, true);
+    refuse(0x1p130, "k of token 5, head 0 is 1.361129467683754e+39, which int8 can not store", true, false),
+        refuse(-0x1p130, "v of token 5, head 0 is -1.361129467683754e+39, which int8 can not store", false,
+               true);
     refuse(3e38, "k, turned, of token 5, head 0", true, true);
   }
 }

@@ -112,7 +112,7 @@ TEST(mask, booleans_in_any_matrix) {
 /// One row for all queries, one column for all keys, by rows and by columns: the same bits.
 TEST(mask, booleans_that_are_repeated) {
   const Matrix x = Matrix::Random(41, 6);
-  const fovea::attention<float> attend;
+  const fovea::attention<float, 1> attend;
   const Eigen::Matrix<bool, 1, -1> row = (Matrix::Random(1, 41).array() > 0).matrix();
   const Eigen::Matrix<bool, -1, 1> column = row.transpose();
   const auto same = [&](bool by_row, index_type row_stride, index_type col_stride) {

@@ -74,7 +74,7 @@ TEST(windows, numbers_of_any_size_in_cells_and_blocks) {
 /// Weights, results, statistics and dV, queries in lanes and few rows, of keys that all score the same: 1
 /// / n each.
 TEST(windows, numbers_of_any_size_in_calls) {
-  const fovea::attention<float> attend;
+  const fovea::attention<float, 1> attend;
   for (const index_type queries : {3, 40}) {
     const index_type keys = 150;
     const Matrix q = Matrix::Zero(queries, 8), k = Matrix::Random(keys, 8), v = Matrix::Random(keys, 5);
@@ -165,7 +165,7 @@ TEST(windows, follow_the_causal_mask_of_their_call) {
 
 TEST(windows, that_could_stand_anywhere_are_refused) {
   const Matrix q = Matrix::Random(2, 4), k = Matrix::Random(4, 4);
-  const fovea::attention<float> attend;
+  const fovea::attention<float, 1> attend;
   const auto refused = [&](const char* sentence, const auto&... masks) {
     expect_refused([&] { attend.plan_for(q, k, k, masks...); }, {sentence});
     expect_refused([&] { fovea::reference(q, k, k, {}, masks...); }, {sentence});

@@ -57,6 +57,7 @@ struct any_view {
   std::span<const index_type> offsets() const {
     return {memory.offsets, static_cast<std::size_t>(memory.batch + 1)};
   }
+  fovea::list_view<index_type> list = offsets();  // sequences refer to it
 };
 
 }  // namespace fovea_test
@@ -72,7 +73,9 @@ struct fovea::view_traits<fovea_test::any_view<E>> {
     if (x.kind == columns) return of(x.template as_map<Eigen::ColMajor>(), heads, name);
     auto by_rows = x.template as_map<Eigen::RowMajor>();
     if (x.kind == rows) return of(by_rows, heads, name);
-    return of(fovea::ragged(by_rows, x.offsets()), heads, name);
+    auto packed = of(fovea::ragged(by_rows, x.offsets()), heads, name);
+    packed.offsets = &x.list;
+    return packed;
   }
 
  private:

@@ -52,8 +52,8 @@ FOVEA_INLINE std::string page_data(const attention_maps& maps) {
 /// logarithm of the probability (which tells small ones apart; the default beyond 32 keys), by its square
 /// root, or in proportion. It fits windows from 360 pixels on without being scrolled sideways; what is wider,
 /// as a map of thousands of keys, scrolls by itself. Throws std::invalid_argument where labels are not as
-/// many as tokens, and where there is no cell to show; a failed stream is the caller's to see. Size: 2.7 bytes
-/// a probability, which is rounded to a 65534th.
+/// many as tokens, and where there is no cell to show; a failed stream is the caller's to see. Size: 2.7
+/// bytes a probability, which is rounded to a 65534th.
 FOVEA_INLINE void write_page(std::ostream& out, const attention_maps& maps) {
   maps.check();
   if (maps.weights.size() == 0)
