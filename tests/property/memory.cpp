@@ -149,13 +149,31 @@ array operand::read(const std::vector<index_type>& tokens) const {
   return a;
 }
 
-bool operand::canaries_stand(const std::vector<index_type>& tokens) const {
-  std::vector<bool> written(static_cast<std::size_t>(memory_->elements()));
+std::vector<bool> operand::elements_of(const std::vector<index_type>& tokens) const {
+  std::vector<bool> all(static_cast<std::size_t>(memory_->elements()));
   for (index_type b = 0; b < view_.batch; ++b)
     for (index_type h = 0; h < view_.heads; ++h)
       for (index_type t = 0; t < tokens[static_cast<std::size_t>(b)]; ++t)
         for (index_type c = 0; c < view_.dim; ++c)
-          written[static_cast<std::size_t>(first_ + view_.place(b, h, t, c))] = true;
+          all[static_cast<std::size_t>(first_ + view_.place(b, h, t, c))] = true;
+  return all;
+}
+
+bool operand::canaries_stand(const std::vector<index_type>& tokens) const {
+  return memory_->canaries_stand(elements_of(tokens));
+}
+
+bool operand::canaries_stand(const std::vector<index_type>& tokens, double of_no_sequence) const {
+  std::vector<bool> written = elements_of(tokens);
+  for (index_type t = 0; offsets_ && t < view_.tokens; ++t) {
+    if (t >= offsets_->front() && t < offsets_->back()) continue;
+    for (index_type h = 0; h < view_.heads; ++h)
+      for (index_type c = 0; c < view_.dim; ++c) {
+        const index_type at = first_ + h * view_.head_stride + t * view_.token_stride + c * view_.dim_stride;
+        if (decode(memory_->kind(), memory_->at(at)) != of_no_sequence) return false;
+        written[static_cast<std::size_t>(at)] = true;
+      }
+  }
   return memory_->canaries_stand(written);
 }
 

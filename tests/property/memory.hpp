@@ -74,12 +74,16 @@ class operand {
   void write(const array& a, const std::vector<index_type>& tokens);
   array read(const std::vector<index_type>& tokens) const;
   bool canaries_stand(const std::vector<index_type>& tokens) const;
+  /// The same where the rows of a ragged operand that belong to no sequence were written, with this number.
+  bool canaries_stand(const std::vector<index_type>& tokens, double of_no_sequence) const;
   std::vector<unsigned char> bytes() const { return memory_->bytes(); }
   const memory_view& view() const noexcept { return view_; }
 
  private:
   operand() = default;
   void* element(index_type b, index_type h, index_type t, index_type c) const;
+  /// Which elements of the buffer are those of the sequences.
+  std::vector<bool> elements_of(const std::vector<index_type>& tokens) const;
 
   memory_view view_;
   index_type first_ = 0;  // the element of the buffer that view_.data points to

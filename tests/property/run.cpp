@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <map>
 #include <sstream>
 
@@ -42,14 +43,15 @@ laid_out::laid_out(const subject& s, layout l, const problem& p) : subject_(s), 
 }
 
 outcome laid_out::run() {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
   std::vector<std::vector<unsigned char>> before;
   for (int i = 0; i < 3; ++i) before.push_back(operands_[static_cast<std::size_t>(i)].bytes());
   outcome r;
   r.allocated = subject_.attend(call);
   for (std::size_t i = 0; i < 3; ++i)
     EXPECT_EQ(operands_[i].bytes(), before[i]) << "operand " << i << " was written to";
-  EXPECT_TRUE(operands_[3].canaries_stand(problem_.queries)) << "written beside the result";
-  EXPECT_TRUE(operands_[4].canaries_stand(problem_.queries)) << "written beside the LSE";
+  EXPECT_TRUE(operands_[3].canaries_stand(problem_.queries, 0)) << "written beside the result";
+  EXPECT_TRUE(operands_[4].canaries_stand(problem_.queries, -infinity)) << "written beside the LSE";
   r.out = operands_[3].read(problem_.queries), r.lse = operands_[4].read(problem_.queries);
   return r;
 }
