@@ -45,7 +45,7 @@ struct data {
   }
 };
 
-/// attend_queries of kernel/block.hpp for unmasked heads, with the steps of Steps only. `reach`: how many
+/// attend_queries of kernel/forward/attend_lanes.hpp for unmasked heads, with the steps of Steps only. `reach`: how many
 /// keys are read again and again, which decides what cache they come from.
 template <unsigned Steps>
 void run(data& x, index_type reach) {

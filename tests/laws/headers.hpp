@@ -7,7 +7,7 @@
 namespace fovea_test {
 
 struct header {
-  std::string path;  // below include/fovea, as kernel/tile.hpp
+  std::string path;  // below include/fovea, as kernel/tile/tile.hpp
   std::vector<std::string> lines;
 };
 

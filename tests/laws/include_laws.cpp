@@ -3,6 +3,9 @@
 //   config, index, lists  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API and
 //   umbrellas
 //          L0                              L1                               L2         L3           L4
+//
+//   inside kernel:  arch <- tile <- operand <- rules <- softmax, problem <- forward <- sweep
+//                                                                        <- backward
 #include "headers.hpp"
 
 #include <algorithm>
@@ -40,13 +43,34 @@ int layer_of(const std::string& path) {
   return folder == "kernel" ? 2 : folder == "plan" ? 3 : 4;
 }
 
-auto depth_of(const std::string& path) { return std::count(path.begin(), path.end(), '/'); }
+/// The rooms of kernel/, each with those that it may include beside itself.
+const std::map<std::string, std::set<std::string>> rooms_below = {
+    {"arch", {}},
+    {"tile", {"arch"}},
+    {"operand", {"arch", "tile"}},
+    {"rules", {"arch", "tile", "operand"}},
+    {"softmax.hpp", {"arch", "tile", "operand", "rules"}},
+    {"problem.hpp", {"arch", "tile", "operand", "rules", "softmax.hpp"}},
+    {"forward", {"arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp"}},
+    {"backward", {"arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp"}},
+    {"sweep", {"arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp", "forward"}}};
 
-/// X.hpp beside a folder X/.
-bool is_umbrella(const std::string& path, const std::vector<header>& headers) {
+/// forward of kernel/forward/x.hpp, softmax.hpp of kernel/softmax.hpp, arch of its umbrella kernel/arch.hpp.
+std::string room_of(const std::string& path) {
+  if (path == "kernel/arch.hpp") return "arch";
+  const auto first = path.find('/') + 1;
+  return path.substr(first, path.find('/', first) - first);
+}
+
+/// Whether `path` is an X.hpp beside a folder X/ that a part of the library at `from` belongs to; the API's own
+/// umbrellas are for users alone.
+bool is_umbrella_of(const std::string& from, const std::string& path, const std::vector<header>& headers) {
   const std::string folder = path.substr(0, path.rfind('.')) + "/";
-  return std::any_of(headers.begin(), headers.end(),
-                     [&](const header& h) { return h.path.starts_with(folder); });
+  if (std::none_of(headers.begin(), headers.end(),
+                   [&](const header& h) { return h.path.starts_with(folder); }))
+    return false;
+  const bool top_level = path.find('/') == std::string::npos;
+  return from.starts_with(folder) || (top_level && from.find('/') != std::string::npos);
 }
 
 using includes = std::vector<std::string>;  // as written, with their < > or " "
@@ -71,8 +95,14 @@ std::string forbidden_within(const std::string& from, const std::string& to,
     return "law 1: layer " + std::to_string(below) + " stands above " + std::to_string(above);
   if (above == 1 && below == 1 && folder_of(from) != folder_of(to))
     return "law 1: siblings of layer 1 do not know each other";
-  if (is_umbrella(to, headers) && depth_of(from) > depth_of(to))
-    return "law 1: a part never includes an umbrella";
+  if (is_umbrella_of(from, to, headers)) return "law 1: a part never includes an umbrella";
+  if (above == 2 && below == 2) {
+    const std::string room = room_of(from), other = room_of(to);
+    const auto known = rooms_below.find(room);
+    if (known == rooms_below.end()) return "law 1: " + room + " is no room of kernel/";
+    if (room != other && !known->second.contains(other))
+      return "law 1: in kernel/, " + room + " does not stand above " + other;
+  }
   if (kernel_or_plan && below == 1 && to != folder_of(to) + "/concept.hpp" &&
       !shared_by_all_layouts.contains(to))
     return "law 3: kernel/ and plan/ know concepts, nothing concrete";

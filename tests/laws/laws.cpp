@@ -21,14 +21,22 @@ const std::vector<header>& real_headers() {
 
 /// A tree that keeps the laws, and one more header.
 broken laws_broken_by(const std::string& path, const std::string& include_line) {
-  std::vector<header> tree = {{"config.hpp", {}},      {"index.hpp", {}},
-                              {"view.hpp", {}},        {"view/matrix.hpp", {}},
-                              {"view/eigen.hpp", {}},  {"mask/concept.hpp", {}},
-                              {"mask/causal.hpp", {}}, {"mask.hpp", {}},
-                              {"kernel/arch.hpp", {}}, {"kernel/arch/avx2.hpp", {}},
-                              {"kernel/tile.hpp", {}}, {"plan/plan.hpp", {}},
-                              {"attention.hpp", {}},   {"executor/threads.hpp", {}},
-                              {"inspect.hpp", {}},     {"inspect/rows.hpp", {}}};
+  std::vector<header> tree = {{"config.hpp", {}},
+                              {"index.hpp", {}},
+                              {"view.hpp", {}},
+                              {"view/matrix.hpp", {}},
+                              {"view/eigen.hpp", {}},
+                              {"mask/concept.hpp", {}},
+                              {"mask/causal.hpp", {}},
+                              {"mask.hpp", {}},
+                              {"kernel/arch.hpp", {}},
+                              {"kernel/arch/avx2.hpp", {}},
+                              {"kernel/tile/tile.hpp", {}},
+                              {"plan/plan.hpp", {}},
+                              {"attention.hpp", {}},
+                              {"executor/threads.hpp", {}},
+                              {"inspect.hpp", {}},
+                              {"inspect/rows.hpp", {}}};
   std::erase_if(tree, [&](const header& h) { return h.path == path; });
   tree.push_back({path, {"#pragma once", include_line}});
   return fovea_test::broken_include_laws(tree);
@@ -52,10 +60,11 @@ TEST(house_rules, hold) {
 
 TEST(include_laws, allow_what_points_downward) {
   EXPECT_TRUE(laws_broken_by("mask/new.hpp", "#include <fovea/mask/concept.hpp>").empty());
-  EXPECT_TRUE(laws_broken_by("kernel/new.hpp", "#include <fovea/mask/concept.hpp>").empty());
-  EXPECT_TRUE(laws_broken_by("kernel/new.hpp", "#include <fovea/view/matrix.hpp>").empty());
-  EXPECT_TRUE(laws_broken_by("kernel/new.hpp", "#include <fovea/kernel/arch.hpp>").empty());
+  EXPECT_TRUE(laws_broken_by("kernel/rules/new.hpp", "#include <fovea/mask/concept.hpp>").empty());
+  EXPECT_TRUE(laws_broken_by("kernel/rules/new.hpp", "#include <fovea/view/matrix.hpp>").empty());
+  EXPECT_TRUE(laws_broken_by("kernel/rules/new.hpp", "#include <fovea/kernel/arch.hpp>").empty());
   EXPECT_TRUE(laws_broken_by("kernel/arch/new.hpp", "#include <immintrin.h>").empty());
+  EXPECT_TRUE(laws_broken_by("kernel/sweep/new.hpp", "#include <fovea/kernel/tile/tile.hpp>").empty());
   EXPECT_TRUE(laws_broken_by("new.hpp", "#include <fovea/view.hpp>").empty());
   EXPECT_TRUE(laws_broken_by("attention.hpp", "#include <fovea/inspect/rows.hpp>").empty());
   EXPECT_TRUE(laws_broken_by("view/eigen.hpp", "#include <Eigen/Core>").empty());
@@ -67,7 +76,7 @@ TEST(include_laws, see_what_does_not) {
     ASSERT_EQ(found.size(), 1u) << path << " with " << include_line << joined(found);
     EXPECT_NE(found[0].find(sentence), std::string::npos) << found[0];
   };
-  sees("kernel/new.hpp", "#include <fovea/plan/plan.hpp>", "law 1: layer 3 stands above 2");
+  sees("kernel/rules/new.hpp", "#include <fovea/plan/plan.hpp>", "law 1: layer 3 stands above 2");
   sees("index.hpp", "#include <fovea/view/matrix.hpp>", "law 1: layer 1 stands above 0");
   sees("mask/new.hpp", "#include <fovea/mask.hpp>", "law 1: layer 4 stands above 1");
   sees("mask/new.hpp", "  #  include <fovea/view/matrix.hpp>", "law 1: siblings");
@@ -75,14 +84,17 @@ TEST(include_laws, see_what_does_not) {
   sees("inspect/new.hpp", "#include <fovea/inspect.hpp>", "law 1: a part never includes an umbrella");
   sees("plan/new.hpp", "#include <fovea/inspect/rows.hpp>", "law 1: layer 4 stands above 3");
   sees("kernel/arch/new.hpp", "#include <fovea/kernel/arch.hpp>", "law 1: a part never includes an umbrella");
+  sees("kernel/arch/new.hpp", "#include <fovea/kernel/tile/tile.hpp>", "arch does not stand above tile");
+  sees("kernel/tile/new.hpp", "#include <fovea/kernel/forward/new.hpp>", "does not exist");
+  sees("kernel/new.hpp", "#include <fovea/kernel/tile/tile.hpp>", "new.hpp is no room of kernel/");
   sees("attention.hpp", "#include <fovea/attention.hpp>", "law 1: a circle");
-  sees("kernel/new.hpp", "#include <Eigen/Core>", "law 2");
+  sees("kernel/rules/new.hpp", "#include <Eigen/Core>", "law 2");
   sees("attention.hpp", "#include <Eigen/Core>", "law 2");
   sees("executor/threads.hpp", "#include <unsupported/Eigen/CXX11/ThreadPool>", "law 2");
-  sees("kernel/new.hpp", "#include <fovea/mask/causal.hpp>", "law 3");
+  sees("kernel/rules/new.hpp", "#include <fovea/mask/causal.hpp>", "law 3");
   sees("plan/new.hpp", "#include <fovea/view/eigen.hpp>", "law 3");
   sees("mask/new.hpp", "#include <xsimd/xsimd.hpp>", "law 4");
-  sees("kernel/new.hpp", "#include <immintrin.h>", "law 4");
+  sees("kernel/rules/new.hpp", "#include <immintrin.h>", "law 4");
   sees("mask/new.hpp", "#include \"concept.hpp\"", "in quotes");
   sees("mask/new.hpp", "#include <fovea/mask/gone.hpp>", "does not exist");
 }

@@ -1,7 +1,7 @@
 // fovea/kernel/problem.hpp - all that a call is about, as kernels read it.
 #pragma once
 
-#include <fovea/kernel/rules.hpp>
+#include <fovea/kernel/rules/rules.hpp>
 #include <fovea/kernel/softmax.hpp>
 #include <fovea/view/sequences.hpp>
 

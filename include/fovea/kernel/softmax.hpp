@@ -6,7 +6,7 @@
 #pragma once
 
 #include <fovea/kernel/arch.hpp>
-#include <fovea/kernel/rules.hpp>
+#include <fovea/kernel/rules/rules.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

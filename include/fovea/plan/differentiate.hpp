@@ -2,7 +2,7 @@
 #pragma once
 
 #include <fovea/executor/concept.hpp>
-#include <fovea/kernel/parameter_gradient.hpp>
+#include <fovea/kernel/backward/parameter_gradient.hpp>
 #include <fovea/plan/gradient_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN

@@ -1,8 +1,8 @@
 // fovea/plan/jobs.hpp - how a call is cut into jobs.
 #pragma once
 
-#include <fovea/kernel/geometry.hpp>
-#include <fovea/kernel/row_products.hpp>
+#include <fovea/kernel/arch/geometry.hpp>
+#include <fovea/kernel/forward/row_products.hpp>
 
 #include <bit>
 #include <cstddef>

@@ -2,9 +2,9 @@
 // with.
 #pragma once
 
-#include <fovea/kernel/cells.hpp>
-#include <fovea/kernel/geometry.hpp>
+#include <fovea/kernel/arch/geometry.hpp>
 #include <fovea/kernel/problem.hpp>
+#include <fovea/kernel/rules/cells.hpp>
 #include <fovea/plan/plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN

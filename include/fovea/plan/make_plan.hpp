@@ -1,8 +1,8 @@
 // fovea/plan/make_plan.hpp - the plan of a call: jobs, block sizes, bytes of scratch.
 #pragma once
 
-#include <fovea/kernel/block.hpp>
-#include <fovea/kernel/row_block.hpp>
+#include <fovea/kernel/forward/attend_lanes.hpp>
+#include <fovea/kernel/forward/attend_rows.hpp>
 #include <fovea/plan/jobs.hpp>
 #include <fovea/plan/receive.hpp>
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <fovea/executor/concept.hpp>
-#include <fovea/kernel/receive.hpp>
+#include <fovea/kernel/sweep/key_mass.hpp>
 #include <fovea/plan/jobs.hpp>
 #include <fovea/plan/look.hpp>
 

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <fovea/executor/concept.hpp>
-#include <fovea/kernel/emit.hpp>
-#include <fovea/kernel/lone_key.hpp>
-#include <fovea/kernel/statistics.hpp>
+#include <fovea/kernel/forward/one_key.hpp>
+#include <fovea/kernel/sweep/score_matrix.hpp>
+#include <fovea/kernel/sweep/statistics.hpp>
 #include <fovea/plan/make_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -112,7 +112,7 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
 }
 
 /// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
-/// kernel/emit.hpp.
+/// kernel/sweep/score_matrix.hpp.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
   constexpr index_type rows = rows_of_a_look<Arch, T>;
@@ -130,7 +130,7 @@ FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to
 }
 
 /// write(batch, head, row, kernel::row_measures) for each row of each query head, from several threads where
-/// the executor has them: see kernel/statistics.hpp.
+/// the executor has them: see kernel/sweep/statistics.hpp.
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
 FOVEA_INLINE void measure_all(const Problem& p, executor_ref executor, const Write& write) {
   constexpr index_type rows = rows_of_a_look<Arch, T>;

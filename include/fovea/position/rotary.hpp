@@ -14,7 +14,7 @@
 #pragma once
 
 #include <fovea/element/concept.hpp>
-#include <fovea/kernel/simd.hpp>
+#include <fovea/kernel/arch/registers.hpp>
 #include <fovea/plan/operands.hpp>
 
 #include <cmath>

@@ -1,8 +1,8 @@
 // fovea/kernel/arch/generic.hpp - what kernels ask of an instruction set, for every one that xsimd has.
 #pragma once
 
-#include <fovea/kernel/geometry.hpp>
-#include <fovea/kernel/simd.hpp>
+#include <fovea/kernel/arch/geometry.hpp>
+#include <fovea/kernel/arch/registers.hpp>
 
 #include <cstring>
 

@@ -1,4 +1,4 @@
-// fovea/kernel/simd.hpp - the few words in which kernels speak of registers.
+// fovea/kernel/arch/registers.hpp - the few words in which kernels speak of registers.
 #pragma once
 
 #include <fovea/index.hpp>

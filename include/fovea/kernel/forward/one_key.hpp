@@ -1,8 +1,9 @@
-// fovea/kernel/lone_key.hpp - the softmax over one key: P = 1, so O = V and LSE = S. The first token of a
-// text that is decoded, where what a block of keys needs beside its products would be most of the time.
+// fovea/kernel/forward/one_key.hpp - the softmax over one key: P = 1, so O = V and LSE = S. The first
+// token of a text that is decoded, where what a block of keys needs beside its products would be most of
+// the time.
 #pragma once
 
-#include <fovea/kernel/row_block.hpp>
+#include <fovea/kernel/forward/attend_rows.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

@@ -1,9 +1,9 @@
-// fovea/kernel/receive.hpp - what keys receive: the probabilities of each column, summed over the query rows
-// once their LSE is known.
+// fovea/kernel/sweep/key_mass.hpp - what keys receive: the probabilities of each column, summed over the
+// query rows once their LSE is known.
 #pragma once
 
-#include <fovea/kernel/look.hpp>
-#include <fovea/kernel/row_block.hpp>
+#include <fovea/kernel/forward/attend_rows.hpp>
+#include <fovea/kernel/sweep/logit_sweep.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

@@ -1,8 +1,8 @@
-// fovea/kernel/gradient_shape.hpp - the blocks of the backward pass: their sizes, and what a block of rows
-// is.
+// fovea/kernel/backward/gradient_shape.hpp - the blocks of the backward pass: their sizes, and what a
+// block of rows is.
 #pragma once
 
-#include <fovea/kernel/operand.hpp>
+#include <fovea/kernel/operand/operand.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

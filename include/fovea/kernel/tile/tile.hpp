@@ -1,7 +1,7 @@
-// fovea/kernel/tile.hpp - tiles of registers as values: the only unrolled loops.
+// fovea/kernel/tile/tile.hpp - tiles of registers as values: the only unrolled loops.
 #pragma once
 
-#include <fovea/kernel/operand.hpp>
+#include <fovea/kernel/tile/load_store.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

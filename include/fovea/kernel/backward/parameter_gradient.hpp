@@ -1,9 +1,10 @@
-// fovea/kernel/parameter_gradient.hpp - the gradient of a score's parameters: dS, computed once more, summed
-// over the sizes that the parameters do not have. Each parameter is one job's alone, so that sums have an
+// fovea/kernel/backward/parameter_gradient.hpp - the gradient of a score's parameters: dS, computed once
+// more, summed over the sizes that the parameters do not have. Each parameter is one job's alone, so that
+// sums have an
 // order.
 #pragma once
 
-#include <fovea/kernel/gradient_block.hpp>
+#include <fovea/kernel/backward/gradient_block.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

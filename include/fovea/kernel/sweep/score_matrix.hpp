@@ -1,7 +1,8 @@
-// fovea/kernel/emit.hpp - the score matrix itself, for looking at: logits, or probabilities given the LSE.
+// fovea/kernel/sweep/score_matrix.hpp - the score matrix itself, for looking at: logits, or probabilities
+// given the LSE.
 #pragma once
 
-#include <fovea/kernel/block.hpp>
+#include <fovea/kernel/forward/attend_lanes.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

@@ -1,12 +1,13 @@
-// fovea/kernel/query_panel.hpp - up to W registers of queries, queries in lanes: the form for long inputs.
+// fovea/kernel/forward/lane_panel.hpp - up to W registers of queries, queries in lanes: the form for long
+// inputs.
 //
 // Q^T is packed once, [dim][lanes]; K and V are read as they lie, each element broadcast. All that belongs to
 // a query stays in its lane: maxima, sums and exponents need no shuffle. The product with V is the same
 // micro-kernel again.
 #pragma once
 
-#include <fovea/kernel/ask_each.hpp>
-#include <fovea/kernel/query_products.hpp>
+#include <fovea/kernel/forward/lane_products.hpp>
+#include <fovea/kernel/rules/probe_coverage.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

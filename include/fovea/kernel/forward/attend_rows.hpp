@@ -1,10 +1,10 @@
-// fovea/kernel/row_block.hpp - one job of the form with dim in lanes: a few query rows that share a key/value
-// head, against a span of its keys. What decoding runs: each key and value is read once.
+// fovea/kernel/forward/attend_rows.hpp - one job of the form with dim in lanes: a few query rows that
+// share a key/value head, against a span of its keys. What decoding runs: each key and value is read once.
 #pragma once
 
-#include <fovea/kernel/dropout.hpp>
+#include <fovea/kernel/forward/row_panel.hpp>
 #include <fovea/kernel/problem.hpp>
-#include <fovea/kernel/row_panel.hpp>
+#include <fovea/kernel/rules/dropout.hpp>
 
 #include <cstring>
 

@@ -1,9 +1,9 @@
-// fovea/kernel/pieces.hpp - a block of keys or values in the pieces that it lies in, each with what is asked
-// for while it is read.
+// fovea/kernel/operand/pieces.hpp - a block of keys or values in the pieces that it lies in, each with
+// what is asked for while it is read.
 #pragma once
 
-#include <fovea/kernel/lines_ahead.hpp>
-#include <fovea/kernel/operand.hpp>
+#include <fovea/kernel/operand/operand.hpp>
+#include <fovea/kernel/operand/prefetch.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

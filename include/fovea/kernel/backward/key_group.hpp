@@ -1,12 +1,13 @@
-// fovea/kernel/key_group.hpp - a group of keys in lanes against a block of query rows, for gradients.
+// fovea/kernel/backward/key_group.hpp - a group of keys in lanes against a block of query rows, for
+// gradients.
 //
 // K^T and V^T of the group are packed once, [dim][lanes]; rows of Q, dO and K are read as they lie, broadcast
 // or a register of columns at a time. P and dS lie row by row, their stride an odd number of cache lines.
 #pragma once
 
-#include <fovea/kernel/packing.hpp>
-#include <fovea/kernel/rules.hpp>
-#include <fovea/kernel/seen_tiles.hpp>
+#include <fovea/kernel/backward/seen_tiles.hpp>
+#include <fovea/kernel/rules/rules.hpp>
+#include <fovea/kernel/tile/packing.hpp>
 
 #include <tuple>
 

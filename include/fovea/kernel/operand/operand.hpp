@@ -1,8 +1,8 @@
-// fovea/kernel/operand.hpp - keys and values as a kernel reads them: rows with a stride, dim contiguous.
+// fovea/kernel/operand/operand.hpp - keys and values as a kernel reads them: rows with a stride, dim
+// contiguous.
 #pragma once
 
-#include <fovea/element/concept.hpp>
-#include <fovea/kernel/arch.hpp>
+#include <fovea/kernel/tile/load_store.hpp>
 #include <fovea/view/matrix.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -18,21 +18,6 @@ struct rows_of {
     return {data, rows, dim, stride, 1};
   }
 };
-
-/// A register of T from contiguous elements, converted by an instruction where there is one.
-template <class Arch, class T, class E>
-FOVEA_INLINE vec<Arch, T> load_lanes(const E* from) noexcept {
-  if constexpr (std::is_same_v<T, E>) {
-    return vec<Arch, T>::load_unaligned(from);
-  } else if constexpr (std::is_same_v<T, float> &&
-                       requires { element_traits<E>::template load_lanes<isa<Arch>>(from); }) {
-    return element_traits<E>::template load_lanes<isa<Arch>>(from);
-  } else {
-    alignas(64) T value[lanes<Arch, T>];
-    for (int i = 0; i < lanes<Arch, T>; ++i) value[i] = load_element<T>(from[i]);
-    return vec<Arch, T>::load_aligned(value);
-  }
-}
 
 /// The scales (see piece) that a product of rows as they are stored takes into account by itself: those of
 /// the keys' channels, which become part of Q; those of the values' tokens, which become part of P.

@@ -1,8 +1,8 @@
-// fovea/kernel/rules.hpp - what happens to a logit between Q K^T and the softmax: the scores in order, then
-// the mask.
+// fovea/kernel/rules/rules.hpp - what happens to a logit between Q K^T and the softmax: the scores in
+// order, then the mask.
 #pragma once
 
-#include <fovea/kernel/cells.hpp>
+#include <fovea/kernel/rules/cells.hpp>
 #include <fovea/mask/concept.hpp>
 #include <fovea/score/concept.hpp>
 #include <fovea/value_list.hpp>

@@ -1,8 +1,8 @@
-// fovea/kernel/lines_ahead.hpp - cache lines that will be needed, asked for a few at a time while tiles are
-// computed.
+// fovea/kernel/operand/prefetch.hpp - cache lines that will be needed, asked for a few at a time while
+// tiles are computed.
 #pragma once
 
-#include <fovea/kernel/simd.hpp>
+#include <fovea/kernel/arch/registers.hpp>
 #include <fovea/view/matrix.hpp>
 
 #include <array>

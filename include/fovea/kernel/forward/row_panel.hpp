@@ -1,12 +1,12 @@
-// fovea/kernel/row_panel.hpp - a few query rows that share a key/value head, dim in lanes: the form for short
-// inputs and for decoding, where reading K and V is most of the work.
+// fovea/kernel/forward/row_panel.hpp - a few query rows that share a key/value head, dim in lanes: the
+// form for short inputs and for decoding, where reading K and V is most of the work.
 //
 // All heads of a group are rows of one panel: each key and value is read once for all of them. Scores are
 // inner products (reduced by a tree of shuffles), the softmax has keys in lanes, the product with V columns.
 // Rows of K and V are read in place, whatever their width: the last register overlaps the one before.
 #pragma once
 
-#include <fovea/kernel/row_products.hpp>
+#include <fovea/kernel/forward/row_products.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

@@ -1,4 +1,4 @@
-// fovea/kernel/geometry.hpp - geometry<Arch>: the sizes of tiles and blocks; an ISA file changes what
+// fovea/kernel/arch/geometry.hpp - geometry<Arch>: the sizes of tiles and blocks; an ISA file changes what
 // differs.
 #pragma once
 

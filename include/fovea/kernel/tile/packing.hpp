@@ -1,8 +1,7 @@
-// fovea/kernel/packing.hpp - queries and results between rows in memory and registers of queries.
+// fovea/kernel/tile/packing.hpp - queries and results between rows in memory and registers of queries.
 #pragma once
 
-#include <fovea/element/concept.hpp>
-#include <fovea/kernel/tile.hpp>
+#include <fovea/kernel/tile/tile.hpp>
 #include <fovea/view/matrix.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -48,18 +47,6 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
     }
     isa<Arch>::transpose(v);
     for (index_type e = 0; e < columns; ++e) v[e].store_aligned(dst + (c + e) * Width);
-  }
-}
-
-/// A register to contiguous elements.
-template <class Arch, class T, class E>
-FOVEA_INLINE void store_register(const vec<Arch, T>& x, E* to) noexcept {
-  if constexpr (std::is_same_v<T, E>) {
-    x.store_unaligned(to);
-  } else {
-    alignas(64) T part[lanes<Arch, T>];
-    x.store_aligned(part);
-    store_elements(part, index_type(lanes<Arch, T>), to, index_type(1));
   }
 }
 

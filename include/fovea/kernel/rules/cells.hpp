@@ -1,4 +1,4 @@
-// fovea/kernel/cells.hpp - a register of logits knows where in the score matrix its lanes stand.
+// fovea/kernel/rules/cells.hpp - a register of logits knows where in the score matrix its lanes stand.
 #pragma once
 
 #include <fovea/element/concept.hpp>

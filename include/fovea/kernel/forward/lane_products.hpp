@@ -1,10 +1,11 @@
-// fovea/kernel/query_products.hpp - up to W registers of queries, queries in lanes: what they keep, and the
-// two products.
+// fovea/kernel/forward/lane_products.hpp - up to W registers of queries, queries in lanes: what they keep,
+// and the two products.
 #pragma once
 
-#include <fovea/kernel/lines_ahead.hpp>
-#include <fovea/kernel/packing.hpp>
+#include <fovea/kernel/operand/operand.hpp>
+#include <fovea/kernel/operand/prefetch.hpp>
 #include <fovea/kernel/softmax.hpp>
+#include <fovea/kernel/tile/packing.hpp>
 
 #include <array>
 

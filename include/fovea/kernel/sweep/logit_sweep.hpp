@@ -1,7 +1,7 @@
-// fovea/kernel/look.hpp - the sweep over logits that sums something else than values.
+// fovea/kernel/sweep/logit_sweep.hpp - the sweep over logits that sums something else than values.
 #pragma once
 
-#include <fovea/kernel/block.hpp>
+#include <fovea/kernel/forward/attend_lanes.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

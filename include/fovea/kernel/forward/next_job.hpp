@@ -1,7 +1,7 @@
-// fovea/kernel/next_job.hpp - what the job after this one reads, asked for while this one computes.
+// fovea/kernel/forward/next_job.hpp - what the job after this one reads, asked for while this one computes.
 #pragma once
 
-#include <fovea/kernel/lines_ahead.hpp>
+#include <fovea/kernel/operand/prefetch.hpp>
 #include <fovea/kernel/problem.hpp>
 
 FOVEA_NAMESPACE_BEGIN

@@ -1,4 +1,5 @@
-// fovea/kernel/statistics.hpp - what each row of probabilities is like, found in the sweep of its LSE.
+// fovea/kernel/sweep/statistics.hpp - what each row of probabilities is like, found in the sweep of its
+// LSE.
 //
 // Beside the maximum m and the sum l of softmax.hpp a row keeps two sums that shrink with them:
 //   e_j = exp(s_j - m)      l = sum e_j      t = sum e_j (s_j - m)      d = sum e_j |i + offset - j|
@@ -8,7 +9,7 @@
 // logarithm of the number of keys, whereas LSE - sum P_j s_j is a difference of logits, however large.
 #pragma once
 
-#include <fovea/kernel/look.hpp>
+#include <fovea/kernel/sweep/logit_sweep.hpp>
 
 #include <cmath>
 

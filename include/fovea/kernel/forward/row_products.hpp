@@ -1,9 +1,10 @@
-// fovea/kernel/row_products.hpp - the two products of a few query rows, dim in lanes: Q K^T and P V.
+// fovea/kernel/forward/row_products.hpp - the two products of a few query rows, dim in lanes: Q K^T and P
+// V.
 #pragma once
 
-#include <fovea/kernel/pieces.hpp>
+#include <fovea/kernel/operand/pieces.hpp>
 #include <fovea/kernel/softmax.hpp>
-#include <fovea/kernel/tile.hpp>
+#include <fovea/kernel/tile/tile.hpp>
 
 #include <cstring>
 

@@ -1,9 +1,9 @@
-// fovea/kernel/seen_tiles.hpp - what the rows of a block see of a group of keys, tile by tile: gradients
-// compute nothing else.
+// fovea/kernel/backward/seen_tiles.hpp - what the rows of a block see of a group of keys, tile by tile:
+// gradients compute nothing else.
 #pragma once
 
-#include <fovea/kernel/gradient_shape.hpp>
-#include <fovea/kernel/tile.hpp>
+#include <fovea/kernel/backward/gradient_shape.hpp>
+#include <fovea/kernel/tile/tile.hpp>
 #include <fovea/mask/concept.hpp>
 
 FOVEA_NAMESPACE_BEGIN

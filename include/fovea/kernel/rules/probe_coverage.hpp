@@ -1,7 +1,7 @@
-// fovea/kernel/ask_each.hpp - how much a mask shows of a block that it does not describe.
+// fovea/kernel/rules/probe_coverage.hpp - how much a mask shows of a block that it does not describe.
 #pragma once
 
-#include <fovea/kernel/cells.hpp>
+#include <fovea/kernel/rules/cells.hpp>
 #include <fovea/mask/concept.hpp>
 
 FOVEA_NAMESPACE_BEGIN

@@ -1,10 +1,10 @@
-// fovea/kernel/block.hpp - one job: a block of query rows against all keys that they see. The loop of the
-// paper: Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 1.
+// fovea/kernel/forward/attend_lanes.hpp - one job: a block of query rows against all keys that they see.
+// The loop of the paper: Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 1.
 #pragma once
 
-#include <fovea/kernel/dropout.hpp>
-#include <fovea/kernel/next_job.hpp>
-#include <fovea/kernel/query_panel.hpp>
+#include <fovea/kernel/forward/lane_panel.hpp>
+#include <fovea/kernel/forward/next_job.hpp>
+#include <fovea/kernel/rules/dropout.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

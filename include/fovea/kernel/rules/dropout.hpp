@@ -1,7 +1,7 @@
-// fovea/kernel/dropout.hpp - weights left out after the softmax.
+// fovea/kernel/rules/dropout.hpp - weights left out after the softmax.
 #pragma once
 
-#include <fovea/kernel/cells.hpp>
+#include <fovea/kernel/rules/cells.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
