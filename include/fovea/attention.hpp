@@ -46,12 +46,12 @@ struct gradients {
   DK d_k;
   DV d_v;
 
-  FOVEA_INLINE gradients(DQ q, DK k, DV v) : d_q(std::move(q)), d_k(std::move(k)), d_v(std::move(v)) {}
-  FOVEA_INLINE gradients(const gradients&) = default;
-  FOVEA_INLINE gradients(gradients&&) = default;
-  FOVEA_INLINE gradients& operator=(const gradients&) = default;
-  FOVEA_INLINE gradients& operator=(gradients&&) = default;
-  FOVEA_INLINE ~gradients() = default;
+  gradients(DQ q, DK k, DV v) : d_q(std::move(q)), d_k(std::move(k)), d_v(std::move(v)) {}
+  gradients(const gradients&) = default;
+  gradients(gradients&&) = default;
+  gradients& operator=(const gradients&) = default;
+  gradients& operator=(gradients&&) = default;
+  ~gradients() = default;
 };
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.
@@ -78,8 +78,8 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   using call::options_, call::problem_of, call::problem_of_keys;
 
  public:
-  FOVEA_INLINE attention() = default;
-  FOVEA_INLINE explicit attention(attention_options options) : call(options) {}
+  attention() = default;
+  explicit attention(attention_options options) : call(options) {}
   template <class N>
     requires std::is_arithmetic_v<N>
   explicit attention(N) {
@@ -276,7 +276,7 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     const auto& p = g.forward;
     check_workspace(made, "q", p.q, "k", p.k, "v", p.v, "out", g.out, "lse", g.lse, "d_out", g.d_out, "d_q",
                     g.d_q.all, "d_k", g.d_k.all, "d_v", g.d_v.all);
-    const auto fill = [](const auto& x) FOVEA_INLINE_LAMBDA {
+    const auto fill = [](const auto& x) {
       fill_rows_of_none(x, std::remove_cvref_t<decltype(*x.all.data)>{});
     };
     fill(g.d_q), fill(g.d_k), fill(g.d_v);

@@ -37,8 +37,8 @@ class attention_call {
                 "fovea: attention<T, Heads, KVHeads>: KVHeads divides Heads");
 
  protected:
-  FOVEA_INLINE attention_call() = default;
-  FOVEA_INLINE explicit attention_call(attention_options options) : options_(options) {
+  attention_call() = default;
+  explicit attention_call(attention_options options) : options_(options) {
     agree("heads", options.heads, Heads), agree("kv_heads", options.kv_heads, KVHeads);
     if (options.scale && !is_finite(*options.scale))
       reject("scale is ", *options.scale, ", not a finite number");
@@ -47,19 +47,19 @@ class attention_call {
   template <class... X>
   using compute_of = common_compute_t<T, element_of<X>...>;
 
-  FOVEA_INLINE static void agree(const char* name, index_type option, int fixed) {
+  static void agree(const char* name, index_type option, int fixed) {
     if (option < 0) reject("the option ", name, " is ", option, ", below 0");
     if (fixed != dynamic_heads && option != 0 && option != fixed)
       reject("the option ", name, " is ", option, ", but the type says ", fixed);
   }
 
   template <class Q, class K, class V>
-  FOVEA_INLINE static auto no_lse() noexcept {
+  static auto no_lse() noexcept {
     return sequences<compute_of<Q, K, V>>{};
   }
 
   template <class Q>
-  FOVEA_INLINE index_type heads_of(const Q& q) const {
+  index_type heads_of(const Q& q) const {
     if (Heads != dynamic_heads) return Heads;
     if (options_.heads > 0) return options_.heads;
     if constexpr (!tells_heads<Q>)
@@ -68,7 +68,7 @@ class attention_call {
           "attention<T>{{.heads = 8}}, or in the type, attention<T, 8> (1, where it holds one)");
     return view_of(q, any_heads, "q").all.heads;
   }
-  FOVEA_INLINE index_type kv_heads_of(index_type heads) const {
+  index_type kv_heads_of(index_type heads) const {
     const index_type kv_heads = KVHeads != dynamic_heads ? KVHeads
                                 : options_.kv_heads > 0  ? options_.kv_heads
                                                          : heads;
@@ -88,7 +88,7 @@ class attention_call {
   }
 
   template <class E, class Q, class K, class V>
-  FOVEA_INLINE auto result_for(const Q& q, const K& k, const V& v) const {
+  auto result_for(const Q& q, const K& k, const V& v) const {
     const index_type heads = heads_of(q);
     static_cast<void>(view_of(k, kv_heads_of(heads), "k"));
     return make_like<E>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
@@ -96,8 +96,8 @@ class attention_call {
 
   /// The call as kernels know it, checked.
   template <class OE, class L, class Q, class K, class V, class... Mods>
-  FOVEA_INLINE auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
-                               const V& v, const Mods&... mods) const {
+  auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
+                  const Mods&... mods) const {
     static_assert(check_types<Q, K, V, Mods...>());
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
@@ -107,8 +107,8 @@ class attention_call {
   }
 
   template <class OE, class L, class QE, class Keys, class Values, class... Mods>
-  FOVEA_INLINE auto problem_from(const sequences<OE>& out, const sequences<L>& lse, const sequences<QE>& q,
-                                 const Keys& k, const Values& v, const Mods&... mods) const {
+  auto problem_from(const sequences<OE>& out, const sequences<L>& lse, const sequences<QE>& q, const Keys& k,
+                    const Values& v, const Mods&... mods) const {
     check_same("q", "sequences", q.batches(), "k", k.batches());
     if (q.batches() > 0) check_same("q", "dimensions a head", q.dim(), "k", k.dim());
     check_same("k", "sequences", k.batches(), "v", v.batches());
@@ -150,8 +150,8 @@ class attention_call {
 
   /// The same with a result, which can be written and lies apart from what is read, or is q itself.
   template <class OE, class L, class Q, class K, class V, class... Mods>
-  FOVEA_INLINE auto problem_into(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
-                                 const V& v, const Mods&... mods) const {
+  auto problem_into(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
+                    const Mods&... mods) const {
     const auto p = problem_of(out, lse, q, k, v, mods...);
     check_result("o", out, "q", p.q, p.value_dim());
     check_apart_or_same("o", out, "q", p.q), check_apart_from_keys("o", out.all, p, mods...);
@@ -169,18 +169,18 @@ class attention_call {
     return p;
   }
   template <class E, class P, class... Mods>
-  FOVEA_INLINE static void check_apart_from_keys(const char* name, const tensor_view<E>& written, const P& p,
-                                                 const Mods&... mods) {
+  static void check_apart_from_keys(const char* name, const tensor_view<E>& written, const P& p,
+                                    const Mods&... mods) {
     check_apart(name, written, "k", p.k), check_apart(name, written, "v", p.v);
-    [[maybe_unused]] const auto check = [&](const char* other, const auto& operand) FOVEA_INLINE_LAMBDA {
+    [[maybe_unused]] const auto check = [&](const char* other, const auto& operand) {
       check_apart(name, written, other, operand);
     };
     (each_operand_of(mods, check), ...);
   }
 
   template <class OE, class L, class Q, class K, class V, class... Mods>
-  FOVEA_INLINE void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k,
-                           const V& v, const Mods&... mods) const {
+  void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
+              const Mods&... mods) const {
     const auto p = problem_into(out, lse, q, k, v, mods...);
     const auto made = make_plan<Arch>(p, options_.executor.workers());
     check_workspace(made, "q", p.q, "k", p.k, "v", p.v, "o", out.all, "lse", lse.all);
@@ -191,24 +191,24 @@ class attention_call {
 
   /// Whether a workspace, if given, is as large as a plan needs, and apart from some named operands.
   template <class Plan, class... Named>
-  FOVEA_INLINE void check_workspace(const Plan& made, const Named&... operands) const {
+  void check_workspace(const Plan& made, const Named&... operands) const {
     const auto given = static_cast<index_type>(options_.workspace.size());
     if (given == 0) return;
     if (given < made.workspace_bytes())
       reject("workspace has ", given, " bytes, fewer than the ", made.workspace_bytes(), " of the plan");
     check_workspace_apart(operands...);
   }
-  FOVEA_INLINE void check_workspace_apart() const noexcept {}
+  void check_workspace_apart() const noexcept {}
   template <class X, class... Named>
-  FOVEA_INLINE void check_workspace_apart(const char* name, const X& x, const Named&... operands) const {
+  void check_workspace_apart(const char* name, const X& x, const Named&... operands) const {
     check_apart("workspace", view_of_list(options_.workspace), name, x);
     check_workspace_apart(operands...);
   }
 
   /// A backward call as kernels know it, checked.
   template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
-  FOVEA_INLINE auto gradients_of(DQ& d_q, DK& d_k, DV& d_v, const Q& q, const K& k, const V& v, const O& out,
-                                 const L& lse, const G& d_out, const Mods&... mods) const {
+  auto gradients_of(DQ& d_q, DK& d_k, DV& d_v, const Q& q, const K& k, const V& v, const O& out, const L& lse,
+                    const G& d_out, const Mods&... mods) const {
     static_assert(check_operand<Q>() && check_operand<K>() && check_operand<V>() && check_operand<O>() &&
                   check_operand<L>() && check_operand<G>());
     using compute = compute_of<Q, K, V>;
@@ -236,42 +236,38 @@ class attention_call {
     const auto to_k = view_of(d_k, kv_heads, "d_k"), to_v = view_of(d_v, kv_heads, "d_v");
     check_result("d_q", to_q, "q", p.q, p.dim()), check_result("d_k", to_k, "k", p.k, p.dim());
     check_result("d_v", to_v, "v", p.v, p.value_dim());
-    check_gradients_apart<3 + sizeof...(Mods)>(
-        p, to_q, to_k, to_v, [&](const auto& read) FOVEA_INLINE_LAMBDA {
-          read("q", p.q), read("k", p.k), read("v", p.v), read("out", given_out), read("lse", given_lse);
-          read("d_out", given_d_out), read("d_lse", given_d_lse), (each_operand_of(mods, read), ...);
-        });
+    check_gradients_apart<3 + sizeof...(Mods)>(p, to_q, to_k, to_v, [&](const auto& read) {
+      read("q", p.q), read("k", p.k), read("v", p.v), read("out", given_out), read("lse", given_lse);
+      read("d_out", given_d_out), read("d_lse", given_d_lse), (each_operand_of(mods, read), ...);
+    });
     return kernel::gradient_problem{p, given_out, given_lse, given_d_out, given_d_lse, to_q, to_k, to_v};
   }
 
   /// Whether gradients, those of parameters among them, can be written, and share nothing with each other or
   /// with what is read: each_read(f) calls f(name, operand) for that.
   template <std::size_t Most, class P, class DQ, class DK, class DV, class F>
-  FOVEA_INLINE static void check_gradients_apart(const P& p, const sequences<DQ>& d_q,
-                                                 const sequences<DK>& d_k, const sequences<DV>& d_v,
-                                                 const F& each_read) {
+  static void check_gradients_apart(const P& p, const sequences<DQ>& d_q, const sequences<DK>& d_k,
+                                    const sequences<DV>& d_v, const F& each_read) {
     results<Most> gradients;
     gradients.add("d_q", d_q.all), gradients.add("d_k", d_k.all), gradients.add("d_v", d_v.all);
-    p.rules.scores.each([&](const auto& score) FOVEA_INLINE_LAMBDA {
+    p.rules.scores.each([&](const auto& score) {
       if constexpr (learning_score<decltype(score)>)
         if (const auto to = score.gradient(); to.data != nullptr)
           gradients.add(gradient_name<std::remove_cvref_t<decltype(score)>>, view_of_gradient(to));
     });
     if constexpr (requires { p.sink.gradient(); })
       gradients.add("sink's d_logits", view_of_list(p.sink.gradient()));
-    each_read([&](const char* name, const auto& x)
-                  FOVEA_INLINE_LAMBDA { gradients.check_apart_from(name, x); });
+    each_read([&](const char* name, const auto& x) { gradients.check_apart_from(name, x); });
   }
   template <class E>
-  FOVEA_INLINE static tensor_view<E> view_of_gradient(const parameter_gradient<E>& to) noexcept {
+  static tensor_view<E> view_of_gradient(const parameter_gradient<E>& to) noexcept {
     return {to.data,         to.batch,       to.heads,        to.queries,   to.keys,
             to.batch_stride, to.head_stride, to.query_stride, to.key_stride};
   }
 
   /// A call without values.
   template <class L, class Q, class K, class... Mods>
-  FOVEA_INLINE auto problem_of_keys(const sequences<L>& lse, const Q& q, const K& k,
-                                    const Mods&... mods) const {
+  auto problem_of_keys(const sequences<L>& lse, const Q& q, const K& k, const Mods&... mods) const {
     static_assert(check_types<Q, K, K, Mods...>());
     static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
     const index_type heads = heads_of(q);

@@ -23,12 +23,12 @@ inline constexpr int dynamic_heads = -1;
 /// The half-open range of rows or keys [first, last).
 struct range {
   index_type first = 0, last = 0;
-  FOVEA_INLINE constexpr index_type size() const noexcept { return last > first ? last - first : 0; }
-  FOVEA_INLINE constexpr bool empty() const noexcept { return last <= first; }
+  constexpr index_type size() const noexcept { return last > first ? last - first : 0; }
+  constexpr bool empty() const noexcept { return last <= first; }
   friend constexpr bool operator==(const range&, const range&) = default;
 };
 
-FOVEA_INLINE constexpr range intersect(range a, range b) noexcept {
+constexpr range intersect(range a, range b) noexcept {
   return {std::max(a.first, b.first), std::min(a.last, b.last)};
 }
 
@@ -51,15 +51,15 @@ struct place {
   named_diagonal other = {};          // and what another one says that does not agree
 
   /// Where the first query stands among the keys, as far as the call itself tells.
-  FOVEA_INLINE constexpr index_type first_query() const noexcept { return in_cache ? keys - queries : 0; }
+  constexpr index_type first_query() const noexcept { return in_cache ? keys - queries : 0; }
 
   /// What k - q of this sequence is compared with in place of n, which may be any number: the answers are
   /// the same.
-  FOVEA_INLINE constexpr index_type nearest_difference(index_type n) const noexcept {
+  constexpr index_type nearest_difference(index_type n) const noexcept {
     return std::clamp(n, -queries, keys);
   }
 
-  FOVEA_INLINE constexpr void name(const named_diagonal& by) noexcept {
+  constexpr void name(const named_diagonal& by) noexcept {
     if (diagonal.name == nullptr)
       diagonal = by;
     else if (other.name == nullptr && by.first_query != diagonal.first_query)
@@ -83,7 +83,7 @@ inline constexpr int matrices_of<X> = std::remove_cvref_t<X>::matrices;
 /// Kept: how a list keeps x. What a user gave, whatever it captures, is kept as a reference and never
 /// copied.
 template <class Kept, class Square>
-FOVEA_INLINE decltype(auto) near_of(const std::remove_cvref_t<Kept>& x, Square& at) noexcept {
+decltype(auto) near_of(const std::remove_cvref_t<Kept>& x, Square& at) noexcept {
   using X = std::remove_cvref_t<Kept>;
   constexpr std::size_t few_numbers = 256;
   if constexpr (matrices_of<X> > 0)
@@ -96,33 +96,31 @@ FOVEA_INLINE decltype(auto) near_of(const std::remove_cvref_t<Kept>& x, Square& 
 
 /// f(matrix_view) for each matrix that a bound mask or score reads.
 template <class X, class F>
-FOVEA_INLINE void each_matrix_of(const X& x, const F& f) noexcept {
+void each_matrix_of(const X& x, const F& f) noexcept {
   if constexpr (matrices_of<X> > 0) x.each_matrix(f);
 }
 
 /// f(name, view or list) for each argument of the user's that a mask, a score or a sink reads, where it
 /// tells: it has each_operand(f).
 template <class X, class F>
-FOVEA_INLINE void each_operand_of(const X& x, const F& f) {
+void each_operand_of(const X& x, const F& f) {
   if constexpr (requires { x.each_operand(f); }) x.each_operand(f);
 }
 
 /// a + b, or the nearest number that there is.
-FOVEA_INLINE constexpr index_type saturated_sum(index_type a, index_type b) noexcept {
+constexpr index_type saturated_sum(index_type a, index_type b) noexcept {
   constexpr index_type least = std::numeric_limits<index_type>::min(),
                        most = std::numeric_limits<index_type>::max();
   if (b > 0) return a > most - b ? most : a + b;
   return a < least - b ? least : a + b;
 }
 
-FOVEA_INLINE constexpr index_type ceil_div(index_type n, index_type d) noexcept { return (n + d - 1) / d; }
-FOVEA_INLINE constexpr index_type round_up(index_type n, index_type to) noexcept {
-  return ceil_div(n, to) * to;
-}
+constexpr index_type ceil_div(index_type n, index_type d) noexcept { return (n + d - 1) / d; }
+constexpr index_type round_up(index_type n, index_type to) noexcept { return ceil_div(n, to) * to; }
 
 /// Whether x is neither NaN nor infinite, asked of its bits: compilers may be told that no number is.
 template <class T>
-FOVEA_INLINE constexpr bool is_finite(T x) noexcept {
+constexpr bool is_finite(T x) noexcept {
   if constexpr (sizeof(T) == 4)
     return (std::bit_cast<std::uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
   else
@@ -136,7 +134,7 @@ template <class Error, class... Parts>
 [[noreturn]] FOVEA_COLD static void reject_as(Parts... parts) {
   std::string text = "fovea: ";
   [[maybe_unused]] char digits[32];  // as few as tell the number from all others
-  const auto add = [&](const auto& part) FOVEA_INLINE_LAMBDA {
+  const auto add = [&](const auto& part) {
     if constexpr (std::is_floating_point_v<std::remove_cvref_t<decltype(part)>>)
       text.append(digits, std::to_chars(digits, digits + sizeof digits, static_cast<double>(part)).ptr);
     else if constexpr (requires { std::to_string(part); })
@@ -153,20 +151,20 @@ template <class Error, class... Parts>
 }
 /// For an argument that is wrong: names it and both values.
 template <class... Parts>
-[[noreturn]] FOVEA_INLINE void reject(Parts... parts) {
+[[noreturn]] void reject(Parts... parts) {
   reject_as<std::invalid_argument>(parts...);
 }
 /// For sizes whose product no index can count: names the sizes.
 template <class... Parts>
-[[noreturn]] FOVEA_INLINE void reject_length(Parts... parts) {
+[[noreturn]] void reject_length(Parts... parts) {
   reject_as<std::length_error>(parts...);
 }
 
 /// Whether a product of sizes is one that can be counted: up to 2^62, where a size of 0 is taken for 1, so
 /// that every part of the product is counted as well. (In double: a few instructions, no division.)
 template <class... N>
-FOVEA_INLINE constexpr bool countable(N... sizes) noexcept {
-  const auto factor = [](double size) FOVEA_INLINE_LAMBDA { return size > 1 ? size : size < -1 ? -size : 1; };
+constexpr bool countable(N... sizes) noexcept {
+  const auto factor = [](double size) { return size > 1 ? size : size < -1 ? -size : 1; };
   return (1.0 * ... * factor(static_cast<double>(sizes))) <= 0x1p62;
 }
 template <class... N>
@@ -178,14 +176,14 @@ template <class... N>
 /// The product of the sizes of `what`; throws std::length_error, naming them, where it can not be counted.
 /// (Where memory is meant, the bytes of an element are one of the sizes.)
 template <class... N>
-FOVEA_INLINE constexpr index_type size_product(const char* what, N... sizes) {
+constexpr index_type size_product(const char* what, N... sizes) {
   if (!countable(sizes...)) reject_sizes(what, sizes...);
   return (index_type(1) * ... * static_cast<index_type>(sizes));
 }
 
 /// work(); where that throws, undo() and the same exception on.
 template <class Work, class Undo>
-FOVEA_INLINE void do_or_undo(const Work& work, const Undo& undo) {
+void do_or_undo(const Work& work, const Undo& undo) {
 #if FOVEA_EXCEPTIONS
   try {
     work();

@@ -51,11 +51,11 @@ concept standard_list = requires(const X& x) {
 template <class E>
 class borrowed_span : public std::span<E> {
  public:
-  FOVEA_INLINE constexpr borrowed_span() noexcept = default;
-  FOVEA_INLINE constexpr borrowed_span(E* first, std::size_t count) noexcept : std::span<E>(first, count) {}
+  constexpr borrowed_span() noexcept = default;
+  constexpr borrowed_span(E* first, std::size_t count) noexcept : std::span<E>(first, count) {}
   template <class R>
     requires(!std::is_same_v<std::remove_cvref_t<R>, borrowed_span>)
-  FOVEA_INLINE constexpr borrowed_span(R&& memory) noexcept : std::span<E>(span_of(memory)) {
+  constexpr borrowed_span(R&& memory) noexcept : std::span<E>(span_of(memory)) {
     static_assert(outlives_call<R>,
                   "fovea: workspaces, files and gradients are views; give a named vector or a span, not a "
                   "temporary");
@@ -63,7 +63,7 @@ class borrowed_span : public std::span<E> {
 
  private:
   template <class R>
-  FOVEA_INLINE static constexpr std::span<E> span_of(R& memory) noexcept {
+  static constexpr std::span<E> span_of(R& memory) noexcept {
     using X = std::remove_cv_t<R>;
     if constexpr (std::is_constructible_v<std::span<E>, R&>) {
       return std::span<E>(memory);

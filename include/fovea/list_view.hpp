@@ -36,11 +36,11 @@ class list_view {
   static_assert(std::is_same_v<T, index_type> || std::is_same_v<T, double>);
 
  public:
-  FOVEA_INLINE constexpr list_view() noexcept = default;
-  FOVEA_INLINE constexpr list_view(std::nullptr_t) noexcept {}
+  constexpr list_view() noexcept = default;
+  constexpr list_view(std::nullptr_t) noexcept {}
   template <class R>
     requires(!std::is_same_v<std::remove_cvref_t<R>, list_view>)
-  FOVEA_INLINE list_view(R&& list) noexcept {
+  list_view(R&& list) noexcept {
     using X = std::remove_cvref_t<R>;
     static_assert(outlives_call<R>,
                   "fovea: lengths, offsets, positions, slopes and logits are views; give a named list or a "
@@ -58,28 +58,28 @@ class list_view {
   }
   template <class N>
     requires std::is_arithmetic_v<N>
-  FOVEA_INLINE list_view(std::initializer_list<N>) noexcept {
+  list_view(std::initializer_list<N>) noexcept {
     static_assert(never<N>,
                   "fovea: lengths, offsets, positions, slopes and logits are views; give a named list or a "
                   "span, not a temporary");
   }
 
   /// Whether a list was given, be it empty.
-  FOVEA_INLINE constexpr explicit operator bool() const noexcept { return read_ != nullptr; }
-  FOVEA_INLINE constexpr index_type size() const noexcept { return size_; }
-  FOVEA_INLINE constexpr bool empty() const noexcept { return size_ == 0; }
-  FOVEA_INLINE T operator[](index_type i) const noexcept { return read_(first_, i * stride_); }
+  constexpr explicit operator bool() const noexcept { return read_ != nullptr; }
+  constexpr index_type size() const noexcept { return size_; }
+  constexpr bool empty() const noexcept { return size_ == 0; }
+  T operator[](index_type i) const noexcept { return read_(first_, i * stride_); }
   /// Where its numbers lie: the first, and how many bytes each has and is apart from the one before.
-  FOVEA_INLINE constexpr const void* data() const noexcept { return first_; }
-  FOVEA_INLINE constexpr index_type element_bytes() const noexcept { return element_bytes_; }
-  FOVEA_INLINE constexpr index_type stride_bytes() const noexcept { return stride_ * element_bytes_; }
+  constexpr const void* data() const noexcept { return first_; }
+  constexpr index_type element_bytes() const noexcept { return element_bytes_; }
+  constexpr index_type stride_bytes() const noexcept { return stride_ * element_bytes_; }
   /// Whether its numbers are unsigned and as wide as index_type: one above the largest is read as a negative
   /// one, which nobody accepts.
-  FOVEA_INLINE constexpr bool wraps() const noexcept { return wraps_; }
+  constexpr bool wraps() const noexcept { return wraps_; }
 
  private:
   template <class E>
-  FOVEA_INLINE void refer(const E* first, index_type size, index_type stride) noexcept {
+  void refer(const E* first, index_type size, index_type stride) noexcept {
     static_assert(listed_as<E, T>,
                   "fovea: lengths, offsets and positions are integers of any size; slopes and logits are "
                   "integers or real numbers");

@@ -31,7 +31,7 @@ FOVEA_NAMESPACE_BEGIN
 /// Lk, or a tensor_view whose sizes are each 1 or the full batch, heads, Lq, Lk. True keeps. Elements are
 /// read during the call.
 template <viewable M>
-FOVEA_INLINE auto boolean_mask(M&& m) {
+auto boolean_mask(M&& m) {
   static_assert(outlives_call<M>,
                 "fovea: boolean_mask keeps a view; give it a named matrix, not a temporary");
   static_assert(

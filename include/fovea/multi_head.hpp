@@ -58,7 +58,7 @@ class multi_head : public multi_head_projections<T, Arch> {
 
   multi_head() = default;
   /// Weights and biases 0, gains 1. Throws where sizes do not fit each other.
-  FOVEA_INLINE explicit multi_head(const multi_head_options<T>& options)
+  explicit multi_head(const multi_head_options<T>& options)
       : base(with_heads(options)),
         attend_({.scale = options.scale,
                  .heads = this->options().heads,
@@ -66,7 +66,7 @@ class multi_head : public multi_head_projections<T, Arch> {
                  .executor = options.executor}) {}
 
   /// A gradient for this layer, 0.
-  FOVEA_INLINE multi_head zero_gradient() const {
+  multi_head zero_gradient() const {
     multi_head g(this->options());
     g.q_gain.setZero(), g.k_gain.setZero();
     return g;
@@ -101,7 +101,7 @@ class multi_head : public multi_head_projections<T, Arch> {
   }
 
   /// Keys and values of a memory that many calls will attend to.
-  FOVEA_INLINE keys_values project(const tokens& memory) const {
+  keys_values project(const tokens& memory) const {
     saved s;
     project_memory(memory, s, nothing_kept);
     keys_values made;
@@ -143,7 +143,7 @@ class multi_head : public multi_head_projections<T, Arch> {
     if (caches.empty()) return output(o, s.of_x);
     auto to = projection::columns(o, 0, o_columns());
     const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
-    appended(s.queries, p.k, p.v, caches, [&](const auto& batch) FOVEA_INLINE_LAMBDA {
+    appended(s.queries, p.k, p.v, caches, [&](const auto& batch) {
       attend_.into(ragged{to, s.queries}, ragged{p.q, s.queries}, batch, mods...);
     });
     return output(o, s.of_x);
@@ -193,8 +193,8 @@ class multi_head : public multi_head_projections<T, Arch> {
   }
 
  private:
-  FOVEA_INLINE static multi_head_options<T> with_heads(multi_head_options<T> o) {
-    const auto agree = [](const char* name, index_type& option, int fixed) FOVEA_INLINE_LAMBDA {
+  static multi_head_options<T> with_heads(multi_head_options<T> o) {
+    const auto agree = [](const char* name, index_type& option, int fixed) {
       if (fixed != dynamic_heads && option != 0 && option != fixed)
         reject("multi_head's option ", name, " is ", option, ", but the type says ", fixed);
       if (fixed != dynamic_heads) option = fixed;
@@ -205,7 +205,7 @@ class multi_head : public multi_head_projections<T, Arch> {
 
   /// Attention and the product with W_o.
   template <class... Mods>
-  FOVEA_INLINE matrix attended(saved& s, bool keep, const Mods&... mods) const {
+  matrix attended(saved& s, bool keep, const Mods&... mods) const {
     s.o.resize(s.q.rows(), eigen_index(o_columns()));
     const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
     const ragged q{p.q, s.queries}, k{p.k, s.keys}, v{p.v, s.keys};
@@ -220,7 +220,7 @@ class multi_head : public multi_head_projections<T, Arch> {
   }
 
   template <class Cache>
-  FOVEA_INLINE standing standing_in(const tokens& x, std::span<Cache* const> caches) const {
+  standing standing_in(const tokens& x, std::span<Cache* const> caches) const {
     x.check("x", this->options().width);
     const auto n = static_cast<index_type>(caches.size());
     if (x.sequences() != n) reject("x has ", x.sequences(), " sequences, but caches are given for ", n);
@@ -233,7 +233,7 @@ class multi_head : public multi_head_projections<T, Arch> {
     for (index_type b = 0; b < n; ++b) {
       const auto* const cache = caches[static_cast<std::size_t>(b)];
       if (cache == nullptr) reject("cache ", b, " is a null pointer");
-      const auto same = [&](const char* what, index_type has, index_type of_layer) FOVEA_INLINE_LAMBDA {
+      const auto same = [&](const char* what, index_type has, index_type of_layer) {
         if (has != of_layer) reject("cache ", b, " has ", has, " ", what, ", the layer ", of_layer);
       };
       const auto& o = this->options();
@@ -247,8 +247,8 @@ class multi_head : public multi_head_projections<T, Arch> {
 
   /// Appends to all caches and calls attend(batch of them); or throws, with all as they were.
   template <class Block, class Cache, class F>
-  FOVEA_INLINE void appended(const std::vector<index_type>& offsets, const Block& k, const Block& v,
-                             std::span<Cache* const> caches, const F& attend) const {
+  void appended(const std::vector<index_type>& offsets, const Block& k, const Block& v,
+                std::span<Cache* const> caches, const F& attend) const {
     const auto& o = this->options();
     // f(cache, keys, values, angles or none) for each sequence.
     const auto each = [&](const auto& f) {

@@ -16,13 +16,13 @@ struct partial {
   Out out;
   Lse lse;
 
-  FOVEA_INLINE partial() = default;
-  FOVEA_INLINE partial(Out o, Lse l) : out(std::move(o)), lse(std::move(l)) {}
-  FOVEA_INLINE partial(const partial&) = default;
-  FOVEA_INLINE partial(partial&&) = default;
-  FOVEA_INLINE partial& operator=(const partial&) = default;
-  FOVEA_INLINE partial& operator=(partial&&) = default;
-  FOVEA_INLINE ~partial() = default;
+  partial() = default;
+  partial(Out o, Lse l) : out(std::move(o)), lse(std::move(l)) {}
+  partial(const partial&) = default;
+  partial(partial&&) = default;
+  partial& operator=(const partial&) = default;
+  partial& operator=(partial&&) = default;
+  ~partial() = default;
 };
 
 /// a <- the result over the keys of both:
@@ -32,8 +32,8 @@ struct partial {
 /// differ, or what is written shares memory with something else. (FlashInfer's state algebra,
 /// arXiv:2501.01005, section 2.2.)
 template <class OutA, class LseA, class OutB, class LseB>
-FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
-  const auto check = [](const auto& x, const auto& y, const char* name) FOVEA_INLINE_LAMBDA {
+void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
+  const auto check = [](const auto& x, const auto& y, const char* name) {
     if (x.batch != y.batch || x.tokens != y.tokens || x.heads * x.dim != y.heads * y.dim)
       reject("merge: ", name, " is ", x.batch, " x ", x.tokens, " x ", x.heads * x.dim, " in one part and ",
              y.batch, " x ", y.tokens, " x ", y.heads * y.dim, " in the other");
@@ -81,7 +81,7 @@ FOVEA_INLINE void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& 
 
 /// The result over the keys of both.
 template <class Out, class Lse, class OutB, class LseB>
-FOVEA_INLINE partial<Out, Lse> merge(partial<Out, Lse> a, const partial<OutB, LseB>& b) {
+partial<Out, Lse> merge(partial<Out, Lse> a, const partial<OutB, LseB>& b) {
   merge_into(a, b);
   return a;
 }

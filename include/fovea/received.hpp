@@ -49,7 +49,7 @@ struct received_in {
 /// than k, or can not be written. weights, scores, statistics and backward do not take it.
 template <class X>
   requires viewable<X>
-FOVEA_INLINE received_in<std::remove_reference_t<X>> add_received(X&& sums) noexcept {
+received_in<std::remove_reference_t<X>> add_received(X&& sums) noexcept {
   static_assert(std::is_floating_point_v<element_of<X>>, "fovea: what keys receive is float or double");
   static_assert(
       outlives_call<X>,
@@ -59,7 +59,7 @@ FOVEA_INLINE received_in<std::remove_reference_t<X>> add_received(X&& sums) noex
 
 /// The one among them that is received_like.
 template <class M, class... Rest>
-FOVEA_INLINE const auto& the_received(const M& m, const Rest&... rest) noexcept {
+const auto& the_received(const M& m, const Rest&... rest) noexcept {
   if constexpr (received_like<M>)
     return m;
   else
@@ -68,7 +68,7 @@ FOVEA_INLINE const auto& the_received(const M& m, const Rest&... rest) noexcept 
 
 /// The call `p`, which also sums what keys receive if one of `mods` says where.
 template <class Problem, class... Mods>
-FOVEA_INLINE auto with_received(const Problem& p, const Mods&... mods) {
+auto with_received(const Problem& p, const Mods&... mods) {
   constexpr int wanted = (0 + ... + int(received_like<Mods>));
   static_assert(wanted <= 1, "fovea: a call has at most one add_received");
   if constexpr (wanted == 0) {

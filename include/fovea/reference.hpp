@@ -21,28 +21,28 @@ struct reference_result {
 /// One cell (q, k), for the masks and scores that registers of cells are for.
 struct cell {
   index_type query, key;
-  FOVEA_INLINE index_type q() const { return query; }
-  FOVEA_INLINE index_type k() const { return key; }
-  FOVEA_INLINE double row() const { return static_cast<double>(query); }
-  FOVEA_INLINE double col() const { return static_cast<double>(key); }
-  FOVEA_INLINE double load(const auto& m) const { return load_element<double>(m(query, key)); }
-  FOVEA_INLINE bool nonzero(const auto& m) const { return m(query, key) != 0; }
-  FOVEA_INLINE static double sum_or_hidden(double s, double bias) {
+  index_type q() const { return query; }
+  index_type k() const { return key; }
+  double row() const { return static_cast<double>(query); }
+  double col() const { return static_cast<double>(key); }
+  double load(const auto& m) const { return load_element<double>(m(query, key)); }
+  bool nonzero(const auto& m) const { return m(query, key) != 0; }
+  static double sum_or_hidden(double s, double bias) {
     return std::isinf(bias) && bias < 0 ? bias : s + bias;
   }
-  FOVEA_INLINE static bool truth(bool b) { return b; }
+  static bool truth(bool b) { return b; }
 };
 
 /// One head in double: what its pieces and their scales say, or a matrix as it is.
 struct reference_head {
   index_type rows, cols;
   std::vector<double> numbers = {};
-  FOVEA_INLINE double operator()(index_type i, index_type c) const {
+  double operator()(index_type i, index_type c) const {
     return numbers[static_cast<std::size_t>(i * cols + c)];
   }
 };
 template <class Head>
-FOVEA_INLINE reference_head in_double(const Head& head) {
+reference_head in_double(const Head& head) {
   reference_head all{head.rows, head.cols};
   head.each_piece({0, head.rows}, [&](const auto& some) {
     for (index_type i = 0; i < some.tokens.rows; ++i)

@@ -28,7 +28,7 @@ inline constexpr bool is_bias_element = element<E> && !std::is_integral_v<E>;
 /// An additive mask in memory: an Eigen matrix Lq x Lk, or a tensor_view whose sizes are each 1 or the full
 /// batch, heads, Lq, Lk; any floating-point element. -inf hides a cell. Elements are read during the call.
 template <viewable M>
-FOVEA_INLINE auto bias(M&& m) {
+auto bias(M&& m) {
   static_assert(outlives_call<M>, "fovea: bias keeps a view; give it a named matrix, not a temporary");
   static_assert(
       is_bias_element<element_of<M>>,
@@ -40,7 +40,7 @@ FOVEA_INLINE auto bias(M&& m) {
 /// The same, to be learnt: a backward call writes the gradient of each element to `gradient`, of the same
 /// sizes as m, summed over batch entries, heads, queries or keys where a size of m is 1.
 template <viewable M, viewable G>
-FOVEA_INLINE auto bias(M&& m, G&& gradient) {
+auto bias(M&& m, G&& gradient) {
   static_assert(outlives_call<M> && outlives_call<G>,
                 "fovea: bias keeps views; give it named matrices, not temporaries");
   static_assert(is_bias_element<element_of<M>> && is_bias_element<element_of<G>>,

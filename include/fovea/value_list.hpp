@@ -13,10 +13,10 @@ struct value_list;
 
 template <>
 struct value_list<> {
-  FOVEA_INLINE constexpr void each(const auto&) const noexcept {}
+  constexpr void each(const auto&) const noexcept {}
   template <int I = 0>
-  FOVEA_INLINE constexpr void each_numbered(const auto&) const noexcept {}
-  FOVEA_INLINE constexpr value_list map(const auto&) const noexcept { return {}; }
+  constexpr void each_numbered(const auto&) const noexcept {}
+  constexpr value_list map(const auto&) const noexcept { return {}; }
 };
 
 template <class First, class List>
@@ -32,40 +32,40 @@ struct value_list<First, Rest...> {
   value_list<Rest...> rest;
 
   /// f(x) for each x in order.
-  FOVEA_INLINE constexpr void each(const auto& f) const {
+  constexpr void each(const auto& f) const {
     f(first);
     rest.each(f);
   }
   /// f(constant number, x) for each x in order, counted from 0.
   template <int I = 0>
-  FOVEA_INLINE constexpr void each_numbered(const auto& f) const {
+  constexpr void each_numbered(const auto& f) const {
     f(std::integral_constant<int, I>{}, first);
     rest.template each_numbered<I + 1>(f);
   }
   /// The list of all f.operator()<X>(x), values or references as f returns them: X is what this list
   /// keeps, a type or a reference to it.
-  FOVEA_INLINE constexpr auto map(const auto& f) const noexcept {
+  constexpr auto map(const auto& f) const noexcept {
     using list = list_with<decltype(f.template operator()<First>(first)), decltype(rest.map(f))>;
     return typename list::type{f.template operator()<First>(first), rest.map(f)};
   }
 };
 
 template <class... B>
-FOVEA_INLINE constexpr value_list<B...> concat(const value_list<>&, const value_list<B...>& b) noexcept {
+constexpr value_list<B...> concat(const value_list<>&, const value_list<B...>& b) noexcept {
   return b;
 }
 template <class X, class... A, class... B>
-FOVEA_INLINE constexpr auto concat(const value_list<X, A...>& a, const value_list<B...>& b) noexcept {
+constexpr auto concat(const value_list<X, A...>& a, const value_list<B...>& b) noexcept {
   return value_list<X, A..., B...>{a.first, concat(a.rest, b)};
 }
 
 /// References to the x for which Wanted<x> holds, in order.
 template <template <class> class Wanted>
-FOVEA_INLINE constexpr value_list<> keep() noexcept {
+constexpr value_list<> keep() noexcept {
   return {};
 }
 template <template <class> class Wanted, class X, class... Rest>
-FOVEA_INLINE constexpr auto keep(const X& x, const Rest&... rest) noexcept {
+constexpr auto keep(const X& x, const Rest&... rest) noexcept {
   if constexpr (Wanted<X>::value)
     return typename list_with<const X&, decltype(keep<Wanted>(rest...))>::type{x, keep<Wanted>(rest...)};
   else

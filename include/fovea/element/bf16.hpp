@@ -12,15 +12,15 @@ FOVEA_NAMESPACE_BEGIN
 struct bf16 {
   std::uint16_t bits = 0;
 
-  FOVEA_INLINE constexpr bf16() noexcept = default;
+  constexpr bf16() noexcept = default;
   /// Round to nearest, ties to even; a NaN stays a (quiet) NaN, what is too large becomes infinite.
-  FOVEA_INLINE constexpr explicit bf16(float x) noexcept : bits(round(std::bit_cast<std::uint32_t>(x))) {}
-  FOVEA_INLINE constexpr operator float() const noexcept {
+  constexpr explicit bf16(float x) noexcept : bits(round(std::bit_cast<std::uint32_t>(x))) {}
+  constexpr operator float() const noexcept {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 
  private:
-  FOVEA_INLINE static constexpr std::uint16_t round(std::uint32_t x) noexcept {
+  static constexpr std::uint16_t round(std::uint32_t x) noexcept {
     const std::uint32_t nearest = x + 0x7fffu + ((x >> 16) & 1u), quiet = x | 0x00400000u;
     return static_cast<std::uint16_t>(((x & 0x7fffffffu) > 0x7f800000u ? quiet : nearest) >> 16);
   }
@@ -34,10 +34,10 @@ concept bfloat16_bits = sizeof(E) == 2 && (std::is_same_v<E, bf16> || std::numer
 template <bfloat16_bits E>
 struct element_traits<E> {
   using compute = float;
-  FOVEA_INLINE static float load(const E& x) noexcept { return std::bit_cast<bf16>(x); }
-  FOVEA_INLINE static E store(float x) noexcept { return std::bit_cast<E>(bf16(x)); }
+  static float load(const E& x) noexcept { return std::bit_cast<bf16>(x); }
+  static E store(float x) noexcept { return std::bit_cast<E>(bf16(x)); }
   template <class Isa>
-  FOVEA_INLINE static auto load_lanes(const E* from) noexcept {
+  static auto load_lanes(const E* from) noexcept {
     return Isa::load_bf16(from);
   }
 };

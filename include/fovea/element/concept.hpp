@@ -27,19 +27,18 @@ template <element... E>
 using common_compute_t = std::conditional_t<(std::is_same_v<compute_t<E>, double> || ...), double, float>;
 
 template <class T, element E>
-FOVEA_INLINE T load_element(const E& x) noexcept {
+T load_element(const E& x) noexcept {
   return static_cast<T>(element_traits<std::remove_cv_t<E>>::load(x));
 }
 
 template <element E, class T>
-FOVEA_INLINE E store_element(T x) noexcept {
+E store_element(T x) noexcept {
   return element_traits<E>::store(static_cast<compute_t<E>>(x));
 }
 
 /// dst[i] = src[i * stride], n elements: plain loops, which compilers vectorise where stride is 1.
 template <class T, element E>
-FOVEA_INLINE void load_elements(const E* src, index_type stride, index_type n,
-                                T* FOVEA_RESTRICT dst) noexcept {
+void load_elements(const E* src, index_type stride, index_type n, T* FOVEA_RESTRICT dst) noexcept {
   if (stride == 1)
     for (index_type i = 0; i < n; ++i) dst[i] = load_element<T>(src[i]);
   else
@@ -47,8 +46,7 @@ FOVEA_INLINE void load_elements(const E* src, index_type stride, index_type n,
 }
 
 template <class T, element E>
-FOVEA_INLINE void store_elements(const T* FOVEA_RESTRICT src, index_type n, E* dst,
-                                 index_type stride) noexcept {
+void store_elements(const T* FOVEA_RESTRICT src, index_type n, E* dst, index_type stride) noexcept {
   if (stride == 1)
     for (index_type i = 0; i < n; ++i) dst[i] = store_element<E>(src[i]);
   else

@@ -8,8 +8,8 @@ FOVEA_NAMESPACE_BEGIN
 template <>
 struct element_traits<float> {
   using compute = float;
-  FOVEA_INLINE static float load(float x) noexcept { return x; }
-  FOVEA_INLINE static float store(float x) noexcept { return x; }
+  static float load(float x) noexcept { return x; }
+  static float store(float x) noexcept { return x; }
 };
 
 FOVEA_NAMESPACE_END

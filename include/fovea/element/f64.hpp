@@ -8,8 +8,8 @@ FOVEA_NAMESPACE_BEGIN
 template <>
 struct element_traits<double> {
   using compute = double;
-  FOVEA_INLINE static double load(double x) noexcept { return x; }
-  FOVEA_INLINE static double store(double x) noexcept { return x; }
+  static double load(double x) noexcept { return x; }
+  static double store(double x) noexcept { return x; }
 };
 
 FOVEA_NAMESPACE_END

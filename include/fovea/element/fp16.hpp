@@ -12,16 +12,16 @@ FOVEA_NAMESPACE_BEGIN
 struct fp16 {
   std::uint16_t bits = 0;
 
-  FOVEA_INLINE constexpr fp16() noexcept = default;
+  constexpr fp16() noexcept = default;
   /// Round to nearest, ties to even; a NaN stays a (quiet) NaN, what is above 65,504 by half a step becomes
   /// infinite.
-  FOVEA_INLINE constexpr explicit fp16(float x) noexcept : bits(round(std::bit_cast<std::uint32_t>(x))) {}
-  FOVEA_INLINE constexpr operator float() const noexcept { return widen(bits); }
+  constexpr explicit fp16(float x) noexcept : bits(round(std::bit_cast<std::uint32_t>(x))) {}
+  constexpr operator float() const noexcept { return widen(bits); }
 
  private:
   // Both directions are free of branches, so that loops over elements vectorise. A float with the exponent
   // moved by a multiplication handles normal and subnormal numbers alike.
-  FOVEA_INLINE static constexpr float widen(std::uint32_t h) noexcept {
+  static constexpr float widen(std::uint32_t h) noexcept {
     const std::uint32_t magnitude = (h & 0x7fffu) << 13, sign = (h & 0x8000u) << 16;
     const std::uint32_t normal = magnitude + (112u << 23), special = magnitude | 0x7f800000u;
     // A subnormal is fraction * 2^-24: put the fraction under 0.5 * 2^-13 and take that away again.
@@ -31,7 +31,7 @@ struct fp16 {
     return std::bit_cast<float>((magnitude >= (31u << 23) ? special : finite) | sign);
   }
 
-  FOVEA_INLINE static constexpr std::uint16_t round(std::uint32_t x) noexcept {
+  static constexpr std::uint16_t round(std::uint32_t x) noexcept {
     const std::uint32_t sign = (x >> 16) & 0x8000u, magnitude = x & 0x7fffffffu;
     const std::uint32_t odd = (magnitude >> 13) & 1u;
     const std::uint32_t normal = (magnitude - (112u << 23) + 0xfffu + odd) >> 13;
@@ -53,10 +53,10 @@ concept binary16_bits = sizeof(E) == 2 && (std::is_same_v<E, fp16> || std::numer
 template <binary16_bits E>
 struct element_traits<E> {
   using compute = float;
-  FOVEA_INLINE static float load(const E& x) noexcept { return std::bit_cast<fp16>(x); }
-  FOVEA_INLINE static E store(float x) noexcept { return std::bit_cast<E>(fp16(x)); }
+  static float load(const E& x) noexcept { return std::bit_cast<fp16>(x); }
+  static E store(float x) noexcept { return std::bit_cast<E>(fp16(x)); }
   template <class Isa>
-  FOVEA_INLINE static auto load_lanes(const E* from) noexcept {
+  static auto load_lanes(const E* from) noexcept {
     return Isa::load_fp16(from);
   }
 };

@@ -11,9 +11,9 @@ FOVEA_NAMESPACE_BEGIN
 template <>
 struct element_traits<std::int8_t> {
   using compute = float;
-  FOVEA_INLINE static float load(std::int8_t x) noexcept { return static_cast<float>(x); }
+  static float load(std::int8_t x) noexcept { return static_cast<float>(x); }
   template <class Isa>
-  FOVEA_INLINE static auto load_lanes(const std::int8_t* from) noexcept {
+  static auto load_lanes(const std::int8_t* from) noexcept {
     return Isa::load_int8(from);
   }
 };

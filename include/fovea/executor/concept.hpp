@@ -22,11 +22,11 @@ class task_ref {
  public:
   template <class F>
     requires(!std::is_same_v<std::remove_cvref_t<F>, task_ref>)
-  FOVEA_INLINE task_ref(const F& f) noexcept
+  task_ref(const F& f) noexcept
       : object_(&f), call_([](const void* o, index_type i, index_type worker) {
           (*static_cast<const F*>(o))(i, worker);
         }) {}
-  FOVEA_INLINE void operator()(index_type task, index_type worker) const { call_(object_, task, worker); }
+  void operator()(index_type task, index_type worker) const { call_(object_, task, worker); }
 
  private:
   const void* object_;
@@ -49,16 +49,16 @@ concept executor = requires(X& x, index_type n, task_ref f) {
 /// A reference to an executor that outlives it; by default the calling thread does all the work.
 class executor_ref {
  public:
-  FOVEA_INLINE executor_ref() noexcept = default;
+  executor_ref() noexcept = default;
   template <executor X, class Unit = this_unit>
     requires(!std::is_same_v<std::remove_cvref_t<X>, executor_ref>)
-  FOVEA_INLINE executor_ref(X& x) noexcept
+  executor_ref(X& x) noexcept
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(x)))),
         workers_([](void* o) { return static_cast<index_type>(static_cast<X*>(o)->workers()); }),
         for_each_([](void* o, index_type n, task_ref f) { static_cast<X*>(o)->for_each(n, f); }) {}
   template <class X>
     requires(!std::is_lvalue_reference_v<X> && !std::is_same_v<std::remove_cv_t<X>, executor_ref>)
-  FOVEA_INLINE executor_ref(X&&) noexcept {
+  executor_ref(X&&) noexcept {
     static_assert(
         never<X>,
         "fovea: an executor outlives the calls that it works for; give it a name (fovea::threads pool{4}) "
@@ -66,12 +66,12 @@ class executor_ref {
   }
 
   /// Throws std::invalid_argument where the executor has none.
-  FOVEA_INLINE index_type workers() const {
+  index_type workers() const {
     const index_type n = object_ ? workers_(object_) : 1;
     if (n < 1) reject("the executor has ", n, " workers, fewer than 1");
     return n;
   }
-  FOVEA_INLINE void for_each(index_type n, task_ref f) const {
+  void for_each(index_type n, task_ref f) const {
     if (object_ && n > 1) return for_each_(object_, n, f);
     for (index_type i = 0; i < n; ++i) f(i, 0);
   }

@@ -11,11 +11,11 @@ FOVEA_NAMESPACE_BEGIN
 /// Tasks run by several threads, whose exceptions must not leave these: the first is kept for the caller.
 class first_exception {
  public:
-  FOVEA_INLINE first_exception() noexcept = default;
+  first_exception() noexcept = default;
 
   /// Calls f, and keeps what it throws if nothing was kept before.
   template <class F>
-  FOVEA_INLINE void guard(const F& f) noexcept {
+  void guard(const F& f) noexcept {
 #if FOVEA_EXCEPTIONS
     try {
       f();
@@ -28,10 +28,10 @@ class first_exception {
   }
 
   /// Whether a task threw: the others need not begin.
-  FOVEA_INLINE bool thrown() const noexcept { return thrown_.load(std::memory_order_relaxed); }
+  bool thrown() const noexcept { return thrown_.load(std::memory_order_relaxed); }
 
   /// Throws it, if there is one. To be called once no guard runs any more.
-  FOVEA_INLINE void rethrow() const {
+  void rethrow() const {
 #if FOVEA_EXCEPTIONS
     if (first_) std::rethrow_exception(first_);
 #endif

@@ -19,11 +19,11 @@ FOVEA_NAMESPACE_BEGIN
 /// object the caller does all the work.
 class openmp {
  public:
-  FOVEA_INLINE explicit openmp(index_type workers = omp_get_max_threads()) : workers_(workers) {
+  explicit openmp(index_type workers = omp_get_max_threads()) : workers_(workers) {
     if (workers < 1) reject("openmp has ", workers, " workers, fewer than 1");
   }
-  FOVEA_INLINE index_type workers() const noexcept { return workers_; }
-  FOVEA_INLINE void for_each(index_type n, task_ref f) const {
+  index_type workers() const noexcept { return workers_; }
+  void for_each(index_type n, task_ref f) const {
     const int team = static_cast<int>(std::min<index_type>({workers_, n, std::numeric_limits<int>::max()}));
     if (team < 2 || this_process() != process_) {
       for (index_type i = 0; i < n; ++i) f(i, 0);
@@ -32,7 +32,7 @@ class openmp {
     first_exception failure;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team)
     for (index_type i = 0; i < n; ++i)
-      if (!failure.thrown()) failure.guard([&]() FOVEA_INLINE_LAMBDA { f(i, omp_get_thread_num()); });
+      if (!failure.thrown()) failure.guard([&]() { f(i, omp_get_thread_num()); });
     failure.rethrow();
   }
 

@@ -10,7 +10,7 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// The number of this process; 0 where processes can not fork.
-FOVEA_INLINE long this_process() noexcept {
+inline long this_process() noexcept {
 #if defined(__unix__) || defined(__APPLE__)
   return static_cast<long>(::getpid());
 #else

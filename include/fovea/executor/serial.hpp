@@ -6,8 +6,8 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct serial {
-  FOVEA_INLINE index_type workers() const noexcept { return 1; }
-  FOVEA_INLINE void for_each(index_type n, task_ref f) const {
+  index_type workers() const noexcept { return 1; }
+  void for_each(index_type n, task_ref f) const {
     for (index_type i = 0; i < n; ++i) f(i, 0);
   }
 };

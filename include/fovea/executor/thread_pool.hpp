@@ -21,11 +21,11 @@ FOVEA_NAMESPACE_BEGIN
 /// in.
 class thread_pool {
  public:
-  FOVEA_INLINE thread_pool() = default;
+  thread_pool() = default;
   thread_pool(const thread_pool&) = delete;
 
   /// Ends and joins the helpers.
-  FOVEA_INLINE ~thread_pool() {
+  ~thread_pool() {
     {
       const std::lock_guard lock(mutex_);
       ends_ = true;
@@ -38,7 +38,7 @@ class thread_pool {
   /// Starts so many helpers. Throws std::system_error, or std::bad_alloc, where the system gives no more of
   /// them.
   template <class Unit = this_unit>
-  FOVEA_INLINE void start(index_type helpers) {
+  void start(index_type helpers) {
     helpers_.reserve(static_cast<std::size_t>(helpers));
 #if FOVEA_EXCEPTIONS
     try {
@@ -56,7 +56,7 @@ class thread_pool {
   /// Calls task(i, worker) for each i in [0, tasks), by the caller as worker 0 and up to `helpers` of the
   /// pool's. After an exception no more tasks begin; the first is thrown once all that began have ended.
   template <class Unit = this_unit>
-  FOVEA_INLINE void run(index_type tasks, index_type helpers, task_ref task) {
+  void run(index_type tasks, index_type helpers, task_ref task) {
     open_call call(tasks, helpers, task);
     open(call);
     call.work(0);
@@ -70,11 +70,10 @@ class thread_pool {
 
  private:
   struct open_call {
-    FOVEA_INLINE open_call(index_type n, index_type most, task_ref f) noexcept
-        : task(f), tasks(n), helpers(most) {}
+    open_call(index_type n, index_type most, task_ref f) noexcept : task(f), tasks(n), helpers(most) {}
 
-    FOVEA_INLINE void work(index_type worker) noexcept {
-      failure.guard([&]() FOVEA_INLINE_LAMBDA {
+    void work(index_type worker) noexcept {
+      failure.guard([&]() {
         for (index_type i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i, worker);
       });
       if (failure.thrown()) next.store(tasks, std::memory_order_relaxed);
@@ -89,7 +88,7 @@ class thread_pool {
     first_exception failure;
   };
 
-  FOVEA_INLINE void open(open_call& call) {
+  void open(open_call& call) {
     index_type sleepers = 0;
     {
       const std::lock_guard lock(mutex_);
@@ -105,7 +104,7 @@ class thread_pool {
   }
 
   /// No helper joins from here on.
-  FOVEA_INLINE void close(open_call& call) {
+  void close(open_call& call) {
     const std::lock_guard lock(mutex_);
     for (open_call** at = &last_opened_; *at != nullptr; at = &(*at)->opened_before)
       if (*at == &call) {
@@ -117,7 +116,7 @@ class thread_pool {
 
   /// The call that was opened last, with one more helper inside: number call->joined; or none. Under the
   /// lock.
-  FOVEA_INLINE open_call* join_one() noexcept {
+  open_call* join_one() noexcept {
     open_call* const call = last_opened_;
     if (call == nullptr) return nullptr;
     call->inside.fetch_add(1, std::memory_order_relaxed);
@@ -128,7 +127,7 @@ class thread_pool {
 
   /// What a helper does.
   template <class Unit>
-  FOVEA_INLINE void serve() {
+  void serve() {
     std::unique_lock lock(mutex_);
     while (!ends_) {
       if (open_call* const call = join_one()) {
@@ -157,7 +156,7 @@ class thread_pool {
 
   /// Whether `happened` becomes true within that time.
   template <class Happened>
-  FOVEA_INLINE static bool soon(const Happened& happened) {
+  static bool soon(const Happened& happened) {
     using clock = std::chrono::steady_clock;
     if (happened()) return true;
     for (const auto until = clock::now() + patience; clock::now() < until;)

@@ -21,19 +21,19 @@ FOVEA_NAMESPACE_BEGIN
 class threads {
  public:
   template <class Unit = this_unit>
-  FOVEA_INLINE explicit threads(index_type workers) : workers_(workers) {
+  explicit threads(index_type workers) : workers_(workers) {
     if (workers < 1) reject("threads has ", workers, " workers, fewer than 1");
     pool_->template start<Unit>(workers - 1);
   }
-  FOVEA_INLINE ~threads() {
+  ~threads() {
     // A child can neither join its parent's threads nor destroy what they wait on.
     if (this_process() != process_) static_cast<void>(pool_.release());
   }
 
-  FOVEA_INLINE index_type workers() const noexcept { return workers_; }
+  index_type workers() const noexcept { return workers_; }
 
   template <class Unit = this_unit>
-  FOVEA_INLINE void for_each(index_type n, task_ref f) const {
+  void for_each(index_type n, task_ref f) const {
     const index_type helpers = std::min(workers_, n) - 1;
     if (helpers > 0 && this_process() == process_) return pool_->template run<Unit>(n, helpers, f);
     for (index_type i = 0; i < n; ++i) f(i, 0);

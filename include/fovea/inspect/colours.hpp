@@ -23,16 +23,16 @@ inline constexpr colour colour_of_nan{214, 40, 40};
 
 /// Lightness falls evenly in OKLab (Ottosson, bottosson.github.io/posts/oklab), so that equal steps look
 /// equal and order is seen without hue; the hue goes from light blue to indigo.
-FOVEA_INLINE colour colour_of_level(index_type level) {
+inline colour colour_of_level(index_type level) {
   const double t = static_cast<double>(level) / static_cast<double>(colour_levels - 1);
   const double lightness = 0.985 - 0.705 * t, hue = 4.1 + 0.65 * t,
                chroma = 0.004 + 0.42 * t * (1 - 0.78 * t);
   const double a = chroma * std::cos(hue), b = chroma * std::sin(hue);
-  const auto cube = [](double x) FOVEA_INLINE_LAMBDA { return x * x * x; };
+  const auto cube = [](double x) { return x * x * x; };
   const double l = cube(lightness + 0.3963377774 * a + 0.2158037573 * b),
                m = cube(lightness - 0.1055613458 * a - 0.0638541728 * b),
                s = cube(lightness - 0.0894841775 * a - 1.2914855480 * b);
-  const auto to_byte = [](double x) FOVEA_INLINE_LAMBDA {  // of linear light, by sRGB's curve
+  const auto to_byte = [](double x) {  // of linear light, by sRGB's curve
     const double y = x <= 0.0031308 ? 12.92 * x : 1.055 * std::pow(x, 1 / 2.4) - 0.055;
     return static_cast<std::uint8_t>(std::lround(255 * std::clamp(y, 0.0, 1.0)));
   };
@@ -42,15 +42,15 @@ FOVEA_INLINE colour colour_of_level(index_type level) {
 }
 
 /// The level of a probability: of its square root, as most are small; -1 for NaN.
-FOVEA_INLINE index_type level_of(double probability) {
+inline index_type level_of(double probability) {
   if (probability != probability) return -1;
   return std::lround(std::sqrt(std::clamp(probability, 0.0, 1.0)) * static_cast<double>(colour_levels - 1));
 }
 
-FOVEA_INLINE colour colour_of(index_type level) { return level < 0 ? colour_of_nan : colour_of_level(level); }
+inline colour colour_of(index_type level) { return level < 0 ? colour_of_nan : colour_of_level(level); }
 
 /// #rrggbb
-FOVEA_INLINE std::string hex(const colour& c) {
+inline std::string hex(const colour& c) {
   constexpr char digits[] = "0123456789abcdef";
   std::string text = "#";
   for (const auto part : {c.red, c.green, c.blue}) text += digits[part >> 4], text += digits[part & 15];

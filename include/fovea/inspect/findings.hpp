@@ -37,8 +37,8 @@ struct finding {
   double value, threshold;
   index_type key = -1;  // of a sink: the key
 
-  FOVEA_INLINE std::string explain() const {
-    const auto n = [](auto x) FOVEA_INLINE_LAMBDA { return std::to_string(x); };
+  std::string explain() const {
+    const auto n = [](auto x) { return std::to_string(x); };
     const std::string where = "sequence " + n(batch) + ", head " + n(head);
     if (trait == head_trait::sink)
       return where + " is a sink: " + n(value) + " of a row's weight goes to key " + n(key) + " (above " +
@@ -54,9 +54,9 @@ struct finding {
 
 /// The heads out of the ordinary, by sequence and head; a head may have several traits. One with a NaN has
 /// none. Cost O(batch heads Lq). Throws std::invalid_argument for a threshold beyond 0 to 1.
-FOVEA_INLINE std::vector<finding> find_unusual_heads(const row_statistics& rows,
-                                                     const finding_options& options = {}) {
-  const auto check = [](const char* name, double x) FOVEA_INLINE_LAMBDA {
+inline std::vector<finding> find_unusual_heads(const row_statistics& rows,
+                                               const finding_options& options = {}) {
+  const auto check = [](const char* name, double x) {
     if (!(x >= 0 && x <= 1)) reject("the option ", name, " is ", x, ", not within 0 and 1");
   };
   check("collapsed_entropy", options.collapsed_entropy), check("dead_entropy", options.dead_entropy);

@@ -28,7 +28,7 @@ struct head_statistics {
 
 /// Of one head of one sequence. Throws std::invalid_argument where there is no such head. Cost O(Lq), memory
 /// O(Lk).
-FOVEA_INLINE head_statistics summarise_head(const row_statistics& of, index_type batch, index_type head) {
+inline head_statistics summarise_head(const row_statistics& of, index_type batch, index_type head) {
   if (batch < 0 || batch >= of.batch()) reject("batch entry ", batch, " is not one of ", of.batch());
   if (head < 0 || head >= of.heads()) reject("head ", head, " is not one of ", of.heads());
   head_statistics mean;
@@ -62,9 +62,9 @@ FOVEA_INLINE head_statistics summarise_head(const row_statistics& of, index_type
 /// counts as one more key. (Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory
 /// 37, 1991.)
 template <class E>
-FOVEA_INLINE double row_divergence(const matrix_view<E>& p, const matrix_view<E>& q, index_type row) {
+double row_divergence(const matrix_view<E>& p, const matrix_view<E>& q, index_type row) {
   double sum = 0, rest_p = 1, rest_q = 1;
-  const auto add = [&](double x, double y) FOVEA_INLINE_LAMBDA {
+  const auto add = [&](double x, double y) {
     const double middle = (x + y) / 2;
     if (x != 0) sum += x * std::log(x / middle) / 2;
     if (y != 0) sum += y * std::log(y / middle) / 2;
@@ -82,9 +82,9 @@ FOVEA_INLINE double row_divergence(const matrix_view<E>& p, const matrix_view<E>
 /// out; without any row S is 1. `weights`: batch x heads x Lq x Lk; returns batch x 1 x heads x heads,
 /// symmetric. Cost O(batch heads^2 Lq Lk), two logarithms a key and pair; sums in double.
 template <viewable W>
-FOVEA_INLINE tensor<double> head_similarity(const W& weights) {
+tensor<double> head_similarity(const W& weights) {
   const auto all = as_sequences(weights, any_heads, "weights");
-  const auto sees = [](const auto& p, index_type i) FOVEA_INLINE_LAMBDA {
+  const auto sees = [](const auto& p, index_type i) {
     for (index_type j = 0; j < p.cols; ++j)
       if (load_element<double>(p(i, j)) != 0) return true;
     return false;

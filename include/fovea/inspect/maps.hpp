@@ -19,29 +19,29 @@ struct attention_maps {
   index_type first_layer = 0, first_head = 0;  // how the first of each is numbered
   std::string single = {};                     // what a single map is of, in place of its layer and head
 
-  FOVEA_INLINE attention_maps() = default;
-  FOVEA_INLINE attention_maps(const attention_maps&) = default;
-  FOVEA_INLINE attention_maps(attention_maps&&) = default;
-  FOVEA_INLINE attention_maps& operator=(const attention_maps&) = default;
-  FOVEA_INLINE attention_maps& operator=(attention_maps&&) = default;
-  FOVEA_INLINE ~attention_maps() = default;
-  FOVEA_INLINE attention_maps(std::string text, std::vector<std::string> rows,
-                              std::vector<std::string> columns, tensor<float> probabilities)
+  attention_maps() = default;
+  attention_maps(const attention_maps&) = default;
+  attention_maps(attention_maps&&) = default;
+  attention_maps& operator=(const attention_maps&) = default;
+  attention_maps& operator=(attention_maps&&) = default;
+  ~attention_maps() = default;
+  attention_maps(std::string text, std::vector<std::string> rows, std::vector<std::string> columns,
+                 tensor<float> probabilities)
       : title(std::move(text)),
         queries(std::move(rows)),
         keys(std::move(columns)),
         weights(std::move(probabilities)) {}
 
-  FOVEA_INLINE index_type layers() const noexcept { return weights.batch(); }
-  FOVEA_INLINE index_type heads() const noexcept { return weights.heads(); }
-  FOVEA_INLINE index_type rows() const noexcept { return weights.tokens(); }
-  FOVEA_INLINE index_type columns() const noexcept { return weights.dim(); }
-  FOVEA_INLINE std::string query(index_type i) const { return label(queries, i); }
-  FOVEA_INLINE std::string key(index_type j) const { return label(keys, j); }
+  index_type layers() const noexcept { return weights.batch(); }
+  index_type heads() const noexcept { return weights.heads(); }
+  index_type rows() const noexcept { return weights.tokens(); }
+  index_type columns() const noexcept { return weights.dim(); }
+  std::string query(index_type i) const { return label(queries, i); }
+  std::string key(index_type j) const { return label(keys, j); }
 
   /// Throws std::invalid_argument where there are labels, but not as many as tokens.
-  FOVEA_INLINE void check() const {
-    const auto fit = [](const char* name, const auto& labels, index_type tokens) FOVEA_INLINE_LAMBDA {
+  void check() const {
+    const auto fit = [](const char* name, const auto& labels, index_type tokens) {
       const auto n = static_cast<index_type>(labels.size());
       if (n != 0 && n != tokens) reject(name, " has ", n, " labels for ", tokens, " tokens");
     };
@@ -49,7 +49,7 @@ struct attention_maps {
   }
 
   /// One head alone. Throws std::invalid_argument where there is no such layer or head (counted from 0).
-  FOVEA_INLINE attention_maps only(index_type layer, index_type head) const {
+  attention_maps only(index_type layer, index_type head) const {
     if (layer < 0 || layer >= layers()) reject("layer ", layer, " is not one of ", layers());
     if (head < 0 || head >= heads()) reject("head ", head, " is not one of ", heads());
     attention_maps one(title, queries, keys, tensor<float>(1, 1, rows(), columns()));
@@ -60,7 +60,7 @@ struct attention_maps {
   }
 
  private:
-  FOVEA_INLINE static std::string label(const std::vector<std::string>& labels, index_type i) {
+  static std::string label(const std::vector<std::string>& labels, index_type i) {
     return labels.empty() ? std::to_string(i) : labels[static_cast<std::size_t>(i)];
   }
 };
@@ -71,8 +71,8 @@ struct attention_maps {
 /// tokens are neither L nor none. Copies L^2 numbers a head.
 template <std::ranges::forward_range Layers>
   requires viewable<std::ranges::range_value_t<Layers>>
-FOVEA_INLINE attention_maps maps_of(const Layers& layers, std::string title, std::vector<std::string> tokens,
-                                    index_type sequence = 0) {
+attention_maps maps_of(const Layers& layers, std::string title, std::vector<std::string> tokens,
+                       index_type sequence = 0) {
   attention_maps maps(std::move(title), tokens, tokens, {});
   const index_type count = static_cast<index_type>(std::ranges::distance(layers));
   index_type number = 0;
@@ -81,7 +81,7 @@ FOVEA_INLINE attention_maps maps_of(const Layers& layers, std::string title, std
     if (sequence < 0 || sequence >= from.batches())
       reject("sequence ", sequence, " is not one of ", from.batches());
     if (number == 0) maps.weights = tensor<float>(count, from.heads(), from.tokens(sequence), from.dim());
-    const auto check = [&](const char* what, index_type has, index_type first) FOVEA_INLINE_LAMBDA {
+    const auto check = [&](const char* what, index_type has, index_type first) {
       if (has != first) reject("layer ", number, " has ", has, " ", what, " but layer 0 has ", first);
     };
     check("heads", from.heads(), maps.heads()), check("queries", from.tokens(sequence), maps.rows());

@@ -12,7 +12,7 @@ FOVEA_NAMESPACE_BEGIN
 namespace inspect {
 
 /// Probabilities as 16-bit numbers, least byte first: round(65534 p), and 65535 for NaN.
-FOVEA_INLINE std::string packed_weights(const tensor<float>& weights) {
+inline std::string packed_weights(const tensor<float>& weights) {
   std::string bytes;
   bytes.reserve(static_cast<std::size_t>(2 * weights.size()));
   for (index_type i = 0; i < weights.size(); ++i) {
@@ -24,20 +24,19 @@ FOVEA_INLINE std::string packed_weights(const tensor<float>& weights) {
 }
 
 /// What the script reads, as JSON.
-FOVEA_INLINE std::string page_data(const attention_maps& maps) {
+inline std::string page_data(const attention_maps& maps) {
   std::string json;
   append(json, "{\"layers\":", maps.layers(), ",\"heads\":", maps.heads(), ",\"rows\":", maps.rows(),
          ",\"columns\":", maps.columns(), ",\"firstLayer\":", maps.first_layer,
          ",\"firstHead\":", maps.first_head);
-  const auto list = [&](const char* name, index_type n, const auto& text) FOVEA_INLINE_LAMBDA {
+  const auto list = [&](const char* name, index_type n, const auto& text) {
     append(json, ",\n\"", name, "\":[");
     for (index_type i = 0; i < n; ++i) append(json, i == 0 ? "" : ",", json_quoted(text(i)));
     json += ']';
   };
-  list("queries", maps.rows(), [&](index_type i) FOVEA_INLINE_LAMBDA { return maps.query(i); });
-  list("keys", maps.columns(), [&](index_type j) FOVEA_INLINE_LAMBDA { return maps.key(j); });
-  list("colours", colour_levels,
-       [](index_type level) FOVEA_INLINE_LAMBDA { return hex(colour_of_level(level)); });
+  list("queries", maps.rows(), [&](index_type i) { return maps.query(i); });
+  list("keys", maps.columns(), [&](index_type j) { return maps.key(j); });
+  list("colours", colour_levels, [](index_type level) { return hex(colour_of_level(level)); });
   append(json, ",\n\"nan\":", json_quoted(hex(colour_of_nan)), ",\n\"weights\":\"",
          base64(packed_weights(maps.weights)), "\"}");
   return json;
@@ -54,7 +53,7 @@ FOVEA_INLINE std::string page_data(const attention_maps& maps) {
 /// as a map of thousands of keys, scrolls by itself. Throws std::invalid_argument where labels are not as
 /// many as tokens, and where there is no cell to show; a failed stream is the caller's to see. Size: 2.7
 /// bytes a probability, which is rounded to a 65534th.
-FOVEA_INLINE void write_page(std::ostream& out, const attention_maps& maps) {
+inline void write_page(std::ostream& out, const attention_maps& maps) {
   maps.check();
   if (maps.weights.size() == 0)
     reject("the page of ", maps.layers(), " layers x ", maps.heads(), " heads of ", maps.rows(), " x ",

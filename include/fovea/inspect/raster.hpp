@@ -11,21 +11,21 @@ struct raster {
   index_type width = 0, height = 0;
   std::vector<std::uint8_t> pixels;
 
-  FOVEA_INLINE raster() = default;
-  FOVEA_INLINE raster(const raster&) = default;
-  FOVEA_INLINE raster(raster&&) = default;
-  FOVEA_INLINE raster& operator=(const raster&) = default;
-  FOVEA_INLINE raster& operator=(raster&&) = default;
-  FOVEA_INLINE ~raster() = default;
+  raster() = default;
+  raster(const raster&) = default;
+  raster(raster&&) = default;
+  raster& operator=(const raster&) = default;
+  raster& operator=(raster&&) = default;
+  ~raster() = default;
   /// White.
-  FOVEA_INLINE raster(index_type w, index_type h)
+  raster(index_type w, index_type h)
       : width(w), height(h), pixels(static_cast<std::size_t>(3 * w * h), 255) {}
 };
 
 /// The maps without text: a row a layer, a column a head, `cell` x `cell` pixels a probability in the colours
 /// of write_svg, on white. Throws std::invalid_argument for a cell below 1 or a gap below 0. Cost and memory
 /// O(pixels).
-FOVEA_INLINE raster draw(const attention_maps& maps, index_type cell = 4, index_type gap = 4) {
+inline raster draw(const attention_maps& maps, index_type cell = 4, index_type gap = 4) {
   if (cell < 1) reject("cell is ", cell, " pixels, fewer than 1");
   if (gap < 0) reject("gap is ", gap, " pixels, fewer than 0");
   const index_type across = maps.columns() * cell + gap, down = maps.rows() * cell + gap;

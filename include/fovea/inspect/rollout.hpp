@@ -17,7 +17,7 @@ struct rollout_options {
 /// The mean of a layer's heads with the residual connection: (1 - r) mean_h P_h + r I, each row divided by
 /// its sum. A row that sees no key is that of I: the token alone. `to`: batch x 1 x L x L.
 template <class E>
-FOVEA_INLINE void mix_heads(const sequences<E>& weights, double residual, tensor<double>& to) {
+void mix_heads(const sequences<E>& weights, double residual, tensor<double>& to) {
   const double share = (1 - residual) / static_cast<double>(weights.heads());
   for (index_type b = 0; b < to.batch(); ++b)
     for (index_type i = 0; i < to.tokens(); ++i) {
@@ -41,7 +41,7 @@ FOVEA_INLINE void mix_heads(const sequences<E>& weights, double residual, tensor
 /// result.
 template <std::ranges::forward_range Layers>
   requires viewable<std::ranges::range_value_t<Layers>>
-FOVEA_INLINE tensor<double> rollout(const Layers& layers, const rollout_options& options = {}) {
+tensor<double> rollout(const Layers& layers, const rollout_options& options = {}) {
   if (!(options.residual >= 0 && options.residual <= 1))
     reject("the option residual is ", options.residual, ", not within 0 and 1");
   tensor<double> product, mixed, next;

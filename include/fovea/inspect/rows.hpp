@@ -33,14 +33,14 @@ struct row_statistics {
   tensor<double> entropy, distance, largest, mass, lse;
   tensor<index_type> key, visible;
 
-  FOVEA_INLINE row_statistics() = default;
-  FOVEA_INLINE row_statistics(const row_statistics&) = default;
-  FOVEA_INLINE row_statistics(row_statistics&&) = default;
-  FOVEA_INLINE row_statistics& operator=(const row_statistics&) = default;
-  FOVEA_INLINE row_statistics& operator=(row_statistics&&) = default;
-  FOVEA_INLINE ~row_statistics() = default;
+  row_statistics() = default;
+  row_statistics(const row_statistics&) = default;
+  row_statistics(row_statistics&&) = default;
+  row_statistics& operator=(const row_statistics&) = default;
+  row_statistics& operator=(row_statistics&&) = default;
+  ~row_statistics() = default;
   /// Of rows that see no key.
-  FOVEA_INLINE row_statistics(index_type batch, index_type heads, index_type queries, bool with_lse = true)
+  row_statistics(index_type batch, index_type heads, index_type queries, bool with_lse = true)
       : entropy(batch, heads, queries, 1),
         distance(entropy),
         largest(entropy),
@@ -52,25 +52,25 @@ struct row_statistics {
     for (index_type i = 0; i < key.size(); ++i) key.data()[i] = -1;
   }
 
-  FOVEA_INLINE index_type batch() const noexcept { return entropy.batch(); }
-  FOVEA_INLINE index_type heads() const noexcept { return entropy.heads(); }
-  FOVEA_INLINE index_type queries() const noexcept { return entropy.tokens(); }
+  index_type batch() const noexcept { return entropy.batch(); }
+  index_type heads() const noexcept { return entropy.heads(); }
+  index_type queries() const noexcept { return entropy.tokens(); }
 
   /// entropy / ln(visible), from 0 to 1; 0 where fewer than two keys are visible, and there is nothing to
   /// choose.
-  FOVEA_INLINE double normalised_entropy(index_type b, index_type h, index_type i) const noexcept {
+  double normalised_entropy(index_type b, index_type h, index_type i) const noexcept {
     const index_type n = visible(b, h, i, 0);
     return n < 2 ? 0 : entropy(b, h, i, 0) / std::log(static_cast<double>(n));
   }
   /// exp(entropy): so many keys, sharing alike, have the same entropy; 0 for a row that sees no key.
-  FOVEA_INLINE double effective_keys(index_type b, index_type h, index_type i) const noexcept {
+  double effective_keys(index_type b, index_type h, index_type i) const noexcept {
     return visible(b, h, i, 0) == 0 ? 0 : std::exp(entropy(b, h, i, 0));
   }
 
   /// Takes a row's numbers: a function of (batch, head, query, measures), the members of which bear these
   /// names.
-  FOVEA_INLINE auto writer() noexcept {
-    return [this](index_type b, index_type h, index_type i, const auto& row) FOVEA_INLINE_LAMBDA {
+  auto writer() noexcept {
+    return [this](index_type b, index_type h, index_type i, const auto& row) {
       entropy(b, h, i, 0) = row.entropy, distance(b, h, i, 0) = row.distance;
       largest(b, h, i, 0) = row.largest, mass(b, h, i, 0) = row.mass;
       key(b, h, i, 0) = row.key, visible(b, h, i, 0) = row.visible;
@@ -84,7 +84,7 @@ struct row_statistics {
 /// which rounded to 0 counts as masked. `offset`: query i stands at key i + offset; Lk - Lq without. Cost
 /// O(batch heads Lq Lk), one logarithm a key; sums in double.
 template <viewable W>
-FOVEA_INLINE row_statistics statistics_of(const W& weights, std::optional<index_type> offset = {}) {
+row_statistics statistics_of(const W& weights, std::optional<index_type> offset = {}) {
   const auto all = as_sequences(weights, any_heads, "weights");
   struct {
     double entropy, distance, largest, mass, lse;

@@ -17,7 +17,7 @@ struct svg_layout {
   double cell, font, left, top, step_x, step_y, width, height;
   bool single, labelled, numbered;  // one map; tokens beside the maps; numbers in the cells
 
-  FOVEA_INLINE explicit svg_layout(const attention_maps& maps) {
+  explicit svg_layout(const attention_maps& maps) {
     const double most = static_cast<double>(std::max<index_type>({maps.rows(), maps.columns(), 1}));
     single = maps.layers() * maps.heads() == 1;
     const double room =
@@ -27,12 +27,9 @@ struct svg_layout {
     labelled = cell >= 8, numbered = single && cell >= 26;
     font = labelled ? std::clamp(cell * 0.7, 7.0, 14.0) : 12;
     const double before =
-        labelled ? widest(maps.rows(), [&](index_type i) FOVEA_INLINE_LAMBDA { return maps.query(i); }) * font
-                 : 0;
+        labelled ? widest(maps.rows(), [&](index_type i) { return maps.query(i); }) * font : 0;
     const double above =
-        labelled
-            ? widest(maps.columns(), [&](index_type j) FOVEA_INLINE_LAMBDA { return maps.key(j); }) * font
-            : 0;
+        labelled ? widest(maps.columns(), [&](index_type j) { return maps.key(j); }) * font : 0;
     left = margin + (single ? 22 : 60) + before;
     top = margin + heading + (single ? 22 : 20) + above * 0.72 + 8;
     step_x = cell * static_cast<double>(maps.columns()) + gap;
@@ -42,13 +39,13 @@ struct svg_layout {
   }
 
   /// The left edge of head h's maps, the top of layer l's.
-  FOVEA_INLINE double x(index_type h) const noexcept { return left + step_x * static_cast<double>(h); }
-  FOVEA_INLINE double y(index_type l) const noexcept { return top + step_y * static_cast<double>(l); }
+  double x(index_type h) const noexcept { return left + step_x * static_cast<double>(h); }
+  double y(index_type l) const noexcept { return top + step_y * static_cast<double>(l); }
 
   static constexpr index_type longest_label = 18;  // characters
 
  private:
-  FOVEA_INLINE static double widest(index_type count, const auto& label) {
+  static double widest(index_type count, const auto& label) {
     double most = 0;
     for (index_type i = 0; i < count; ++i)
       most = std::max(most, text_width(shortened(label(i), longest_label)));
@@ -57,15 +54,14 @@ struct svg_layout {
 };
 
 /// A <text> at (x, y); `style` holds its other attributes.
-FOVEA_INLINE void add_text(std::string& svg, double x, double y, std::string_view style,
-                           std::string_view text) {
+inline void add_text(std::string& svg, double x, double y, std::string_view style, std::string_view text) {
   append(svg, "<text x=\"", x, "\" y=\"", y, "\" ", style, ">", xml_escaped(text), "</text>\n");
 }
 
 /// The cells of one map, a path a colour: runs of equal cells in a row are one rectangle.
-FOVEA_INLINE void add_cells(std::string& svg, const attention_maps& maps, index_type layer, index_type head) {
+inline void add_cells(std::string& svg, const attention_maps& maps, index_type layer, index_type head) {
   std::array<std::string, 1 + colour_levels> paths;  // the first for NaN
-  const auto level = [&](index_type i, index_type j) FOVEA_INLINE_LAMBDA {
+  const auto level = [&](index_type i, index_type j) {
     return level_of(static_cast<double>(maps.weights(layer, head, i, j)));
   };
   for (index_type i = 0; i < maps.rows(); ++i)
@@ -83,7 +79,7 @@ FOVEA_INLINE void add_cells(std::string& svg, const attention_maps& maps, index_
 }
 
 /// The numbers in the cells of a small map: .07 for 0.07, nothing below 0.005.
-FOVEA_INLINE void add_numbers(std::string& svg, const attention_maps& maps, const svg_layout& at) {
+inline void add_numbers(std::string& svg, const attention_maps& maps, const svg_layout& at) {
   for (index_type i = 0; i < maps.rows(); ++i)
     for (index_type j = 0; j < maps.columns(); ++j) {
       const double p = static_cast<double>(maps.weights(0, 0, i, j));
@@ -98,7 +94,7 @@ FOVEA_INLINE void add_numbers(std::string& svg, const attention_maps& maps, cons
 }
 
 /// The tokens: queries left of the first map of a row, keys above the first of a column.
-FOVEA_INLINE void add_labels(std::string& svg, const attention_maps& maps, const svg_layout& at) {
+inline void add_labels(std::string& svg, const attention_maps& maps, const svg_layout& at) {
   std::string style;
   append(style, "font-size=\"", at.font, "\" fill=\"#333d4b\"");
   for (index_type l = 0; l < maps.layers(); ++l)
@@ -114,7 +110,7 @@ FOVEA_INLINE void add_labels(std::string& svg, const attention_maps& maps, const
 }
 
 /// Colours and what they stand for.
-FOVEA_INLINE void add_legend(std::string& svg, double x, double y) {
+inline void add_legend(std::string& svg, double x, double y) {
   constexpr double length = 256, step = length / static_cast<double>(colour_levels);
   for (index_type n = 0; n < colour_levels; ++n)
     append(svg, "<rect x=\"", x + step * static_cast<double>(n), "\" y=\"", y, "\" width=\"", step + 0.3,
@@ -128,8 +124,8 @@ FOVEA_INLINE void add_legend(std::string& svg, double x, double y) {
 }
 
 /// One map: its frame, its cells, and what it is.
-FOVEA_INLINE void add_map(std::string& svg, const attention_maps& maps, const svg_layout& at, index_type l,
-                          index_type h) {
+inline void add_map(std::string& svg, const attention_maps& maps, const svg_layout& at, index_type l,
+                    index_type h) {
   std::string layer, head;
   append(layer, "layer ", maps.first_layer + l), append(head, "head ", maps.first_head + h);
   const double x = at.x(h), y = at.y(l);
@@ -155,7 +151,7 @@ FOVEA_INLINE void add_map(std::string& svg, const attention_maps& maps, const sv
 /// layer, a column a head. Tokens stand beside cells of at least 8 pixels, which up to 32 tokens always have.
 /// A NaN is red. Throws std::invalid_argument where labels are not as many as tokens; a failed stream is the
 /// caller's to see. Cost and size O(cells), less where neighbours have one colour.
-FOVEA_INLINE void write_svg(std::ostream& out, const attention_maps& maps) {
+inline void write_svg(std::ostream& out, const attention_maps& maps) {
   maps.check();
   const inspect::svg_layout at(maps);
   const std::string title = maps.title.empty() ? "Attention" : maps.title;

@@ -18,9 +18,9 @@ inline constexpr char32_t replacement = 0xfffd;
 /// f(code point) for each of UTF-8 text. A byte that begins no shortest, complete sequence, and a control
 /// character that is no tab or line end, is U+FFFD.
 template <class F>
-FOVEA_INLINE void each_code_point(std::string_view text, const F& f) {
+void each_code_point(std::string_view text, const F& f) {
   for (std::size_t at = 0; at < text.size();) {
-    const auto byte = [&](std::size_t i) FOVEA_INLINE_LAMBDA {
+    const auto byte = [&](std::size_t i) {
       return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
     };
     const unsigned lead = byte(at);
@@ -39,8 +39,8 @@ FOVEA_INLINE void each_code_point(std::string_view text, const F& f) {
   }
 }
 
-FOVEA_INLINE void append_utf8(std::string& to, char32_t point) {
-  const auto put = [&](char32_t byte) FOVEA_INLINE_LAMBDA { to += static_cast<char>(byte); };
+inline void append_utf8(std::string& to, char32_t point) {
+  const auto put = [&](char32_t byte) { to += static_cast<char>(byte); };
   if (point < 0x80) return put(point);
   if (point < 0x800) return put(0xc0 | point >> 6), put(0x80 | (point & 0x3f));
   if (point < 0x10000)
@@ -51,9 +51,9 @@ FOVEA_INLINE void append_utf8(std::string& to, char32_t point) {
 }
 
 /// Text between tags or in a quoted attribute of XML and HTML.
-FOVEA_INLINE std::string xml_escaped(std::string_view text) {
+inline std::string xml_escaped(std::string_view text) {
   std::string escaped;
-  each_code_point(text, [&](char32_t point) FOVEA_INLINE_LAMBDA {
+  each_code_point(text, [&](char32_t point) {
     switch (point) {
       case '&':
         escaped += "&amp;";
@@ -78,9 +78,9 @@ FOVEA_INLINE std::string xml_escaped(std::string_view text) {
 }
 
 /// A JSON string with its quotes, which may stand in a <script> of HTML or XML: no <, >, & in it.
-FOVEA_INLINE std::string json_quoted(std::string_view text) {
+inline std::string json_quoted(std::string_view text) {
   std::string quoted = "\"";
-  each_code_point(text, [&](char32_t point) FOVEA_INLINE_LAMBDA {
+  each_code_point(text, [&](char32_t point) {
     constexpr std::string_view hex = "0123456789abcdef";
     if (point == '"' || point == '\\' || point == '<' || point == '>' || point == '&' || point < 0x20) {
       quoted += "\\u00";
@@ -93,12 +93,12 @@ FOVEA_INLINE std::string json_quoted(std::string_view text) {
 }
 
 /// At most `most` characters, the last one an ellipsis where some are left out.
-FOVEA_INLINE std::string shortened(std::string_view text, index_type most) {
+inline std::string shortened(std::string_view text, index_type most) {
   index_type length = 0;
-  each_code_point(text, [&](char32_t) FOVEA_INLINE_LAMBDA { ++length; });
+  each_code_point(text, [&](char32_t) { ++length; });
   std::string kept;
   index_type at = 0;
-  each_code_point(text, [&](char32_t point) FOVEA_INLINE_LAMBDA {
+  each_code_point(text, [&](char32_t point) {
     if (length <= most || at < most - 1) append_utf8(kept, point);
     ++at;
   });
@@ -108,15 +108,14 @@ FOVEA_INLINE std::string shortened(std::string_view text, index_type most) {
 
 /// How wide text is about to be, in units of the font's size: 0.6 a character, 1 for those of East Asia and
 /// emoji.
-FOVEA_INLINE double text_width(std::string_view text) {
+inline double text_width(std::string_view text) {
   double width = 0;
-  each_code_point(text, [&](char32_t point)
-                            FOVEA_INLINE_LAMBDA { width += point >= 0x1100 && point != 0x2026 ? 1 : 0.6; });
+  each_code_point(text, [&](char32_t point) { width += point >= 0x1100 && point != 0x2026 ? 1 : 0.6; });
   return width;
 }
 
 /// A number with up to so many decimals, trailing zeros cut off, whatever the locale.
-FOVEA_INLINE std::string number(double x, int decimals = 2) {
+inline std::string number(double x, int decimals = 2) {
   char text[64];
   const auto written = std::to_chars(text, text + sizeof text, x, std::chars_format::fixed, decimals);
   if (written.ec != std::errc()) return "?";  // beyond 1e50
@@ -130,8 +129,8 @@ FOVEA_INLINE std::string number(double x, int decimals = 2) {
 
 /// Appends the parts in order: text as it is, integers in decimal, other numbers with up to 2 decimals.
 template <class... Parts>
-FOVEA_INLINE void append(std::string& to, const Parts&... parts) {
-  const auto add = [&](const auto& part) FOVEA_INLINE_LAMBDA {
+void append(std::string& to, const Parts&... parts) {
+  const auto add = [&](const auto& part) {
     using P = std::remove_cvref_t<decltype(part)>;
     if constexpr (std::is_integral_v<P>)
       to += std::to_string(part);
@@ -144,7 +143,7 @@ FOVEA_INLINE void append(std::string& to, const Parts&... parts) {
 }
 
 /// Bytes as base64 (RFC 4648, section 4).
-FOVEA_INLINE std::string base64(std::string_view bytes) {
+inline std::string base64(std::string_view bytes) {
   constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string text;
   text.reserve((bytes.size() + 2) / 3 * 4);

@@ -15,10 +15,10 @@ namespace caching {
 /// How append reads a key: as it is given,
 struct as_given {
   template <class Head, class T>
-  FOVEA_INLINE void operator()(const Head& head, index_type t, index_type, T* to) const noexcept {
+  void operator()(const Head& head, index_type t, index_type, T* to) const noexcept {
     load_elements(head.at(t), head.col_stride, head.cols, to);
   }
-  FOVEA_INLINE bool keeps_finite(double, range) const noexcept { return true; }
+  bool keeps_finite(double, range) const noexcept { return true; }
 };
 /// or turned to the position that it takes.
 template <class Arch, class E>
@@ -26,12 +26,12 @@ struct turned_by {
   rotary_angles<E> angles;
   rotary_pairs pairs;
   template <class Head, class T>
-  FOVEA_INLINE void operator()(const Head& head, index_type t, index_type p, T* to) const noexcept {
+  void operator()(const Head& head, index_type t, index_type p, T* to) const noexcept {
     const matrix_view<T> out{to, 1, head.cols, head.cols, 1};
     position::turn_token<Arch, T>(out, head.only({t, t + 1}), 0, p, angles, pairs);
   }
   /// Whether numbers up to `largest` are certainly floats when they are turned to these positions.
-  FOVEA_INLINE bool keeps_finite(double largest, range positions) const noexcept {
+  bool keeps_finite(double largest, range positions) const noexcept {
     double most = 1;
     for (index_type p = positions.first; p < positions.last; ++p)
       for (index_type i = 0; i < angles.cos.cols; ++i)
@@ -56,21 +56,21 @@ class basic_cache {
 
   /// Tokens that are kept, and the position in the whole sequence that the next one will have (the same,
   /// unless the cache has let go of some).
-  FOVEA_INLINE index_type tokens() const noexcept { return layout_.tokens(); }
-  FOVEA_INLINE index_type position() const noexcept { return layout_.position(); }
-  FOVEA_INLINE index_type heads() const noexcept { return sizes().heads; }
-  FOVEA_INLINE index_type dim() const noexcept { return sizes().dim; }
-  FOVEA_INLINE index_type value_dim() const noexcept { return sizes().value_dim; }
+  index_type tokens() const noexcept { return layout_.tokens(); }
+  index_type position() const noexcept { return layout_.position(); }
+  index_type heads() const noexcept { return sizes().heads; }
+  index_type dim() const noexcept { return sizes().dim; }
+  index_type value_dim() const noexcept { return sizes().value_dim; }
   /// Bytes of the memory for keys, values and scales.
-  FOVEA_INLINE index_type bytes() const noexcept { return store_ != nullptr ? store_->bytes() : 0; }
-  FOVEA_INLINE std::span<const std::byte> memory() const noexcept {
+  index_type bytes() const noexcept { return store_ != nullptr ? store_->bytes() : 0; }
+  std::span<const std::byte> memory() const noexcept {
     if (store_ == nullptr) return {};
     return {store_->unit(0, 0, 0, 0), static_cast<std::size_t>(store_->bytes())};
   }
 
   /// What attention reads; attend(q, cache, ...) is attend(q, cache.keys(), cache.values(), ...).
-  FOVEA_INLINE auto keys() const noexcept { return cached<basic_cache, side::keys>{nullptr, this, 1}; }
-  FOVEA_INLINE auto values() const noexcept { return cached<basic_cache, side::values>{nullptr, this, 1}; }
+  auto keys() const noexcept { return cached<basic_cache, side::keys>{nullptr, this, 1}; }
+  auto values() const noexcept { return cached<basic_cache, side::values>{nullptr, this, 1}; }
 
   /// Appends tokens, none or more: k, v are an Eigen matrix (tokens x heads * dim) or a tensor of one
   /// sequence, of any element. What lies beyond the range of a stored type becomes infinite (from 65,520
@@ -102,69 +102,64 @@ class basic_cache {
   }
 
   /// Takes back the newest tokens, so that `tokens` are left: those of a rejected speculation.
-  FOVEA_INLINE void truncate(index_type tokens) {
+  void truncate(index_type tokens) {
     if (tokens < 0 || tokens > this->tokens())
       reject("truncate to ", tokens, " tokens: the cache has ", this->tokens());
     layout_.truncate(tokens);
     cut_open();
   }
-  FOVEA_INLINE void reset() { truncate(0); }
+  void reset() { truncate(0); }
 
   /// See cached_head.
   template <side Side, class F>
-  FOVEA_INLINE void each_piece(index_type head, range some, F&& f) const noexcept {
-    layout_.each_run(some, [&](index_type slot, index_type count) FOVEA_INLINE_LAMBDA {
+  void each_piece(index_type head, range some, F&& f) const noexcept {
+    layout_.each_run(some, [&](index_type slot, index_type count) {
       if constexpr (Side == side::keys)
         store_->each_key_piece(head, slot, count, open_, f);
       else
         store_->each_value_piece(head, slot, count, open_, f);
     });
   }
-  FOVEA_INLINE index_type dim_of(side which) const noexcept {
-    return which == side::keys ? dim() : value_dim();
-  }
+  index_type dim_of(side which) const noexcept { return which == side::keys ? dim() : value_dim(); }
 
  protected:
-  FOVEA_INLINE basic_cache(std::shared_ptr<store_type> memory, Layout layout)
+  basic_cache(std::shared_ptr<store_type> memory, Layout layout)
       : store_(std::move(memory)), layout_(std::move(layout)) {}
-  FOVEA_INLINE basic_cache(const basic_cache&) = default;
-  FOVEA_INLINE basic_cache& operator=(const basic_cache&) = default;
+  basic_cache(const basic_cache&) = default;
+  basic_cache& operator=(const basic_cache&) = default;
   /// A cache that was moved from has no tokens and no memory: it can be assigned to.
-  FOVEA_INLINE basic_cache(basic_cache&& other) noexcept
+  basic_cache(basic_cache&& other) noexcept
       : store_(std::move(other.store_)),
         layout_(std::exchange(other.layout_, other.layout_.emptied())),
         open_(std::exchange(other.open_, {})),
         key_row_(std::move(other.key_row_)),
         value_row_(std::move(other.value_row_)) {}
-  FOVEA_INLINE basic_cache& operator=(basic_cache&& other) noexcept {
+  basic_cache& operator=(basic_cache&& other) noexcept {
     if (this == &other) return *this;
     store_ = std::move(other.store_), layout_ = std::exchange(other.layout_, other.layout_.emptied());
     open_ = std::exchange(other.open_, {});
     key_row_ = std::move(other.key_row_), value_row_ = std::move(other.value_row_);
     return *this;
   }
-  FOVEA_INLINE ~basic_cache() = default;
+  ~basic_cache() = default;
 
-  FOVEA_INLINE extent sizes() const noexcept {
-    return store_ != nullptr ? store_->sizes() : extent{0, 0, 0, 0, 0, 0};
-  }
+  extent sizes() const noexcept { return store_ != nullptr ? store_->sizes() : extent{0, 0, 0, 0, 0, 0}; }
   /// The memory of a cache that has some, to be read; and to be written.
-  FOVEA_INLINE store_type& held() const {
+  store_type& held() const {
     if (store_ == nullptr) reject("the cache was moved from: it has no memory");
     return *store_;
   }
-  FOVEA_INLINE store_type& writable() const {
+  store_type& writable() const {
     if (held().read_only()) reject("the cache shows the bytes of a file: it can only be read");
     return *store_;
   }
 
   /// The last thing before tokens are written, which may refuse them: makes room for those of k.
-  FOVEA_INLINE auto in_layout() noexcept {
-    return [this](const auto& k) FOVEA_INLINE_LAMBDA { layout_.prepare(k.tokens(0)); };
+  auto in_layout() noexcept {
+    return [this](const auto& k) { layout_.prepare(k.tokens(0)); };
   }
   template <class K, class E>
-  FOVEA_INLINE turned_by<Arch, E> turned(const K& k, const rotary_angles<E>& angles,
-                                         rotary_pairs pairs) const {
+  turned_by<Arch, E> turned(const K& k, const rotary_angles<E>& angles, rotary_pairs pairs) const {
     static_cast<void>(held());
     const auto &cos = angles.cos, &sin = angles.sin;
     const index_type positions = position() + as_sequences(k, heads(), "k").max_tokens();
@@ -180,7 +175,7 @@ class basic_cache {
 
   /// k and v as append reads them; throws what it throws.
   template <class K, class V, class ReadKey>
-  FOVEA_INLINE auto checked_tokens(const K& k, const V& v, const ReadKey& read_key) {
+  auto checked_tokens(const K& k, const V& v, const ReadKey& read_key) {
     static_cast<void>(writable());
     const auto ks = as_sequences(k, heads(), "k");
     const auto vs = as_sequences(v, heads(), "v");
@@ -188,10 +183,9 @@ class basic_cache {
         requires { ks.head(0, 0).at(0), vs.head(0, 0).at(0); },
         "fovea: a cache appends an Eigen matrix, a tensor_view, a tensor or a ragged batch of one: not "
         "another cache");
-    const auto same = [](const char* a, const char* what, index_type has, const char* b, index_type other)
-                          FOVEA_INLINE_LAMBDA {
-                            if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
-                          };
+    const auto same = [](const char* a, const char* what, index_type has, const char* b, index_type other) {
+      if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
+    };
     if (ks.batches() != 1) reject("k has ", ks.batches(), " sequences; a cache appends to one");
     same("v", "sequences", vs.batches(), "k", ks.batches());
     same("v", "tokens", vs.tokens(0), "k", ks.tokens(0));
@@ -210,7 +204,7 @@ class basic_cache {
     return std::pair(ks, vs);
   }
   template <class K, class V, class ReadKey, class MakeRoom>
-  FOVEA_INLINE void append_with(const K& k, const V& v, const ReadKey& read_key, const MakeRoom& make_room) {
+  void append_with(const K& k, const V& v, const ReadKey& read_key, const MakeRoom& make_room) {
     const auto [ks, vs] = checked_tokens(k, v, read_key);
     make_room(ks);
 
@@ -230,14 +224,14 @@ class basic_cache {
   }
 
   /// After tokens are taken back.
-  FOVEA_INLINE void cut_open() noexcept {
+  void cut_open() noexcept {
     index_type newest = -1;
     if (tokens() > 0)
       layout_.each_run({tokens() - 1, tokens()}, [&](index_type slot, index_type) { newest = slot; });
     store_type::cut(open_, newest);
   }
   /// int8 can not store `value` of `name`.
-  FOVEA_INLINE static void check_float(double value, const char* name, index_type t, index_type h) {
+  static void check_float(double value, const char* name, index_type t, index_type h) {
     if (!is_finite(static_cast<float>(value)))
       reject(name, " of token ", t, ", head ", h, " is ", value, ", which int8 can not store");
   }
@@ -249,7 +243,7 @@ class basic_cache {
  private:
   /// Returns the largest magnitude.
   template <class E>
-  FOVEA_INLINE static double check_finite(const sequences<E>& x, const char* name) {
+  static double check_finite(const sequences<E>& x, const char* name) {
     double largest = 0;
     for (index_type h = 0; h < x.heads(); ++h)
       for (index_type t = 0; t < x.tokens(0); ++t)
@@ -261,7 +255,7 @@ class basic_cache {
     return largest;
   }
   template <class S, class ReadKey>
-  FOVEA_INLINE void check_turned(const S& k, const ReadKey& read_key) {
+  void check_turned(const S& k, const ReadKey& read_key) {
     for (index_type h = 0; h < heads(); ++h)
       for (index_type t = 0; t < k.tokens(0); ++t) {
         read_key(k.head(0, h), t, position() + t, key_row_.data());
@@ -270,16 +264,17 @@ class basic_cache {
   }
   /// Tokens are written one after another: what is read of the same memory might be gone by then.
   template <class X>
-  FOVEA_INLINE void check_apart(const X&, const char*) const noexcept {}
+  void check_apart(const X&, const char*) const noexcept {}
   template <class E>
-  FOVEA_INLINE void check_apart(const sequences<E>& x, const char* name) const {
+  void check_apart(const sequences<E>& x, const char* name) const {
     if (x.heads() == 0 || x.tokens(0) == 0 || x.dim() == 0) return;
     index_type first = 0, last = 1;  // in elements, from the first one on
-    const auto reach = [&](index_type size, index_type stride)
-                           FOVEA_INLINE_LAMBDA { (stride < 0 ? first : last) += (size - 1) * stride; };
+    const auto reach = [&](index_type size, index_type stride) {
+      (stride < 0 ? first : last) += (size - 1) * stride;
+    };
     reach(x.heads(), x.all.head_stride), reach(x.tokens(0), x.all.token_stride),
         reach(x.dim(), x.all.dim_stride);
-    const auto from = [&](index_type at) FOVEA_INLINE_LAMBDA {
+    const auto from = [&](index_type at) {
       return reinterpret_cast<std::intptr_t>(x.head(0, 0).data) + at * static_cast<index_type>(sizeof(E));
     };
     const auto memory = reinterpret_cast<std::intptr_t>(store_->data());

@@ -26,7 +26,7 @@ struct cached_head {
   static constexpr bool has_token_scales = in_int8 && Side == side::values;
 
   template <class F>
-  FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
+  void each_piece(range some, F&& f) const noexcept {
     if (!some.empty()) cache->template each_piece<Side>(head, {first + some.first, first + some.last}, f);
   }
 };
@@ -40,24 +40,22 @@ struct cached {
   index_type count;
   range part = {0, std::numeric_limits<index_type>::max()};  // of the tokens of each
 
-  FOVEA_INLINE const Cache& of(index_type b) const noexcept { return one != nullptr ? *one : *caches[b]; }
-  FOVEA_INLINE index_type batches() const noexcept { return count; }
-  FOVEA_INLINE index_type heads() const noexcept { return count == 0 ? 0 : of(0).heads(); }
-  FOVEA_INLINE index_type dim() const noexcept { return count == 0 ? 0 : of(0).dim_of(Side); }
-  FOVEA_INLINE index_type tokens(index_type b) const noexcept {
-    return intersect({0, of(b).tokens()}, part).size();
-  }
-  FOVEA_INLINE index_type max_tokens() const noexcept {
+  const Cache& of(index_type b) const noexcept { return one != nullptr ? *one : *caches[b]; }
+  index_type batches() const noexcept { return count; }
+  index_type heads() const noexcept { return count == 0 ? 0 : of(0).heads(); }
+  index_type dim() const noexcept { return count == 0 ? 0 : of(0).dim_of(Side); }
+  index_type tokens(index_type b) const noexcept { return intersect({0, of(b).tokens()}, part).size(); }
+  index_type max_tokens() const noexcept {
     index_type most = 0;
     for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
   /// f(bytes) for the memory of each cache.
   template <class F>
-  FOVEA_INLINE void each_memory(const F& f) const {
+  void each_memory(const F& f) const {
     for (index_type b = 0; b < count; ++b) f(of(b).memory());
   }
-  FOVEA_INLINE cached_head<Cache, Side> head(index_type b, index_type h) const noexcept {
+  cached_head<Cache, Side> head(index_type b, index_type h) const noexcept {
     return {&of(b), h, tokens(b), dim(), part.first};
   }
 };
@@ -67,7 +65,7 @@ struct cached {
 template <class Cache, caching::side Side>
 struct view_traits<caching::cached<Cache, Side>> {
   using element = typename Cache::compute;
-  FOVEA_INLINE static auto view(const caching::cached<Cache, Side>& x, index_type heads, const char* name) {
+  static auto view(const caching::cached<Cache, Side>& x, index_type heads, const char* name) {
     for (index_type b = 0; b < x.batches(); ++b) {
       if (x.of(b).heads() == 0) reject(name, ": cache ", b, " was moved from: it has no memory");
       if (heads != any_heads && x.of(b).heads() != heads)
@@ -83,7 +81,7 @@ struct view_traits<caching::cached<Cache, Side>> {
 template <class Cache>
 class cache_batch {
  public:
-  FOVEA_INLINE explicit cache_batch(borrowed_span<const Cache* const> caches) : caches_(caches) {
+  explicit cache_batch(borrowed_span<const Cache* const> caches) : caches_(caches) {
     for (std::size_t b = 0; b < caches.size(); ++b) {
       if (caches[b] == nullptr) reject("cache ", b, " of a batch is a null pointer");
       const auto same = [&](const char* what, index_type has, index_type first) {
@@ -94,19 +92,17 @@ class cache_batch {
       same("dimensions a value", caches[b]->value_dim(), caches[0]->value_dim());
     }
   }
-  FOVEA_INLINE auto keys() const noexcept { return shown<caching::side::keys>(); }
-  FOVEA_INLINE auto values() const noexcept { return shown<caching::side::values>(); }
+  auto keys() const noexcept { return shown<caching::side::keys>(); }
+  auto values() const noexcept { return shown<caching::side::values>(); }
 
-  FOVEA_INLINE index_type size() const noexcept { return static_cast<index_type>(caches_.size()); }
-  FOVEA_INLINE const Cache& operator[](index_type b) const noexcept {
-    return *caches_[static_cast<std::size_t>(b)];
-  }
+  index_type size() const noexcept { return static_cast<index_type>(caches_.size()); }
+  const Cache& operator[](index_type b) const noexcept { return *caches_[static_cast<std::size_t>(b)]; }
   /// Tokens of cache b that are shown.
-  FOVEA_INLINE index_type tokens(index_type b) const noexcept { return keys().tokens(b); }
+  index_type tokens(index_type b) const noexcept { return keys().tokens(b); }
   /// How many tokens of each are not shown.
-  FOVEA_INLINE index_type skipped() const noexcept { return skipped_; }
+  index_type skipped() const noexcept { return skipped_; }
   /// The same, each without its first `skipped` tokens.
-  FOVEA_INLINE cache_batch after(index_type skipped) const noexcept {
+  cache_batch after(index_type skipped) const noexcept {
     cache_batch rest = *this;
     rest.skipped_ += skipped;
     return rest;
@@ -114,7 +110,7 @@ class cache_batch {
 
  private:
   template <caching::side Side>
-  FOVEA_INLINE caching::cached<Cache, Side> shown() const noexcept {
+  caching::cached<Cache, Side> shown() const noexcept {
     return {caches_.data(), nullptr, size(), {skipped_, std::numeric_limits<index_type>::max()}};
   }
   std::span<const Cache* const> caches_;

@@ -31,21 +31,21 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   using base = caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch>;
 
  public:
-  FOVEA_INLINE kv_cache(index_type capacity, index_type dim, const cache_options& options = {})
+  kv_cache(index_type capacity, index_type dim, const cache_options& options = {})
       : kv_cache(std::make_shared<typename base::store_type>(
                      caching::checked({1, capacity, options.heads, dim, options.value_dim, 0}, KVHeads)),
                  capacity) {}
   kv_cache(kv_cache&&) = default;
   kv_cache& operator=(kv_cache&&) = default;
-  FOVEA_INLINE ~kv_cache() = default;
+  ~kv_cache() = default;
 
-  FOVEA_INLINE index_type capacity() const noexcept { return this->layout_.capacity(); }
+  index_type capacity() const noexcept { return this->layout_.capacity(); }
 
   /// Makes room for `capacity` tokens in all, where there is less; the tokens stay as they are (32 int8 keys
   /// share their scales: those at the end of a capacity that is no multiple of 32 are rounded once more when
   /// others join them). Costs copying them, and both memories while that lasts. Throws as the constructor, or
   /// std::bad_alloc, and then has changed nothing.
-  FOVEA_INLINE void reserve(index_type capacity) {
+  void reserve(index_type capacity) {
     static_cast<void>(this->held());
     if (capacity <= this->capacity()) return;
     caching::extent sizes = this->store_->sizes();
@@ -65,7 +65,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// std::invalid_argument, and then has changed nothing, where a number is out of range or out of order.
   /// `kept`: integers of any type.
   template <class List = list_view<index_type>>
-  FOVEA_INLINE void keep(const List& list) {
+  void keep(const List& list) {
     const list_view<index_type> kept = list;
     caching::check_kept(kept, this->tokens());
     caching::keep_tokens(this->writable(), kept, this->open_);
@@ -91,8 +91,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// std::runtime_error as load() does, and where there are bytes behind it. That reads the file once,
   /// some GB a second; with file_check::header only the header and the sizes are checked: no byte outside
   /// the file is ever read, but damaged keys and values are taken for what they look like.
-  FOVEA_INLINE static const kv_cache over(borrowed_span<const std::byte> file,
-                                          file_check check = file_check::whole) {
+  static const kv_cache over(borrowed_span<const std::byte> file, file_check check = file_check::whole) {
     auto [memory, tokens, open] = caching::map<E, VE, Arch>(file, check == file_check::whole);
     static_cast<void>(caching::checked(memory->sizes(), KVHeads));
     kv_cache shown(std::move(memory), tokens);
@@ -102,7 +101,7 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   }
 
  private:
-  FOVEA_INLINE kv_cache(std::shared_ptr<typename base::store_type> memory, index_type capacity)
+  kv_cache(std::shared_ptr<typename base::store_type> memory, index_type capacity)
       : base(std::move(memory), caching::contiguous(capacity)) {}
 };
 

@@ -11,20 +11,20 @@ struct extent {
   index_type pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
 };
 
-FOVEA_INLINE index_type widest(const extent& e) noexcept { return std::max(e.dim, e.value_dim); }
+inline index_type widest(const extent& e) noexcept { return std::max(e.dim, e.value_dim); }
 /// Whether all bytes of a store, and of what is kept beside it, can be counted: 256 for each element are
 /// more than all of its parts take.
-FOVEA_INLINE bool countable(const extent& e) noexcept {
+inline bool countable(const extent& e) noexcept {
   return fovea::countable(e.pages, e.page_tokens, e.heads, widest(e), index_type(256));
 }
 
 /// `e`, with as many heads as a type says (KVHeads, or dynamic_heads) where it names none, and a value_dim
 /// of dim where it names none; or throws std::invalid_argument, or std::length_error where its memory can
 /// not be counted.
-FOVEA_INLINE extent checked(extent e, int kv_heads) {
+inline extent checked(extent e, int kv_heads) {
   if (e.heads == 0 && kv_heads != dynamic_heads) e.heads = kv_heads;
   if (e.value_dim == 0) e.value_dim = e.dim;
-  const auto positive = [](const char* name, index_type value) FOVEA_INLINE_LAMBDA {
+  const auto positive = [](const char* name, index_type value) {
     if (value <= 0) reject("a cache's ", name, " is ", value, ", not above 0");
   };
   positive("number of pages", e.pages), positive("capacity (tokens a page)", e.page_tokens);

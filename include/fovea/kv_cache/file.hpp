@@ -23,9 +23,7 @@ struct file_header {
 };
 static_assert(sizeof(file_header) == 64 && std::endian::native == std::endian::little);
 
-[[noreturn]] FOVEA_INLINE void bad_file(const std::string& what) {
-  reject_as<std::runtime_error>("the file ", what);
-}
+[[noreturn]] inline void bad_file(const std::string& what) { reject_as<std::runtime_error>("the file ", what); }
 
 /// 0: no file holds such elements.
 template <class E>
@@ -37,7 +35,7 @@ inline constexpr std::uint16_t element_code = std::is_same_v<E, float>         ?
                                                                                : 0;
 
 /// FNV-1a of 64 bits, of eight bytes at a time.
-FOVEA_INLINE std::uint64_t sum_of(std::span<const std::byte> bytes, std::uint64_t sum = 0xcbf29ce484222325u) {
+inline std::uint64_t sum_of(std::span<const std::byte> bytes, std::uint64_t sum = 0xcbf29ce484222325u) {
   for (std::size_t i = 0; i < bytes.size(); i += 8) {
     std::uint64_t word = 0;
     std::memcpy(&word, bytes.data() + i, std::min<std::size_t>(8, bytes.size() - i));
@@ -45,18 +43,18 @@ FOVEA_INLINE std::uint64_t sum_of(std::span<const std::byte> bytes, std::uint64_
   }
   return sum;
 }
-FOVEA_INLINE std::uint64_t sum_of_header(const file_header& h) {
+inline std::uint64_t sum_of_header(const file_header& h) {
   return sum_of(std::as_bytes(std::span(&h, 1)).first(offsetof(file_header, header_sum)));
 }
 
 /// The sizes of a store that holds a file's tokens and no more.
-FOVEA_INLINE extent extent_of(const file_header& h) noexcept {
+inline extent extent_of(const file_header& h) noexcept {
   return {1, std::max<index_type>(h.tokens, 1), h.heads, h.dim, h.value_dim, 0};
 }
 
 /// Copies the tokens of one page to another store of one page, as wide and with more or less room.
 template <class Store>
-FOVEA_INLINE void copy_tokens(const Store& from, const Store& to, index_type tokens) {
+void copy_tokens(const Store& from, const Store& to, index_type tokens) {
   for (int which = 0; which < 4; ++which) {
     const auto& p = from.planes()[static_cast<std::size_t>(which)];
     const index_type units = which == Store::key_scales
@@ -69,8 +67,7 @@ FOVEA_INLINE void copy_tokens(const Store& from, const Store& to, index_type tok
 }
 
 template <class KE, class VE, class Arch>
-FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index_type tokens,
-                       const open_block& open) {
+void save(std::ostream& out, const store<KE, VE, Arch>& all, index_type tokens, const open_block& open) {
   static_assert(element_code<KE> != 0 && element_code<VE> != 0,
                 "fovea: a file holds float, double, bf16, fp16 or std::int8_t, not elements of one's own");
   const extent& e = all.sizes();
@@ -96,7 +93,7 @@ FOVEA_INLINE void save(std::ostream& out, const store<KE, VE, Arch>& all, index_
 
 /// The header of a file, which is one of these types and sizes (of another cache's, where given).
 template <class Store, class KE, class VE>
-FOVEA_INLINE file_header checked_header(std::span<const std::byte> bytes, const extent* wanted) {
+file_header checked_header(std::span<const std::byte> bytes, const extent* wanted) {
   static_assert(element_code<KE> != 0 && element_code<VE> != 0,
                 "fovea: a file holds float, double, bf16, fp16 or std::int8_t, not elements of one's own");
   file_header h;
@@ -132,13 +129,13 @@ FOVEA_INLINE file_header checked_header(std::span<const std::byte> bytes, const 
 
 /// Bytes of the payload: planes, and an open block where there is one.
 template <class Store>
-FOVEA_INLINE std::pair<index_type, index_type> payload_bytes(const file_header& h) {
+std::pair<index_type, index_type> payload_bytes(const file_header& h) {
   const index_type open =
       h.open_tokens > 0 ? h.heads * scale_blocks::tokens * h.dim * static_cast<index_type>(sizeof(float)) : 0;
   return {Store(extent_of(h), nullptr).bytes(), open};
 }
 
-FOVEA_INLINE open_block open_again(std::span<const std::byte> rows, const file_header& h) {
+inline open_block open_again(std::span<const std::byte> rows, const file_header& h) {
   open_block open;
   if (rows.empty()) return open;
   open.rows.resize(rows.size() / sizeof(float));
@@ -148,7 +145,7 @@ FOVEA_INLINE open_block open_again(std::span<const std::byte> rows, const file_h
 }
 
 /// `count` bytes of a stream. Memory grows with what is there, whatever a header says that there should be.
-FOVEA_INLINE std::vector<std::byte> read_bytes(std::istream& in, index_type count) {
+inline std::vector<std::byte> read_bytes(std::istream& in, index_type count) {
   constexpr index_type most = 1 << 22;
   std::vector<std::byte> bytes;
   while (count > 0) {
@@ -162,14 +159,13 @@ FOVEA_INLINE std::vector<std::byte> read_bytes(std::istream& in, index_type coun
   return bytes;
 }
 
-FOVEA_INLINE void check_sum(const file_header& h, std::span<const std::byte> planes,
-                            std::span<const std::byte> rows) {
+inline void check_sum(const file_header& h, std::span<const std::byte> planes,
+                      std::span<const std::byte> rows) {
   if (sum_of(rows, sum_of(planes)) != h.payload_sum) bad_file("is damaged: its sum is not what it says");
 }
 
 template <class KE, class VE, class Arch>
-FOVEA_INLINE index_type load(std::istream& in, store<KE, VE, Arch>& all, index_type capacity,
-                             open_block& open) {
+index_type load(std::istream& in, store<KE, VE, Arch>& all, index_type capacity, open_block& open) {
   using Store = store<KE, VE, Arch>;
   std::vector<std::byte> first(sizeof(file_header));
   in.read(reinterpret_cast<char*>(first.data()), static_cast<std::streamsize>(first.size()));
@@ -196,7 +192,7 @@ struct mapped {
 };
 
 template <class KE, class VE, class Arch>
-FOVEA_INLINE mapped<store<KE, VE, Arch>> map(std::span<const std::byte> file, bool whole) {
+mapped<store<KE, VE, Arch>> map(std::span<const std::byte> file, bool whole) {
   using Store = store<KE, VE, Arch>;
   const file_header h = checked_header<Store, KE, VE>(file, nullptr);
   const auto [planes, rows] = payload_bytes<Store>(h);

@@ -16,14 +16,14 @@ struct scale_blocks {
   static constexpr index_type tokens = 32;
   index_type page_tokens, sinks;
 
-  FOVEA_INLINE index_type count() const noexcept {
+  index_type count() const noexcept {
     return (sinks > 0 ? ceil_div(sinks, tokens) : 0) + ceil_div(page_tokens - sinks, tokens);
   }
-  FOVEA_INLINE index_type of(index_type token) const noexcept {
+  index_type of(index_type token) const noexcept {
     return token < sinks ? token / tokens : ceil_div(sinks, tokens) + (token - sinks) / tokens;
   }
   /// The tokens that share their scales with `token`.
-  FOVEA_INLINE range around(index_type token) const noexcept {
+  range around(index_type token) const noexcept {
     const index_type origin = token < sinks ? 0 : sinks, end = token < sinks ? sinks : page_tokens;
     const index_type first = origin + (token - origin) / tokens * tokens;
     return {first, std::min(first + tokens, end)};
@@ -36,18 +36,18 @@ struct open_block {
   range slots = {0, 0};     // of the store that they will have
   std::vector<float> rows;  // [head][scale_blocks::tokens][dim]
 
-  FOVEA_INLINE open_block() = default;
-  FOVEA_INLINE open_block(const open_block&) = default;
-  FOVEA_INLINE open_block(open_block&&) = default;
-  FOVEA_INLINE open_block& operator=(const open_block&) = default;
-  FOVEA_INLINE open_block& operator=(open_block&&) = default;
-  FOVEA_INLINE ~open_block() = default;
+  open_block() = default;
+  open_block(const open_block&) = default;
+  open_block(open_block&&) = default;
+  open_block& operator=(const open_block&) = default;
+  open_block& operator=(open_block&&) = default;
+  ~open_block() = default;
 };
 
 /// to[i] = round(from[i * stride] / scale); returns the scale. Numbers of which the largest is so small
 /// that the scale would not be a normal float become 0; 127 times the largest scale is still a float.
 template <class T>
-FOVEA_INLINE float quantise(const T* from, index_type stride, index_type count, std::int8_t* to) noexcept {
+float quantise(const T* from, index_type stride, index_type count, std::int8_t* to) noexcept {
   constexpr T least = T(127) * static_cast<T>(std::numeric_limits<float>::min());
   constexpr float largest_scale = 0x1.020406p+121f;  // the largest of which 127 are a float
   T most = 0;

@@ -8,7 +8,7 @@ FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
 /// Throws std::invalid_argument unless `kept` are among `tokens` tokens, each above the one before.
-FOVEA_INLINE void check_kept(const list_view<index_type>& kept, index_type tokens) {
+inline void check_kept(const list_view<index_type>& kept, index_type tokens) {
   for (index_type i = 0; i < kept.size(); ++i) {
     if (kept[i] < 0 || kept[i] >= tokens) reject("keep: token ", text_of(kept, i), " is not one of ", tokens);
     if (i > 0 && kept[i] <= kept[i - 1])
@@ -21,7 +21,7 @@ FOVEA_INLINE void check_kept(const list_view<index_type>& kept, index_type token
 /// behind it are quantised anew, with the tokens that share their scales now. Changes nothing where there is
 /// no memory.
 template <class KE, class VE, class Arch>
-FOVEA_INLINE void keep_tokens(store<KE, VE, Arch>& all, const list_view<index_type>& kept, open_block& open) {
+void keep_tokens(store<KE, VE, Arch>& all, const list_view<index_type>& kept, open_block& open) {
   using Store = store<KE, VE, Arch>;
   const index_type count = kept.size(), heads = all.sizes().heads;
   index_type first = 0;

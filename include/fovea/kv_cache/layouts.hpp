@@ -15,30 +15,30 @@ namespace caching {
 /// One token after another, up to a capacity; `let_go` of others stood between them.
 class contiguous {
  public:
-  FOVEA_INLINE explicit contiguous(index_type capacity) noexcept : capacity_(capacity) {}
-  FOVEA_INLINE index_type tokens() const noexcept { return tokens_; }
-  FOVEA_INLINE index_type position() const noexcept { return tokens_ + let_go_; }
-  FOVEA_INLINE index_type capacity() const noexcept { return capacity_; }
-  FOVEA_INLINE contiguous emptied() const noexcept { return contiguous(0); }
-  FOVEA_INLINE void reserve(index_type capacity) noexcept { capacity_ = capacity; }
-  FOVEA_INLINE index_type slot() const noexcept { return tokens_; }
-  FOVEA_INLINE void advance() noexcept { ++tokens_; }
-  FOVEA_INLINE void prepare(index_type count) const {
+  explicit contiguous(index_type capacity) noexcept : capacity_(capacity) {}
+  index_type tokens() const noexcept { return tokens_; }
+  index_type position() const noexcept { return tokens_ + let_go_; }
+  index_type capacity() const noexcept { return capacity_; }
+  contiguous emptied() const noexcept { return contiguous(0); }
+  void reserve(index_type capacity) noexcept { capacity_ = capacity; }
+  index_type slot() const noexcept { return tokens_; }
+  void advance() noexcept { ++tokens_; }
+  void prepare(index_type count) const {
     if (count > capacity_ - tokens_)
       reject("the cache has room for ", capacity_ - tokens_, " tokens of ", capacity_, ", not for ", count);
   }
-  FOVEA_INLINE void truncate(index_type tokens) noexcept {
+  void truncate(index_type tokens) noexcept {
     if (tokens == 0) let_go_ = 0;
     tokens_ = tokens;
   }
-  FOVEA_INLINE void reset() noexcept { truncate(0); }
+  void reset() noexcept { truncate(0); }
   /// `tokens` are left, the next one's position is what it was.
-  FOVEA_INLINE void thin_out(index_type tokens) noexcept {
+  void thin_out(index_type tokens) noexcept {
     let_go_ += tokens_ - tokens;
     tokens_ = tokens;
   }
   template <class F>
-  FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
+  void each_run(range some, F&& f) const noexcept {
     f(some.first, some.size());
   }
 
@@ -49,27 +49,27 @@ class contiguous {
 /// The first `sinks` tokens and the newest `window` others: the slots after the sinks are used in turn.
 class ring {
  public:
-  FOVEA_INLINE ring(index_type sinks, index_type window) noexcept : sinks_(sinks), window_(window) {}
-  FOVEA_INLINE index_type tokens() const noexcept { return position_ - evicted_; }
-  FOVEA_INLINE index_type position() const noexcept { return position_; }
-  FOVEA_INLINE index_type capacity() const noexcept { return sinks_ + window_; }
-  FOVEA_INLINE ring emptied() const noexcept { return {0, 0}; }
-  FOVEA_INLINE index_type sinks() const noexcept { return sinks_; }
+  ring(index_type sinks, index_type window) noexcept : sinks_(sinks), window_(window) {}
+  index_type tokens() const noexcept { return position_ - evicted_; }
+  index_type position() const noexcept { return position_; }
+  index_type capacity() const noexcept { return sinks_ + window_; }
+  ring emptied() const noexcept { return {0, 0}; }
+  index_type sinks() const noexcept { return sinks_; }
   /// Tokens after the sinks that are gone.
-  FOVEA_INLINE index_type evicted() const noexcept { return evicted_; }
-  FOVEA_INLINE index_type slot() const noexcept { return slot_of(position_); }
-  FOVEA_INLINE void advance() noexcept {
+  index_type evicted() const noexcept { return evicted_; }
+  index_type slot() const noexcept { return slot_of(position_); }
+  void advance() noexcept {
     if (tokens() == capacity()) ++evicted_;
     ++position_;
   }
-  FOVEA_INLINE void prepare(index_type) const noexcept {}
-  FOVEA_INLINE void truncate(index_type tokens) noexcept {
+  void prepare(index_type) const noexcept {}
+  void truncate(index_type tokens) noexcept {
     if (tokens <= sinks_) evicted_ = 0;
     position_ = tokens + evicted_;
   }
-  FOVEA_INLINE void reset() noexcept { position_ = evicted_ = 0; }
+  void reset() noexcept { position_ = evicted_ = 0; }
   template <class F>
-  FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
+  void each_run(range some, F&& f) const noexcept {
     while (!some.empty()) {
       const bool in_sinks = some.first < sinks_;
       const index_type first = slot_of(in_sinks ? some.first : some.first + evicted_);
@@ -80,7 +80,7 @@ class ring {
   }
 
  private:
-  FOVEA_INLINE index_type slot_of(index_type position) const noexcept {
+  index_type slot_of(index_type position) const noexcept {
     return position < sinks_ ? position : sinks_ + (position - sinks_) % window_;
   }
   index_type sinks_, window_, position_ = 0, evicted_ = 0;
@@ -89,28 +89,26 @@ class ring {
 /// Pages from a pool, in whatever order they came.
 class paged {
  public:
-  FOVEA_INLINE explicit paged(index_type page_tokens) noexcept : page_tokens_(page_tokens) {}
-  FOVEA_INLINE paged(const paged&) = default;
-  FOVEA_INLINE paged(paged&&) = default;
-  FOVEA_INLINE paged& operator=(const paged&) = default;
-  FOVEA_INLINE paged& operator=(paged&&) = default;
-  FOVEA_INLINE ~paged() = default;
-  FOVEA_INLINE index_type tokens() const noexcept { return tokens_; }
-  FOVEA_INLINE paged emptied() const noexcept { return paged(page_tokens_); }
-  FOVEA_INLINE index_type position() const noexcept { return tokens_; }
-  FOVEA_INLINE index_type slot() const noexcept { return slot_of(tokens_); }
-  FOVEA_INLINE void advance() noexcept { ++tokens_; }
-  FOVEA_INLINE void prepare(index_type) const noexcept {}  // there are pages already
-  FOVEA_INLINE void truncate(index_type tokens) noexcept { tokens_ = tokens; }
+  explicit paged(index_type page_tokens) noexcept : page_tokens_(page_tokens) {}
+  paged(const paged&) = default;
+  paged(paged&&) = default;
+  paged& operator=(const paged&) = default;
+  paged& operator=(paged&&) = default;
+  ~paged() = default;
+  index_type tokens() const noexcept { return tokens_; }
+  paged emptied() const noexcept { return paged(page_tokens_); }
+  index_type position() const noexcept { return tokens_; }
+  index_type slot() const noexcept { return slot_of(tokens_); }
+  void advance() noexcept { ++tokens_; }
+  void prepare(index_type) const noexcept {}  // there are pages already
+  void truncate(index_type tokens) noexcept { tokens_ = tokens; }
   /// Pages that hold `tokens` tokens.
-  FOVEA_INLINE index_type pages_for(index_type tokens) const noexcept {
-    return ceil_div(tokens, page_tokens_);
-  }
-  FOVEA_INLINE index_type slot_of(index_type token) const noexcept {
+  index_type pages_for(index_type tokens) const noexcept { return ceil_div(tokens, page_tokens_); }
+  index_type slot_of(index_type token) const noexcept {
     return pages[static_cast<std::size_t>(token / page_tokens_)] * page_tokens_ + token % page_tokens_;
   }
   template <class F>
-  FOVEA_INLINE void each_run(range some, F&& f) const noexcept {
+  void each_run(range some, F&& f) const noexcept {
     auto page = static_cast<std::size_t>(some.first / page_tokens_);
     for (index_type at = some.first % page_tokens_; !some.empty(); at = 0, ++page) {
       const index_type count = std::min(some.size(), page_tokens_ - at);

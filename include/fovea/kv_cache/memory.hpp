@@ -16,21 +16,19 @@ namespace caching {
 
 struct aligned_release {
   std::size_t alignment;
-  FOVEA_INLINE aligned_release(std::size_t to = 64) noexcept : alignment(to) {}
-  FOVEA_INLINE void operator()(std::byte* p) const noexcept {
-    ::operator delete[](p, std::align_val_t(alignment));
-  }
+  aligned_release(std::size_t to = 64) noexcept : alignment(to) {}
+  void operator()(std::byte* p) const noexcept { ::operator delete[](p, std::align_val_t(alignment)); }
 };
 
 /// Pages of a cache are read in any order; with large pages of memory, half of the time is not spent on
 /// finding where they lie (16 tokens a page in random order, 268 MB: 14 ms instead of 28).
 class zeroed_memory {
  public:
-  FOVEA_INLINE zeroed_memory() noexcept = default;
-  FOVEA_INLINE zeroed_memory(zeroed_memory&&) noexcept = default;
-  FOVEA_INLINE zeroed_memory& operator=(zeroed_memory&&) noexcept = default;
-  FOVEA_INLINE ~zeroed_memory() = default;
-  FOVEA_INLINE explicit zeroed_memory(index_type bytes) {
+  zeroed_memory() noexcept = default;
+  zeroed_memory(zeroed_memory&&) noexcept = default;
+  zeroed_memory& operator=(zeroed_memory&&) noexcept = default;
+  ~zeroed_memory() = default;
+  explicit zeroed_memory(index_type bytes) {
     const bool large = bytes >= 2 * large_page;
     const std::size_t alignment = large ? large_page : 64;
     const auto size = static_cast<std::size_t>(bytes);
@@ -41,7 +39,7 @@ class zeroed_memory {
 #endif
     std::memset(data_.get(), 0, size);
   }
-  FOVEA_INLINE std::byte* get() const noexcept { return data_.get(); }
+  std::byte* get() const noexcept { return data_.get(); }
 
  private:
   static constexpr index_type large_page = 2 * 1024 * 1024;

@@ -19,7 +19,7 @@ class page_pool {
  public:
   using store_type = caching::store<E, VE, Arch>;
 
-  FOVEA_INLINE explicit page_pool(const pool_options& options)
+  explicit page_pool(const pool_options& options)
       : memory_(std::make_shared<store_type>(caching::checked(
             {options.pages, options.page_tokens, options.heads, options.dim, options.value_dim, 0},
             KVHeads))),
@@ -28,18 +28,18 @@ class page_pool {
   }
   page_pool(const page_pool&) = delete;
   page_pool& operator=(const page_pool&) = delete;
-  FOVEA_INLINE ~page_pool() = default;
+  ~page_pool() = default;
 
-  FOVEA_INLINE index_type pages() const noexcept { return static_cast<index_type>(holders_.size()); }
-  FOVEA_INLINE index_type free_pages() const noexcept { return static_cast<index_type>(free_.size()); }
-  FOVEA_INLINE index_type page_tokens() const noexcept { return memory_->sizes().page_tokens; }
-  FOVEA_INLINE index_type bytes() const noexcept { return memory_->bytes(); }
-  FOVEA_INLINE const std::shared_ptr<store_type>& memory() const noexcept { return memory_; }
+  index_type pages() const noexcept { return static_cast<index_type>(holders_.size()); }
+  index_type free_pages() const noexcept { return static_cast<index_type>(free_.size()); }
+  index_type page_tokens() const noexcept { return memory_->sizes().page_tokens; }
+  index_type bytes() const noexcept { return memory_->bytes(); }
+  const std::shared_ptr<store_type>& memory() const noexcept { return memory_; }
 
   /// Makes the pool one of `pages` pages in all, no fewer than it has; its sequences keep theirs. Costs
   /// copying them, and both memories while that lasts. Throws as the constructor, or std::bad_alloc, and
   /// then has changed nothing.
-  FOVEA_INLINE void grow(index_type pages) {
+  void grow(index_type pages) {
     const index_type before = this->pages();
     if (pages < before) reject("a pool of ", before, " pages can not grow to ", pages);
     caching::extent sizes = memory_->sizes();
@@ -55,23 +55,21 @@ class page_pool {
     free_ = std::move(free);
   }
 
-  FOVEA_INLINE void check_free(index_type needed) const {
+  void check_free(index_type needed) const {
     if (needed > free_pages())
       reject("the pool has ", free_pages(), " free pages of ", pages(), ", not the ", needed, " needed");
   }
-  FOVEA_INLINE index_type take() noexcept {
+  index_type take() noexcept {
     const index_type page = free_.back();
     free_.pop_back();
     holders_[static_cast<std::size_t>(page)] = 1;
     return page;
   }
-  FOVEA_INLINE void share(index_type page) noexcept { ++holders_[static_cast<std::size_t>(page)]; }
-  FOVEA_INLINE void give_back(index_type page) noexcept {
+  void share(index_type page) noexcept { ++holders_[static_cast<std::size_t>(page)]; }
+  void give_back(index_type page) noexcept {
     if (--holders_[static_cast<std::size_t>(page)] == 0) free_.push_back(page);
   }
-  FOVEA_INLINE bool shared(index_type page) const noexcept {
-    return holders_[static_cast<std::size_t>(page)] > 1;
-  }
+  bool shared(index_type page) const noexcept { return holders_[static_cast<std::size_t>(page)] > 1; }
 
  private:
   std::shared_ptr<store_type> memory_;
@@ -86,26 +84,26 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
  public:
   using pool_type = page_pool<E, KVHeads, VE, Arch>;
 
-  FOVEA_INLINE explicit paged_cache(pool_type& pool)
+  explicit paged_cache(pool_type& pool)
       : base(pool.memory(), caching::paged(pool.page_tokens())), pool_(&pool) {}
   template <class X = E>
   explicit paged_cache(pool_type&&) {
     static_assert(never<X>, "fovea: a page_pool outlives the caches in it; give it a name, not a temporary");
   }
-  FOVEA_INLINE paged_cache(paged_cache&& other) noexcept
+  paged_cache(paged_cache&& other) noexcept
       : base(std::move(static_cast<base&>(other))), pool_(std::exchange(other.pool_, nullptr)) {}
-  FOVEA_INLINE paged_cache& operator=(paged_cache&& other) noexcept {
+  paged_cache& operator=(paged_cache&& other) noexcept {
     if (this == &other) return *this;
     release(0);
     base::operator=(std::move(static_cast<base&>(other)));
     pool_ = std::exchange(other.pool_, nullptr);
     return *this;
   }
-  FOVEA_INLINE ~paged_cache() { release(0); }
+  ~paged_cache() { release(0); }
 
   /// The same tokens again, in the same pages: O(pages) for whatever length. What either appends then, the
   /// other does not see: a shared page is copied before it is written.
-  FOVEA_INLINE paged_cache fork() const { return paged_cache(*this); }
+  paged_cache fork() const { return paged_cache(*this); }
 
   template <viewable K, viewable V>
   void append(const K& k, const V& v) {
@@ -116,31 +114,31 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
               rotary_pairs pairs = rotary_pairs::halves) {
     base::append_with(k, v, base::turned(k, angles, pairs), in_pages());
   }
-  FOVEA_INLINE void truncate(index_type tokens) {
+  void truncate(index_type tokens) {
     base::truncate(tokens);
     release(this->layout_.pages_for(tokens));
   }
-  FOVEA_INLINE void reset() { truncate(0); }
+  void reset() { truncate(0); }
 
   /// The pages that hold the tokens, in order.
-  FOVEA_INLINE std::span<const index_type> pages() const noexcept { return this->layout_.pages; }
+  std::span<const index_type> pages() const noexcept { return this->layout_.pages; }
 
  private:
-  FOVEA_INLINE paged_cache(const paged_cache& other) : base(other), pool_(other.pool_) {
+  paged_cache(const paged_cache& other) : base(other), pool_(other.pool_) {
     for (const index_type page : this->layout_.pages) pool_->share(page);
   }
 
   /// Gives back the pages after the first `kept`.
-  FOVEA_INLINE void release(index_type kept) noexcept {
+  void release(index_type kept) noexcept {
     auto& pages = this->layout_.pages;
     if (pool_ == nullptr) return;
     while (static_cast<index_type>(pages.size()) > kept) pool_->give_back(pages.back()), pages.pop_back();
   }
-  FOVEA_INLINE auto in_pages() noexcept {
-    return [this](const auto& k) FOVEA_INLINE_LAMBDA { make_room(k.tokens(0)); };
+  auto in_pages() noexcept {
+    return [this](const auto& k) { make_room(k.tokens(0)); };
   }
   /// Pages for `count` more tokens, and a copy of the last one if it is shared; or throws.
-  FOVEA_INLINE void make_room(index_type count) {
+  void make_room(index_type count) {
     auto& pages = this->layout_.pages;
     const index_type tokens = this->tokens(), partly = tokens % pool_->page_tokens();
     const bool copies = count > 0 && partly > 0 && pool_->shared(pages.back());
@@ -162,7 +160,7 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
 
 /// Beam search: afterwards caches[i] is what caches[from[i]] was. `from`: a list of integers of any type.
 template <class E, int KVHeads, class VE, class Arch, class List = list_view<index_type>>
-FOVEA_INLINE void reorder(std::span<paged_cache<E, KVHeads, VE, Arch>> caches, const List& list) {
+void reorder(std::span<paged_cache<E, KVHeads, VE, Arch>> caches, const List& list) {
   const list_view<index_type> from = list;
   const index_type n = static_cast<index_type>(caches.size());
   if (from.size() != n) reject("reorder: from has ", from.size(), " entries for ", n, " caches");

@@ -35,7 +35,7 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
  public:
   /// Throws std::invalid_argument for sizes that no cache has, std::length_error for those whose product
   /// can not be counted.
-  FOVEA_INLINE ring_cache(index_type window, index_type dim, const ring_options& options = {})
+  ring_cache(index_type window, index_type dim, const ring_options& options = {})
       : base(std::make_shared<typename base::store_type>(
                  caching::checked({1, checked_capacity(window, options.sinks), options.heads, dim,
                                    options.value_dim, options.sinks},
@@ -43,15 +43,15 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
              caching::ring(options.sinks, window)) {}
   ring_cache(ring_cache&&) = default;
   ring_cache& operator=(ring_cache&&) = default;
-  FOVEA_INLINE ~ring_cache() = default;
+  ~ring_cache() = default;
 
-  FOVEA_INLINE index_type window() const noexcept { return this->layout_.capacity() - sinks(); }
-  FOVEA_INLINE index_type sinks() const noexcept { return this->layout_.sinks(); }
+  index_type window() const noexcept { return this->layout_.capacity() - sinks(); }
+  index_type sinks() const noexcept { return this->layout_.sinks(); }
 
   /// As of all caches; see basic_cache.hpp.
   template <viewable K, viewable V>
   void append(const K& k, const V& v) {
-    base::append_with(k, v, caching::as_given(), [this](const auto& keys) FOVEA_INLINE_LAMBDA {
+    base::append_with(k, v, caching::as_given(), [this](const auto& keys) {
       if (turns_sinks()) note_sinks(keys, caching::as_given(), false);
     });
   }
@@ -60,7 +60,7 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
               rotary_pairs pairs = rotary_pairs::halves) {
     const auto turned = base::turned(k, angles, pairs);
     const index_type gone = this->layout_.evicted();
-    base::append_with(k, v, turned, [&](const auto& keys) FOVEA_INLINE_LAMBDA {
+    base::append_with(k, v, turned, [&](const auto& keys) {
       if (sinks() == 0) return;
       begin_turning();
       note_sinks(keys, turned, true);
@@ -69,19 +69,19 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
     if (this->layout_.evicted() != gone) turn_sinks(turned);
   }
 
-  FOVEA_INLINE void truncate(index_type tokens) {
+  void truncate(index_type tokens) {
     base::truncate(tokens);
     if (tokens > sinks())
       this->store_->clear_keys(this->layout_.slot(), tokens - sinks());
     else if (turned_by_ > 0)
       turn_back();
   }
-  FOVEA_INLINE void reset() { truncate(0); }
+  void reset() { truncate(0); }
 
  private:
   using T = typename base::compute;
 
-  FOVEA_INLINE static index_type checked_capacity(index_type window, index_type sinks) {
+  static index_type checked_capacity(index_type window, index_type sinks) {
     if (window <= 0) reject("a ring's window is ", window, ", not above 0");
     if (sinks < 0) reject("a ring's sinks are ", sinks, ", below 0");
     if (sinks > std::numeric_limits<index_type>::max() - window)
@@ -89,9 +89,9 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
     return window + sinks;
   }
 
-  FOVEA_INLINE bool turns_sinks() const noexcept { return !turns_.empty(); }
+  bool turns_sinks() const noexcept { return !turns_.empty(); }
   /// Room for what is known of the sinks; those that are there already stay as they are.
-  FOVEA_INLINE void begin_turning() {
+  void begin_turning() {
     if (turns_sinks()) return;
     const auto elements = static_cast<std::size_t>(sinks() * this->heads() * this->dim());
     given_.resize(elements), placed_.resize(elements), key_.resize(static_cast<std::size_t>(this->dim()));
@@ -103,7 +103,7 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
   }
   /// Keeps the keys of sinks among the tokens to be appended: as they are given, and as they will be stored.
   template <class S, class ReadKey>
-  FOVEA_INLINE void note_sinks(const S& k, const ReadKey& read_key, bool turns) noexcept {
+  void note_sinks(const S& k, const ReadKey& read_key, bool turns) noexcept {
     const index_type before = this->position();
     for (index_type s = before; s < std::min(sinks(), before + k.tokens(0)); ++s) {
       turns_[static_cast<std::size_t>(s)] = turns;
@@ -116,7 +116,7 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
   }
   /// The key of a sink, which stands `by` positions further than at first.
   template <class Turned>
-  FOVEA_INLINE const T* turned_key(index_type s, index_type h, index_type by, const Turned& turned) noexcept {
+  const T* turned_key(index_type s, index_type h, index_type by, const Turned& turned) noexcept {
     if (!turns_[static_cast<std::size_t>(s)]) return key_of(placed_, s, h);
     const matrix_view<const T> from{key_of(given_, s, h), 1, this->dim(), this->dim(), 1};
     turned(from, 0, s + by, key_.data());
@@ -124,7 +124,7 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
   }
   /// Whether all of them will be floats.
   template <class Turned>
-  FOVEA_INLINE void check_sinks(const Turned& turned, index_type count) {
+  void check_sinks(const Turned& turned, index_type count) {
     const index_type by = this->position() + count - this->layout_.capacity();
     if (by <= this->layout_.evicted()) return;
     for (index_type s = 0; s < sinks(); ++s)
@@ -136,7 +136,7 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
   }
   /// key(s, h) becomes the key of each sink.
   template <class F>
-  FOVEA_INLINE void put_sinks(const F& key) noexcept {
+  void put_sinks(const F& key) noexcept {
     for (index_type s = 0; s < sinks(); ++s) {
       if (!base::store_type::int8_keys && !turns_[static_cast<std::size_t>(s)]) continue;
       this->store_->begin(s, sinks_open_);
@@ -146,15 +146,15 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
   }
   /// The sinks stand right before the oldest of the other tokens.
   template <class Turned>
-  FOVEA_INLINE void turn_sinks(const Turned& turned) noexcept {
+  void turn_sinks(const Turned& turned) noexcept {
     turned_by_ = this->layout_.evicted();
     put_sinks([&](index_type s, index_type h) { return turned_key(s, h, turned_by_, turned); });
   }
-  FOVEA_INLINE void turn_back() noexcept {
+  void turn_back() noexcept {
     turned_by_ = 0;
     put_sinks([&](index_type s, index_type h) { return key_of(placed_, s, h); });
   }
-  FOVEA_INLINE T* key_of(std::vector<T>& all, index_type s, index_type h) noexcept {
+  T* key_of(std::vector<T>& all, index_type s, index_type h) noexcept {
     return all.data() + (s * this->heads() + h) * this->dim();
   }
 

@@ -15,10 +15,8 @@ template <class Cache>
 struct part_of {
   const Cache& cache;
   range tokens;
-  FOVEA_INLINE auto keys() const noexcept { return cached<Cache, side::keys>{nullptr, &cache, 1, tokens}; }
-  FOVEA_INLINE auto values() const noexcept {
-    return cached<Cache, side::values>{nullptr, &cache, 1, tokens};
-  }
+  auto keys() const noexcept { return cached<Cache, side::keys>{nullptr, &cache, 1, tokens}; }
+  auto values() const noexcept { return cached<Cache, side::values>{nullptr, &cache, 1, tokens}; }
 };
 
 }  // namespace caching

@@ -39,16 +39,16 @@ class store {
   /// A kind of data: units of `width` elements of `size` bytes, `units` a head and page.
   struct plane {
     index_type units = 0, width = 0, size = 0, start = 0;
-    FOVEA_INLINE index_type bytes() const noexcept { return units * width * size; }
+    index_type bytes() const noexcept { return units * width * size; }
   };
   static constexpr int keys = 0, values = 1, key_scales = 2, value_scales = 3;
 
-  FOVEA_INLINE explicit store(const extent& e) : store(e, nullptr) {
+  explicit store(const extent& e) : store(e, nullptr) {
     owned_ = zeroed_memory(bytes());
     data_ = owned_.get();
   }
   /// Over memory that the caller keeps.
-  FOVEA_INLINE store(const extent& e, std::byte* data) noexcept : extent_(e), data_(data) {
+  store(const extent& e, std::byte* data) noexcept : extent_(e), data_(data) {
     const index_type blocks = blocks_of_page().count();
     planes_[keys] = {e.page_tokens, e.dim, static_cast<index_type>(sizeof(KE))};
     planes_[values] = {e.page_tokens, e.value_dim, static_cast<index_type>(sizeof(VE))};
@@ -62,7 +62,7 @@ class store {
 
   /// Makes room for `pages` pages, no fewer than there are; they stay as they are. Both memories are held
   /// while they are copied.
-  FOVEA_INLINE void grow(index_type pages) {
+  void grow(index_type pages) {
     extent larger_sizes = extent_;
     larger_sizes.pages = pages;
     store larger(larger_sizes);
@@ -73,30 +73,29 @@ class store {
     *this = std::move(larger);
   }
 
-  FOVEA_INLINE const extent& sizes() const noexcept { return extent_; }
-  FOVEA_INLINE index_type bytes() const noexcept { return bytes_; }
+  const extent& sizes() const noexcept { return extent_; }
+  index_type bytes() const noexcept { return bytes_; }
   /// The memory is the caller's.
-  FOVEA_INLINE bool read_only() const noexcept { return owned_.get() == nullptr; }
-  FOVEA_INLINE const std::byte* data() const noexcept { return data_; }
-  FOVEA_INLINE const std::array<plane, 4>& planes() const noexcept { return planes_; }
-  FOVEA_INLINE scale_blocks blocks_of_page() const noexcept { return {extent_.page_tokens, extent_.sinks}; }
+  bool read_only() const noexcept { return owned_.get() == nullptr; }
+  const std::byte* data() const noexcept { return data_; }
+  const std::array<plane, 4>& planes() const noexcept { return planes_; }
+  scale_blocks blocks_of_page() const noexcept { return {extent_.page_tokens, extent_.sinks}; }
 
   /// Unit `unit` of a head of a page.
-  FOVEA_INLINE std::byte* unit(int which, index_type page, index_type head, index_type unit) const noexcept {
+  std::byte* unit(int which, index_type page, index_type head, index_type unit) const noexcept {
     const plane& p = planes_[static_cast<std::size_t>(which)];
     return data_ + p.start + (page * extent_.heads + head) * p.bytes() + unit * p.width * p.size;
   }
 
   /// Writes one head's key, or value, of a token, between begin() and end() of it.
-  FOVEA_INLINE void put_key(index_type slot, index_type head, const compute* key,
-                            open_block& open) const noexcept {
+  void put_key(index_type slot, index_type head, const compute* key, open_block& open) const noexcept {
     if constexpr (int8_keys)
       std::transform(key, key + extent_.dim, open_row(open, slot, head),
                      [](compute x) { return static_cast<float>(x); });
     else
       store_elements(key, extent_.dim, row<KE>(keys, slot, head), index_type(1));
   }
-  FOVEA_INLINE void put_value(index_type slot, index_type head, const compute* value) const noexcept {
+  void put_value(index_type slot, index_type head, const compute* value) const noexcept {
     if constexpr (int8_values)
       *row<float>(value_scales, slot, head) =
           quantise(value, index_type(1), extent_.value_dim, row<VE>(values, slot, head));
@@ -105,12 +104,12 @@ class store {
   }
 
   /// Room for an open block, which a token needs.
-  FOVEA_INLINE void make_room(open_block& open) const {
+  void make_room(open_block& open) const {
     if constexpr (int8_keys)
       open.rows.resize(static_cast<std::size_t>(extent_.heads * scale_blocks::tokens * extent_.dim));
   }
   /// Before a token is written: opens the block of keys that it belongs to.
-  FOVEA_INLINE void begin(index_type slot, open_block& open) const noexcept {
+  void begin(index_type slot, open_block& open) const noexcept {
     if constexpr (int8_keys) {
       const range block = block_around(slot);
       if (open.slots.first == block.first && slot > block.first && slot <= open.slots.last) {
@@ -124,7 +123,7 @@ class store {
     }
   }
   /// After its heads are written: closes the block where that was its last.
-  FOVEA_INLINE void end(index_type slot, open_block& open) const noexcept {
+  void end(index_type slot, open_block& open) const noexcept {
     if constexpr (int8_keys) {
       open.slots.last = slot + 1;
       const range block = block_around(slot);
@@ -134,7 +133,7 @@ class store {
 
   /// After tokens are taken back: `newest` is the slot of the newest that is left, or -1. Of an open block
   /// of tokens that are all gone nothing must stay, since its slots may come to hold others.
-  FOVEA_INLINE static void cut(open_block& open, index_type newest) noexcept {
+  static void cut(open_block& open, index_type newest) noexcept {
     if (newest >= open.slots.first && newest < open.slots.last)
       open.slots.last = newest + 1;
     else
@@ -142,7 +141,7 @@ class store {
   }
   /// int8 keys of the block of `slot`, before it, that are none of the `kept` tokens that lie right before
   /// it: they become 0, so that they do not count when the block is quantised anew.
-  FOVEA_INLINE void clear_keys(index_type slot, index_type kept) const noexcept {
+  void clear_keys(index_type slot, index_type kept) const noexcept {
     if constexpr (int8_keys)
       for (index_type s = block_around(slot).first; s < slot - kept; ++s)
         for (index_type h = 0; h < extent_.heads; ++h) std::fill_n(row<KE>(keys, s, h), extent_.dim, KE(0));
@@ -150,8 +149,8 @@ class store {
 
   /// f(piece) for the keys or values of `count` slots of one page.
   template <class F>
-  FOVEA_INLINE void each_key_piece(index_type head, index_type slot, index_type count, const open_block& open,
-                                   F&& f) const noexcept {
+  void each_key_piece(index_type head, index_type slot, index_type count, const open_block& open,
+                      F&& f) const noexcept {
     if constexpr (!int8_keys) {
       f(piece<KE>{{row<KE>(keys, slot, head), count, extent_.dim, extent_.dim, 1}});
     } else {
@@ -170,15 +169,15 @@ class store {
     }
   }
   template <class F>
-  FOVEA_INLINE void each_value_piece(index_type head, index_type slot, index_type count, const open_block&,
-                                     F&& f) const noexcept {
+  void each_value_piece(index_type head, index_type slot, index_type count, const open_block&,
+                        F&& f) const noexcept {
     piece<VE> some{{row<VE>(values, slot, head), count, extent_.value_dim, extent_.value_dim, 1}};
     if constexpr (int8_values) some.token_scales = row<float>(value_scales, slot, head);
     f(some);
   }
 
   /// Copies a page, as copy-on-write needs it.
-  FOVEA_INLINE void copy_page(index_type from, index_type to) const noexcept {
+  void copy_page(index_type from, index_type to) const noexcept {
     for (int which = 0; which < 4; ++which) {
       const plane& p = planes_[static_cast<std::size_t>(which)];
       if (p.units > 0)
@@ -189,7 +188,7 @@ class store {
 
   /// Token `from` of a page takes the place of `to`: its values, and its keys as they are stored, but for
   /// int8 ones, which share their scales with others.
-  FOVEA_INLINE void move_token(index_type page, index_type from, index_type to) const noexcept {
+  void move_token(index_type page, index_type from, index_type to) const noexcept {
     for (const int which : {keys, values, value_scales}) {
       const plane& p = planes_[static_cast<std::size_t>(which)];
       if (p.units == 0 || (which == keys && int8_keys)) continue;
@@ -200,7 +199,7 @@ class store {
   }
 
   /// The keys that are open were of page `from`, and are now of page `to`.
-  FOVEA_INLINE void move_open(open_block& open, index_type from, index_type to) const noexcept {
+  void move_open(open_block& open, index_type from, index_type to) const noexcept {
     if (open.slots.empty() || open.slots.first / extent_.page_tokens != from) return;
     const index_type by = (to - from) * extent_.page_tokens;
     open.slots = {open.slots.first + by, open.slots.last + by};
@@ -208,44 +207,44 @@ class store {
 
   /// One head's key of a token that lies in the store, in numbers.
   template <class T>
-  FOVEA_INLINE void decode_key(index_type slot, index_type head, T* to) const noexcept {
+  void decode_key(index_type slot, index_type head, T* to) const noexcept {
     load_elements(row<KE>(keys, slot, head), index_type(1), extent_.dim, to);
     if constexpr (int8_keys)
       for (index_type c = 0; c < extent_.dim; ++c) to[c] *= static_cast<T>(scales_of(slot, head)[c]);
   }
   /// The same, or one that is open.
-  FOVEA_INLINE void read_key(index_type slot, index_type head, open_block& open, compute* to) const noexcept {
+  void read_key(index_type slot, index_type head, open_block& open, compute* to) const noexcept {
     if (slot >= open.slots.first && slot < open.slots.last)
       load_elements(open_row(open, slot, head), index_type(1), extent_.dim, to);
     else
       decode_key(slot, head, to);
   }
   /// Where an open block keeps a key.
-  FOVEA_INLINE float* open_row(open_block& open, index_type slot, index_type head) const noexcept {
+  float* open_row(open_block& open, index_type slot, index_type head) const noexcept {
     return open.rows.data() + open_at(slot, head, block_around(slot));
   }
 
  private:
   template <class E>
-  FOVEA_INLINE E* row(int which, index_type slot, index_type head) const noexcept {
+  E* row(int which, index_type slot, index_type head) const noexcept {
     return reinterpret_cast<E*>(unit(which, slot / extent_.page_tokens, head, slot % extent_.page_tokens));
   }
   /// The slots whose keys share their scales with that of `slot`.
-  FOVEA_INLINE range block_around(index_type slot) const noexcept {
+  range block_around(index_type slot) const noexcept {
     const index_type page = slot / extent_.page_tokens * extent_.page_tokens;
     const range block = blocks_of_page().around(slot - page);
     return {page + block.first, page + block.last};
   }
-  FOVEA_INLINE float* scales_of(index_type slot, index_type head) const noexcept {
+  float* scales_of(index_type slot, index_type head) const noexcept {
     const index_type page = slot / extent_.page_tokens;
     return reinterpret_cast<float*>(
         unit(key_scales, page, head, blocks_of_page().of(slot - page * extent_.page_tokens)));
   }
-  FOVEA_INLINE index_type open_at(index_type slot, index_type head, const range& block) const noexcept {
+  index_type open_at(index_type slot, index_type head, const range& block) const noexcept {
     return (head * scale_blocks::tokens + slot - block.first) * extent_.dim;
   }
 
-  FOVEA_INLINE void close(const range& block, open_block& open) const noexcept {
+  void close(const range& block, open_block& open) const noexcept {
     for (index_type h = 0; h < extent_.heads; ++h) {
       const float* from = open.rows.data() + open_at(block.first, h, block);
       KE* to = row<KE>(keys, block.first, h);
@@ -255,8 +254,7 @@ class store {
     }
     open.slots = {block.last, block.last};
   }
-  FOVEA_INLINE static float quantise_column(const float* from, index_type stride, index_type count,
-                                            KE* to) noexcept {
+  static float quantise_column(const float* from, index_type stride, index_type count, KE* to) noexcept {
     if constexpr (int8_keys) return quantise(from, stride, count, to);
     return 1;
   }

@@ -15,7 +15,7 @@ struct truth_of_row {
   /// Integers are read eight bytes at a time, by hand: g++ 12 vectorises a loop over them at -O3 alone, and
   /// at -O2 a call with a boolean matrix took four times as long.
   template <class E>
-  FOVEA_INLINE void read(const E* row, index_type stride, index_type count) noexcept {
+  void read(const E* row, index_type stride, index_type count) noexcept {
     index_type k = 0;
     if constexpr (std::is_integral_v<E> && sizeof(E) < 8)
       if (stride == 1) {
@@ -46,15 +46,15 @@ struct boolean_cells {
   static constexpr int matrices = 1;
   Matrix keep;
 
-  FOVEA_INLINE auto near(auto& square) const noexcept {
+  auto near(auto& square) const noexcept {
     return boolean_cells<decltype(square.copy_truth(keep))>{square.copy_truth(keep)};
   }
-  FOVEA_INLINE void each_matrix(const auto& f) const noexcept { f(keep); }
-  FOVEA_INLINE auto visible(const auto& cells) const noexcept { return cells.nonzero(keep); }
+  void each_matrix(const auto& f) const noexcept { f(keep); }
+  auto visible(const auto& cells) const noexcept { return cells.nonzero(keep); }
 
   /// Reads the block: a byte a cell costs a hundredth of computing it. A row or a column that is repeated
   /// is read once.
-  FOVEA_INLINE coverage cover(range rows, range keys) const noexcept
+  coverage cover(range rows, range keys) const noexcept
     requires requires { keep.row_stride; }
   {
     const index_type last = keep.row_stride == 0 ? std::min(rows.first + 1, rows.last) : rows.last;
@@ -73,9 +73,9 @@ struct boolean_matrix {
   using is_mask = void;
   Table table;
 
-  FOVEA_INLINE void check(const place& at) const { table.check(at, "boolean_mask"); }
-  FOVEA_INLINE void each_operand(const auto& f) const { f("boolean_mask", table.table); }
-  FOVEA_INLINE auto bind(const place& at) const noexcept {
+  void check(const place& at) const { table.check(at, "boolean_mask"); }
+  void each_operand(const auto& f) const { f("boolean_mask", table.table); }
+  auto bind(const place& at) const noexcept {
     return boolean_cells<decltype(table.bind(at))>{table.bind(at)};
   }
 };

@@ -10,14 +10,14 @@ FOVEA_NAMESPACE_BEGIN
 struct below_diagonal {
   index_type last;
 
-  FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept {
+  auto visible(const auto& q, const auto& k) const noexcept {
     return k - q <= std::remove_cvref_t<decltype(q)>(static_cast<int>(last));
   }
-  FOVEA_INLINE coverage cover(range rows, range keys) const noexcept {
+  coverage cover(range rows, range keys) const noexcept {
     if (keys.last - 1 <= rows.first + last) return coverage::full;
     return keys.first > rows.last - 1 + last ? coverage::none : coverage::partial;
   }
-  FOVEA_INLINE range reach(range rows) const noexcept { return {0, rows.last + last}; }
+  range reach(range rows) const noexcept { return {0, rows.last + last}; }
 };
 
 /// Key k is visible to query q where k <= q + n: the diagonal moved n keys to the right. Any n will do: from
@@ -26,31 +26,31 @@ struct causal_offset {
   using is_mask = void;
   index_type n = 0;
 
-  FOVEA_INLINE named_diagonal diagonal(const place&) const noexcept { return {"causal_offset", n}; }
-  FOVEA_INLINE below_diagonal bind(const place& at) const noexcept { return {at.nearest_difference(n)}; }
+  named_diagonal diagonal(const place&) const noexcept { return {"causal_offset", n}; }
+  below_diagonal bind(const place& at) const noexcept { return {at.nearest_difference(n)}; }
 };
 
 /// k <= q: the first query stands at the first key.
 struct causal_top_left_mask {
   using is_mask = void;
-  FOVEA_INLINE named_diagonal diagonal(const place&) const noexcept { return {"causal_top_left", 0}; }
-  FOVEA_INLINE below_diagonal bind(const place&) const noexcept { return {0}; }
+  named_diagonal diagonal(const place&) const noexcept { return {"causal_top_left", 0}; }
+  below_diagonal bind(const place&) const noexcept { return {0}; }
 };
 
 /// k <= q + Lk - Lq: the last query stands at the last key.
 struct causal_bottom_right_mask {
   using is_mask = void;
-  FOVEA_INLINE named_diagonal diagonal(const place& at) const noexcept {
+  named_diagonal diagonal(const place& at) const noexcept {
     return {"causal_bottom_right", at.keys - at.queries};
   }
-  FOVEA_INLINE below_diagonal bind(const place& at) const noexcept { return {at.keys - at.queries}; }
+  below_diagonal bind(const place& at) const noexcept { return {at.keys - at.queries}; }
 };
 
 /// k <= q, where as many keys as queries leave no doubt what that means, or a cache says where the queries
 /// stand: they are its last tokens.
 struct causal_mask {
   using is_mask = void;
-  FOVEA_INLINE void check(const place& at) const {
+  void check(const place& at) const {
     if (at.in_cache && at.queries > at.keys)
       reject("causal: q has ", at.queries, " tokens, more than the ", at.keys, " in the cache");
     if (!at.in_cache && at.queries != at.keys)
@@ -58,10 +58,8 @@ struct causal_mask {
              " keys; say causal_top_left (k <= q) or causal_bottom_right (k <= q + Lk - Lq), or "
              "causal_offset{n}");
   }
-  FOVEA_INLINE named_diagonal diagonal(const place& at) const noexcept {
-    return {"causal", at.first_query()};
-  }
-  FOVEA_INLINE below_diagonal bind(const place& at) const noexcept { return {at.first_query()}; }
+  named_diagonal diagonal(const place& at) const noexcept { return {"causal", at.first_query()}; }
+  below_diagonal bind(const place& at) const noexcept { return {at.first_query()}; }
 };
 
 inline constexpr causal_mask causal;

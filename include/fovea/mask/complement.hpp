@@ -15,22 +15,20 @@ struct mask_complement {
   static constexpr bool unsure = is_unsure<Mask>;
   Mask mask;
 
-  FOVEA_INLINE void each_mask(const auto& f) const noexcept { f(mask); }
+  void each_mask(const auto& f) const noexcept { f(mask); }
 
-  FOVEA_INLINE void check(const place& at) const { check_at(mask, at); }
-  FOVEA_INLINE auto bind(const place& at) const noexcept {
+  void check(const place& at) const { check_at(mask, at); }
+  auto bind(const place& at) const noexcept {
     return mask_complement<decltype(bind_to(mask, at))>{bind_to(mask, at)};
   }
-  FOVEA_INLINE auto near(auto& square) const noexcept {
+  auto near(auto& square) const noexcept {
     return mask_complement<decltype(near_of<Mask>(mask, square))>{near_of<Mask>(mask, square)};
   }
-  FOVEA_INLINE void each_matrix(const auto& f) const noexcept { each_matrix_of(mask, f); }
-  FOVEA_INLINE auto visible(const auto& cells) const noexcept {
-    return !cells.truth(visible_at(mask, cells));
-  }
+  void each_matrix(const auto& f) const noexcept { each_matrix_of(mask, f); }
+  auto visible(const auto& cells) const noexcept { return !cells.truth(visible_at(mask, cells)); }
 
   /// What lies outside of the mask's reach is visible: there is no reach to tell of.
-  FOVEA_INLINE coverage cover(range rows, range keys) const noexcept {
+  coverage cover(range rows, range keys) const noexcept {
     const coverage hidden = cover_of(mask, rows, keys);
     return hidden == coverage::full   ? coverage::none
            : hidden == coverage::none ? coverage::full
@@ -42,7 +40,7 @@ template <class Mask>
 mask_complement(Mask) -> mask_complement<Mask>;
 
 template <mask_like Mask>
-FOVEA_INLINE auto operator!(Mask&& mask) {
+auto operator!(Mask&& mask) {
   return mask_complement<std::remove_cvref_t<Mask>>{std::forward<Mask>(mask)};
 }
 

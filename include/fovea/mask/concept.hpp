@@ -41,12 +41,12 @@ concept mask_like = requires(const std::remove_cvref_t<M>& m, int i) { m.visible
 } || requires { typename std::remove_cvref_t<M>::is_mask; };
 
 template <class M>
-FOVEA_INLINE void check_at(const M& m, const place& at) {
+void check_at(const M& m, const place& at) {
   if constexpr (requires { m.check(at); }) m.check(at);
 }
 
 template <class M>
-FOVEA_INLINE decltype(auto) bind_to(const M& m, const place& at) noexcept {
+decltype(auto) bind_to(const M& m, const place& at) noexcept {
   if constexpr (requires { m.bind(at); })
     return m.bind(at);
   else
@@ -55,15 +55,15 @@ FOVEA_INLINE decltype(auto) bind_to(const M& m, const place& at) noexcept {
 
 /// Writes the diagonals that a mask, or the masks that it is made of, name into `at`.
 template <class M>
-FOVEA_INLINE void name_diagonals(const M& m, place& at) noexcept {
+void name_diagonals(const M& m, place& at) noexcept {
   if constexpr (requires { m.diagonal(at); })
     at.name(m.diagonal(at));
   else if constexpr (requires { m.each_mask([](const auto&) {}); })
-    m.each_mask([&](const auto& part) FOVEA_INLINE_LAMBDA { name_diagonals(part, at); });
+    m.each_mask([&](const auto& part) { name_diagonals(part, at); });
 }
 
 template <class M>
-FOVEA_INLINE coverage cover_of(const M& m, range rows, range keys) noexcept {
+coverage cover_of(const M& m, range rows, range keys) noexcept {
   if constexpr (requires { m.cover(rows, keys); })
     return m.cover(rows, keys);
   else
@@ -79,7 +79,7 @@ template <class M>
 inline constexpr bool is_unsure<M> = std::remove_cvref_t<M>::unsure;
 
 template <class M>
-FOVEA_INLINE range reach_of(const M& m, range rows, index_type keys) noexcept {
+range reach_of(const M& m, range rows, index_type keys) noexcept {
   if constexpr (requires { m.reach(rows); })
     return intersect(m.reach(rows), {0, keys});
   else
@@ -94,7 +94,7 @@ template <class M>
 inline constexpr bool shows_all<M> = true;
 
 template <class M, class Cells>
-FOVEA_INLINE auto visible_at(const M& m, const Cells& cells) noexcept {
+auto visible_at(const M& m, const Cells& cells) noexcept {
   if constexpr (requires { m.visible(cells.q(), cells.k()); })
     return m.visible(cells.q(), cells.k());
   else

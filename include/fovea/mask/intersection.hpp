@@ -26,60 +26,58 @@ struct mask_intersection {
   static constexpr bool all = sizeof...(Masks) == 0;
   value_list<Masks...> masks;
 
-  FOVEA_INLINE void each_mask(const auto& f) const noexcept { masks.each(f); }
+  void each_mask(const auto& f) const noexcept { masks.each(f); }
 
-  FOVEA_INLINE void check(const place& at) const {
+  void check(const place& at) const {
     const place named = with_diagonals(at);
-    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { check_at(m, named); });
+    masks.each([&](const auto& m) { check_at(m, named); });
   }
-  FOVEA_INLINE auto bind(const place& at) const noexcept {
+  auto bind(const place& at) const noexcept {
     const place named = with_diagonals(at);
-    return all_of_map([&]<class>(const auto& m)
-                          FOVEA_INLINE_LAMBDA -> decltype(auto) { return bind_to(m, named); });
+    return all_of_map([&]<class>(const auto& m) -> decltype(auto) { return bind_to(m, named); });
   }
-  FOVEA_INLINE auto near(auto& square) const noexcept {
-    return all_of_map([&]<class Kept>(const auto& m)
-                          FOVEA_INLINE_LAMBDA -> decltype(auto) { return near_of<Kept>(m, square); });
+  auto near(auto& square) const noexcept {
+    return all_of_map([&]<class Kept>(const auto& m) -> decltype(auto) { return near_of<Kept>(m, square); });
   }
-  FOVEA_INLINE void each_matrix(const auto& f) const noexcept {
-    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { each_matrix_of(m, f); });
+  void each_matrix(const auto& f) const noexcept {
+    masks.each([&](const auto& m) { each_matrix_of(m, f); });
   }
-  FOVEA_INLINE void each_operand(const auto& f) const {
-    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { each_operand_of(m, f); });
+  void each_operand(const auto& f) const {
+    masks.each([&](const auto& m) { each_operand_of(m, f); });
   }
-  FOVEA_INLINE auto visible(const auto& cells) const noexcept {
+  auto visible(const auto& cells) const noexcept {
     auto seen = cells.truth(true);
-    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { seen = seen & cells.truth(visible_at(m, cells)); });
+    masks.each([&](const auto& m) { seen = seen & cells.truth(visible_at(m, cells)); });
     return seen;
   }
-  FOVEA_INLINE coverage cover(range rows, range keys) const noexcept {
+  coverage cover(range rows, range keys) const noexcept {
     coverage least = coverage::full;
-    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA {
+    masks.each([&](const auto& m) {
       if (least != coverage::none) least = std::min(least, cover_of(m, rows, keys));
     });
     return least;
   }
-  FOVEA_INLINE range reach(range rows) const noexcept {
+  range reach(range rows) const noexcept {
     constexpr index_type every = std::numeric_limits<index_type>::max();
     range seen{0, every};
-    masks.each([&](const auto& m) FOVEA_INLINE_LAMBDA { seen = intersect(seen, reach_of(m, rows, every)); });
+    masks.each([&](const auto& m) { seen = intersect(seen, reach_of(m, rows, every)); });
     return seen;
   }
 
  private:
   /// The place with the diagonals that these masks name; those of a larger intersection around count first.
-  FOVEA_INLINE place with_diagonals(place at) const noexcept {
+  place with_diagonals(place at) const noexcept {
     if (at.diagonal.name == nullptr) name_diagonals(*this, at);
     return at;
   }
   template <class F>
-  FOVEA_INLINE auto all_of_map(const F& f) const noexcept {
+  auto all_of_map(const F& f) const noexcept {
     return typename intersection_of<decltype(masks.map(f))>::type{masks.map(f)};
   }
 };
 
 template <mask_like A, mask_like B>
-FOVEA_INLINE auto operator&(A&& a, B&& b) {
+auto operator&(A&& a, B&& b) {
   using both = mask_intersection<std::remove_cvref_t<A>, std::remove_cvref_t<B>>;
   return both{{std::forward<A>(a), {std::forward<B>(b), {}}}};
 }

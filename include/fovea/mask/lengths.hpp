@@ -10,15 +10,15 @@ FOVEA_NAMESPACE_BEGIN
 struct key_range {
   range seen;
 
-  FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept {
+  auto visible(const auto& q, const auto& k) const noexcept {
     using position = std::remove_cvref_t<decltype(q)>;
     return (k >= position(static_cast<int>(seen.first))) & (k < position(static_cast<int>(seen.last)));
   }
-  FOVEA_INLINE coverage cover(range, range keys) const noexcept {
+  coverage cover(range, range keys) const noexcept {
     const range both = intersect(keys, seen);
     return both == keys ? coverage::full : both.empty() ? coverage::none : coverage::partial;
   }
-  FOVEA_INLINE range reach(range) const noexcept { return seen; }
+  range reach(range) const noexcept { return seen; }
 };
 
 /// Right padding: of sequence b the keys below lengths[b] are visible. One length a batch entry, of any type
@@ -27,12 +27,11 @@ struct key_lengths {
   using is_mask = void;
   list_view<index_type> lengths;
 
-  FOVEA_INLINE void check(const place& at) const { check_lengths(lengths, at, "key_lengths"); }
-  FOVEA_INLINE void each_operand(const auto& f) const { f("key_lengths", lengths); }
-  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{0, lengths[at.batch]}}; }
+  void check(const place& at) const { check_lengths(lengths, at, "key_lengths"); }
+  void each_operand(const auto& f) const { f("key_lengths", lengths); }
+  key_range bind(const place& at) const noexcept { return {{0, lengths[at.batch]}}; }
 
-  FOVEA_INLINE static void check_lengths(const list_view<index_type>& lengths, const place& at,
-                                         const char* name) {
+  static void check_lengths(const list_view<index_type>& lengths, const place& at, const char* name) {
     if (lengths.size() != at.batches)
       reject(name, " has ", lengths.size(), " entries for ", at.batches, " sequences");
     const index_type length = lengths[at.batch];
@@ -47,9 +46,9 @@ struct left_padding {
   using is_mask = void;
   list_view<index_type> starts;
 
-  FOVEA_INLINE void check(const place& at) const { key_lengths::check_lengths(starts, at, "left_padding"); }
-  FOVEA_INLINE void each_operand(const auto& f) const { f("left_padding", starts); }
-  FOVEA_INLINE key_range bind(const place& at) const noexcept { return {{starts[at.batch], at.keys}}; }
+  void check(const place& at) const { key_lengths::check_lengths(starts, at, "left_padding"); }
+  void each_operand(const auto& f) const { f("left_padding", starts); }
+  key_range bind(const place& at) const noexcept { return {{starts[at.batch], at.keys}}; }
 };
 
 FOVEA_NAMESPACE_END

@@ -16,14 +16,14 @@ FOVEA_NAMESPACE_BEGIN
 template <class F>
 struct predicate_mask {
   F f;
-  FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept { return f(q, k); }
+  auto visible(const auto& q, const auto& k) const noexcept { return f(q, k); }
 };
 
 template <class F>
   requires requires(const F& f, index_type i) {
     { f(i, i) } -> std::convertible_to<bool>;
   }
-FOVEA_INLINE predicate_mask<F> mask(F f) {
+predicate_mask<F> mask(F f) {
   return {std::move(f)};
 }
 

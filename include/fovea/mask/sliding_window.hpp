@@ -12,26 +12,26 @@ FOVEA_NAMESPACE_BEGIN
 struct diagonal_band {
   index_type first, last;
 
-  FOVEA_INLINE auto visible(const auto& q, const auto& k) const noexcept {
+  auto visible(const auto& q, const auto& k) const noexcept {
     using position = std::remove_cvref_t<decltype(q)>;
     const position apart = k - q;
     return (apart >= position(static_cast<int>(first))) & (apart <= position(static_cast<int>(last)));
   }
-  FOVEA_INLINE coverage cover(range rows, range keys) const noexcept {
+  coverage cover(range rows, range keys) const noexcept {
     const index_type least = keys.first - (rows.last - 1), most = keys.last - 1 - rows.first;  // of k - q
     if (least >= first && most <= last) return coverage::full;
     return least > last || most < first ? coverage::none : coverage::partial;
   }
-  FOVEA_INLINE range reach(range rows) const noexcept { return {rows.first + first, rows.last + last}; }
+  range reach(range rows) const noexcept { return {rows.first + first, rows.last + last}; }
 };
 
 /// Where the first query stands among the keys, if that is said; a number in itself, 0 where not.
 class offset_if_given {
  public:
-  FOVEA_INLINE constexpr offset_if_given() noexcept = default;
-  FOVEA_INLINE constexpr offset_if_given(index_type n) noexcept : offset_(n), given_(true) {}
-  FOVEA_INLINE constexpr bool has_value() const noexcept { return given_; }
-  FOVEA_INLINE constexpr operator index_type() const noexcept { return offset_; }
+  constexpr offset_if_given() noexcept = default;
+  constexpr offset_if_given(index_type n) noexcept : offset_(n), given_(true) {}
+  constexpr bool has_value() const noexcept { return given_; }
+  constexpr operator index_type() const noexcept { return offset_; }
 
  private:
   index_type offset_ = 0;
@@ -62,7 +62,7 @@ struct sliding_window {
   offset_if_given offset = {};
   std::optional<corner> from = {};
 
-  FOVEA_INLINE void check(const place& at) const {
+  void check(const place& at) const {
     if (left < -1) reject("sliding_window's left is ", left, ", below -1 (open)");
     if (right < -1) reject("sliding_window's right is ", right, ", below -1 (open)");
     if (offset.has_value() && from)
@@ -82,14 +82,14 @@ struct sliding_window {
           "n), "
           "or join it to a causal mask that says so: causal_top_left, causal_bottom_right, causal_offset{n}");
   }
-  FOVEA_INLINE diagonal_band bind(const place& at) const noexcept {
+  diagonal_band bind(const place& at) const noexcept {
     const index_type start = first_query(at);
     return {left < 0 ? -at.queries : at.nearest_difference(saturated_sum(start, -left)),
             right < 0 ? at.keys : at.nearest_difference(saturated_sum(start, right))};
   }
 
  private:
-  FOVEA_INLINE index_type first_query(const place& at) const noexcept {
+  index_type first_query(const place& at) const noexcept {
     if (offset.has_value()) return offset;
     if (from) return *from == corner::top_left ? 0 : at.keys - at.queries;
     return at.diagonal.name != nullptr ? at.diagonal.first_query : at.first_query();

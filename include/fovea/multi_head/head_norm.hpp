@@ -13,20 +13,19 @@ template <class T>
 struct head_norm_saved {
   Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> unit, inverse;
 
-  FOVEA_INLINE head_norm_saved() = default;
-  FOVEA_INLINE head_norm_saved(const head_norm_saved&) = default;
-  FOVEA_INLINE head_norm_saved(head_norm_saved&&) = default;
-  FOVEA_INLINE head_norm_saved& operator=(const head_norm_saved&) = default;
-  FOVEA_INLINE head_norm_saved& operator=(head_norm_saved&&) = default;
-  FOVEA_INLINE ~head_norm_saved() = default;
+  head_norm_saved() = default;
+  head_norm_saved(const head_norm_saved&) = default;
+  head_norm_saved(head_norm_saved&&) = default;
+  head_norm_saved& operator=(const head_norm_saved&) = default;
+  head_norm_saved& operator=(head_norm_saved&&) = default;
+  ~head_norm_saved() = default;
 };
 
 /// x <- x / sqrt(mean of x^2 + epsilon) * gain, for each head of each row of x (tokens x heads * dim); gain
 /// has dim entries, which all heads share. Zhang and Sennrich, arXiv:1910.07467; for queries and keys: Henry
 /// et al., arXiv:2010.04245, in the form of Gemma 3, arXiv:2503.19786.
 template <class T, class X, class Gain>
-FOVEA_INLINE void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon,
-                                  head_norm_saved<T>* kept) {
+void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon, head_norm_saved<T>* kept) {
   const Eigen::Index dim = gain.size(), count = eigen_index(heads);
   if (kept != nullptr) kept->unit.resize(x.rows(), x.cols()), kept->inverse.resize(x.rows(), count);
   for (Eigen::Index i = 0; i < x.rows(); ++i)
@@ -42,8 +41,8 @@ FOVEA_INLINE void normalise_heads(X&& x, index_type heads, const Gain& gain, T e
 /// d <- the gradient by x of what normalise_heads gave, d before; adds to the gain's gradient. With u the
 /// unit rows and g = d * gain: (g - u mean(g u)) * inverse.
 template <class T, class D, class Gain>
-FOVEA_INLINE void normalise_heads_backward(D&& d, index_type heads, const Gain& gain,
-                                           const head_norm_saved<T>& kept, Gain& d_gain) {
+void normalise_heads_backward(D&& d, index_type heads, const Gain& gain, const head_norm_saved<T>& kept,
+                              Gain& d_gain) {
   const Eigen::Index dim = gain.size(), count = eigen_index(heads);
   for (Eigen::Index i = 0; i < d.rows(); ++i)
     for (Eigen::Index h = 0; h < count; ++h) {

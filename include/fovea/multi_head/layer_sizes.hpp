@@ -12,9 +12,9 @@ struct layer_sizes {
   bool normalised = false, interleaved = false;
   double scale = 0;
 
-  FOVEA_INLINE layer_sizes() = default;
+  layer_sizes() = default;
   template <class T>
-  FOVEA_INLINE explicit layer_sizes(const multi_head_options<T>& o)
+  explicit layer_sizes(const multi_head_options<T>& o)
       : width(o.width),
         memory_width(o.memory_width),
         heads(o.heads),
@@ -27,8 +27,8 @@ struct layer_sizes {
         scale(o.scale.value_or(1 / std::sqrt(static_cast<double>(o.dim)))) {}
 
   /// Whether `what`, made by a layer of these sizes, is for a layer of others.
-  FOVEA_INLINE void check(const char* what, const layer_sizes& own) const {
-    const auto same = [&](const char* name, auto is, auto should) FOVEA_INLINE_LAMBDA {
+  void check(const char* what, const layer_sizes& own) const {
+    const auto same = [&](const char* name, auto is, auto should) {
       if (is != should)
         reject(what, " by a layer whose ", name, " is ", is, ", but this layer's is ", should);
     };

@@ -18,12 +18,12 @@ struct memory_keys_values {
   std::vector<index_type> offsets;  // of the memory's sequences
   layer_sizes layer = {};           // that made them
 
-  FOVEA_INLINE memory_keys_values() = default;
-  FOVEA_INLINE memory_keys_values(const memory_keys_values&) = default;
-  FOVEA_INLINE memory_keys_values(memory_keys_values&&) = default;
-  FOVEA_INLINE memory_keys_values& operator=(const memory_keys_values&) = default;
-  FOVEA_INLINE memory_keys_values& operator=(memory_keys_values&&) = default;
-  FOVEA_INLINE ~memory_keys_values() = default;
+  memory_keys_values() = default;
+  memory_keys_values(const memory_keys_values&) = default;
+  memory_keys_values(memory_keys_values&&) = default;
+  memory_keys_values& operator=(const memory_keys_values&) = default;
+  memory_keys_values& operator=(memory_keys_values&&) = default;
+  ~memory_keys_values() = default;
 };
 
 /// Where the rows of sequences lie among all rows of an input.
@@ -38,13 +38,13 @@ struct multi_head_input_gradients {
   using matrix = typename multi_head_weights<T>::matrix;
   matrix x, memory;
 
-  FOVEA_INLINE multi_head_input_gradients() = default;
-  FOVEA_INLINE multi_head_input_gradients(const multi_head_input_gradients&) = default;
-  FOVEA_INLINE multi_head_input_gradients(multi_head_input_gradients&&) = default;
-  FOVEA_INLINE multi_head_input_gradients& operator=(const multi_head_input_gradients&) = default;
-  FOVEA_INLINE multi_head_input_gradients& operator=(multi_head_input_gradients&&) = default;
-  FOVEA_INLINE ~multi_head_input_gradients() = default;
-  FOVEA_INLINE multi_head_input_gradients(matrix of_x, matrix of_memory)
+  multi_head_input_gradients() = default;
+  multi_head_input_gradients(const multi_head_input_gradients&) = default;
+  multi_head_input_gradients(multi_head_input_gradients&&) = default;
+  multi_head_input_gradients& operator=(const multi_head_input_gradients&) = default;
+  multi_head_input_gradients& operator=(multi_head_input_gradients&&) = default;
+  ~multi_head_input_gradients() = default;
+  multi_head_input_gradients(matrix of_x, matrix of_memory)
       : x(std::move(of_x)), memory(std::move(of_memory)) {}
 };
 
@@ -80,12 +80,10 @@ class multi_head_projections : public multi_head_weights<T> {
     std::vector<index_type> positions = {};
   };
 
-  FOVEA_INLINE index_type o_columns() const noexcept {
-    return this->options().heads * this->options().value_dim;
-  }
+  index_type o_columns() const noexcept { return this->options().heads * this->options().value_dim; }
 
   template <class M>
-  FOVEA_INLINE auto parts(M& first, M& second) const {
+  auto parts(M& first, M& second) const {
     const bool one = second.cols() == 0;
     const index_type k = one ? this->q_rows() : 0;
     M& kv = one ? first : second;
@@ -96,7 +94,7 @@ class multi_head_projections : public multi_head_weights<T> {
   }
 
   /// q, k and v of x in one product.
-  FOVEA_INLINE void project_all(const tokens& x, saved& s, bool keep, const standing& at = {}) const {
+  void project_all(const tokens& x, saved& s, bool keep, const standing& at = {}) const {
     const auto& o = this->options();
     if (this->apart())
       reject("self-attention: queries are made from ", o.width, " columns, keys and values from ",
@@ -110,7 +108,7 @@ class multi_head_projections : public multi_head_weights<T> {
     place(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
     place(p.k, s.keys, o.kv_heads, this->k_gain, keep ? &s.k_norm : nullptr, at.positions, !at.in_cache);
   }
-  FOVEA_INLINE void project_queries(const tokens& x, saved& s, bool keep) const {
+  void project_queries(const tokens& x, saved& s, bool keep) const {
     x.check("x", this->options().width), this->check_parameters("the layer");
     s.complete = false;
     if (keep) s.x = x.rows();
@@ -119,7 +117,7 @@ class multi_head_projections : public multi_head_weights<T> {
     auto q = projection::columns(s.q, 0, s.q.cols());
     place(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
   }
-  FOVEA_INLINE void project_memory(const tokens& memory, saved& s, bool keep) const {
+  void project_memory(const tokens& memory, saved& s, bool keep) const {
     memory.check("memory", this->options().memory_width), this->check_parameters("the layer");
     s.complete = false;
     if (keep) s.memory = memory.rows();
@@ -131,9 +129,8 @@ class multi_head_projections : public multi_head_weights<T> {
 
   /// Norm and rotation of queries or keys.
   template <class X>
-  FOVEA_INLINE void place(X& x, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
-                          head_norm_saved<T>* kept, const list_view<index_type>& positions = {},
-                          bool turns = true) const {
+  void place(X& x, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
+             head_norm_saved<T>* kept, const list_view<index_type>& positions = {}, bool turns = true) const {
     const auto& o = this->options();
     if (gain.size() > 0) normalise_heads(x, heads, gain, static_cast<T>(o.epsilon), kept);
     if (turns && o.rotary.cos.cols > 0) {
@@ -143,8 +140,8 @@ class multi_head_projections : public multi_head_weights<T> {
   }
   /// The other way: turned by the negative angles, and back through the norm.
   template <class X>
-  FOVEA_INLINE void place_backward(X& d, const std::vector<index_type>& offsets, index_type heads,
-                                   const auto& gain, const head_norm_saved<T>& kept, auto& d_gain) const {
+  void place_backward(X& d, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
+                      const head_norm_saved<T>& kept, auto& d_gain) const {
     const auto& o = this->options();
     if (const auto& sin = o.rotary.sin; sin.cols > 0) {
       const ragged batch{d, offsets};
@@ -159,17 +156,17 @@ class multi_head_projections : public multi_head_weights<T> {
   }
 
   /// Among all rows again: 0 for those of no sequence.
-  FOVEA_INLINE static matrix spread(matrix rows, const packed_rows& at) {
+  static matrix spread(matrix rows, const packed_rows& at) {
     if (rows.rows() == at.count) return rows;
     matrix all = matrix::Zero(eigen_index(at.count), rows.cols());
     all.middleRows(eigen_index(at.rows.first), eigen_index(at.rows.size())) = rows;
     return all;
   }
-  FOVEA_INLINE matrix output(const matrix& o, const packed_rows& at) const {
+  matrix output(const matrix& o, const packed_rows& at) const {
     return spread(projection::product(o, this->out_weight, this->out_bias), at);
   }
 
-  FOVEA_INLINE void check_memory(const memory_keys_values<T>& memory) const {
+  void check_memory(const memory_keys_values<T>& memory) const {
     if (memory.offsets.empty()) reject("the projected memory is empty: no layer's project() made it");
     memory.layer.check("the memory was projected", layer_sizes(this->options()));
     const index_type columns = this->k_rows() + this->v_rows();
@@ -178,7 +175,7 @@ class multi_head_projections : public multi_head_weights<T> {
              columns);
   }
 
-  FOVEA_INLINE void check_backward(const tokens& d_y, const saved& s, const weights_type& gradient) const {
+  void check_backward(const tokens& d_y, const saved& s, const weights_type& gradient) const {
     d_y.check("d_y", this->options().width);
     if (!s.complete) reject("saved holds no call: none that it was given to before backward came to its end");
     s.layer.check("saved was filled", layer_sizes(this->options()));
@@ -186,7 +183,7 @@ class multi_head_projections : public multi_head_weights<T> {
     if (&gradient == this) reject("the gradient is the layer itself, not another value of its type");
     if (d_y.count() != s.of_x.count)
       reject("d_y has ", d_y.count(), " rows, but the saved call had ", s.of_x.count);
-    const auto like = [](const char* name, const auto& is, const auto& should) FOVEA_INLINE_LAMBDA {
+    const auto like = [](const char* name, const auto& is, const auto& should) {
       if (is.rows() != should.rows() || is.cols() != should.cols())
         reject("the gradient's ", name, " is ", is.rows(), " x ", is.cols(), ", the layer's ", should.rows(),
                " x ", should.cols());

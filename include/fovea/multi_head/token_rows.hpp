@@ -19,40 +19,36 @@ class token_rows {
   using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
   template <class X>
-  FOVEA_INLINE token_rows(const Eigen::DenseBase<X>& x) : rows_(x.derived()), one_{0, rows_.rows()} {}
+  token_rows(const Eigen::DenseBase<X>& x) : rows_(x.derived()), one_{0, rows_.rows()} {}
   /// Sequence b is the rows offsets[b] to offsets[b + 1]. Rows before the first and behind the last belong to
   /// no sequence: they are not read, and results and gradients are 0 there. Offsets are integers of any type;
   /// as an argument of a call, the list may be a temporary.
   template <class X, class Offsets>
-  FOVEA_INLINE token_rows(const Eigen::DenseBase<X>& x, const Offsets& offsets)
+  token_rows(const Eigen::DenseBase<X>& x, const Offsets& offsets)
       : rows_(x.derived()), one_{0, rows_.rows()}, given_(offsets), packed_(true) {}
   template <class M>
-  FOVEA_INLINE token_rows(const ragged<M>& x) : token_rows(x.tokens, x.offsets) {}
+  token_rows(const ragged<M>& x) : token_rows(x.tokens, x.offsets) {}
   token_rows(const token_rows&) = delete;
   token_rows& operator=(const token_rows&) = delete;
-  FOVEA_INLINE ~token_rows() = default;
+  ~token_rows() = default;
 
   /// The rows of the sequences, and where they lie among all rows.
-  FOVEA_INLINE auto rows() const { return rows(sequence_rows()); }
-  FOVEA_INLINE range sequence_rows() const noexcept { return {offsets()[0], offsets()[sequences()]}; }
-  FOVEA_INLINE auto rows(range some) const {
-    return rows_.middleRows(eigen_index(some.first), eigen_index(some.size()));
-  }
-  FOVEA_INLINE index_type count() const noexcept { return rows_.rows(); }
-  FOVEA_INLINE list_view<index_type> offsets() const noexcept {
-    return packed_ ? given_ : list_view<index_type>(one_);
-  }
+  auto rows() const { return rows(sequence_rows()); }
+  range sequence_rows() const noexcept { return {offsets()[0], offsets()[sequences()]}; }
+  auto rows(range some) const { return rows_.middleRows(eigen_index(some.first), eigen_index(some.size())); }
+  index_type count() const noexcept { return rows_.rows(); }
+  list_view<index_type> offsets() const noexcept { return packed_ ? given_ : list_view<index_type>(one_); }
   /// Where the sequences begin among rows().
-  FOVEA_INLINE std::vector<index_type> starts() const {
+  std::vector<index_type> starts() const {
     const auto all = offsets();
     std::vector<index_type> from_0(static_cast<std::size_t>(all.size()));
     for (std::size_t b = 0; b < from_0.size(); ++b) from_0[b] = all[static_cast<index_type>(b)] - all[0];
     return from_0;
   }
-  FOVEA_INLINE index_type sequences() const noexcept { return offsets().size() - 1; }
+  index_type sequences() const noexcept { return offsets().size() - 1; }
 
   /// Throws where the rows have another width, or do not have the sequences.
-  FOVEA_INLINE void check(const char* name, index_type width) const {
+  void check(const char* name, index_type width) const {
     if (rows_.cols() != width) reject(name, " has ", rows_.cols(), " columns, but the layer reads ", width);
     check_offsets(name, offsets(), count());
   }

@@ -46,17 +46,18 @@ struct multi_head_weights {
   row out_bias;          // width, or empty
   row q_gain, k_gain;    // dim each, of the norm of queries and keys, or empty
 
-  FOVEA_INLINE multi_head_weights() = default;
-  FOVEA_INLINE multi_head_weights(const multi_head_weights&) = default;
-  FOVEA_INLINE multi_head_weights(multi_head_weights&&) = default;
-  FOVEA_INLINE multi_head_weights& operator=(const multi_head_weights&) = default;
-  FOVEA_INLINE multi_head_weights& operator=(multi_head_weights&&) = default;
-  FOVEA_INLINE ~multi_head_weights() = default;
-  FOVEA_INLINE explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
+  multi_head_weights() = default;
+  multi_head_weights(const multi_head_weights&) = default;
+  multi_head_weights(multi_head_weights&&) = default;
+  multi_head_weights& operator=(const multi_head_weights&) = default;
+  multi_head_weights& operator=(multi_head_weights&&) = default;
+  ~multi_head_weights() = default;
+  explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
     const auto& s = options_;
     const index_type own = apart() ? q_rows() : rows();
-    const auto zero = [](auto& x, index_type tall, index_type wide)
-                          FOVEA_INLINE_LAMBDA { x.setZero(eigen_index(tall), eigen_index(wide)); };
+    const auto zero = [](auto& x, index_type tall, index_type wide) {
+      x.setZero(eigen_index(tall), eigen_index(wide));
+    };
     zero(qkv_weight, own, s.width), zero(memory_weight, rows() - own, apart() ? s.memory_width : 0);
     zero(qkv_bias, 1, s.bias ? rows() : 0), zero(out_bias, 1, s.bias ? s.width : 0);
     zero(out_weight, s.width, s.heads * s.value_dim);
@@ -65,44 +66,42 @@ struct multi_head_weights {
   }
 
   /// The options with every 0 replaced by what it stands for.
-  FOVEA_INLINE const multi_head_options<T>& options() const noexcept { return options_; }
+  const multi_head_options<T>& options() const noexcept { return options_; }
 
   /// Rows of the products: of queries, of keys, of values.
-  FOVEA_INLINE index_type q_rows() const noexcept { return options_.heads * options_.dim; }
-  FOVEA_INLINE index_type k_rows() const noexcept { return options_.kv_heads * options_.dim; }
-  FOVEA_INLINE index_type v_rows() const noexcept { return options_.kv_heads * options_.value_dim; }
-  FOVEA_INLINE index_type rows() const noexcept { return q_rows() + k_rows() + v_rows(); }
+  index_type q_rows() const noexcept { return options_.heads * options_.dim; }
+  index_type k_rows() const noexcept { return options_.kv_heads * options_.dim; }
+  index_type v_rows() const noexcept { return options_.kv_heads * options_.value_dim; }
+  index_type rows() const noexcept { return q_rows() + k_rows() + v_rows(); }
   /// Whether keys and values are made from rows of another width, by a matrix of their own.
-  FOVEA_INLINE bool apart() const noexcept { return options_.memory_width != options_.width; }
+  bool apart() const noexcept { return options_.memory_width != options_.width; }
 
   /// W_q, W_k and W_v (W_o is out_weight): blocks of rows that can be written.
-  FOVEA_INLINE auto w_q() noexcept { return qkv_weight.topRows(q_rows()); }
-  FOVEA_INLINE auto w_q() const noexcept { return qkv_weight.topRows(q_rows()); }
-  FOVEA_INLINE auto w_k() noexcept { return w_kv().topRows(k_rows()); }
-  FOVEA_INLINE auto w_k() const noexcept { return w_kv().topRows(k_rows()); }
-  FOVEA_INLINE auto w_v() noexcept { return w_kv().bottomRows(v_rows()); }
-  FOVEA_INLINE auto w_v() const noexcept { return w_kv().bottomRows(v_rows()); }
+  auto w_q() noexcept { return qkv_weight.topRows(q_rows()); }
+  auto w_q() const noexcept { return qkv_weight.topRows(q_rows()); }
+  auto w_k() noexcept { return w_kv().topRows(k_rows()); }
+  auto w_k() const noexcept { return w_kv().topRows(k_rows()); }
+  auto w_v() noexcept { return w_kv().bottomRows(v_rows()); }
+  auto w_v() const noexcept { return w_kv().bottomRows(v_rows()); }
   /// [W_k; W_v]: one product.
-  FOVEA_INLINE auto w_kv() noexcept { return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows()); }
-  FOVEA_INLINE auto w_kv() const noexcept {
-    return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows());
-  }
+  auto w_kv() noexcept { return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows()); }
+  auto w_kv() const noexcept { return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows()); }
   /// The biases of q, of k, of v (b_o is out_bias); empty without biases.
-  FOVEA_INLINE auto b_q() noexcept { return qkv_bias.head(biased(q_rows())); }
-  FOVEA_INLINE auto b_q() const noexcept { return qkv_bias.head(biased(q_rows())); }
-  FOVEA_INLINE auto b_k() noexcept { return qkv_bias.segment(biased(q_rows()), biased(k_rows())); }
-  FOVEA_INLINE auto b_v() noexcept { return qkv_bias.tail(biased(v_rows())); }
-  FOVEA_INLINE auto b_kv() noexcept { return qkv_bias.tail(biased(kv_rows())); }
-  FOVEA_INLINE auto b_kv() const noexcept { return qkv_bias.tail(biased(kv_rows())); }
+  auto b_q() noexcept { return qkv_bias.head(biased(q_rows())); }
+  auto b_q() const noexcept { return qkv_bias.head(biased(q_rows())); }
+  auto b_k() noexcept { return qkv_bias.segment(biased(q_rows()), biased(k_rows())); }
+  auto b_v() noexcept { return qkv_bias.tail(biased(v_rows())); }
+  auto b_kv() noexcept { return qkv_bias.tail(biased(kv_rows())); }
+  auto b_kv() const noexcept { return qkv_bias.tail(biased(kv_rows())); }
 
   /// Weights of equal chance within +-sqrt(6 / (inputs + outputs)) for each of W_q, W_k, W_v and W_o (Glorot
   /// and Bengio, 2010). Biases become 0, gains 1. `random`: an engine, as std::mt19937{1}, of whose bits the
   /// same numbers are made by every standard library; or a function that gives numbers of equal chance within
   /// [-1, 1]. Throws std::invalid_argument where one is outside, and then has changed nothing.
   template <class F>
-  FOVEA_INLINE void randomise(F&& random) {
+  void randomise(F&& random) {
     multi_head_weights drawn = *this;
-    const auto fill = [&](auto&& w) FOVEA_INLINE_LAMBDA {
+    const auto fill = [&](auto&& w) {
       const double bound = std::sqrt(6. / static_cast<double>(std::max<index_type>(w.rows() + w.cols(), 1)));
       for (Eigen::Index i = 0; i < w.rows(); ++i)
         for (Eigen::Index j = 0; j < w.cols(); ++j) w(i, j) = static_cast<T>(bound * uniform(random));
@@ -114,13 +113,12 @@ struct multi_head_weights {
 
   /// Whether the parameters still have the sizes that the options say: they are members, and a layer that was
   /// moved from has none.
-  FOVEA_INLINE void check_parameters(const char* layer) const {
-    const auto same = [&](const char* name, const auto& is, index_type rows, index_type columns)
-                          FOVEA_INLINE_LAMBDA {
-                            if (is.rows() != rows || is.cols() != columns)
-                              reject(layer, "'s ", name, " is ", is.rows(), " x ", is.cols(), ", not ", rows,
-                                     " x ", columns, " (was it moved from?)");
-                          };
+  void check_parameters(const char* layer) const {
+    const auto same = [&](const char* name, const auto& is, index_type rows, index_type columns) {
+      if (is.rows() != rows || is.cols() != columns)
+        reject(layer, "'s ", name, " is ", is.rows(), " x ", is.cols(), ", not ", rows, " x ", columns,
+               " (was it moved from?)");
+    };
     const auto& s = options_;
     const index_type own = apart() ? q_rows() : rows(), norm = s.normalised ? s.dim : 0;
     same("qkv_weight", qkv_weight, own, s.width);
@@ -135,7 +133,7 @@ struct multi_head_weights {
   /// which may be "".
   template <class F, class... Of>
   static void each_parameter(const std::string& name, const F& f, Of&... of) {
-    const auto part = [&](const char* own, auto&... x) FOVEA_INLINE_LAMBDA {
+    const auto part = [&](const char* own, auto&... x) {
       if (((x.size() > 0) || ...)) f(name.empty() ? own : name + "." + own, x...);
     };
     part("qkv.weight", of.qkv_weight...), part("qkv.bias", of.qkv_bias...);
@@ -145,13 +143,13 @@ struct multi_head_weights {
   }
 
  protected:
-  FOVEA_INLINE index_type kv_rows() const noexcept { return k_rows() + v_rows(); }
-  FOVEA_INLINE index_type biased(index_type rows) const noexcept { return options_.bias ? rows : 0; }
+  index_type kv_rows() const noexcept { return k_rows() + v_rows(); }
+  index_type biased(index_type rows) const noexcept { return options_.bias ? rows : 0; }
 
  private:
   /// The next number within [-1, 1].
   template <class F>
-  FOVEA_INLINE static double uniform(F& random) {
+  static double uniform(F& random) {
     if constexpr (std::uniform_random_bit_generator<F>) {
       const double values = static_cast<double>(F::max() - F::min()) + 1;
       double number = 0, all = 1;
@@ -167,8 +165,8 @@ struct multi_head_weights {
     }
   }
 
-  FOVEA_INLINE static multi_head_options<T> completed(multi_head_options<T> o) {
-    const auto at_least = [](const char* what, index_type is, index_type least) FOVEA_INLINE_LAMBDA {
+  static multi_head_options<T> completed(multi_head_options<T> o) {
+    const auto at_least = [](const char* what, index_type is, index_type least) {
       if (is < least) reject("multi_head's ", what, " is ", is, ", below ", least);
     };
     at_least("width", o.width, 1);
@@ -186,7 +184,7 @@ struct multi_head_weights {
       reject("multi_head's width is ", o.width, ", which ", o.heads, " heads do not divide; give dim");
     if (o.dim == 0) o.dim = o.width / o.heads;
     if (o.value_dim == 0) o.value_dim = o.dim;
-    const auto counted = [&](const char* name, index_type heads, index_type width) FOVEA_INLINE_LAMBDA {
+    const auto counted = [&](const char* name, index_type heads, index_type width) {
       const index_type dim = std::max(o.dim, o.value_dim);
       if (!countable(heads, dim, width, 4 * sizeof(T)))
         reject_length("multi_head's weights of ", heads, " heads x ", dim, " numbers x ", name, " ", width,

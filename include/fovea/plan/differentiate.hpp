@@ -18,11 +18,10 @@ class gradient_memory {
     T *lse, *delta;
   };
 
-  FOVEA_INLINE gradient_memory(const Gradients& g, const gradient_plan& made,
-                               const workspace& memory) noexcept
+  gradient_memory(const Gradients& g, const gradient_plan& made, const workspace& memory) noexcept
       : g_(g), made_(made), memory_(memory) {
     std::byte* at = memory.shared();
-    const auto take = [&](index_type bytes) FOVEA_INLINE_LAMBDA { return std::exchange(at, at + bytes); };
+    const auto take = [&](index_type bytes) { return std::exchange(at, at + bytes); };
     terms_ = reinterpret_cast<T*>(take(made.part_bytes(made.terms)));
     d_q_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_q)));
     d_kv_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_kv)));
@@ -38,10 +37,9 @@ class gradient_memory {
     }
   }
 
-  FOVEA_INLINE kernel::gradient_scratch<T> scratch(index_type task, index_type worker,
-                                                   T** table = nullptr) const {
+  kernel::gradient_scratch<T> scratch(index_type task, index_type worker, T** table = nullptr) const {
     std::byte* at = memory_.scratch(scratch_number(made_, task, worker));
-    const auto take = [&](index_type elements) FOVEA_INLINE_LAMBDA {
+    const auto take = [&](index_type elements) {
       return reinterpret_cast<T*>(std::exchange(at, at + made_.part_bytes(elements)));
     };
     kernel::gradient_scratch<T> s;
@@ -52,26 +50,23 @@ class gradient_memory {
     return s;
   }
 
-  FOVEA_INLINE row_terms terms_of(index_type b, index_type h) const noexcept {
+  row_terms terms_of(index_type b, index_type h) const noexcept {
     const index_type queries = g_.forward.q.tokens(b);
     T* const first = terms_ + starts_[b].terms + 2 * h * queries;
     return {first, first + queries};
   }
-  FOVEA_INLINE double& of_sink(index_type b, index_type h) const noexcept {
-    return of_sinks_[b * made_.heads + h];
-  }
+  double& of_sink(index_type b, index_type h) const noexcept { return of_sinks_[b * made_.heads + h]; }
 
   /// Where dQ of a head is summed over a span of the keys: the result itself, where it can be.
-  FOVEA_INLINE kernel::sums_of_rows<T> d_q(const gradient_cut& cut, index_type b, index_type h,
-                                           index_type span) const noexcept {
+  kernel::sums_of_rows<T> d_q(const gradient_cut& cut, index_type b, index_type h,
+                              index_type span) const noexcept {
     if constexpr (std::is_same_v<T, std::remove_cvref_t<decltype(*g_.d_q.all.data)>>)
       if (partial_d_q<Arch>(g_, cut) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
     const index_type width = round_up(g_.forward.dim(), n);
     return {d_q_ + starts_[b].d_q + (h * cut.spans() + span) * cut.queries * width, width};
   }
   /// Where what a part of a group's heads adds to dK and dV is kept: rows of dK, then of dV.
-  FOVEA_INLINE T* d_k(const gradient_cut& cut, index_type b, index_type kv_head,
-                      index_type part) const noexcept {
+  T* d_k(const gradient_cut& cut, index_type b, index_type kv_head, index_type part) const noexcept {
     const index_type a_key = round_up(g_.forward.dim(), n) + round_up(g_.forward.value_dim(), n);
     return d_kv_ + starts_[b].d_kv + (kv_head * cut.parts() + part) * cut.keys * a_key;
   }
@@ -99,10 +94,10 @@ FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type apart, index
 
 /// A backward call of no sequence: sums over nothing.
 template <class Problem>
-FOVEA_INLINE void differentiate_nothing(const Problem& p) noexcept {
+void differentiate_nothing(const Problem& p) noexcept {
   if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })
     for (index_type h = 0; h < p.heads(); ++h) p.sink.set_gradient(h, 0);
-  p.rules.scores.each([](const auto& score) FOVEA_INLINE_LAMBDA {
+  p.rules.scores.each([](const auto& score) {
     if constexpr (learning_score<decltype(score)>) {
       const auto to = score.gradient();
       if (to.data == nullptr) return;
@@ -119,8 +114,8 @@ FOVEA_INLINE void differentiate_nothing(const Problem& p) noexcept {
 
 /// The whole backward call.
 template <class Arch, class Gradients>
-FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, executor_ref executor,
-                                std::span<std::byte> given) {
+void differentiate(const Gradients& g, const gradient_plan& made, executor_ref executor,
+                   std::span<std::byte> given) {
   using T = typename Gradients::compute;
   const auto& p = g.forward;
   if (made.batches == 0) return differentiate_nothing(p);
@@ -143,10 +138,9 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
     if (j >= cut.count()) return;
     const auto job = cut.at(b, j);
     kernel::differentiate_keys<Arch>(
-        g, job, memory.scratch(i, worker),
-        [&](index_type h) FOVEA_INLINE_LAMBDA { return memory.d_q(cut, b, h, job.span); },
-        [&](index_type h) FOVEA_INLINE_LAMBDA { return memory.terms_of(b, h); },
-        [&](range keys, const T* d_k, const T* d_v) FOVEA_INLINE_LAMBDA {
+        g, job, memory.scratch(i, worker), [&](index_type h) { return memory.d_q(cut, b, h, job.span); },
+        [&](index_type h) { return memory.terms_of(b, h); },
+        [&](range keys, const T* d_k, const T* d_v) {
           if (cut.parts() == 1) {
             kernel::write_rows<Arch>(d_k, width, g.d_k.head(b, job.kv_head), keys);
             kernel::write_rows<Arch>(d_v, value_width, g.d_v.head(b, job.kv_head), keys);
@@ -178,7 +172,7 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
       p.sink.set_gradient(h, sum);
     }
 
-  p.rules.scores.each_numbered([&](auto number, const auto& score) FOVEA_INLINE_LAMBDA {
+  p.rules.scores.each_numbered([&](auto number, const auto& score) {
     if constexpr (learning_score<decltype(score)>) {
       const auto to = score.gradient();
       if (to.data == nullptr) return;
@@ -192,8 +186,7 @@ FOVEA_INLINE void differentiate(const Gradients& g, const gradient_plan& made, e
         T* sums = nullptr;
         const auto scratch = memory.scratch(i, worker, &sums);
         kernel::differentiate_parameters<Arch, number()>(
-            g, score, to, job,
-            [&](index_type of_b, index_type of_h) FOVEA_INLINE_LAMBDA { return memory.terms_of(of_b, of_h); },
+            g, score, to, job, [&](index_type of_b, index_type of_h) { return memory.terms_of(of_b, of_h); },
             sums, scratch);
       });
     }

@@ -15,19 +15,19 @@ struct gradient_cut {
 
   index_type queries, keys, heads, kv_heads, superblock;
 
-  FOVEA_INLINE index_type group() const noexcept { return kv_heads == 0 ? 0 : heads / kv_heads; }
-  FOVEA_INLINE index_type parts() const noexcept {
+  index_type group() const noexcept { return kv_heads == 0 ? 0 : heads / kv_heads; }
+  index_type parts() const noexcept {
     return std::clamp<index_type>(ceil_div(jobs_wanted, std::max<index_type>(kv_heads, 1)), 1,
                                   std::max<index_type>(group(), 1));
   }
-  FOVEA_INLINE index_type spans() const noexcept {
+  index_type spans() const noexcept {
     const index_type wanted = jobs_wanted / std::max<index_type>(kv_heads * parts(), 1);
     return std::clamp<index_type>(wanted, 1, std::max<index_type>(ceil_div(keys, superblock), 1));
   }
-  FOVEA_INLINE index_type count() const noexcept { return kv_heads * parts() * spans(); }
+  index_type count() const noexcept { return kv_heads * parts() * spans(); }
 
   /// Early keys come first: under a causal mask most queries see them.
-  FOVEA_INLINE kernel::gradient_job at(index_type b, index_type i) const noexcept {
+  kernel::gradient_job at(index_type b, index_type i) const noexcept {
     const index_type kv_head = i % kv_heads, part = i / kv_heads % parts(), span = i / kv_heads / parts();
     const index_type heads_a_part = ceil_div(group(), parts());
     const index_type first = kv_head * group(), last = first + group();
@@ -59,35 +59,35 @@ struct gradient_plan {
   index_type terms = 0, d_q = 0, d_kv = 0;  // elements that all workers share
 
   /// Tasks that the queries of a learnt table of so many queries a head make: 1 has the sum over all of them.
-  FOVEA_INLINE index_type row_blocks_of(index_type table_queries) const noexcept {
+  index_type row_blocks_of(index_type table_queries) const noexcept {
     return table_queries == 1 ? 1 : ceil_div(queries, rows_a_block);
   }
 
-  FOVEA_INLINE index_type part_bytes(index_type elements) const noexcept {
+  index_type part_bytes(index_type elements) const noexcept {
     return round_up(elements * compute_bytes, workspace_alignment);
   }
   /// Bytes of scratch memory of one worker.
-  FOVEA_INLINE index_type scratch_bytes() const noexcept {
+  index_type scratch_bytes() const noexcept {
     index_type bytes = 0;
     for (const index_type part :
          {panels, key_sums, value_sums, cells, cells, query_copy, d_out_copy, key_copy, table})
       bytes += part_bytes(part);
     return bytes;
   }
-  FOVEA_INLINE index_type shared_bytes() const noexcept {
+  index_type shared_bytes() const noexcept {
     return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) +
            round_up(batches * heads * index_type(sizeof(double)), workspace_alignment) +
            batches * index_type(sizeof(gradient_starts));
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
-  FOVEA_INLINE index_type workspace_bytes() const noexcept {
+  index_type workspace_bytes() const noexcept {
     return jobs == 0 && table == 0 ? 0 : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
   }
 
   /// The plan in words.
-  FOVEA_INLINE std::string explain() const {
-    const auto n = [](index_type i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
+  std::string explain() const {
+    const auto n = [](index_type i) { return std::to_string(i); };
     return n(jobs) + " jobs over keys, in superblocks of " + n(keys_a_superblock) + ": " + n(keys_a_group) +
            " keys in lanes x " + n(rows_a_block) +
            " queries at a time; scores are computed again from the LSE\n" +
@@ -99,12 +99,12 @@ struct gradient_plan {
 
 /// Whether sums of rows can be made where the result lies: registers of its own element, side by side.
 template <class Arch, class T, class E>
-FOVEA_INLINE bool sums_in_place(const sequences<E>& x) noexcept {
+bool sums_in_place(const sequences<E>& x) noexcept {
   return std::is_same_v<T, E> && x.all.dim_stride == 1 && x.all.dim % kernel::lanes<Arch, T> == 0;
 }
 
 template <class Arch, class Gradients>
-FOVEA_INLINE gradient_cut gradient_cut_of(const Gradients& g, index_type b) noexcept {
+gradient_cut gradient_cut_of(const Gradients& g, index_type b) noexcept {
   const auto& p = g.forward;
   return {p.q.tokens(b), p.k.tokens(b), p.heads(), p.k.heads(),
           kernel::gradient_shape<Arch, typename Gradients::compute>::keys};
@@ -112,13 +112,13 @@ FOVEA_INLINE gradient_cut gradient_cut_of(const Gradients& g, index_type b) noex
 
 /// Elements of the partial sums of one sequence.
 template <class Arch, class Gradients>
-FOVEA_INLINE index_type partial_d_q(const Gradients& g, const gradient_cut& cut) noexcept {
+index_type partial_d_q(const Gradients& g, const gradient_cut& cut) noexcept {
   using T = typename Gradients::compute;
   if (cut.spans() == 1 && sums_in_place<Arch, T>(g.d_q)) return 0;
   return cut.heads * cut.spans() * cut.queries * round_up(g.forward.dim(), kernel::lanes<Arch, T>);
 }
 template <class Arch, class Gradients>
-FOVEA_INLINE index_type partial_d_kv(const Gradients& g, const gradient_cut& cut) noexcept {
+index_type partial_d_kv(const Gradients& g, const gradient_cut& cut) noexcept {
   constexpr index_type n = kernel::lanes<Arch, typename Gradients::compute>;
   if (cut.parts() == 1) return 0;
   return cut.kv_heads * cut.parts() * cut.keys *
@@ -126,7 +126,7 @@ FOVEA_INLINE index_type partial_d_kv(const Gradients& g, const gradient_cut& cut
 }
 
 template <class Arch, class Gradients>
-FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcept {
+gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcept {
   using T = typename Gradients::compute;
   constexpr index_type n = kernel::lanes<Arch, T>;
   const auto& p = g.forward;
@@ -151,7 +151,7 @@ FOVEA_INLINE gradient_plan make_gradient_plan(const Gradients& g, index_type wor
     made.key_copy =
         kernel::operand_of<Arch>(p.k.head(0, 0), width, static_cast<T*>(nullptr)).copies_for_read(keys);
   index_type table_tasks = 0;
-  p.rules.scores.each([&](const auto& score) FOVEA_INLINE_LAMBDA {
+  p.rules.scores.each([&](const auto& score) {
     if constexpr (learning_score<decltype(score)>)
       if (const auto table = score.gradient(); table.data != nullptr) {
         made.table = std::max(made.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));

@@ -34,10 +34,10 @@ struct job_cut {
   /// heads and one query, a fifth of its time.)
   index_type queries_in_lanes = first_in_rows();
 
-  FOVEA_INLINE range queries_in_rows() const noexcept { return {queries_in_lanes, queries}; }
+  range queries_in_rows() const noexcept { return {queries_in_lanes, queries}; }
 
   /// Query rows of a job of each kind.
-  FOVEA_INLINE index_type lanes_a_job() const noexcept {
+  index_type lanes_a_job() const noexcept {
     const index_type a_register = n * (dim + value_dim + 2) * static_cast<index_type>(sizeof(T));
     const index_type most = std::clamp<index_type>(kept_bytes / a_register, shape::tile_vectors,
                                                    shape::panels * shape::tile_vectors);
@@ -45,33 +45,27 @@ struct job_cut {
     const index_type blocks = std::max<index_type>(1, (registers + most / 2) / most);
     return n * round_up(ceil_div(registers, blocks), blocks == 1 ? 1 : index_type(shape::tile_vectors));
   }
-  FOVEA_INLINE index_type rows_a_job() const noexcept {
-    return std::min(rows(), 8 * index_type(shape::few_rows));
-  }
-  FOVEA_INLINE index_type rows() const noexcept { return queries_in_rows().size() * group; }
+  index_type rows_a_job() const noexcept { return std::min(rows(), 8 * index_type(shape::few_rows)); }
+  index_type rows() const noexcept { return queries_in_rows().size() * group; }
 
-  FOVEA_INLINE index_type lane_jobs() const noexcept {
-    return heads * jobs_of(queries_in_lanes, lanes_a_job());
-  }
-  FOVEA_INLINE index_type row_blocks() const noexcept { return kv_heads * jobs_of(rows(), rows_a_job()); }
-  FOVEA_INLINE index_type row_jobs() const noexcept { return row_blocks() * spans(); }
+  index_type lane_jobs() const noexcept { return heads * jobs_of(queries_in_lanes, lanes_a_job()); }
+  index_type row_blocks() const noexcept { return kv_heads * jobs_of(rows(), rows_a_job()); }
+  index_type row_jobs() const noexcept { return row_blocks() * spans(); }
   /// Jobs of dim in lanes of one key/value head, which follow each other.
-  FOVEA_INLINE index_type row_jobs_a_head() const noexcept {
-    return row_jobs() / std::max<index_type>(1, kv_heads);
-  }
+  index_type row_jobs_a_head() const noexcept { return row_jobs() / std::max<index_type>(1, kv_heads); }
 
   /// With few rows, long inputs are cut into spans of keys as well, so that there is work for many threads;
   /// their results are merged. (Spans of 512 to 8,192 keys take the same time on one thread.)
   static constexpr index_type keys_a_span = 2048;
-  FOVEA_INLINE index_type spans() const noexcept { return std::max<index_type>(1, keys / keys_a_span); }
-  FOVEA_INLINE range span(index_type i) const noexcept {
+  index_type spans() const noexcept { return std::max<index_type>(1, keys / keys_a_span); }
+  range span(index_type i) const noexcept {
     const index_type each = round_up(ceil_div(keys, spans()), index_type(shape::few_rows_block));
     return {std::min(i * each, keys), std::min((i + 1) * each, keys)};
   }
-  FOVEA_INLINE index_type count() const noexcept { return lane_jobs() + row_jobs(); }
+  index_type count() const noexcept { return lane_jobs() + row_jobs(); }
 
   /// Late blocks of rows come first: under a causal mask they are the longest.
-  FOVEA_INLINE job at(index_type i) const noexcept {
+  job at(index_type i) const noexcept {
     const bool in_rows = i >= lane_jobs();
     const index_type all = in_rows ? rows() : queries_in_lanes,
                      a_job = in_rows ? rows_a_job() : lanes_a_job();
@@ -82,26 +76,24 @@ struct job_cut {
         block,   j % cuts};
   }
   /// Elements that the state of a block of rows takes, and where that of a span lies among all of them.
-  FOVEA_INLINE index_type state_a_job() const noexcept {
+  index_type state_a_job() const noexcept {
     return kernel::row_products<Arch, T>::state_elements(rows_a_job(), value_dim);
   }
-  FOVEA_INLINE index_type state_of(const job& j) const noexcept {
+  index_type state_of(const job& j) const noexcept {
     const index_type blocks = jobs_of(rows(), rows_a_job());
     return ((j.head * blocks + j.block) * spans() + j.span) * state_a_job();
   }
-  FOVEA_INLINE index_type all_states() const noexcept {
-    return spans() == 1 ? 0 : row_jobs() * state_a_job();
-  }
+  index_type all_states() const noexcept { return spans() == 1 ? 0 : row_jobs() * state_a_job(); }
 
   /// The job of the first span for a block of rows.
-  FOVEA_INLINE job row_block(index_type i) const noexcept { return at(lane_jobs() + i * spans()); }
+  job row_block(index_type i) const noexcept { return at(lane_jobs() + i * spans()); }
 
  private:
   // Up to so many queries go with dim in lanes; it depends on how much each of them reads, as lanes that are
   // mostly empty waste what a key takes, dim in lanes what a row takes. Where no head shares its keys both
   // took the same time, within 10 % or so, for 2, 3, 4, 5 and 8 queries at (keys + 4) * dim = 400, 800, 1500,
   // 3000 and 5000 (2 to 512 keys, dim 16 to 256, AVX-512 and AVX2 alike).
-  FOVEA_INLINE index_type few_queries() const noexcept {
+  index_type few_queries() const noexcept {
     constexpr index_type most = shape::few_rows;
     const auto read = static_cast<std::size_t>((keys + 4) * (dim + value_dim) * 2 / 3);
     const index_type few = static_cast<index_type>(std::bit_width(read)) - 8;
@@ -110,20 +102,20 @@ struct job_cut {
 
   // All, where they are few; else the last ones, where they would fill at most a quarter of a register (33
   // queries of dim 128 or 256 take 7 to 12 % less time with that).
-  FOVEA_INLINE index_type first_in_rows() const noexcept {
+  index_type first_in_rows() const noexcept {
     if (queries <= 1) return 0;
     const index_type few = few_queries(), rest = queries % n;
     if (queries <= few) return 0;
     return queries > n && rest <= std::min(few - 1, n / 4) ? queries - rest : queries;
   }
 
-  FOVEA_INLINE static index_type jobs_of(index_type all, index_type a_job) noexcept {
+  static index_type jobs_of(index_type all, index_type a_job) noexcept {
     return all == 0 ? 0 : ceil_div(all, a_job);
   }
 };
 
 template <class Arch, class Inputs>
-FOVEA_INLINE auto cut_of(const Inputs& p, index_type b) noexcept {
+auto cut_of(const Inputs& p, index_type b) noexcept {
   return job_cut<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),    p.heads(),
                                                  p.k.heads(),   p.dim(),       p.value_dim()};
 }

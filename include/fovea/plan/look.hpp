@@ -11,10 +11,9 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Where the scratch of a plan's task lies that the executor gave to `worker`.
 template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index_type task,
-                                           index_type worker) {
+kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index_type task, index_type worker) {
   std::byte* at = memory.scratch(scratch_number(made, task, worker));
-  const auto take = [&](index_type elements) FOVEA_INLINE_LAMBDA {
+  const auto take = [&](index_type elements) {
     T* part = reinterpret_cast<T*>(at);
     at += made.part_bytes(elements);
     return part;
@@ -35,7 +34,7 @@ inline constexpr index_type rows_of_a_look =
 
 /// Elements that copies of a square of each matrix of the rules take.
 template <class Arch, class Problem>
-FOVEA_INLINE constexpr index_type square_copies(const Problem& p) noexcept {
+constexpr index_type square_copies(const Problem& p) noexcept {
   using T = typename Problem::compute;
   using rules = decltype(p.rules.bind(p.at(0, 0)));
   return rules::matrices * kernel::square<Arch, T>::bytes_a_copy / static_cast<index_type>(sizeof(T));
@@ -43,7 +42,7 @@ FOVEA_INLINE constexpr index_type square_copies(const Problem& p) noexcept {
 
 /// One worker's scratch for rows_of_a_look.
 template <class Arch, class Problem>
-FOVEA_INLINE plan plan_of_looks(const Problem& p) noexcept {
+plan plan_of_looks(const Problem& p) noexcept {
   using T = typename Problem::compute;
   using shape = kernel::geometry<Arch>;
   plan made{.compute_bytes = static_cast<index_type>(sizeof(T)), .jobs = 1};

@@ -13,7 +13,7 @@ inline constexpr double worth_waking = 1e6;
 
 /// Operations of a call without a mask: 2 Lq Lk (d + dv) a head.
 template <class Inputs>
-FOVEA_INLINE double operations(const Inputs& p) noexcept {
+double operations(const Inputs& p) noexcept {
   double cells = 0;
   for (index_type b = 0; b < p.q.batches(); ++b)
     cells += static_cast<double>(p.q.tokens(b)) * static_cast<double>(p.k.tokens(b));
@@ -36,16 +36,15 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
             .compute_bytes = static_cast<index_type>(sizeof(T)),
             .tile_rows = shape::tile_rows,
             .tile_vectors = shape::tile_vectors};
-  const auto operand = [&](const auto& x, index_type width) FOVEA_INLINE_LAMBDA {
+  const auto operand = [&](const auto& x, index_type width) {
     return kernel::operand_of<Arch>(x.head(0, 0), width, static_cast<T*>(nullptr));
   };
-  const auto needs = [&](index_type kept, index_type logits, index_type key_copy, index_type value_copy)
-                         FOVEA_INLINE_LAMBDA {
-                           made.kept = std::max(made.kept, kept);
-                           made.logits = std::max(made.logits, logits);
-                           made.key_copy = std::max(made.key_copy, key_copy);
-                           made.value_copy = std::max(made.value_copy, value_copy);
-                         };
+  const auto needs = [&](index_type kept, index_type logits, index_type key_copy, index_type value_copy) {
+    made.kept = std::max(made.kept, kept);
+    made.logits = std::max(made.logits, logits);
+    made.key_copy = std::max(made.key_copy, key_copy);
+    made.value_copy = std::max(made.value_copy, value_copy);
+  };
   for (index_type b = 0; b < made.batches; ++b) {
     const auto cut = cut_of<Arch>(p, b);
     if (cut.count() == 0) continue;
@@ -85,7 +84,7 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
 }
 
 template <class Arch, class Problem>
-FOVEA_INLINE plan make_plan(const Problem& p, index_type workers) noexcept {
+plan make_plan(const Problem& p, index_type workers) noexcept {
   plan made = plan_to_attend<Arch>(p);
   if (made.queries_form) made.squares = square_copies<Arch>(p);
   index_type tasks = made.jobs;
@@ -100,7 +99,7 @@ FOVEA_INLINE plan make_plan(const Problem& p, index_type workers) noexcept {
 /// Adds to a plan how many blocks of a job's rows x key_block keys the mask shows whole, in part, or not at
 /// all.
 template <class Arch, class Problem>
-FOVEA_INLINE void count_coverage(const Problem& p, plan& made) noexcept {
+void count_coverage(const Problem& p, plan& made) noexcept {
   index_type seen[3] = {0, 0, 0};
   made.shortest_span = made.keys;
   for (index_type b = 0; b < made.batches; ++b)

@@ -32,8 +32,8 @@ template <class M>
 using is_bias = std::bool_constant<score_like<M> && !is_softcap<M>::value>;
 
 /// Positions are numbers of 32 bits.
-FOVEA_INLINE void check_positions(const place& at) {
-  const auto check = [](const char* name, index_type tokens) FOVEA_INLINE_LAMBDA {
+inline void check_positions(const place& at) {
+  const auto check = [](const char* name, index_type tokens) {
     if (tokens > most_positions)
       reject(name, " has ", tokens, " tokens in a sequence, more than the ", most_positions,
              " that masks, scores and dropout can count");
@@ -43,7 +43,7 @@ FOVEA_INLINE void check_positions(const place& at) {
 
 /// The first of a list of references, or an Otherwise of its own.
 template <class Otherwise, class... X>
-FOVEA_INLINE decltype(auto) first_of(const value_list<X...>& list) noexcept {
+decltype(auto) first_of(const value_list<X...>& list) noexcept {
   if constexpr (sizeof...(X) > 0)
     return (list.first);
   else
@@ -52,25 +52,25 @@ FOVEA_INLINE decltype(auto) first_of(const value_list<X...>& list) noexcept {
 
 /// The sink of a call, or kernel::no_sink; here and below references, as nothing of a user's is copied.
 template <class... Mods>
-FOVEA_INLINE decltype(auto) sink_of(const Mods&... mods) noexcept {
+decltype(auto) sink_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(sink_like<Mods>)) <= 1, "fovea: a call has at most one sink");
   return first_of<kernel::no_sink>(keep<is_sink>(mods...));
 }
 
 /// The dropout of a call, or kernel::no_dropout.
 template <class... Mods>
-FOVEA_INLINE decltype(auto) dropout_of(const Mods&... mods) noexcept {
+decltype(auto) dropout_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(dropout_like<Mods>)) <= 1, "fovea: a call has at most one dropout");
   return first_of<kernel::no_dropout>(keep<is_dropout>(mods...));
 }
 
 /// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.
 template <template <class...> class Masks, class... Mods>
-FOVEA_INLINE auto rules_of(const Mods&... mods) noexcept {
-  const auto build = []<class... M, class... S>(const value_list<M...>& masks, const value_list<S...>& scores)
-                         FOVEA_INLINE_LAMBDA {
-                           return kernel::rules<Masks<M...>, S...>{{masks}, scores};
-                         };
+auto rules_of(const Mods&... mods) noexcept {
+  const auto build = []<class... M, class... S>(const value_list<M...>& masks,
+                                                const value_list<S...>& scores) {
+    return kernel::rules<Masks<M...>, S...>{{masks}, scores};
+  };
   return build(keep<is_mask>(mods...), concat(keep<is_softcap>(mods...), keep<is_bias>(mods...)));
 }
 

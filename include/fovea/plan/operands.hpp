@@ -8,12 +8,12 @@
 FOVEA_NAMESPACE_BEGIN
 
 template <class A, class B>
-FOVEA_INLINE void check_same(const char* a, const char* what, A has, const char* b, B other) {
+void check_same(const char* a, const char* what, A has, const char* b, B other) {
   if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
 }
 
 template <class X>
-FOVEA_INLINE auto view_of(X& x, index_type heads, const char* name) {
+auto view_of(X& x, index_type heads, const char* name) {
   static_assert(viewable<X>,
                 "fovea: q, k, v and o are Eigen matrices, tensor_views, tensors or ragged batches");
   static_assert(element<element_of<X>>,
@@ -23,7 +23,7 @@ FOVEA_INLINE auto view_of(X& x, index_type heads, const char* name) {
 
 /// The keys of a cache; other keys, as they are.
 template <class K>
-FOVEA_INLINE decltype(auto) keys_of(const K& k) noexcept {
+decltype(auto) keys_of(const K& k) noexcept {
   if constexpr (key_value_cache<K>)
     return k.keys();
   else
@@ -32,20 +32,20 @@ FOVEA_INLINE decltype(auto) keys_of(const K& k) noexcept {
 
 /// To be read only.
 template <class X>
-FOVEA_INLINE const X& read_only(const X& x) noexcept {
+const X& read_only(const X& x) noexcept {
   return x;
 }
 
 template <class E>
-FOVEA_INLINE sequences<const E> read_only(const sequences<E>& x) noexcept {
+sequences<const E> read_only(const sequences<E>& x) noexcept {
   return {x.all, x.offsets, x.count};
 }
 
 /// As many tokens as there are keys, of no dimension.
 template <class Keys>
 struct without_columns : Keys {
-  FOVEA_INLINE index_type dim() const noexcept { return 0; }
-  FOVEA_INLINE auto head(index_type b, index_type h) const noexcept {
+  index_type dim() const noexcept { return 0; }
+  auto head(index_type b, index_type h) const noexcept {
     auto narrow = Keys::head(b, h);
     narrow.cols = 0;
     return narrow;
@@ -67,7 +67,7 @@ FOVEA_COLD static void check_countable(index_type batches, index_type heads, ind
 
 /// Whether `x` has as many sequences and tokens as `y`, and `dim` columns a head.
 template <class X, class Y>
-FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, const Y& y, index_type dim) {
+void check_like(const char* name, const X& x, const char* other, const Y& y, index_type dim) {
   check_same(name, "sequences", x.batches(), other, y.batches());
   for (index_type b = 0; b < y.batches(); ++b) check_same(name, "tokens", x.tokens(b), other, y.tokens(b));
   if (x.dim() != dim && y.batches() > 0) reject(name, " has ", x.dim(), " columns a head, not ", dim);
@@ -88,7 +88,7 @@ template <class E>
 
 /// Whether `x` can be written: no two elements at one place.
 template <class E>
-FOVEA_INLINE void check_writable(const char* name, const tensor_view<E>& x) {
+void check_writable(const char* name, const tensor_view<E>& x) {
   static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
   if (folds(x)) reject_folded(name, x);
 }
@@ -103,17 +103,16 @@ template <int = 0>
 /// Whether what is written shares no element with `other`: a view, sequences, a list, or keys or values of a
 /// cache. (Where a view of one's own lies is not known.)
 template <class E, class F>
-FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
-                              const tensor_view<F>& other) {
+void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
+                 const tensor_view<F>& other) {
   if (share_memory(written, other)) reject_shared(name, other_name);
 }
 template <class E, class Y>
-FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
-                              const Y& other) {
+void check_apart(const char* name, const tensor_view<E>& written, const char* other_name, const Y& other) {
   if constexpr (requires { other.sequence_rows(); })
     check_apart(name, written, other_name, other.sequence_rows());
   else if constexpr (requires { other.each_memory([](std::span<const std::byte>) {}); })
-    other.each_memory([&](std::span<const std::byte> memory) FOVEA_INLINE_LAMBDA {
+    other.each_memory([&](std::span<const std::byte> memory) {
       check_apart(name, written, other_name, view_of_list(memory));
     });
   else if constexpr (requires { view_of_list(other); })
@@ -122,8 +121,7 @@ FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, c
 
 /// The same of o and q, which may be one view.
 template <class O, class Q>
-FOVEA_INLINE void check_apart_or_same(const char* name, const sequences<O>& o, const char* other,
-                                      const sequences<Q>& q) {
+void check_apart_or_same(const char* name, const sequences<O>& o, const char* other, const sequences<Q>& q) {
   if (!overlap::plainly_apart(o.all, q.all) && !same_view(o, q)) check_apart(name, o.all, other, q);
 }
 
@@ -133,27 +131,27 @@ class results {
  public:
   /// Whether x can be written, and lies apart from what was added before.
   template <class E>
-  FOVEA_INLINE void add(const char* name, const tensor_view<E>& x) {
+  void add(const char* name, const tensor_view<E>& x) {
     check_writable(name, x);
     check_apart_from(name, overlap::pieces_of(x));
     all_[count_++] = {name, overlap::pieces_of(x)};
   }
   /// Whether something that is read lies apart from all of them.
   template <class E>
-  FOVEA_INLINE void check_apart_from(const char* name, const tensor_view<E>& x) const {
+  void check_apart_from(const char* name, const tensor_view<E>& x) const {
     check_apart_from(name, overlap::pieces_of(x));
   }
   template <class E>
-  FOVEA_INLINE void check_apart_from(const char* name, const sequences<E>& x) const {
+  void check_apart_from(const char* name, const sequences<E>& x) const {
     check_apart_from(name, overlap::pieces_of(x.sequence_rows()));
   }
   template <class T>
-  FOVEA_INLINE void check_apart_from(const char* name, const list_view<T>& list) const {
+  void check_apart_from(const char* name, const list_view<T>& list) const {
     check_apart_from(name, overlap::pieces_of(view_of_list(list)));
   }
 
  private:
-  FOVEA_INLINE void check_apart_from(const char* name, const overlap::pieces& x) const {
+  void check_apart_from(const char* name, const overlap::pieces& x) const {
     for (std::size_t i = 0; i < count_; ++i)
       if (overlap::meet(all_[i].at, x)) reject_shared(all_[i].name, name);
   }
@@ -168,7 +166,7 @@ class results {
 
 /// Sets the rows of a result that belong to no sequence: those before the first, and those behind the last.
 template <class E>
-FOVEA_INLINE void fill_rows_of_none(const sequences<E>& x, E value) noexcept {
+void fill_rows_of_none(const sequences<E>& x, E value) noexcept {
   if (!x.offsets) return;
   const range rows{x.offset(0), x.offset(x.count)};
   for (index_type h = 0; h < x.all.heads; ++h)
@@ -179,8 +177,7 @@ FOVEA_INLINE void fill_rows_of_none(const sequences<E>& x, E value) noexcept {
 
 /// Whether `x` can take a result: it can be written, with as many tokens and columns.
 template <class E, class Y>
-FOVEA_INLINE void check_result(const char* name, const sequences<E>& x, const char* other, const Y& y,
-                               index_type dim) {
+void check_result(const char* name, const sequences<E>& x, const char* other, const Y& y, index_type dim) {
   check_like(name, x, other, y, dim);
   check_writable(name, x.all);
 }

@@ -33,32 +33,32 @@ struct plan {
              longest_span = 0;  // keys from the first to the last block that a job computes
 
   /// Bytes of scratch memory of one worker.
-  FOVEA_INLINE index_type scratch_bytes() const noexcept {
+  index_type scratch_bytes() const noexcept {
     return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy) +
            part_bytes(squares);
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
-  FOVEA_INLINE index_type workspace_bytes() const noexcept {
+  index_type workspace_bytes() const noexcept {
     return jobs == 0 ? 0
                      : workers * scratch_bytes() + state_bytes() + part_bytes(received_lse) +
                            part_bytes(query_copy) + workspace_alignment - 1;
   }
   /// Bytes of what jobs over spans of the keys leave to be merged.
-  FOVEA_INLINE index_type state_bytes() const noexcept {
+  index_type state_bytes() const noexcept {
     return spans == 1
                ? 0
                : part_bytes(states) + round_up(batches * index_type(sizeof(index_type)), workspace_alignment);
   }
   /// Whether a call without a workspace allocates one: less than stack_memory::size lies on the stack.
-  FOVEA_INLINE bool allocates() const noexcept { return workspace_bytes() > stack_memory::size; }
-  FOVEA_INLINE index_type part_bytes(index_type elements) const noexcept {
+  bool allocates() const noexcept { return workspace_bytes() > stack_memory::size; }
+  index_type part_bytes(index_type elements) const noexcept {
     return round_up(elements * compute_bytes, workspace_alignment);
   }
 
   /// The plan in words.
-  FOVEA_INLINE std::string explain() const {
-    const auto n = [](index_type i) FOVEA_INLINE_LAMBDA { return std::to_string(i); };
+  std::string explain() const {
+    const auto n = [](index_type i) { return std::to_string(i); };
     std::string text = n(batches) + " x " + n(heads) + " query heads (" + n(kv_heads) +
                        " key/value heads), " + n(queries) + " queries x " + n(keys) + " keys, dim " + n(dim) +
                        ", value dim " + n(value_dim) + "\n";

@@ -15,13 +15,13 @@ inline constexpr index_type keys_a_sum = 512;
 /// Where the query rows of a sequence all go with dim in lanes, one job attends with those of a key/value
 /// head and keeps their logits until their LSE is known: K is read once. Elsewhere logits are computed again.
 template <class Cut>
-FOVEA_INLINE bool keeps_logits(const Cut& cut) noexcept {
+bool keeps_logits(const Cut& cut) noexcept {
   return cut.queries_in_lanes == 0;
 }
 
 /// Adds to a plan what the sums need.
 template <class Arch, class Problem>
-FOVEA_INLINE void plan_to_receive(const Problem& p, plan& made) noexcept {
+void plan_to_receive(const Problem& p, plan& made) noexcept {
   using T = typename Problem::compute;
   made.receives = true;
   if (made.queries_form && same_view(p.out, p.q))
@@ -41,7 +41,7 @@ FOVEA_INLINE void plan_to_receive(const Problem& p, plan& made) noexcept {
 
 /// The same sequences with elements of their own at `to`.
 template <class E>
-FOVEA_INLINE sequences<const E> copied(const sequences<const E>& from, std::byte* to, executor_ref who) {
+sequences<const E> copied(const sequences<const E>& from, std::byte* to, executor_ref who) {
   auto* const first = reinterpret_cast<E*>(to);
   const auto& all = from.all;
   const index_type a_head = all.tokens * all.dim;
@@ -59,12 +59,12 @@ FOVEA_INLINE sequences<const E> copied(const sequences<const E>& from, std::byte
 /// A call that sums what keys receive, with memory for the LSE, and for Q where O is Q; other calls, as they
 /// are.
 template <class Problem>
-FOVEA_INLINE const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const workspace&) {
+const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const workspace&) {
   return p;
 }
 template <class Problem, class E>
-FOVEA_INLINE auto with_own_rows(kernel::receiving<Problem, E> p, const plan& made, executor_ref who,
-                                const workspace& memory) {
+auto with_own_rows(kernel::receiving<Problem, E> p, const plan& made, executor_ref who,
+                   const workspace& memory) {
   std::byte* const own = memory.shared() + made.state_bytes();
   auto* const lse = reinterpret_cast<typename Problem::compute*>(own);
   const index_type rows = made.queries;
@@ -75,8 +75,7 @@ FOVEA_INLINE auto with_own_rows(kernel::receiving<Problem, E> p, const plan& mad
 
 /// received += what `keys` receive, which sum(sums) adds to keys_a_sum zeros, and room for one register more.
 template <class Arch, class Problem, class T, class Sum>
-FOVEA_INLINE void add_sums(const Problem& p, index_type b, index_type kv_head, range keys, T* sums,
-                           const Sum& sum) {
+void add_sums(const Problem& p, index_type b, index_type kv_head, range keys, T* sums, const Sum& sum) {
   std::fill_n(sums, keys_a_sum + kernel::lanes<Arch, T>, T(0));
   sum(sums);
   const auto to = p.received.head(b, kv_head);
@@ -91,27 +90,25 @@ FOVEA_INLINE void add_sums(const Problem& p, index_type b, index_type kv_head, r
 
 /// What the keys of a key/value head receive, from the logits that were kept of its rows.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void receive_kept(const Problem& p, index_type b, index_type kv_head,
-                               const kernel::scratch<T>& memory) noexcept {
+void receive_kept(const Problem& p, index_type b, index_type kv_head,
+                  const kernel::scratch<T>& memory) noexcept {
   const index_type queries = p.q.tokens(b), all = p.k.tokens(b);
   const kernel::row_block at{b, kv_head, {0, queries}, {0, queries * p.group()}};
   for (range keys{0, 0}; keys.first < all; keys.first = keys.last) {
     keys.last = std::min(keys.first + keys_a_sum, all);
-    add_sums<Arch>(p, b, kv_head, keys, memory.values, [&](T* sums) FOVEA_INLINE_LAMBDA {
-      kernel::receive_rows<Arch>(p, at, keys, memory.logits, sums);
-    });
+    add_sums<Arch>(p, b, kv_head, keys, memory.values,
+                   [&](T* sums) { kernel::receive_rows<Arch>(p, at, keys, memory.logits, sums); });
   }
 }
 
 /// Tasks of the second sweep, keys_a_sum keys each.
-FOVEA_INLINE index_type swept_sums(const plan& made) noexcept {
+inline index_type swept_sums(const plan& made) noexcept {
   return made.queries_form ? made.batches * made.kv_heads * ceil_div(made.keys, keys_a_sum) : 0;
 }
 
 /// What all other keys receive, once the LSE of all rows is known.
 template <class Arch, class Problem>
-FOVEA_INLINE void receive_swept(const Problem& p, const plan& made, executor_ref who,
-                                const workspace& memory) {
+void receive_swept(const Problem& p, const plan& made, executor_ref who, const workspace& memory) {
   using T = typename Problem::compute;
   static_assert(keys_a_sum % kernel::geometry<Arch>::few_rows_block == 0 &&
                 keys_a_sum % kernel::geometry<Arch>::key_block == 0);
@@ -122,7 +119,7 @@ FOVEA_INLINE void receive_swept(const Problem& p, const plan& made, executor_ref
     const range keys{first, std::min(first + keys_a_sum, p.k.tokens(b))};
     if (keys.empty() || keeps_logits(cut_of<Arch>(p, b))) return;
     const auto scratch = scratch_of<T>(made, memory, i, worker);
-    add_sums<Arch>(p, b, kv_head, keys, scratch.values, [&](T* sums) FOVEA_INLINE_LAMBDA {
+    add_sums<Arch>(p, b, kv_head, keys, scratch.values, [&](T* sums) {
       kernel::receive_queries<Arch>(p, b, kv_head, keys, rows_of_a_look<Arch, T>, scratch, sums);
     });
   });

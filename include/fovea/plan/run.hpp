@@ -11,8 +11,8 @@ FOVEA_NAMESPACE_BEGIN
 
 /// A job of rows: all of their keys, or one span of them, the state of which waits for the others.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& mine,
-                           const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
+void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& mine,
+              const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
   kernel::row_block at{b, mine.head, mine.queries, mine.rows};
   if (cut.keys == 1 && logits == nullptr) at.rows.first = kernel::attend_lone_key<Arch>(p, at);
   if (at.rows.empty()) return;
@@ -28,8 +28,8 @@ FOVEA_INLINE void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index_
 
 /// Merges what the jobs over spans of the keys left of a block of rows; `first`: one of them.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& first,
-                              const kernel::scratch<T>& memory, T* states) noexcept {
+void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& first,
+                 const kernel::scratch<T>& memory, T* states) noexcept {
   const kernel::row_block at{b, first.head, first.queries, first.rows};
   const kernel::row_memory<T> rows{states + cut.state_of(first), memory.kept};
   kernel::close_rows<Arch>(p, at, cut.spans(), cut.state_a_job(), rows);
@@ -37,8 +37,8 @@ FOVEA_INLINE void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, ind
 
 /// All jobs of a key/value head where these are of rows alone, and what its keys receive.
 template <class Arch, class Problem, class T>
-FOVEA_INLINE void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut, index_type b,
-                                  index_type kv_head, const kernel::scratch<T>& memory, T* states) noexcept {
+void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut, index_type b, index_type kv_head,
+                     const kernel::scratch<T>& memory, T* states) noexcept {
   const typename Problem::plain& plain = p;
   const range jobs{kv_head * cut.row_jobs_a_head(), (kv_head + 1) * cut.row_jobs_a_head()};
   for (index_type j = jobs.first; j < jobs.last; ++j)
@@ -51,7 +51,7 @@ FOVEA_INLINE void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut,
 
 /// Job i of a plan, for the one before it on the same worker to ask for what it reads.
 template <class Arch, class Problem>
-FOVEA_INLINE kernel::coming coming_job(const Problem& p, const plan& made, index_type i) noexcept {
+kernel::coming coming_job(const Problem& p, const plan& made, index_type i) noexcept {
   if (i >= made.jobs || made.rows_a_job < kernel::coming::enough_rows) return {};
   const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
   const auto cut = cut_of<Arch>(p, b);
@@ -62,8 +62,7 @@ FOVEA_INLINE kernel::coming coming_job(const Problem& p, const plan& made, index
 
 /// The whole call.
 template <class Arch, class Problem>
-FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref executor,
-                      std::span<std::byte> given) {
+void run(const Problem& call, const plan& made, executor_ref executor, std::span<std::byte> given) {
   using T = typename Problem::compute;
   stack_memory near;
   const workspace memory(made, given, near.bytes);
@@ -76,8 +75,7 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
   if (made.spans > 1)
     for (index_type b = 0, start = 0; b < made.batches; start += cut_of<Arch>(p, b++).all_states())
       starts[b] = start;
-  const auto states_of = [&](index_type b)
-                             FOVEA_INLINE_LAMBDA { return made.spans > 1 ? states + starts[b] : states; };
+  const auto states_of = [&](index_type b) { return made.spans > 1 ? states + starts[b] : states; };
 
   who.for_each(made.jobs, [&](index_type i, index_type worker) {
     const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
@@ -114,7 +112,7 @@ FOVEA_INLINE void run(const Problem& call, const plan& made, executor_ref execut
 /// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
 /// kernel/sweep/score_matrix.hpp.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
+void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
   constexpr index_type rows = rows_of_a_look<Arch, T>;
   const plan made = plan_of_looks<Arch>(p);
   const workspace memory(made, {});
@@ -132,7 +130,7 @@ FOVEA_INLINE void emit_all(const Problem& p, range heads, const sequences<T>& to
 /// write(batch, head, row, kernel::row_measures) for each row of each query head, from several threads where
 /// the executor has them: see kernel/sweep/statistics.hpp.
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
-FOVEA_INLINE void measure_all(const Problem& p, executor_ref executor, const Write& write) {
+void measure_all(const Problem& p, executor_ref executor, const Write& write) {
   constexpr index_type rows = rows_of_a_look<Arch, T>;
   const index_type blocks = ceil_div(p.q.max_tokens(), rows);
   plan made = plan_of_looks<Arch>(p);
@@ -148,9 +146,9 @@ FOVEA_INLINE void measure_all(const Problem& p, executor_ref executor, const Wri
     const auto scratch = scratch_of<T>(made, memory, i, worker);
     auto* const states = reinterpret_cast<kernel::row_state*>(scratch.values);
     if (!some.empty())
-      kernel::measure_queries<Arch>(p, b, h, some, scratch, states,
-                                    [&](index_type row, const kernel::row_measures& of)
-                                        FOVEA_INLINE_LAMBDA { write(b, h, row, of); });
+      kernel::measure_queries<Arch>(
+          p, b, h, some, scratch, states,
+          [&](index_type row, const kernel::row_measures& of) { write(b, h, row, of); });
   });
 }
 

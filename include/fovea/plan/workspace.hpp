@@ -15,14 +15,14 @@ inline constexpr index_type workspace_alignment = 64;
 /// Gives a plan as many workers as can have a task at a time: no part of the call has more than `tasks`.
 /// Where the executor has more workers each task has a scratch, since any of them may take it up.
 template <class Plan>
-FOVEA_INLINE void share_scratch(Plan& plan, index_type workers, index_type tasks) noexcept {
+void share_scratch(Plan& plan, index_type workers, index_type tasks) noexcept {
   plan.workers = std::min(workers, std::max<index_type>(tasks, 1));
   plan.scratch_a_task = plan.workers < workers;
 }
 
 /// The number of the scratch of a task that the executor gave to `worker`.
 template <class Plan>
-FOVEA_INLINE index_type scratch_number(const Plan& plan, index_type task, index_type worker) {
+index_type scratch_number(const Plan& plan, index_type task, index_type worker) {
   if (plan.scratch_a_task) return task;
   if (worker < 0 || worker >= plan.workers)
     reject("the executor gave a task to worker ", worker, ", not one of its ", plan.workers);
@@ -41,7 +41,7 @@ struct stack_memory {
 class workspace {
  public:
   template <class Plan>
-  FOVEA_INLINE workspace(const Plan& made, std::span<std::byte> given, std::span<std::byte> near = {})
+  workspace(const Plan& made, std::span<std::byte> given, std::span<std::byte> near = {})
       : bytes_a_worker_(made.scratch_bytes()), workers_(made.workers) {
     const index_type bytes = made.workspace_bytes();
     if (given.empty()) given = near;
@@ -55,12 +55,10 @@ class workspace {
   }
 
   workspace(const workspace&) = delete;
-  FOVEA_INLINE ~workspace() = default;
+  ~workspace() = default;
 
-  FOVEA_INLINE std::byte* scratch(index_type number) const noexcept {
-    return first_ + number * bytes_a_worker_;
-  }
-  FOVEA_INLINE std::byte* shared() const noexcept { return scratch(workers_); }
+  std::byte* scratch(index_type number) const noexcept { return first_ + number * bytes_a_worker_; }
+  std::byte* shared() const noexcept { return scratch(workers_); }
 
  private:
   index_type bytes_a_worker_, workers_;

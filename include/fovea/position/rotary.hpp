@@ -40,12 +40,12 @@ struct rotary_angles {
 template <class T = float>
 class rotary_table {
  public:
-  FOVEA_INLINE rotary_table(const rotary_table&) = default;
-  FOVEA_INLINE rotary_table(rotary_table&&) = default;
-  FOVEA_INLINE rotary_table& operator=(const rotary_table&) = default;
-  FOVEA_INLINE rotary_table& operator=(rotary_table&&) = default;
-  FOVEA_INLINE ~rotary_table() = default;
-  FOVEA_INLINE rotary_table(index_type positions, index_type rotary_dim, double base = 10000.0)
+  rotary_table(const rotary_table&) = default;
+  rotary_table(rotary_table&&) = default;
+  rotary_table& operator=(const rotary_table&) = default;
+  rotary_table& operator=(rotary_table&&) = default;
+  ~rotary_table() = default;
+  rotary_table(index_type positions, index_type rotary_dim, double base = 10000.0)
       : rows_(positions), columns_(rotary_dim / 2) {
     if (positions < 0) reject("rotary_table has ", positions, " positions, fewer than 0");
     if (rotary_dim < 0 || rotary_dim % 2 != 0)
@@ -68,7 +68,7 @@ class rotary_table {
   }
 
   /// Views of this table, which must outlive them.
-  FOVEA_INLINE rotary_angles<T> angles() const& noexcept {
+  rotary_angles<T> angles() const& noexcept {
     return {{values_.data(), rows_, columns_, columns_, 1},
             {values_.data() + rows_ * columns_, rows_, columns_, columns_, 1}};
   }
@@ -100,21 +100,21 @@ struct token_positions {
   index_type first;
 
   /// Of token t of a sequence that has `before` tokens before it in the batch.
-  FOVEA_INLINE index_type of(index_type before, index_type t) const noexcept {
+  index_type of(index_type before, index_type t) const noexcept {
     return given.empty() ? first + t : given[shared ? t : before + t];
   }
 };
 
 /// Whether x can be turned by these angles into `out`.
 template <class OE, class XE, class E>
-FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const rotary_angles<E>& angles) {
+void check(const sequences<OE>& out, const sequences<XE>& x, const rotary_angles<E>& angles) {
   const auto &cos = angles.cos, &sin = angles.sin;
   if (sin.rows != cos.rows || sin.cols != cos.cols)
     reject("the table of cosines is ", cos.rows, " x ", cos.cols, ", that of sines ", sin.rows, " x ",
            sin.cols);
   if (2 * cos.cols > x.all.dim)
     reject("the table rotates ", 2 * cos.cols, " dimensions, x has ", x.all.dim, " a head");
-  const auto same = [](const char* what, index_type of_out, index_type of_x) FOVEA_INLINE_LAMBDA {
+  const auto same = [](const char* what, index_type of_out, index_type of_x) {
     if (of_out != of_x) reject("out has ", of_out, " ", what, " but x has ", of_x);
   };
   same("sequences", out.batches(), x.batches()), same("heads", out.all.heads, x.all.heads);
@@ -122,7 +122,7 @@ FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const 
   for (index_type b = 0; b < x.batches(); ++b) same("tokens", out.tokens(b), x.tokens(b));
   check_writable("out", out.all);
   check_apart_or_same("out", out, "x", x);
-  const auto table = [](const matrix_view<const E>& m) FOVEA_INLINE_LAMBDA {
+  const auto table = [](const matrix_view<const E>& m) {
     return tensor_view<const E>{m.data, 1, 1, m.rows, m.cols, 0, 0, m.row_stride, m.col_stride};
   };
   check_apart("out", out.all, "the table of cosines", table(cos));
@@ -131,8 +131,7 @@ FOVEA_INLINE void check(const sequences<OE>& out, const sequences<XE>& x, const 
 
 /// The positions that the options name, each within the table's rows.
 template <class XE>
-FOVEA_INLINE token_positions checked_positions(const sequences<XE>& x, index_type rows,
-                                               const rotary_options& o) {
+token_positions checked_positions(const sequences<XE>& x, index_type rows, const rotary_options& o) {
   const index_type given = o.positions.size(), one = x.max_tokens();
   index_type all = 0;
   for (index_type b = 0; b < x.batches(); ++b) all += x.tokens(b);
@@ -151,8 +150,8 @@ FOVEA_INLINE token_positions checked_positions(const sequences<XE>& x, index_typ
 /// Turns token t of one head, which stands at position p. A plain loop: compilers vectorise it for strides of
 /// 1, and by hand, in registers or by way of a buffer, it was no faster.
 template <class Arch, class T, class OE, class XE, class E>
-FOVEA_INLINE void turn_token(const matrix_view<OE>& out, const matrix_view<XE>& x, index_type t, index_type p,
-                             const rotary_angles<E>& angles, rotary_pairs pairs) noexcept {
+void turn_token(const matrix_view<OE>& out, const matrix_view<XE>& x, index_type t, index_type p,
+                const rotary_angles<E>& angles, rotary_pairs pairs) noexcept {
   const bool halves = pairs == rotary_pairs::halves;
   const index_type half = angles.cos.cols;
   for (index_type i = 0; i < half; ++i) {

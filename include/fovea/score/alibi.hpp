@@ -17,23 +17,23 @@ struct linear_bias {
   index_type offset;
 
   template <class V>
-  FOVEA_INLINE V apply(const V& s, const V& q, const V& k) const noexcept {
+  V apply(const V& s, const V& q, const V& k) const noexcept {
     using std::abs;
     return s - slope_as<V>() * abs(q + number_as<V>(offset) - k);
   }
   template <class V>
-  FOVEA_INLINE V derivative(const V&, const V&, const V&) const noexcept {
+  V derivative(const V&, const V&, const V&) const noexcept {
     return V(1);
   }
   template <class V>
-  FOVEA_INLINE V parameter_slope(const V&, const V& q, const V& k) const noexcept {
+  V parameter_slope(const V&, const V& q, const V& k) const noexcept {
     using std::abs;
     return -abs(q + number_as<V>(offset) - k);
   }
 
  private:
   template <class V>
-  FOVEA_INLINE V slope_as() const noexcept {
+  V slope_as() const noexcept {
     if constexpr (std::is_same_v<number_in<V>, double>)
       return V(exact_slope);
     else
@@ -53,12 +53,12 @@ struct alibi {
   index_type offset = 0;
   borrowed_span<float> d_slopes = {};  // where a backward call writes their gradient, if wanted
 
-  FOVEA_INLINE parameter_gradient<float> gradient() const noexcept {
+  parameter_gradient<float> gradient() const noexcept {
     return {.data = d_slopes.empty() ? nullptr : d_slopes.data(),
             .heads = static_cast<index_type>(d_slopes.size()),
             .head_stride = 1};
   }
-  FOVEA_INLINE void check(const place& at) const {
+  void check(const place& at) const {
     if (!d_slopes.empty() && static_cast<index_type>(d_slopes.size()) != slopes.size())
       reject("alibi has ", slopes.size(), " slopes but d_slopes has ", d_slopes.size());
     if (slopes.size() != at.heads) reject("alibi has ", slopes.size(), " slopes for ", at.heads, " heads");
@@ -66,8 +66,8 @@ struct alibi {
       if (!is_finite(static_cast<float>(slopes[h])))
         reject("alibi's slope ", h, " is ", slopes[h], ", not a finite float");
   }
-  FOVEA_INLINE void each_operand(const auto& f) const { f("alibi's slopes", slopes); }
-  FOVEA_INLINE linear_bias bind(const place& at) const noexcept {
+  void each_operand(const auto& f) const { f("alibi's slopes", slopes); }
+  linear_bias bind(const place& at) const noexcept {
     const double slope = slopes[at.head];
     return {static_cast<float>(slope), slope, saturated_sum(offset, at.first_query())};
   }

@@ -12,18 +12,18 @@ struct bias_cells {
   static constexpr int matrices = 1;
   Matrix values;
 
-  FOVEA_INLINE auto near(auto& square) const noexcept {
+  auto near(auto& square) const noexcept {
     return bias_cells<decltype(square.copy(values))>{square.copy(values)};
   }
 
-  FOVEA_INLINE void each_matrix(const auto& f) const noexcept { f(values); }
+  void each_matrix(const auto& f) const noexcept { f(values); }
 
   template <class V>
-  FOVEA_INLINE V apply(const V& s, const auto& cells) const noexcept {
+  V apply(const V& s, const auto& cells) const noexcept {
     return cells.sum_or_hidden(s, cells.load(values));
   }
   template <class V>
-  FOVEA_INLINE V derivative(const V&, const auto&) const noexcept {
+  V derivative(const V&, const auto&) const noexcept {
     return V(1);
   }
 };
@@ -35,11 +35,9 @@ struct bias_matrix {
   static constexpr score_stage stage = score_stage::bias;
   Table table;
 
-  FOVEA_INLINE void check(const place& at) const { table.check(at, "bias"); }
-  FOVEA_INLINE void each_operand(const auto& f) const { f("bias", table.table); }
-  FOVEA_INLINE auto bind(const place& at) const noexcept {
-    return bias_cells<decltype(table.bind(at))>{table.bind(at)};
-  }
+  void check(const place& at) const { table.check(at, "bias"); }
+  void each_operand(const auto& f) const { f("bias", table.table); }
+  auto bind(const place& at) const noexcept { return bias_cells<decltype(table.bind(at))>{table.bind(at)}; }
 };
 
 /// The same, with where a backward call writes its gradient: a tensor of the same sizes, summed over those
@@ -49,15 +47,15 @@ struct learnt_bias_matrix : bias_matrix<Table> {
   static constexpr const char* gradient_name = "the gradient of bias";
   Gradient to;
 
-  FOVEA_INLINE auto gradient() const noexcept {
+  auto gradient() const noexcept {
     return parameter_gradient<std::remove_pointer_t<decltype(to.data)>>{
         to.data,         to.batch,       to.heads,        to.tokens,    to.dim,
         to.batch_stride, to.head_stride, to.token_stride, to.dim_stride};
   }
-  FOVEA_INLINE void check(const place& at) const {
+  void check(const place& at) const {
     bias_matrix<Table>::check(at);
     const auto& t = this->table.table;
-    const auto same = [](const char* what, index_type has, index_type wanted) FOVEA_INLINE_LAMBDA {
+    const auto same = [](const char* what, index_type has, index_type wanted) {
       if (has != wanted) reject("bias: the gradient has ", has, " ", what, ", the bias ", wanted);
     };
     same("batch entries", to.batch, t.batch), same("heads", to.heads, t.heads);

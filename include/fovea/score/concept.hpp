@@ -35,17 +35,17 @@ concept score_like = requires {
 };
 
 template <class S>
-FOVEA_INLINE void check_score_at(const S& score, const place& at) {
+void check_score_at(const S& score, const place& at) {
   if constexpr (requires { score.check(at); }) score.check(at);
 }
 
 template <class T, class S>
-FOVEA_INLINE void check_numbers_of(const S& score) {
+void check_numbers_of(const S& score) {
   if constexpr (requires { score.template check_numbers<T>(); }) score.template check_numbers<T>();
 }
 
 template <class S>
-FOVEA_INLINE decltype(auto) bind_score(const S& score, const place& at) noexcept {
+decltype(auto) bind_score(const S& score, const place& at) noexcept {
   if constexpr (requires { score.bind(at); })
     return score.bind(at);
   else
@@ -53,7 +53,7 @@ FOVEA_INLINE decltype(auto) bind_score(const S& score, const place& at) noexcept
 }
 
 template <class S, class V, class Cells>
-FOVEA_INLINE V apply_score(const S& score, const V& s, const Cells& cells) noexcept {
+V apply_score(const S& score, const V& s, const Cells& cells) noexcept {
   if constexpr (requires { score.apply(s, cells.row(), cells.col()); })
     return score.apply(s, cells.row(), cells.col());
   else
@@ -62,7 +62,7 @@ FOVEA_INLINE V apply_score(const S& score, const V& s, const Cells& cells) noexc
 
 /// The slope of a score at s: d apply / d s.
 template <class S, class V, class Cells>
-FOVEA_INLINE V slope_of_score(const S& score, const V& s, const Cells& cells) noexcept {
+V slope_of_score(const S& score, const V& s, const Cells& cells) noexcept {
   if constexpr (requires { score.derivative(s, cells.row(), cells.col()); }) {
     return score.derivative(s, cells.row(), cells.col());
   } else if constexpr (requires { score.derivative(s, cells); }) {
@@ -98,7 +98,7 @@ template <class S>
 inline constexpr const char* gradient_name<S> = S::gradient_name;
 
 template <class S, class V, class Cells>
-FOVEA_INLINE V slope_of_parameter(const S& score, const V& s, const Cells& cells) noexcept {
+V slope_of_parameter(const S& score, const V& s, const Cells& cells) noexcept {
   if constexpr (requires { score.parameter_slope(s, cells.row(), cells.col()); })
     return score.parameter_slope(s, cells.row(), cells.col());
   else

@@ -15,7 +15,7 @@ struct head_dropout {
   std::int32_t kept_below;  // of 2^24
   std::uint32_t key0, key1;
 
-  FOVEA_INLINE auto kept(const auto& cells) const noexcept {
+  auto kept(const auto& cells) const noexcept {
     using I = std::remove_cvref_t<decltype(cells.q())>;
     const I random = threefry<I>(key0, key1, cells.q(), cells.k()).first;
     return cells.truth(((random >> 8) & I(0xffffff)) < I(kept_below));
@@ -31,12 +31,12 @@ struct dropout {
   double rate = 0;
   std::uint64_t seed = 0;
 
-  FOVEA_INLINE void check(const place&) const {
+  void check(const place&) const {
     if (!is_finite(rate) || !(rate >= 0 && rate < 1))
       reject("dropout's rate is ", rate, ", not within 0 and 1");
     if (rate > 1 - 0x1p-24) reject("dropout's rate is ", rate, ": of weights less than 2^-24 are kept");
   }
-  FOVEA_INLINE head_dropout bind(const place& at) const noexcept {
+  head_dropout bind(const place& at) const noexcept {
     const auto [key0, key1] = threefry<std::int64_t>(
         static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32), at.batch, at.head);
     return {1 / (1 - rate), static_cast<std::int32_t>(std::lround((1 - rate) * 0x1p24)),

@@ -14,7 +14,7 @@ FOVEA_NAMESPACE_BEGIN
 
 /// A number as a V: a scalar, a SIMD batch, or a dual number of either.
 template <class V, class N>
-FOVEA_INLINE V number_as(N x) noexcept {
+V number_as(N x) noexcept {
   if constexpr (requires { typename V::value_type; })
     return V(static_cast<typename V::value_type>(x));
   else
@@ -28,70 +28,66 @@ template <class V>
 struct dual {
   V value, slope;
 
-  FOVEA_INLINE dual(const V& x, const V& dx = V(0)) noexcept : value(x), slope(dx) {}
+  dual(const V& x, const V& dx = V(0)) noexcept : value(x), slope(dx) {}
   template <class N>
     requires(std::is_arithmetic_v<N> && !std::is_same_v<N, V>)
-  FOVEA_INLINE dual(N x) noexcept : value(number_as<V>(x)), slope(V(0)) {}
+  dual(N x) noexcept : value(number_as<V>(x)), slope(V(0)) {}
 
-  friend FOVEA_INLINE dual operator+(const dual& a, const dual& b) noexcept {
+  friend dual operator+(const dual& a, const dual& b) noexcept {
     return {a.value + b.value, a.slope + b.slope};
   }
-  friend FOVEA_INLINE dual operator-(const dual& a, const dual& b) noexcept {
+  friend dual operator-(const dual& a, const dual& b) noexcept {
     return {a.value - b.value, a.slope - b.slope};
   }
-  friend FOVEA_INLINE dual operator-(const dual& a) noexcept { return {-a.value, -a.slope}; }
-  friend FOVEA_INLINE dual operator*(const dual& a, const dual& b) noexcept {
+  friend dual operator-(const dual& a) noexcept { return {-a.value, -a.slope}; }
+  friend dual operator*(const dual& a, const dual& b) noexcept {
     return {a.value * b.value, a.slope * b.value + a.value * b.slope};
   }
-  friend FOVEA_INLINE dual operator/(const dual& a, const dual& b) noexcept {
+  friend dual operator/(const dual& a, const dual& b) noexcept {
     const V quotient = a.value / b.value;
     return {quotient, (a.slope - quotient * b.slope) / b.value};
   }
-  FOVEA_INLINE dual& operator+=(const dual& b) noexcept { return *this = *this + b; }
-  FOVEA_INLINE dual& operator-=(const dual& b) noexcept { return *this = *this - b; }
-  FOVEA_INLINE dual& operator*=(const dual& b) noexcept { return *this = *this * b; }
-  FOVEA_INLINE dual& operator/=(const dual& b) noexcept { return *this = *this / b; }
+  dual& operator+=(const dual& b) noexcept { return *this = *this + b; }
+  dual& operator-=(const dual& b) noexcept { return *this = *this - b; }
+  dual& operator*=(const dual& b) noexcept { return *this = *this * b; }
+  dual& operator/=(const dual& b) noexcept { return *this = *this / b; }
 
-  friend FOVEA_INLINE auto operator<(const dual& a, const dual& b) noexcept { return a.value < b.value; }
-  friend FOVEA_INLINE auto operator>(const dual& a, const dual& b) noexcept { return a.value > b.value; }
-  friend FOVEA_INLINE auto operator<=(const dual& a, const dual& b) noexcept { return a.value <= b.value; }
-  friend FOVEA_INLINE auto operator>=(const dual& a, const dual& b) noexcept { return a.value >= b.value; }
+  friend auto operator<(const dual& a, const dual& b) noexcept { return a.value < b.value; }
+  friend auto operator>(const dual& a, const dual& b) noexcept { return a.value > b.value; }
+  friend auto operator<=(const dual& a, const dual& b) noexcept { return a.value <= b.value; }
+  friend auto operator>=(const dual& a, const dual& b) noexcept { return a.value >= b.value; }
 
-  friend FOVEA_INLINE dual abs(const dual& a) noexcept { return choose(a.value < V(0), -a, a); }
-  friend FOVEA_INLINE dual min(const dual& a, const dual& b) noexcept {
-    return choose(b.value < a.value, b, a);
-  }
-  friend FOVEA_INLINE dual max(const dual& a, const dual& b) noexcept {
-    return choose(a.value < b.value, b, a);
-  }
-  friend FOVEA_INLINE dual exp(const dual& a) noexcept {
+  friend dual abs(const dual& a) noexcept { return choose(a.value < V(0), -a, a); }
+  friend dual min(const dual& a, const dual& b) noexcept { return choose(b.value < a.value, b, a); }
+  friend dual max(const dual& a, const dual& b) noexcept { return choose(a.value < b.value, b, a); }
+  friend dual exp(const dual& a) noexcept {
     using std::exp;
     const V e = exp(a.value);
     return {e, a.slope * e};
   }
-  friend FOVEA_INLINE dual log(const dual& a) noexcept {
+  friend dual log(const dual& a) noexcept {
     using std::log;
     return {log(a.value), a.slope / a.value};
   }
-  friend FOVEA_INLINE dual sqrt(const dual& a) noexcept {
+  friend dual sqrt(const dual& a) noexcept {
     using std::sqrt;
     const V root = sqrt(a.value);
     return {root, a.slope / (root + root)};
   }
-  friend FOVEA_INLINE dual tanh(const dual& a) noexcept {
+  friend dual tanh(const dual& a) noexcept {
     using std::tanh;
     const V t = tanh(a.value);
     return {t, a.slope * (V(1) - t * t)};
   }
   /// a where the condition holds, else b.
   template <class B>
-  friend FOVEA_INLINE dual select(const B& condition, const dual& a, const dual& b) noexcept {
+  friend dual select(const B& condition, const dual& a, const dual& b) noexcept {
     return choose(condition, a, b);
   }
 
  private:
   template <class B>
-  FOVEA_INLINE static dual choose(const B& condition, const dual& a, const dual& b) noexcept {
+  static dual choose(const B& condition, const dual& a, const dual& b) noexcept {
     if constexpr (std::is_same_v<B, bool>)
       return condition ? a : b;
     else  // a batch's own select, found by its arguments

@@ -18,7 +18,7 @@ struct score_function {
   F f;
 
   template <class V>
-  FOVEA_INLINE V apply(const V& s, const V& q, const V& k) const noexcept {
+  V apply(const V& s, const V& q, const V& k) const noexcept {
     return f(s, q, k);
   }
 };
@@ -29,13 +29,13 @@ struct differentiated_function : score_function<F> {
   D df;
 
   template <class V>
-  FOVEA_INLINE V derivative(const V& s, const V& q, const V& k) const noexcept {
+  V derivative(const V& s, const V& q, const V& k) const noexcept {
     return V(df(s, q, k));
   }
 };
 
 template <class F>
-FOVEA_INLINE score_function<F> score(F f) {
+score_function<F> score(F f) {
   static_assert(
       std::is_invocable_v<const F&, float, float, float>,
       "fovea: a score is a function of (s, q, k): the logit, the query's position, the key's position");
@@ -44,7 +44,7 @@ FOVEA_INLINE score_function<F> score(F f) {
 
 /// With df = d f / d s, a function of (s, q, k) as f is. Without it gradients call f with dual numbers.
 template <class F, class D>
-FOVEA_INLINE differentiated_function<F, D> score(F f, D df) {
+differentiated_function<F, D> score(F f, D df) {
   static_assert(std::is_invocable_v<const D&, float, float, float>,
                 "fovea: the derivative of a score is a function of (s, q, k)");
   return {score(std::move(f)), std::move(df)};

@@ -16,11 +16,11 @@ struct sink {
   list_view<double> logits;
   borrowed_span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
 
-  FOVEA_INLINE std::span<float> gradient() const noexcept { return d_logits; }
-  FOVEA_INLINE void set_gradient(index_type head, double value) const noexcept {
+  std::span<float> gradient() const noexcept { return d_logits; }
+  void set_gradient(index_type head, double value) const noexcept {
     if (!d_logits.empty()) d_logits[static_cast<std::size_t>(head)] = static_cast<float>(value);
   }
-  FOVEA_INLINE void check(const place& at) const {
+  void check(const place& at) const {
     if (!d_logits.empty() && static_cast<index_type>(d_logits.size()) != logits.size())
       reject("sink has ", logits.size(), " logits but d_logits has ", d_logits.size());
     if (logits.size() != at.heads) reject("sink has ", logits.size(), " logits for ", at.heads, " heads");
@@ -30,13 +30,13 @@ struct sink {
   }
   /// Sums are made of powers of two: log2(e) times the logit is a number of theirs.
   template <class T>
-  FOVEA_INLINE void check_numbers() const {
+  void check_numbers() const {
     for (index_type h = 0; h < logits.size(); ++h)
       if (is_finite(logits[h]) && !is_finite(static_cast<T>(logits[h] * std::numbers::log2e)))
         reject("sink's logit ", h, " is ", logits[h], ", which times log2(e) is no finite float");
   }
-  FOVEA_INLINE void each_operand(const auto& f) const { f("sink's logits", logits); }
-  FOVEA_INLINE double logit(index_type head) const noexcept { return logits[head]; }
+  void each_operand(const auto& f) const { f("sink's logits", logits); }
+  double logit(index_type head) const noexcept { return logits[head]; }
 };
 
 FOVEA_NAMESPACE_END

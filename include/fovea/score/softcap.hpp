@@ -14,27 +14,27 @@ struct softcap {
   static constexpr bool hides = false;
   T cap;
 
-  FOVEA_INLINE constexpr softcap(T bound) noexcept : cap(bound) {}
+  constexpr softcap(T bound) noexcept : cap(bound) {}
 
-  FOVEA_INLINE void check(const place&) const {
+  void check(const place&) const {
     if (!is_finite(static_cast<double>(cap)) || !(cap >= 0))
       reject("softcap is ", cap, ", not a finite number >= 0");
   }
   template <class Logit>
-  FOVEA_INLINE void check_numbers() const {
+  void check_numbers() const {
     const auto used = static_cast<Logit>(cap);
     if (!is_finite(used) || (used == 0 && cap != 0))
       reject("softcap is ", cap, ", which the numbers of logits hold as ", used);
   }
   template <class V>
-  FOVEA_INLINE V apply(const V& s, const V&, const V&) const noexcept {
+  V apply(const V& s, const V&, const V&) const noexcept {
     using std::tanh;
     if (cap == 0) return s;
     const V bound = number_as<V>(cap);
     return bound * tanh(s / bound);
   }
   template <class V>
-  FOVEA_INLINE V derivative(const V& s, const V&, const V&) const noexcept {
+  V derivative(const V& s, const V&, const V&) const noexcept {
     using std::tanh;
     if (cap == 0) return V(1);
     const V t = tanh(s / number_as<V>(cap));

@@ -14,27 +14,27 @@ FOVEA_NAMESPACE_BEGIN
 /// Two random words for a key and a counter. I: 32-bit integers in registers, which wrap; or 64-bit ones, of
 /// which the low half is used. Only additions, shifts and bits: every instruction set has them.
 template <class I>
-FOVEA_INLINE std::pair<I, I> threefry(std::uint32_t key0, std::uint32_t key1, I x0, I x1) noexcept {
+std::pair<I, I> threefry(std::uint32_t key0, std::uint32_t key1, I x0, I x1) noexcept {
   constexpr bool wide = [] {
     if constexpr (requires { typename I::value_type; })
       return sizeof(typename I::value_type) == 8;
     else
       return sizeof(I) == 8;
   }();
-  const auto number = [](std::uint32_t x) FOVEA_INLINE_LAMBDA {
+  const auto number = [](std::uint32_t x) {
     if constexpr (wide)
       return I(static_cast<std::int64_t>(x));
     else
       return I(static_cast<std::int32_t>(x));
   };
-  const auto word = [&](const I& x) FOVEA_INLINE_LAMBDA {
+  const auto word = [&](const I& x) {
     if constexpr (wide)
       return x & number(0xffffffffu);
     else
       return x;
   };
   // A right shift may be arithmetic: what it brings in is cut off.
-  const auto rotate = [&](const I& x, int by) FOVEA_INLINE_LAMBDA {
+  const auto rotate = [&](const I& x, int by) {
     return word((x << by) | ((x >> (32 - by)) & number((std::uint32_t(1) << by) - 1)));
   };
   constexpr int rotations[2][4] = {{13, 15, 26, 6}, {17, 29, 16, 24}};

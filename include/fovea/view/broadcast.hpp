@@ -10,14 +10,14 @@ template <class E>
 struct broadcast {
   tensor_view<E> table;
 
-  FOVEA_INLINE void check(const place& at, const char* name) const {
+  void check(const place& at, const char* name) const {
     fits(table.batch, at.batches, name, "batch entries");
     fits(table.heads, at.heads, name, "heads");
     fits(table.tokens, at.queries, name, "rows (queries)");
     fits(table.dim, at.keys, name, "columns (keys)");
   }
 
-  FOVEA_INLINE matrix_view<E> bind(const place& at) const noexcept {
+  matrix_view<E> bind(const place& at) const noexcept {
     E* first = table.data + (table.batch == 1 ? 0 : at.batch * table.batch_stride) +
                (table.heads == 1 ? 0 : at.head * table.head_stride);
     return {first, at.queries, at.keys, table.tokens == 1 ? 0 : table.token_stride,
@@ -25,13 +25,13 @@ struct broadcast {
   }
 
  private:
-  FOVEA_INLINE static void fits(index_type has, index_type full, const char* name, const char* what) {
+  static void fits(index_type has, index_type full, const char* name, const char* what) {
     if (has != 1 && has != full) reject(name, " has ", has, " ", what, ", neither 1 nor ", full);
   }
 };
 
 template <class M>
-FOVEA_INLINE auto broadcast_of(const M& m, const char* name) {
+auto broadcast_of(const M& m, const char* name) {
   return broadcast<const element_of<M>>{as_sequences(m, any_heads, name).all};
 }
 

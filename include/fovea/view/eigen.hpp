@@ -17,7 +17,7 @@ concept eigen_in_memory = eigen_dense<X> && (X::Flags & Eigen::DirectAccessBit) 
 
 /// A number of rows or columns as Eigen counts, whose index EIGEN_DEFAULT_DENSE_INDEX_TYPE may make narrower.
 template <class Index = Eigen::Index>
-FOVEA_INLINE Index eigen_index(index_type n) {
+Index eigen_index(index_type n) {
   constexpr Index most = std::numeric_limits<Index>::max();
   if constexpr (sizeof(Index) < sizeof(index_type))
     if (n > most) reject_length(n, " rows or columns are more than Eigen's index counts, which is ", most);
@@ -29,9 +29,9 @@ template <eigen_in_memory X>
 struct list_traits<X> {
   static constexpr bool is_vector = X::IsVectorAtCompileTime;
   static constexpr bool contiguous = X::InnerStrideAtCompileTime == 1;
-  FOVEA_INLINE static auto data(const X& x) noexcept { return x.data(); }
-  FOVEA_INLINE static index_type size(const X& x) noexcept { return x.size(); }
-  FOVEA_INLINE static index_type stride(const X& x) noexcept { return x.innerStride(); }
+  static auto data(const X& x) noexcept { return x.data(); }
+  static index_type size(const X& x) noexcept { return x.size(); }
+  static index_type stride(const X& x) noexcept { return x.innerStride(); }
 };
 
 template <eigen_dense X>
@@ -43,7 +43,7 @@ struct view_traits<X> {
   static constexpr bool row_major = X::IsRowMajor, tells_heads = false;
 
   template <class Y>
-  FOVEA_INLINE static auto view(Y& x, index_type heads, const char* name) {
+  static auto view(Y& x, index_type heads, const char* name) {
     using stored = std::remove_pointer_t<decltype(x.data())>;
     if (heads == any_heads) heads = 1;
     if (heads <= 0 || x.cols() % heads != 0)
@@ -54,7 +54,7 @@ struct view_traits<X> {
   }
 
   template <class T>
-  FOVEA_INLINE static auto make_like(const X& x, index_type heads, index_type dim) {
+  static auto make_like(const X& x, index_type heads, index_type dim) {
     using matrix =
         Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, row_major ? Eigen::RowMajor : Eigen::ColMajor>;
     size_product("a matrix", x.rows(), heads, dim, sizeof(T));

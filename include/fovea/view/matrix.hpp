@@ -51,18 +51,16 @@ struct matrix_view {
   index_type rows = 0, cols = 0;
   index_type row_stride = 0, col_stride = 1;
 
-  FOVEA_INLINE E* at(index_type r, index_type c = 0) const noexcept {
-    return data + r * row_stride + c * col_stride;
-  }
-  FOVEA_INLINE E& operator()(index_type r, index_type c) const noexcept { return *at(r, c); }
-  FOVEA_INLINE operator matrix_view<const E>() const noexcept
+  E* at(index_type r, index_type c = 0) const noexcept { return data + r * row_stride + c * col_stride; }
+  E& operator()(index_type r, index_type c) const noexcept { return *at(r, c); }
+  operator matrix_view<const E>() const noexcept
     requires(!std::is_const_v<E>)
   {
     return {data, rows, cols, row_stride, col_stride};
   }
 
   /// The rows `some` alone.
-  FOVEA_INLINE matrix_view only(range some) const noexcept {
+  matrix_view only(range some) const noexcept {
     return {at(some.first), some.size(), cols, row_stride, col_stride};
   }
 
@@ -70,7 +68,7 @@ struct matrix_view {
   /// each_piece(range, f), which calls f(piece) for the pieces that these tokens lie in, in order. A matrix
   /// lies in one.
   template <class F>
-  FOVEA_INLINE void each_piece(range some, F&& f) const noexcept {
+  void each_piece(range some, F&& f) const noexcept {
     if (!some.empty()) f(piece<element>{only(some)});
   }
 };

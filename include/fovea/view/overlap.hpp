@@ -22,7 +22,7 @@ namespace overlap {
 /// One index of a view: `count` of them, `step` apart (in bytes, or in elements).
 struct axis {
   index_type count = 1, step = 0;
-  FOVEA_INLINE index_type reach() const noexcept { return (count - 1) * step; }
+  index_type reach() const noexcept { return (count - 1) * step; }
 };
 
 /// A view as bytes: pieces of `size` bytes, the first of them at `first`.
@@ -38,23 +38,24 @@ struct reaches {
   index_type batch, heads, tokens, dim;
 
   template <class E>
-  FOVEA_INLINE explicit reaches(const tensor_view<E>& x) noexcept
+  explicit reaches(const tensor_view<E>& x) noexcept
       : batch((x.batch - 1) * x.batch_stride),
         heads((x.heads - 1) * x.head_stride),
         tokens((x.tokens - 1) * x.token_stride),
         dim((x.dim - 1) * x.dim_stride) {}
-  FOVEA_INLINE bool plain() const noexcept { return (batch | heads | tokens | dim) >= 0; }
-  FOVEA_INLINE index_type last() const noexcept { return batch + heads + tokens + dim; }
+  bool plain() const noexcept { return (batch | heads | tokens | dim) >= 0; }
+  index_type last() const noexcept { return batch + heads + tokens + dim; }
 };
 
 /// Whether one view ends before the other begins, as far as is known at once.
 template <class A, class B>
-FOVEA_INLINE bool plainly_apart(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
+bool plainly_apart(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
   const reaches of_a(a), of_b(b);
   const auto first_a = reinterpret_cast<std::uintptr_t>(a.data),
              first_b = reinterpret_cast<std::uintptr_t>(b.data);
-  const auto bytes = [](index_type last, std::size_t size)
-                         FOVEA_INLINE_LAMBDA { return (static_cast<std::uintptr_t>(last) + 1) * size; };
+  const auto bytes = [](index_type last, std::size_t size) {
+    return (static_cast<std::uintptr_t>(last) + 1) * size;
+  };
   return of_a.plain() && of_b.plain() &&
          (first_a + bytes(of_a.last(), sizeof(A)) <= first_b ||
           first_b + bytes(of_b.last(), sizeof(B)) <= first_a);
@@ -62,7 +63,7 @@ FOVEA_INLINE bool plainly_apart(const tensor_view<A>& a, const tensor_view<B>& b
 
 /// Whether no two elements meet, as far as is known at once: strides go up and nest, dim innermost.
 template <class E>
-FOVEA_INLINE bool plainly_nested(const tensor_view<E>& x) noexcept {
+bool plainly_nested(const tensor_view<E>& x) noexcept {
   const reaches r(x);
   const bool heads_outside = x.token_stride > r.dim && x.head_stride > r.dim + r.tokens;
   const bool tokens_outside = x.head_stride > r.dim && x.token_stride > r.dim + r.heads;
@@ -71,7 +72,7 @@ FOVEA_INLINE bool plainly_nested(const tensor_view<E>& x) noexcept {
 }
 
 template <class E>
-FOVEA_INLINE pieces pieces_of(const tensor_view<E>& x) noexcept {
+pieces pieces_of(const tensor_view<E>& x) noexcept {
   constexpr auto size = static_cast<index_type>(sizeof(E));
   return {reinterpret_cast<std::uintptr_t>(x.data),
           size,
@@ -86,7 +87,7 @@ class box_sums {
  public:
   static constexpr int most_tries = 1 << 16;
 
-  FOVEA_INLINE void add(index_type count, index_type step) noexcept {
+  void add(index_type count, index_type step) noexcept {
     if (count < 2) return;
     for (int k = 0; k < axes_; ++k)
       if (axis_[k].step == step) return static_cast<void>(axis_[k].count += count - 1);
@@ -95,7 +96,7 @@ class box_sums {
     axis_[k] = {count, step};
   }
 
-  FOVEA_INLINE bool meet(index_type low, index_type high) noexcept {
+  bool meet(index_type low, index_type high) noexcept {
     // A step no longer than the interval leaves no gap: the interval is longer by what the axis reaches.
     for (; axes_ > 0 && axis_[axes_ - 1].step <= high - low + 1; --axes_) low -= axis_[axes_ - 1].reach();
     reach_[axes_] = divisor_[axes_] = 0;
@@ -183,24 +184,24 @@ FOVEA_COLD static bool folds_after_all(const tensor_view<E>& x) noexcept {
 /// Whether some element of one view shares memory with one of the other. Costs nanoseconds where one begins
 /// behind the end of the other.
 template <class A, class B>
-FOVEA_INLINE bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
+bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
   return !overlap::plainly_apart(a, b) && overlap::meet_after_all(a, b);
 }
 
 /// Whether two elements of a view lie at the same place.
 template <class E>
-FOVEA_INLINE bool folds(const tensor_view<E>& x) noexcept {
+bool folds(const tensor_view<E>& x) noexcept {
   return !overlap::plainly_nested(x) && overlap::folds_after_all(x);
 }
 
 /// A list as a view.
 template <class E>
-FOVEA_INLINE tensor_view<E> view_of_list(std::span<E> list) noexcept {
+tensor_view<E> view_of_list(std::span<E> list) noexcept {
   return {list.data(), 1, 1, static_cast<index_type>(list.size()), 1, 0, 0, 1, 1};
 }
 
 template <class T>
-FOVEA_INLINE tensor_view<const std::byte> view_of_list(const list_view<T>& list) noexcept {
+tensor_view<const std::byte> view_of_list(const list_view<T>& list) noexcept {
   return {static_cast<const std::byte*>(list.data()),
           1,
           1,
@@ -214,11 +215,12 @@ FOVEA_INLINE tensor_view<const std::byte> view_of_list(const list_view<T>& list)
 
 /// Whether two views are one: the same elements at the same indices.
 template <class A, class B>
-FOVEA_INLINE bool same_view(const sequences<A>& a, const sequences<B>& b) noexcept {
+bool same_view(const sequences<A>& a, const sequences<B>& b) noexcept {
   if (static_cast<const void*>(a.all.data) != static_cast<const void*>(b.all.data) || sizeof(A) != sizeof(B))
     return false;
-  const auto same = [](index_type count, index_type of_b, index_type stride, index_type stride_of_b)
-                        FOVEA_INLINE_LAMBDA { return count == of_b && (count < 2 || stride == stride_of_b); };
+  const auto same = [](index_type count, index_type of_b, index_type stride, index_type stride_of_b) {
+    return count == of_b && (count < 2 || stride == stride_of_b);
+  };
   if (!same(a.all.batch, b.all.batch, a.all.batch_stride, b.all.batch_stride) ||
       !same(a.all.heads, b.all.heads, a.all.head_stride, b.all.head_stride) ||
       !same(a.all.tokens, b.all.tokens, a.all.token_stride, b.all.token_stride) ||

@@ -19,7 +19,7 @@ struct ragged {
   list_view<index_type> offsets;
 
   template <class X, class Starts>
-  FOVEA_INLINE ragged(X&& all_tokens, Starts&& starts) noexcept
+  ragged(X&& all_tokens, Starts&& starts) noexcept
       : tokens(all_tokens), offsets(std::forward<Starts>(starts)) {
     static_assert(outlives_call<X>,
                   "fovea: ragged is a view; give it a named matrix or a tensor_view, not a temporary");
@@ -33,7 +33,7 @@ template <class M>
 inline constexpr bool is_view<ragged<M>> = true;
 
 /// Whether offsets name sequences of `total` tokens.
-FOVEA_INLINE void check_offsets(const char* name, const list_view<index_type>& offsets, index_type total) {
+inline void check_offsets(const char* name, const list_view<index_type>& offsets, index_type total) {
   if (offsets.empty()) reject(name, " has 0 offsets; a batch of n sequences has n + 1");
   for (index_type b = 0, least = 0; b < offsets.size(); least = offsets[b++])
     if (const index_type offset = offsets[b]; offset < least || offset > total)
@@ -45,7 +45,7 @@ struct view_traits<ragged<M>> {
   using element = typename view_traits<std::remove_cv_t<M>>::element;
   static constexpr bool tells_heads = fovea::tells_heads<M>;
 
-  FOVEA_INLINE static auto view(const ragged<M>& x, index_type heads, const char* name) {
+  static auto view(const ragged<M>& x, index_type heads, const char* name) {
     auto packed = as_sequences(x.tokens, heads, name);
     const index_type total = packed.all.tokens, n = x.offsets.size();
     if (packed.all.batch != 1) reject(name, " packs sequences into a batch of ", packed.all.batch, ", not 1");
@@ -56,13 +56,13 @@ struct view_traits<ragged<M>> {
   }
 
   template <class T>
-  FOVEA_INLINE static auto make_like(const ragged<M>& x, index_type heads, index_type dim) {
+  static auto make_like(const ragged<M>& x, index_type heads, index_type dim) {
     return fovea::make_like<T>(x.tokens, heads, dim);
   }
 };
 
 template <class M, class Y>
-FOVEA_INLINE ragged<Y> cut_like(const ragged<M>& x, Y& made) noexcept {
+ragged<Y> cut_like(const ragged<M>& x, Y& made) noexcept {
   return {made, x.offsets};
 }
 

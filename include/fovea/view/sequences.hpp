@@ -14,10 +14,10 @@ struct tensor_view {
   index_type batch = 0, heads = 0, tokens = 0, dim = 0;
   index_type batch_stride = 0, head_stride = 0, token_stride = 0, dim_stride = 1;
 
-  FOVEA_INLINE E& operator()(index_type b, index_type h, index_type t, index_type c) const noexcept {
+  E& operator()(index_type b, index_type h, index_type t, index_type c) const noexcept {
     return data[b * batch_stride + h * head_stride + t * token_stride + c * dim_stride];
   }
-  FOVEA_INLINE operator tensor_view<const E>() const noexcept
+  operator tensor_view<const E>() const noexcept
     requires(!std::is_const_v<E>)
   {
     return {data, batch, heads, tokens, dim, batch_stride, head_stride, token_stride, dim_stride};
@@ -38,25 +38,23 @@ struct sequences {
 
   static constexpr bool in_cache = false;
 
-  FOVEA_INLINE index_type batches() const noexcept { return count; }
-  FOVEA_INLINE index_type heads() const noexcept { return all.heads; }
-  FOVEA_INLINE index_type dim() const noexcept { return all.dim; }
-  FOVEA_INLINE index_type offset(index_type b) const noexcept { return (*offsets)[b]; }
-  FOVEA_INLINE index_type tokens(index_type b) const noexcept {
-    return offsets ? offset(b + 1) - offset(b) : all.tokens;
-  }
-  FOVEA_INLINE index_type max_tokens() const noexcept {
+  index_type batches() const noexcept { return count; }
+  index_type heads() const noexcept { return all.heads; }
+  index_type dim() const noexcept { return all.dim; }
+  index_type offset(index_type b) const noexcept { return (*offsets)[b]; }
+  index_type tokens(index_type b) const noexcept { return offsets ? offset(b + 1) - offset(b) : all.tokens; }
+  index_type max_tokens() const noexcept {
     index_type most = 0;
     for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
   /// The rows that belong to a sequence, of packed ones; all, of others.
-  FOVEA_INLINE tensor_view<E> sequence_rows() const noexcept {
+  tensor_view<E> sequence_rows() const noexcept {
     tensor_view<E> rows = all;
     if (offsets) rows.data += offset(0) * all.token_stride, rows.tokens = offset(count) - offset(0);
     return rows;
   }
-  FOVEA_INLINE matrix_view<E> head(index_type b, index_type h) const noexcept {
+  matrix_view<E> head(index_type b, index_type h) const noexcept {
     E* first =
         all.data + h * all.head_stride + (offsets ? offset(b) * all.token_stride : b * all.batch_stride);
     return {first, tokens(b), all.dim, all.token_stride, all.dim_stride};
@@ -80,7 +78,7 @@ template <viewable X>
 using element_of = std::remove_const_t<typename view_traits<std::remove_cvref_t<X>>::element>;
 
 template <viewable X>
-FOVEA_INLINE auto as_sequences(X& x, index_type heads, const char* name) {
+auto as_sequences(X& x, index_type heads, const char* name) {
   return view_traits<std::remove_cv_t<X>>::view(x, heads, name);
 }
 
@@ -99,13 +97,13 @@ concept key_value_cache = requires(const std::remove_cvref_t<X>& x) {
 };
 
 template <class T, viewable X>
-FOVEA_INLINE auto make_like(const X& x, index_type heads, index_type dim) {
+auto make_like(const X& x, index_type heads, index_type dim) {
   return view_traits<X>::template make_like<T>(x, heads, dim);
 }
 
 /// `made`, seen with the sequences of x: itself, but for packed ones.
 template <class X, class Y>
-FOVEA_INLINE Y& cut_like(const X&, Y& made) noexcept {
+Y& cut_like(const X&, Y& made) noexcept {
   return made;
 }
 

@@ -10,16 +10,14 @@ FOVEA_NAMESPACE_BEGIN
 /// A tensor laid out [batch][head][token][dim] (PyTorch's and ONNX's 4-D layout), contiguous. This and the
 /// two below throw std::length_error, naming the sizes, where no index can count their product.
 template <class E>
-FOVEA_INLINE tensor_view<E> bhsd(E* data, index_type batch, index_type heads, index_type tokens,
-                                 index_type dim) {
+tensor_view<E> bhsd(E* data, index_type batch, index_type heads, index_type tokens, index_type dim) {
   size_product("a tensor_view", batch, heads, tokens, dim);
   return {data, batch, heads, tokens, dim, heads * tokens * dim, tokens * dim, dim, 1};
 }
 
 /// A tensor laid out [batch][token][head][dim] (what a linear layer writes), contiguous.
 template <class E>
-FOVEA_INLINE tensor_view<E> bshd(E* data, index_type batch, index_type tokens, index_type heads,
-                                 index_type dim) {
+tensor_view<E> bshd(E* data, index_type batch, index_type tokens, index_type heads, index_type dim) {
   size_product("a tensor_view", batch, tokens, heads, dim);
   return {data, batch, heads, tokens, dim, tokens * heads * dim, dim, heads * dim, 1};
 }
@@ -33,13 +31,13 @@ struct packed_qkv_views {
 /// Interleaved QKV, [batch][token][heads + 2 * kv_heads][dim]: the query heads of a token, its key heads, its
 /// value heads. With kv_heads == heads this is the [batch][token][3][head][dim] of a fused QKV layer.
 template <class E>
-FOVEA_INLINE packed_qkv_views<E> packed_qkv(E* data, index_type batch, index_type tokens, index_type heads,
-                                            index_type kv_heads, index_type dim) {
+packed_qkv_views<E> packed_qkv(E* data, index_type batch, index_type tokens, index_type heads,
+                               index_type kv_heads, index_type dim) {
   if (!countable(batch, tokens, std::max(heads, kv_heads), dim, 4))
     reject_length("packed_qkv of ", batch, " x ", tokens, " x (", heads, " + 2 x ", kv_heads, ") x ", dim,
                   " is more than can be counted");
   const index_type row = (heads + 2 * kv_heads) * dim;
-  const auto part = [&](index_type first, index_type count) FOVEA_INLINE_LAMBDA {
+  const auto part = [&](index_type first, index_type count) {
     return tensor_view<E>{data + first * dim, batch, count, tokens, dim, tokens * row, dim, row, 1};
   };
   return {part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads)};
@@ -52,32 +50,32 @@ class tensor {
  public:
   using value_type = E;
 
-  FOVEA_INLINE tensor() = default;
-  FOVEA_INLINE tensor(const tensor&) = default;
-  FOVEA_INLINE tensor(tensor&&) = default;
-  FOVEA_INLINE tensor& operator=(const tensor&) = default;
-  FOVEA_INLINE tensor& operator=(tensor&&) = default;
-  FOVEA_INLINE ~tensor() = default;
-  FOVEA_INLINE tensor(index_type batch, index_type heads, index_type tokens, index_type dim)
+  tensor() = default;
+  tensor(const tensor&) = default;
+  tensor(tensor&&) = default;
+  tensor& operator=(const tensor&) = default;
+  tensor& operator=(tensor&&) = default;
+  ~tensor() = default;
+  tensor(index_type batch, index_type heads, index_type tokens, index_type dim)
       : sizes_{batch, heads, tokens, dim}, elements_(checked_size(sizes_)) {}
 
-  FOVEA_INLINE index_type batch() const noexcept { return sizes_.batch; }
-  FOVEA_INLINE index_type heads() const noexcept { return sizes_.heads; }
-  FOVEA_INLINE index_type tokens() const noexcept { return sizes_.tokens; }
-  FOVEA_INLINE index_type dim() const noexcept { return sizes_.dim; }
-  FOVEA_INLINE index_type size() const noexcept { return static_cast<index_type>(elements_.size()); }
-  FOVEA_INLINE E* data() noexcept { return elements_.data(); }
-  FOVEA_INLINE const E* data() const noexcept { return elements_.data(); }
-  FOVEA_INLINE tensor_view<E> view() & noexcept { return viewed(data()); }
-  FOVEA_INLINE tensor_view<const E> view() const& noexcept { return viewed(data()); }
+  index_type batch() const noexcept { return sizes_.batch; }
+  index_type heads() const noexcept { return sizes_.heads; }
+  index_type tokens() const noexcept { return sizes_.tokens; }
+  index_type dim() const noexcept { return sizes_.dim; }
+  index_type size() const noexcept { return static_cast<index_type>(elements_.size()); }
+  E* data() noexcept { return elements_.data(); }
+  const E* data() const noexcept { return elements_.data(); }
+  tensor_view<E> view() & noexcept { return viewed(data()); }
+  tensor_view<const E> view() const& noexcept { return viewed(data()); }
   template <class X = E>
   tensor_view<E> view() && {
     static_assert(never<X>, "fovea: view() refers to the tensor; give the tensor a name");
   }
-  FOVEA_INLINE E& operator()(index_type b, index_type h, index_type t, index_type c) noexcept {
+  E& operator()(index_type b, index_type h, index_type t, index_type c) noexcept {
     return view()(b, h, t, c);
   }
-  FOVEA_INLINE const E& operator()(index_type b, index_type h, index_type t, index_type c) const noexcept {
+  const E& operator()(index_type b, index_type h, index_type t, index_type c) const noexcept {
     return view()(b, h, t, c);
   }
 
@@ -85,14 +83,14 @@ class tensor {
   struct sizes {
     index_type batch, heads, tokens, dim;
   };
-  FOVEA_INLINE static std::size_t checked_size(const sizes& s) {
+  static std::size_t checked_size(const sizes& s) {
     if (s.batch < 0 || s.heads < 0 || s.tokens < 0 || s.dim < 0)
       reject("a tensor of ", s.batch, " x ", s.heads, " x ", s.tokens, " x ", s.dim, " has a negative size");
     size_product("a tensor", s.batch, s.heads, s.tokens, s.dim, sizeof(E));
     return static_cast<std::size_t>(s.batch * s.heads * s.tokens * s.dim);
   }
   template <class P>
-  FOVEA_INLINE tensor_view<P> viewed(P* first) const noexcept {
+  tensor_view<P> viewed(P* first) const noexcept {
     const auto [batch, heads, tokens, dim] = sizes_;
     return {first, batch, heads, tokens, dim, heads * tokens * dim, tokens * dim, dim, 1};
   }
@@ -104,7 +102,7 @@ class tensor {
 template <class E>
 struct view_traits<tensor_view<E>> {
   using element = E;
-  FOVEA_INLINE static sequences<E> view(const tensor_view<E>& x, index_type heads, const char* name) {
+  static sequences<E> view(const tensor_view<E>& x, index_type heads, const char* name) {
     if (const index_type bits = x.batch | x.heads | x.tokens | x.dim; bits < 0 || bits >> 15 != 0) {
       if (bits < 0)
         reject(name, " has a negative size: ", x.batch, " x ", x.heads, " x ", x.tokens, " x ", x.dim);
@@ -115,7 +113,7 @@ struct view_traits<tensor_view<E>> {
     return {x, nullptr};
   }
   template <class T>
-  FOVEA_INLINE static tensor<T> make_like(const tensor_view<E>& x, index_type heads, index_type dim) {
+  static tensor<T> make_like(const tensor_view<E>& x, index_type heads, index_type dim) {
     return tensor<T>(x.batch, heads, x.tokens, dim);
   }
 };
@@ -124,12 +122,12 @@ template <class E>
 struct view_traits<tensor<E>> {
   using element = E;
   template <class X>
-  FOVEA_INLINE static auto view(X& x, index_type heads, const char* name) {
+  static auto view(X& x, index_type heads, const char* name) {
     const auto all = x.view();
     return view_traits<std::remove_const_t<decltype(all)>>::view(all, heads, name);
   }
   template <class T>
-  FOVEA_INLINE static tensor<T> make_like(const tensor<E>& x, index_type heads, index_type dim) {
+  static tensor<T> make_like(const tensor<E>& x, index_type heads, index_type dim) {
     return tensor<T>(x.batch(), heads, x.tokens(), dim);
   }
 };
