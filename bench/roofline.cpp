@@ -1,8 +1,7 @@
 // bench/roofline.cpp - where the time of a full prefill goes: the kernel's own steps, run with some of them
 // left out.
 //
-//   roofline [tokens] [dim]        a Markdown table for 8 heads, one thread, float; see roofline.md for what
-//   it says
+//   roofline [tokens] [dim]        a Markdown table for 8 heads, one thread, float: see roofline.md
 //
 // Results of incomplete runs are meaningless; every step works on numbers of a usual size all the same.
 #include "machine.hpp"

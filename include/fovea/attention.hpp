@@ -5,12 +5,11 @@
 //   fovea::attention<float, 8> attend;                          // 8 heads
 //   auto o = attend(q, k, v, fovea::causal);                    // Eigen matrices: tokens x (8 * dim)
 //
-// Order of arithmetic: scale -> softcap -> bias and user scores, as listed -> mask -> sink -> softmax ->
-// dropout.
-// Masks intersect. What is masked never reaches a result, not even as NaN. A row that sees no key is 0, with
-// LSE -inf. Sums are made in float, or in double where an element is double. Results are the same bits for
-// any executor, and for a sequence alone or in a batch. Query head h reads key/value head h / (heads /
-// kv_heads).
+// Order of arithmetic: scale -> softcap -> bias and user scores, as listed -> mask -> sink -> softmax
+// -> dropout. Masks intersect. What is masked never reaches a result, not even as NaN. A row that sees no key
+// is 0, with LSE -inf. Sums are made in float, or in double where an element is double. Results are the same
+// bits for any executor, and for a sequence alone or in a batch. Query head h reads key/value head
+// h / (heads / kv_heads).
 //
 // Accuracy, where sums are made in float and u = 2^-24:
 //
@@ -248,8 +247,8 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
   /// Returns {d_q, d_k, d_v}, like q, k and v: the gradients of a loss whose gradient by O is `d_out`. `out`
   /// and `lse` are what with_lse gave for the same q, k, v and mods; a gradient by the LSE as well is added
   /// by lse_gradient(d_lse). Gradients of a bias, of ALiBi's slopes and of sinks go where these say.
-  ///   P = exp(S - LSE)   dV = P^T dO   dS = P (dO V^T - sum_c dO O + dLSE)   dQ = scale dS K   dK = scale
-  ///   dS^T Q
+  ///   P = exp(S - LSE)       dV = P^T dO       dS = P (dO V^T - sum_c dO O + dLSE)
+  ///   dQ = scale dS K        dK = scale dS^T Q
   /// with dS times the scores' derivatives. dK and dV are summed over the query heads of a group. A row that
   /// sees no key has a gradient of exactly 0. Scores are computed again, a block at a time: 10 Lq Lk d
   /// operations a head (8 more a cell and dim for each learnt bias), memory O(Lq + Lk). (Dao,

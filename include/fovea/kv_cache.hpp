@@ -1,9 +1,8 @@
 // fovea/kv_cache.hpp - keys and values kept for decoding.
 //
-//   fovea::kv_cache<fovea::bf16, 8> cache{capacity, dim};              // 8 key/value heads
-//   cache.append(k, v, table.angles());                                // k turned to its positions on the
-//   way auto o = attend(q, cache, fovea::causal);                          // q: the newest tokens of the
-//   cache
+//   fovea::kv_cache<fovea::bf16, 8> cache{capacity, dim};       // 8 key/value heads
+//   cache.append(k, v, table.angles());                         // k turned to its positions on the way
+//   auto o = attend(q, cache, fovea::causal);                   // q: the newest tokens of the cache
 //
 // kv_cache: one piece of memory; saved, loaded and mapped (kv_cache/contiguous.hpp)
 // ring_cache: the newest tokens of an endless sequence, and its first (kv_cache/ring.hpp)

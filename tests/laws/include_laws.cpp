@@ -1,8 +1,7 @@
 // tests/laws/include_laws.cpp - who may include whom.
 //
-//   config, index, lists  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API and
-//   umbrellas
-//          L0                              L1                               L2         L3           L4
+//   config, index, lists  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API
+//          L0                                    L1                           L2         L3        L4
 //
 //   inside kernel:  arch <- tile <- operand <- rules <- softmax, problem <- forward <- sweep
 //                                                                        <- backward

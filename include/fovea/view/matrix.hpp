@@ -66,7 +66,10 @@ struct matrix_view {
 
   /// A head of tokens, as kernels read it, has rows, cols, col_stride (of all its pieces) and
   /// each_piece(range, f), which calls f(piece) for the pieces that these tokens lie in, in order. A matrix
-  /// lies in one.
+  /// lies in one. A piece itself lives until f returns, but what it points to, elements and scales, stays as
+  /// it is until the call of attention ends: kernels gather several pieces before they read them, and ask for
+  /// those that come. So a head can not decode one piece after another into the same buffer: a storage type
+  /// of its own (element/concept.hpp) does that. Several threads ask at once, for the same tokens too.
   template <class F>
   void each_piece(range some, F&& f) const noexcept {
     if (!some.empty()) f(piece<element>{only(some)});

@@ -1,7 +1,6 @@
 // fovea/kernel/backward/parameter_gradient.hpp - the gradient of a score's parameters: dS, computed once
 // more, summed over the sizes that the parameters do not have. Each parameter is one job's alone, so that
-// sums have an
-// order.
+// sums have an order.
 #pragma once
 
 #include <fovea/kernel/backward/gradient_block.hpp>
