@@ -23,7 +23,9 @@ struct file_header {
 };
 static_assert(sizeof(file_header) == 64 && std::endian::native == std::endian::little);
 
-[[noreturn]] inline void bad_file(const std::string& what) { reject_as<std::runtime_error>("the file ", what); }
+[[noreturn]] inline void bad_file(const std::string& what) {
+  reject_as<std::runtime_error>("the file ", what);
+}
 
 /// 0: no file holds such elements.
 template <class E>

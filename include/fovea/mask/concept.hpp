@@ -30,8 +30,8 @@ FOVEA_NAMESPACE_BEGIN
 ///   near(square) const                  the mask with its elements in a square of cells copied:
 ///                                       square.copy(matrix_view); `matrices` says how many it copies (static
 ///                                       constexpr int), each_matrix(f) calls f with each
-///   each_operand(f) const               f(name, view or list) for what it reads of the user's: where a result
-///                                       shares memory with that, the call is refused
+///   each_operand(f) const               f(name, view or list) for what it reads of the user's: where a
+///                                       result shares memory with that, the call is refused
 /// A number a token needs no matrix of Lq x Lk: a view with a stride of 0 repeats it. Here, of documents
 /// packed in one sequence, a token sees its own (tests/mask/own_mask_test.cpp compiles this):
 ///

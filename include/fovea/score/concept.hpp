@@ -25,8 +25,8 @@ enum class score_stage { softcap, bias };
 ///     or of (s, cells)            number (score/dual.hpp)
 ///   hides                         static constexpr bool: whether it can make s -inf, which hides the cell
 ///                                 (default true)
-///   each_operand(f) const         f(name, view or list) for what it reads of the user's: where a result shares
-///                                 memory with that, the call is refused
+///   each_operand(f) const         f(name, view or list) for what it reads of the user's: where a result
+///                                 shares memory with that, the call is refused
 /// Nothing is asked about positions outside of the score matrix; none of these but the checks throws (that
 /// ends the program), and several threads may ask at once.
 template <class S>
