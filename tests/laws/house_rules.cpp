@@ -35,7 +35,7 @@ const rule rules[] = {
      {"config.hpp"},
      "ends the program; errors are exceptions of the API"},
     {std::regex(R"(\bassert\s*\()"), {}, "asserts; errors are exceptions of the API"},
-    {std::regex(R"(^(static|extern)\s|^inline\s+(?!constexpr|namespace|__attribute__))"),
+    {std::regex(R"(^(static|extern)\s|^inline\s+(?!constexpr|namespace)[^(=;{]*[=;{])"),
      {},
      "has a global that is not a constant"},
 };

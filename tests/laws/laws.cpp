@@ -101,6 +101,7 @@ TEST(include_laws, see_what_does_not) {
 
 TEST(house_rules, see_what_breaks_them) {
   EXPECT_TRUE(rules_broken_by("struct fine {};  // #define abort()").empty());
+  EXPECT_TRUE(rules_broken_by("inline int function(int x = 1) { return x; }").empty());
   for (const char* line :
        {"#define FOVEA_NEW 1", "  # define FOVEA_NEW 1", "#if defined(__AVX2__)", "#if XSIMD_WITH_AVX",
         "using namespace std;", "#include <iostream>", "  std::abort();", "  assert(q > 0);",
