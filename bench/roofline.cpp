@@ -44,39 +44,48 @@ struct data {
   }
 };
 
-/// attend_queries of kernel/forward/attend_lanes.hpp for unmasked heads, with the steps of Steps only. `reach`: how many
-/// keys are read again and again, which decides what cache they come from.
+/// walk_lanes of kernel/forward/attend_lanes.hpp for unmasked heads, with the steps of Steps only. `reach`: how
+/// many keys are read again and again, which decides what cache they come from.
 template <unsigned Steps>
 void run(data& x, index_type reach) {
   auto* aligned =
       reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(x.scratch.data()) + 63) / 64 * 64);
   constexpr index_type logits = shape::key_block * shape::tile_vectors * n, width = shape::tile_vectors * n;
-  const kernel::scratch<float> memory{aligned + logits, aligned, nullptr, nullptr};
   const index_type job = reach < x.tokens ? width : shape::panels * width;
+  const kernel::lane_softmax<arch, float> softmax_state{false};
   for (index_type h = 0; h < heads; ++h)
     for (index_type first = 0; first < x.tokens; first += job) {
       const fovea::range rows{first, std::min(first + job, x.tokens)};
-      const auto each_panel = [&](auto&& f) {
-        kernel::each_query_panel<arch, float, kernel::unit_of::log2>(rows, x.dim, x.dim, memory, f);
-      };
-      each_panel([&](const auto& panel) {
-        if (Steps & packing) panel.open(x.head<const float>(x.q.data(), h), 0.125f);
-      });
+      kernel::query_panels<arch, float> panels(rows, aligned + logits, x.dim, x.dim, softmax_state.columns);
+      const auto q = x.head<const float>(x.q.data(), h);
+      const auto o = x.head<float>(x.o.data(), h);
+      for (auto& panel : panels)
+        if (Steps & packing) {
+          softmax_state.open(panel);
+          for (int w = 0; w < panel.registers(); ++w)
+            kernel::pack<arch>(q, panel.rows_of(w), 0.125f, panel.q + w * n, panel.width);
+        }
       for (index_type key = 0; key < x.tokens; key += std::min(reach, index_type(shape::key_block))) {
         const index_type block = std::min({reach, index_type(shape::key_block), x.tokens - key});
         const index_type from = (h * x.tokens + key % reach) * x.dim;
         const kernel::rows_of<float> k{x.k.data() + from, x.dim, x.dim}, v{x.v.data() + from, x.dim, x.dim};
-        each_panel([&](const auto& panel) {
-          typename std::remove_cvref_t<decltype(panel)>::per_query largest, shrink;
-          largest.fill(1.f), shrink.fill(1.f);
-          if (Steps & first_product) largest = panel.template dot_keys<true>(k, block);
-          if (Steps & softmax) shrink = panel.template absorb<false>(block, largest, true);
-          if (Steps & second_product) panel.add_values(v, block, shrink);
-        });
+        for (auto& panel : panels) {
+          kernel::logit_block<arch, float> s;
+          s.s = aligned, s.width = panel.width, s.rows = panel.rows, s.keys = {0, block};
+          s.may_hide = false, s.finite = true;
+          for (int w = 0; w < shape::tile_vectors; ++w) s.largest[w] = s.shrink[w] = 1.f;
+          kernel::prefetch soon;
+          kernel::in_registers<arch>(panel.registers(), [&](auto w) {
+            if (Steps & first_product) kernel::dot_keys<arch, w()>(panel.q, x.dim, k, s, true, soon);
+            if (Steps & softmax) softmax_state.absorb(s, panel);
+            if (Steps & second_product) kernel::add_values<arch, w()>(s, v, x.dim, panel.sums, soon);
+          });
+        }
       }
-      each_panel([&](const auto& panel) {
-        if (Steps & unpacking) panel.close(x.head<float>(x.o.data(), h));
-      });
+      for (auto& panel : panels)
+        for (int w = 0; (Steps & unpacking) && w < panel.registers(); ++w)
+          kernel::unpack<arch>(panel.sum(0, w), panel.width, softmax_state.reciprocal(panel, w), o,
+                               panel.rows_of(w));
     }
 }
 

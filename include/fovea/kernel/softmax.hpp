@@ -34,6 +34,7 @@ struct softmax_sums {
 /// The same, and how logits enter.
 template <class Arch, class T, unit_of Units>
 struct softmax_state : softmax_sums<Arch, T> {
+  static constexpr unit_of units = Units;
   using V = vec<Arch, T>;
   using sums = softmax_sums<Arch, T>;
   using sums::m, sums::l, sums::add, sums::subtrahend;

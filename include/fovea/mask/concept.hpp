@@ -27,6 +27,9 @@ FOVEA_NAMESPACE_BEGIN
 ///   cover(range rows, range keys) const -> coverage of a block; `full` promises that every cell is visible,
 ///                                       `none` that none is. By default partial: every cell is asked.
 ///   reach(range rows) const             -> range: keys outside are hidden from all these rows
+///   next(range rows, index_type key) const -> index_type: of the keys from `key` on, the first that may be
+///                                       visible to these rows; any number from Lk on where there is none. By
+///                                       default `key`. Walks over blocks of keys jump there.
 ///   near(square) const                  the mask with its elements in a square of cells copied:
 ///                                       square.copy(matrix_view); `matrices` says how many it copies (static
 ///                                       constexpr int), each_matrix(f) calls f with each
@@ -103,6 +106,14 @@ range reach_of(const M& m, range rows, index_type keys) noexcept {
     return intersect(m.reach(rows), {0, keys});
   else
     return {0, keys};
+}
+
+template <class M>
+index_type next_of(const M& m, range rows, index_type key) noexcept {
+  if constexpr (requires { m.next(rows, key); })
+    return std::max(m.next(rows, key), key);
+  else
+    return key;
 }
 
 /// A mask that is never asked, as it shows everything whatever the sizes.

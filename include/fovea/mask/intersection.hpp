@@ -63,6 +63,10 @@ struct mask_intersection {
     masks.each([&](const auto& m) { seen = intersect(seen, reach_of(m, rows, every)); });
     return seen;
   }
+  index_type next(range rows, index_type key) const noexcept {
+    masks.each([&](const auto& m) { key = next_of(m, rows, key); });
+    return key;
+  }
 
  private:
   /// The place with the diagonals that these masks name; those of a larger intersection around count first.

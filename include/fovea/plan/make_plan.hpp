@@ -57,7 +57,8 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
       made.queries_form = true;
       made.rows_a_job = std::max(made.rows_a_job, cut.lanes_a_job());
       made.key_block = std::max(made.key_block, block);
-      needs(registers * kernel::query_products<Arch, T, 1>::kept_elements(made.dim, made.value_dim),
+      needs(registers * kernel::query_panel<Arch, T>::kept_elements(made.dim, made.value_dim,
+                                                                    kernel::lane_softmax<Arch, T>::columns),
             std::min(block, p.k.tokens(b)) * n * std::min(index_type(shape::tile_vectors), registers),
             operand(p.k, made.dim).copies_for_read(block),
             operand(p.v, made.value_dim).copies_for_columns(block));

@@ -51,8 +51,8 @@ void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut, index_type b
 
 /// Job i of a plan, for the one before it on the same worker to ask for what it reads.
 template <class Arch, class Problem>
-kernel::coming coming_job(const Problem& p, const plan& made, index_type i) noexcept {
-  if (i >= made.jobs || made.rows_a_job < kernel::coming::enough_rows) return {};
+kernel::next_job job_after(const Problem& p, const plan& made, index_type i) noexcept {
+  if (i >= made.jobs || made.rows_a_job < kernel::next_job::enough_rows) return {};
   const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
   const auto cut = cut_of<Arch>(p, b);
   if (j >= cut.lane_jobs()) return {};
@@ -93,7 +93,7 @@ void run(const Problem& call, const plan& made, executor_ref executor, std::span
       run_rows<Arch>(plain, cut, b, mine, scratch, states_of(b));
     else
       kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch,
-                                   coming_job<Arch>(p, made, i + made.workers));
+                                   job_after<Arch>(p, made, i + made.workers));
   });
 
   if (made.spans > 1)

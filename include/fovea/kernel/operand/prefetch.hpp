@@ -13,64 +13,101 @@ namespace kernel {
 /// What for, and how near: into L1, or into L2 (where rows lie pages apart, they share too few sets of L1).
 enum class line_use { read, read_l2, write };
 
-/// The lines of a block of a matrix, to be read or written soon: patterns that hardware does not foresee.
-/// (Queries are packed and results unpacked once a job, 16 rows at a time.)
-class lines_ahead {
+/// Where the elements of a matrix lie, whatever they are: strides and sizes in bytes. No data: nowhere.
+struct byte_view {
+  const char* data = nullptr;
+  index_type rows = 0, cols = 0, row_stride = 0, col_stride = 0, element = 0;
+
+  byte_view() noexcept = default;
+  template <class E>
+  explicit byte_view(const matrix_view<E>& m) noexcept
+      : data(reinterpret_cast<const char*>(m.data)),
+        rows(m.rows),
+        cols(m.cols),
+        row_stride(m.row_stride * index_type(sizeof(E))),
+        col_stride(m.col_stride * index_type(sizeof(E))),
+        element(sizeof(E)) {}
+};
+
+/// Cache lines that will be needed soon, in patterns that hardware does not foresee, asked for in equal shares
+/// with each of a number of tiles. (Queries are packed and results unpacked once a job, 16 rows at a time.)
+class prefetch {
  public:
-  FOVEA_INLINE lines_ahead() noexcept = default;
+  prefetch() noexcept : count_(0) {}
+
+  /// The lines of some rows of a matrix. What is more than `most` matrices is not asked for.
+  void add(line_use use, const byte_view& m, range rows) noexcept {
+    if (m.data == nullptr || rows.empty() || m.cols == 0 || count_ == most) return;
+    const auto runs = [&](index_type stride, index_type count, index_type along, index_type elements) {
+      line_runs& x = all_[count_++];
+      x = {m.data + rows.first * m.row_stride,
+           stride,
+           along == 0 ? m.element : elements * m.element,
+           stride == 0 ? 1 : count,
+           0,
+           0,
+           use};
+      if (x.stride == x.bytes) x.bytes *= x.count, x.count = 1;  // one long row
+    };
+    if (m.col_stride == m.element || m.col_stride == 0)
+      runs(m.row_stride, rows.size(), m.col_stride, m.cols);
+    else if (m.row_stride == m.element || m.row_stride == 0)
+      runs(m.col_stride, m.cols, m.row_stride, rows.size());
+  }
+  /// The lines of some cells of a matrix.
   template <class E>
-  FOVEA_INLINE lines_ahead(line_use use, const matrix_view<E>& m, range rows) noexcept
-      : lines_ahead(use, m, rows, range{0, m.cols}) {}
-  template <class E>
-  FOVEA_INLINE lines_ahead(line_use use, const matrix_view<E>& m, range rows, range columns) noexcept
-      : use_(use) {
-    if (m.col_stride == 1 || m.col_stride == 0)
-      along(m.at(rows.first, columns.first), m.row_stride, rows.size(), m.col_stride, columns.size());
-    else if (m.row_stride == 1 || m.row_stride == 0)
-      along(m.at(rows.first, columns.first), m.col_stride, columns.size(), m.row_stride, rows.size());
+  void add(line_use use, const matrix_view<E>& m, range rows, range columns) noexcept {
+    add(use,
+        byte_view(matrix_view<E>{m.at(0, columns.first), m.rows, columns.size(), m.row_stride, m.col_stride}),
+        rows);
   }
 
-  /// How many of them are due with each of `times` calls.
-  FOVEA_INLINE index_type share(index_type times) const noexcept {
-    return rows_ == 0 ? 0 : ceil_div(rows_ * ceil_div(bytes_, line), std::max<index_type>(times, 1));
-  }
-
-  FOVEA_INLINE void fetch(index_type count) noexcept {
-    while (count > 0 && rows_ > 0) {
-      const index_type end = std::min(bytes_, offset_ + count * line);
-      if (use_ == line_use::read)
-        for (index_type i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 3);
-      else if (use_ == line_use::read_l2)
-        for (index_type i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 0, 2);
-      else
-        for (index_type i = offset_; i < end; i += line) FOVEA_PREFETCH(row_ + i, 1, 3);
-      count -= ceil_div(end - offset_, line);
-      offset_ = end;
-      if (offset_ >= bytes_) offset_ = 0, row_ += stride_, --rows_;
+  /// They are due with the next `tiles` calls of fetch().
+  void deal(index_type tiles) noexcept {
+    for (int i = 0; i < count_; ++i) {
+      line_runs& x = all_[i];
+      x.share = ceil_div(x.count * ceil_div(x.bytes, line), std::max<index_type>(tiles, 1));
     }
+  }
+  /// A share of each. It is a call: inlined, its counters took the registers that hold a tile's addresses, and
+  /// 1.5 % of the whole time.
+  FOVEA_INLINE void fetch() noexcept {
+    if (count_ > 0) fetch_shares();
   }
 
  private:
-  template <class E>
-  FOVEA_INLINE void along(const E* first, index_type stride, index_type rows, index_type element_stride,
-                          index_type elements) noexcept {
-    constexpr index_type size = static_cast<index_type>(sizeof(E));
-    if (elements == 0) return;
-    row_ = reinterpret_cast<const char*>(first);
-    stride_ = stride * size;
-    bytes_ = element_stride == 0 ? size : elements * size;
-    rows_ = stride == 0 ? std::min<index_type>(rows, 1) : rows;
-    if (stride_ == bytes_) bytes_ *= rows_, rows_ = std::min<index_type>(rows_, 1);  // one long row
+  static constexpr index_type line = 64;
+  static constexpr int most = 6;
+
+  /// `count` runs of `bytes`, a stride apart; of the first of them `done` bytes were asked for.
+  struct line_runs {
+    const char* first;
+    index_type stride, bytes, count, done, share;
+    line_use use;
+
+    void fetch() noexcept {
+      for (index_type due = share; due > 0 && count > 0;) {
+        const index_type end = std::min(bytes, done + due * line);
+        if (use == line_use::read)
+          for (index_type i = done; i < end; i += line) FOVEA_PREFETCH(first + i, 0, 3);
+        else if (use == line_use::read_l2)
+          for (index_type i = done; i < end; i += line) FOVEA_PREFETCH(first + i, 0, 2);
+        else
+          for (index_type i = done; i < end; i += line) FOVEA_PREFETCH(first + i, 1, 3);
+        due -= ceil_div(end - done, line);
+        done = end;
+        if (done >= bytes) done = 0, first += stride, --count;
+      }
+    }
+  };
+
+  FOVEA_NOINLINE void fetch_shares() noexcept {
+    for (int i = 0; i < count_; ++i) all_[i].fetch();
   }
 
-  static constexpr index_type line = 64;
-  const char* row_ = nullptr;
-  index_type stride_ = 0, bytes_ = 0, rows_ = 0, offset_ = 0;
-  line_use use_ = line_use::read;
+  int count_;
+  line_runs all_[most];  // of which count_ are written
 };
-
-/// What is asked for beside a product: lines of this job, and of the next one.
-using lines_soon = std::array<lines_ahead, 2>;
 
 /// Lines to ask for as rows are read: those of other rows that come next, and again, as a processor drops
 /// what is asked for when too much is under way already, those that come a little after the rows themselves.
@@ -117,29 +154,6 @@ class rows_ahead {
 
  private:
   place next_, further_;
-};
-
-/// Several lines_ahead, asked for in equal shares with each of a number of tiles. That is a call: inlined,
-/// its counters took the registers that hold the tile's addresses, and 1.5 % of the whole time. (Arch: no two
-/// instruction sets share it.)
-template <class Arch, std::size_t N>
-class tile_shares {
- public:
-  FOVEA_INLINE tile_shares(const std::array<lines_ahead, N>& all, index_type tiles) noexcept : all_(all) {
-    for (std::size_t i = 0; i < N; ++i) share_[i] = all_[i].share(tiles), any_ = any_ || share_[i] > 0;
-  }
-  FOVEA_INLINE void fetch() noexcept {
-    if (any_) fetch_share();
-  }
-
- private:
-  FOVEA_NOINLINE void fetch_share() noexcept {
-    for (std::size_t i = 0; i < N; ++i) all_[i].fetch(share_[i]);
-  }
-
-  std::array<lines_ahead, N> all_;
-  std::array<index_type, N> share_;
-  bool any_ = false;
 };
 
 }  // namespace kernel

@@ -19,16 +19,16 @@ FOVEA_INLINE void drop_register(const Dropout& dropout, const Cells& at, T* p) n
   (Cells::number::load_aligned(p) * worth_of(dropout, at)).store_aligned(p);
 }
 
-/// The weights of a query_panel after dropout; the sums they were normalised by stay.
-template <class Arch, class T, class Dropout, class Panel>
-FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel, range keys) noexcept {
+/// The weights [key][width] of queries `rows` after dropout; the sums they were normalised by stay.
+template <class Arch, class T, class Dropout>
+FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, T* p, index_type width, range rows,
+                                       range keys) noexcept {
   using here = cells<Arch, T, in_lanes::queries>;
-  const range rows = panel.rows();
   for (index_type j = 0; j < keys.size(); ++j)
     for (index_type i = 0; i < rows.size(); i += here::width)
       drop_register(dropout,
                     here{rows.first + i, keys.first + j, std::min<index_type>(here::width, rows.size() - i)},
-                    panel.logits() + j * Panel::width + i);
+                    p + j * width + i);
 }
 
 /// The same for row r of a row_panel.

@@ -7,20 +7,21 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// Asks for each cell of W registers of queries x keys, which costs 2 % of computing them, and shrinks `keys`
+/// Asks for each cell of a panel's queries x keys, which costs 2 % of computing them, and shrinks `keys`
 /// to those (in whole tiles) that some query sees. A causal mask written as a lambda takes 4 % longer so than
 /// the library's, and twice as long without.
-template <class Arch, class T, int W, class Mask>
+template <class Arch, class T, class Mask>
 FOVEA_NOINLINE FOVEA_FLATTEN coverage ask_each(const Mask& mask, range rows, range& keys) noexcept {
   using here = cells<Arch, T, in_lanes::queries>;
   using truth_value = typename here::truth_value;
   constexpr index_type n = lanes<Arch, T>, step = geometry<Arch>::tile_rows;
-  const auto seen = [&](int w, index_type key) FOVEA_INLINE_LAMBDA {
+  const index_type registers = ceil_div(rows.size(), n);
+  const auto seen = [&](index_type w, index_type key) FOVEA_INLINE_LAMBDA {
     const index_type query = rows.first + w * n;
     return here::truth(visible_at(mask, here{query, key, std::min(n, rows.last - query)}));
   };
   bool all = true, any = false;
-  for (int w = 0; w < W && (all || !any); ++w) {
+  for (index_type w = 0; w < registers && (all || !any); ++w) {
     truth_value every(true), some(false);
     for (index_type key = keys.first; key < keys.last; ++key) {
       const truth_value now = seen(w, key);
@@ -32,7 +33,7 @@ FOVEA_NOINLINE FOVEA_FLATTEN coverage ask_each(const Mask& mask, range rows, ran
 
   const auto hidden_from_all = [&](index_type key) FOVEA_INLINE_LAMBDA {
     truth_value some(false);
-    for (int w = 0; w < W; ++w) some = some | seen(w, key);
+    for (index_type w = 0; w < registers; ++w) some = some | seen(w, key);
     return !xsimd::any(some);
   };
   while (hidden_from_all(keys.last - 1)) --keys.last;

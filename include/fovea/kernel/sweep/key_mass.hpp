@@ -15,26 +15,24 @@ FOVEA_INLINE softmax_state<Arch, T, Units> state_of_lse(vec<Arch, T> lse) noexce
   return {lse, vec<Arch, T>(T(0))};
 }
 
-/// sums[j] += the sum over `rows` of P, from a block of logits, [key][W registers of queries]. `sums` has
-/// room for whole registers.
-template <class Arch, unit_of Units, int W, class T>
-FOVEA_NOINLINE void add_columns(const T* logits, const matrix_view<T>& lse, range rows, index_type keys,
-                                T* sums) noexcept {
+/// sums[j] += the sum over its queries of P, from a block of logits. `sums` has room for whole registers.
+template <class Arch, unit_of Units, class T>
+FOVEA_NOINLINE void add_columns(const logit_block<Arch, T>& s, const matrix_view<T>& lse, T* sums) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  alignas(64) T given[std::size_t{W * n}] = {};
-  for (index_type i = 0; i < rows.size(); ++i) given[i] = lse(rows.first + i, 0);
-  for (index_type j = 0; j < keys; j += n) {
+  alignas(64) T of_row[std::size_t{s.most_registers * n}] = {};
+  for (index_type i = 0; i < s.rows.size(); ++i) of_row[i] = lse(s.rows.first + i, 0);
+  for (index_type j = 0; j < s.keys.size(); j += n) {
     V column[std::size_t{n}];
     for (index_type e = 0; e < n; ++e) {
       column[e] = V(T(0));
-      if (j + e >= keys) continue;
-      unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA {
-        const auto state = state_of_lse<Arch, Units, T>(V::load_aligned(given + w * n));
-        const V p = state.template probability<true>(V::load_aligned(logits + ((j + e) * W + w) * n));
-        const V count(static_cast<T>(rows.size() - w * n));  // lanes beyond stand for no query
+      if (j + e >= s.keys.size()) continue;
+      for (int w = 0; w < s.registers(); ++w) {
+        const auto state = state_of_lse<Arch, Units, T>(V::load_aligned(of_row + w * n));
+        const V p = state.template probability<true>(V::load_aligned(s.at(j + e, w)));
+        const V count(static_cast<T>(s.rows.size() - w * n));  // lanes beyond stand for no query
         column[e] = column[e] + xsimd::select(counting_up<Arch, T>() < count, p, V(T(0)));
-      });
+      }
     }
     (V::load_unaligned(sums + j) + isa<Arch>::sums_of_lanes(column)).store_unaligned(sums + j);
   }
@@ -43,17 +41,14 @@ FOVEA_NOINLINE void add_columns(const T* logits, const matrix_view<T>& lse, rang
 /// What `keys` receive from all queries of a key/value head's group: their logits are computed again.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void receive_queries(const Problem& p, index_type b, index_type kv_head, range keys,
-                                    index_type rows_a_look, const scratch<T>& memory, T* sums) noexcept {
+                                    index_type rows_a_sweep, const scratch<T>& memory, T* sums) noexcept {
   for (index_type h = kv_head * p.group(); h < (kv_head + 1) * p.group(); ++h)
     for (range rows{0, 0}; rows.first < p.q.tokens(b); rows.first = rows.last) {
-      rows.last = std::min(rows.first + rows_a_look, p.q.tokens(b));
+      rows.last = std::min(rows.first + rows_a_sweep, p.q.tokens(b));
       const auto lse = p.lse.head(b, h);
-      look_at<Arch, Problem::units>(
-          p, b, h, rows, keys, memory, [&](const auto& panel, range seen, const auto&) FOVEA_INLINE_LAMBDA {
-            constexpr int registers = std::remove_cvref_t<decltype(panel)>::width / lanes<Arch, T>;
-            add_columns<Arch, Problem::units, registers>(panel.logits(), lse, panel.rows(), seen.size(),
-                                                         sums + (seen.first - keys.first));
-          });
+      sweep_logits<Arch>(p, b, h, rows, keys, p.factor(), memory, [&](const logit_block<Arch, T>& s) {
+        add_columns<Arch, Problem::units>(s, lse, sums + (s.keys.first - keys.first));
+      });
     }
 }
 

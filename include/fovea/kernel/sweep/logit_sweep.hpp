@@ -1,4 +1,4 @@
-// fovea/kernel/sweep/logit_sweep.hpp - the sweep over logits that sums something else than values.
+// fovea/kernel/sweep/logit_sweep.hpp - sweeps over logits that sum something else than values.
 #pragma once
 
 #include <fovea/kernel/forward/attend_lanes.hpp>
@@ -6,37 +6,36 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// f(panel, keys, largest) for each few query rows of a head among `rows`, queries in lanes, and block of
-/// keys among `span` of which they see some: panel.logits() are the scores in Units, hidden ones -inf, and
-/// `largest` each query's. span.first is a multiple of the block; values are not read.
-template <class Arch, unit_of Units, class Problem, class F, class T = typename Problem::compute>
-FOVEA_INLINE void look_at(const Problem& p, index_type b, index_type h, range rows, range span,
-                          const scratch<T>& memory, F&& f) noexcept {
-  constexpr index_type block = geometry<Arch>::key_block, step = geometry<Arch>::tile_rows;
-  const auto rules = p.rules.bind(p.at(b, h));
-  const auto q = p.q.head(b, h);
-  const auto keys_of = operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), memory.keys);
-  const auto each_panel = [&](auto&& g) FOVEA_INLINE_LAMBDA {
-    each_query_panel<Arch, T, Units>(rows, p.dim(), index_type(0), memory, g);
-  };
+/// The state of a sweep that keeps nothing of a query: logits stay what they are.
+struct no_state {
+  static constexpr int columns = 0;
+  void open(const auto&) const noexcept {}
+  void absorb(auto&, const auto&) const noexcept {}
+};
 
-  const range reach = intersect(span, reach_of(rules.mask, rows, span.last));
-  if (reach.empty()) return;
-  each_panel([&](const auto& panel) { panel.open(q, Units == unit_of::natural ? p.scale : p.factor()); });
-  for (index_type first = reach.first / block * block; first < reach.last; first += block) {
-    const range keys{first, std::min(first + block, reach.last)};
-    if (cover_of(rules.mask, rows, keys) == coverage::none) continue;
-    const auto k = keys_of.read(keys);  // (C, d)
-    each_panel([&](const auto& panel) {
-      range seen = intersect(keys, reach_of(rules.mask, panel.rows(), keys.last));
-      seen.first = seen.first / step * step;
-      const coverage covered = panel.cover(rules.mask, seen);
-      if (covered == coverage::none) return;
-      const auto largest =
-          panel.score_keys(k.from(seen.first - first), rules, covered, seen, {}, memory.squares);  // (R, C)
-      f(panel, seen, largest);
-    });
-  }
+/// The mixer of a sweep that takes a block of logits as it comes: f(logit_block).
+template <class F>
+struct each_block {
+  F f;
+  index_type columns() const noexcept { return 0; }
+  bool whole() const noexcept { return false; }
+  void open(const auto&) const noexcept {}
+  void add(const auto& s, auto&, const auto&, const auto&) const noexcept { f(s); }
+  void close(const auto&, const auto&) const noexcept {}
+};
+template <class F>
+each_block(F) -> each_block<F>;
+
+/// f(logit_block) for few query rows of a head among `rows`, queries in lanes, and each block of keys among
+/// `span` of which they see some: the scores, hidden ones -inf, and the largest of each query. `scale`: of Q K^T,
+/// in natural units where there are scores. span.first is a multiple of the block; values are not read.
+template <class Arch, class Problem, class F, class T = typename Problem::compute>
+void sweep_logits(const Problem& p, index_type b, index_type h, range rows, range span, T scale,
+                  const scratch<T>& memory, F&& f) noexcept {
+  const lane_head<Arch, Problem> head(p, b, h, memory);
+  lane_job<Arch, T> job = head.job(rows, scale);
+  job.span = span;
+  walk_lanes(job, no_state(), each_block{std::forward<F>(f)});
 }
 
 }  // namespace kernel

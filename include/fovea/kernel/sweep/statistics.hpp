@@ -60,21 +60,22 @@ struct row_state {
   }
 };
 
-/// Merges a block of logits, [key][W registers of queries], into the states of the queries `rows`; `largest`:
-/// of each query; `offset`: query i stands at key i + offset.
-template <class Arch, class T, std::size_t W>
-FOVEA_NOINLINE void measure_block(const T* logits, const std::array<vec<Arch, T>, W>& largest, range rows,
-                                  range keys, index_type offset, row_state* states) noexcept {
+/// Merges a block of logits into the states of its queries; `offset`: query i stands at key i + offset.
+template <class Arch, class T>
+FOVEA_NOINLINE void measure_block(const logit_block<Arch, T>& block, index_type offset,
+                                  row_state* states) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
+  const range keys = block.keys;
   const V none(T(0)), one(T(1)), beyond(static_cast<T>(keys.size()));
-  for (std::size_t w = 0; w < W; ++w, logits += n, rows.first += n) {
-    const softmax_state<Arch, T, unit_of::natural> row{largest[w], none};
+  for (int w = 0; w < block.registers(); ++w) {
+    const softmax_state<Arch, T, unit_of::natural> row{block.largest[w], none};
+    const index_type first_row = block.rows.first + w * n;
     const V m = row.subtrahend();
-    const V here = V(static_cast<T>(rows.first + offset - keys.first)) + counting_up<Arch, T>();
+    const V here = V(static_cast<T>(first_row + offset - keys.first)) + counting_up<Arch, T>();
     V l = none, t = none, d = none, visible = none, first = beyond;
     for (index_type j = 0; j < keys.size(); ++j) {
-      const V s = V::load_aligned(logits + j * static_cast<index_type>(W) * n), key(static_cast<T>(j));
+      const V s = V::load_aligned(block.at(j, w)), key(static_cast<T>(j));
       const V e = row.template probability<true>(s);
       l = l + e;
       t = isa<Arch>::fma(e, xsimd::select(e == none, none, s - m), t);
@@ -83,10 +84,10 @@ FOVEA_NOINLINE void measure_block(const T* logits, const std::array<vec<Arch, T>
       first = xsimd::min(first, xsimd::select(s == m, key, beyond));
     }
     alignas(64) T sum[6][std::size_t{n}];
-    largest[w].store_aligned(sum[0]), l.store_aligned(sum[1]), t.store_aligned(sum[2]);
+    block.largest[w].store_aligned(sum[0]), l.store_aligned(sum[1]), t.store_aligned(sum[2]);
     d.store_aligned(sum[3]), first.store_aligned(sum[4]), visible.store_aligned(sum[5]);
-    for (index_type i = 0; i < std::min(n, rows.size()); ++i) {
-      const auto of = [&](int which) FOVEA_INLINE_LAMBDA { return static_cast<double>(sum[which][i]); };
+    for (index_type i = 0; i < std::min(n, block.rows.last - first_row); ++i) {
+      const auto of = [&](int which) { return static_cast<double>(sum[which][i]); };
       (states++)->merge({of(0), of(1), of(2), of(3), keys.first + static_cast<index_type>(sum[4][i]),
                          static_cast<index_type>(sum[5][i])});
     }
@@ -101,12 +102,9 @@ FOVEA_NOINLINE void measure_queries(const Problem& p, index_type b, index_type h
   const index_type offset = p.k.tokens(b) - p.q.tokens(b);
   for (index_type i = 0; i < rows.size(); ++i) states[i] = {};
 
-  look_at<Arch, unit_of::natural>(
-      p, b, h, rows, {0, p.k.tokens(b)}, memory,
-      [&](const auto& panel, range seen, const auto& largest) FOVEA_INLINE_LAMBDA {
-        measure_block<Arch>(panel.logits(), largest, panel.rows(), seen, offset,
-                            states + (panel.rows().first - rows.first));
-      });
+  sweep_logits<Arch>(p, b, h, rows, {0, p.k.tokens(b)}, p.scale, memory, [&](const logit_block<Arch, T>& s) {
+    measure_block(s, offset, states + (s.rows.first - rows.first));
+  });
 
   double sink = hidden<double>;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<double>(p.sink.logit(h));

@@ -7,10 +7,11 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// A register of queries: dst[c * Width + lane] = scale * q(rows.first + lane, c); lanes beyond the rows are
+/// A register of queries: dst[c * width + lane] = scale * q(rows.first + lane, c); lanes beyond the rows are
 /// 0. Squares of lanes x lanes elements are transposed in registers, the last one overlapping the one before.
-template <class Arch, index_type Width, class T, class E>
-FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* dst) noexcept {
+template <class Arch, class T, class E>
+FOVEA_NOINLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* dst,
+                         index_type width) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   alignas(64) T row[std::size_t{n}] = {};
@@ -19,7 +20,7 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
       const E* from = q.at(rows.first, c);
       if (rows.size() < n) load_elements(from, index_type(1), rows.size(), row);
       const V x = rows.size() < n ? V::load_aligned(row) : load_lanes<Arch, T>(from);
-      (x * V(scale)).store_aligned(dst + c * Width);
+      (x * V(scale)).store_aligned(dst + c * width);
     }
     return;
   }
@@ -34,7 +35,7 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
         v[i] = load_lanes<Arch, T>(i < rows.size() ? q.at(rows.first + i, c) : none) * V(scale);
       });
       isa<Arch>::transpose(v);
-      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e].store_aligned(dst + (c + e) * Width); });
+      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e].store_aligned(dst + (c + e) * width); });
     }
     return;
   }
@@ -46,20 +47,26 @@ FOVEA_INLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* ds
       v[i] = i < rows.size() ? V::load_aligned(row) * V(scale) : V(T(0));
     }
     isa<Arch>::transpose(v);
-    for (index_type e = 0; e < columns; ++e) v[e].store_aligned(dst + (c + e) * Width);
+    for (index_type e = 0; e < columns; ++e) v[e].store_aligned(dst + (c + e) * width);
   }
 }
 
-/// The reverse: out(rows.first + lane, c) = factor * src[c * Width + lane].
+/// The same, the width known when compiling.
 template <class Arch, index_type Width, class T, class E>
-FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_view<E>& out,
-                         range rows) noexcept {
+void pack(const matrix_view<const E>& q, range rows, T scale, T* dst) noexcept {
+  pack<Arch>(q, rows, scale, dst, Width);
+}
+
+/// The reverse: out(rows.first + lane, c) = factor * src[c * width + lane].
+template <class Arch, class T, class E>
+FOVEA_NOINLINE void unpack(const T* src, index_type width, const vec<Arch, T>& factor,
+                           const matrix_view<E>& out, range rows) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   alignas(64) T row[std::size_t{n}];
   if (out.row_stride == 1) {
     for (index_type c = 0; c < out.cols; ++c) {
-      const V x = V::load_aligned(src + c * Width) * factor;
+      const V x = V::load_aligned(src + c * width) * factor;
       if (rows.size() == n) {
         store_register<Arch, T>(x, out.at(rows.first, c));
       } else {
@@ -73,7 +80,7 @@ FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_
     for (index_type part = 0; part * n < out.cols; ++part) {
       const index_type c = start_of<Arch, T>(part, out.cols);
       V v[std::size_t{n}];
-      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e] = V::load_aligned(src + (c + e) * Width) * factor; });
+      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e] = V::load_aligned(src + (c + e) * width) * factor; });
       isa<Arch>::transpose(v);
       unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
         if (i < rows.size()) store_register<Arch, T>(v[i], out.at(rows.first + i, c));
@@ -85,7 +92,7 @@ FOVEA_INLINE void unpack(const T* src, const vec<Arch, T>& factor, const matrix_
     const index_type columns = std::min(n, out.cols - c);
     V v[std::size_t{n}];
     for (index_type e = 0; e < n; ++e)
-      v[e] = e < columns ? V::load_aligned(src + (c + e) * Width) * factor : V(T(0));
+      v[e] = e < columns ? V::load_aligned(src + (c + e) * width) * factor : V(T(0));
     isa<Arch>::transpose(v);
     for (index_type i = 0; i < rows.size(); ++i) {
       v[i].store_aligned(row);

@@ -1,0 +1,159 @@
+// fovea/kernel/forward/lane_job.hpp - query rows of one head, and the blocks of keys that they see.
+#pragma once
+
+#include <fovea/kernel/forward/lane_products.hpp>
+#include <fovea/kernel/forward/lane_roles.hpp>
+#include <fovea/kernel/forward/next_job.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// What a walk is about, whatever its types.
+template <class Arch, class T>
+struct lane_job {
+  range rows;  // queries
+  range span;  // keys: all, or those in question; its first is a multiple of the block
+  index_type dim;
+  query_ref<Arch, T> q;
+  T scale;  // of Q
+  block_ref<T> keys;
+  scorer_ref<Arch, T> scorer;
+  rules_ref<Arch, T> rules;
+  scratch<T> memory;
+  next_lines next = {};
+  bool drops = false;                    // whether weights are dropped as the rules say
+  const block_ref<T>* values = nullptr;  // none: weights are summed with something else
+};
+
+/// The blocks of keys of a job that some of its rows see, one after another; `whole`: all keys as one block.
+template <class Arch, class T>
+class key_blocks {
+  static constexpr index_type step = geometry<Arch>::tile_rows;
+  using panel = query_panel<Arch, T>;
+
+ public:
+  key_blocks(const lane_job<Arch, T>& job, bool whole) noexcept
+      : job_(job),
+        reach_(intersect(job.span, job.rules.reach(job.rows, job.span.last))),
+        size_(whole ? std::max<index_type>(reach_.last, 1) : index_type(geometry<Arch>::key_block)),
+        next_(reach_.first / size_ * size_),
+        whole_(whole) {
+    if (reach_.empty()) next_ = reach_.last;
+  }
+
+  /// Goes to the next block; false if there is none.
+  bool next() noexcept {
+    first_ = keys_.last == 0;
+    while (next_ < reach_.last) {
+      if (!whole_)
+        next_ = std::max(next_, job_.rules.next(job_.rows, std::max(next_, reach_.first)) / size_ * size_);
+      keys_ = {next_, std::min(next_ + size_, reach_.last)};
+      next_ += size_;
+      if (!whole_ && (keys_.empty() || job_.rules.cover(job_.rows, keys_) == coverage::none)) continue;
+      k_ = job_.keys.read(keys_);
+      if (job_.values != nullptr) v_ = job_.values->read_columns(keys_);
+      known_ = false;
+      return true;
+    }
+    return false;
+  }
+
+  rows_of<T> keys_of(const logit_block<Arch, T>& s) const noexcept {
+    return k_.from(s.keys.first - keys_.first);
+  }
+  rows_of<T> values_of(const logit_block<Arch, T>& s) const noexcept {
+    return v_.from(s.keys.first - keys_.first);
+  }
+
+  /// A panel's logits against the keys of this block that it sees, in whole tiles, yet to be computed.
+  logit_block<Arch, T> logits_of(const panel& queries) noexcept {
+    const range reach = intersect(keys_, job_.rules.reach(queries.rows, keys_.last));
+    logit_block<Arch, T> s;
+    s.s = job_.memory.logits, s.width = queries.width, s.rows = queries.rows;
+    s.keys = {whole_ ? std::min(reach.first, keys_.last) : reach.first / step * step, reach.last};
+    s.covered = job_.rules.cover_panel(queries.rows, s.keys);
+    if (s.empty()) return s;
+    s.ruled = job_.rules.scores() || s.covered == coverage::partial;
+    s.may_hide = job_.rules.hides() || s.covered == coverage::partial;
+    s.finite = job_.values == nullptr || (!s.may_hide && !job_.drops) || finite_values();
+    return s;
+  }
+
+  /// What is asked for beside Q K^T: the queries that are packed next, cells that rules read, keys of the next
+  /// job.
+  prefetch reads_beside(const panel& queries, const logit_block<Arch, T>& s) const noexcept {
+    prefetch soon;
+    const range others = others_after(queries);
+    if (whole_ ? !others.empty() : first_) soon.add(line_use::read, job_.q.lines, others);
+    if (whole_) {
+      if (others.empty()) soon.add(line_use::read, job_.next.q, first_of_next(queries));
+      add_share(job_.next.k, queries, soon);
+    }
+    job_.rules.prefetch_cells(queries.rows, s.keys, soon);
+    return soon;
+  }
+  /// And beside P V: rows of the result that are written next, values of the next job.
+  prefetch writes_beside(const panel& queries, const byte_view& out) const noexcept {
+    prefetch soon;
+    if (whole_) {
+      soon.add(line_use::write, out, others_after(queries));
+      add_share(job_.next.v, queries, soon);
+    } else if (keys_.last >= reach_.last) {
+      soon.add(line_use::write, out, queries.rows);
+    }
+    return soon;
+  }
+
+ private:
+  bool finite_values() noexcept {
+    if (!known_) finite_ = all_finite<Arch, T>(v_, keys_.size()), known_ = true;
+    return finite_;
+  }
+  range others_after(const panel& queries) const noexcept {
+    return {queries.rows.last, std::min(queries.rows.last + queries.width, job_.rows.last)};
+  }
+  range first_of_next(const panel& queries) const noexcept {
+    const range all = job_.next.rows;
+    return {all.first, std::min(all.first + queries.width, all.last)};
+  }
+  void add_share(const byte_view& m, const panel& queries, prefetch& soon) const noexcept {
+    if (m.data != nullptr) soon.add(line_use::read_l2, m, next_lines::share(m, queries.rows, job_.rows));
+  }
+
+  const lane_job<Arch, T>& job_;
+  range reach_;
+  index_type size_, next_;
+  bool whole_, first_ = true, known_ = false, finite_ = false;
+  range keys_ = {0, 0};
+  rows_of<T> k_ = {nullptr, 0, 0}, v_ = {nullptr, 0, 0};
+};
+
+/// Packs scale * Q^T.
+template <class Arch, class T>
+void pack(const lane_job<Arch, T>& job, const query_panel<Arch, T>& queries) noexcept {
+  for (int w = 0; w < queries.registers(); ++w)
+    job.q.pack(queries.rows_of(w), job.scale, queries.q + w * queries.n, queries.width);
+}
+
+/// S = Q K^T
+template <class Arch, class T>
+FOVEA_NOINLINE void dot(const lane_job<Arch, T>& job, const query_panel<Arch, T>& queries,
+                        const key_blocks<Arch, T>& block, logit_block<Arch, T>& s) noexcept {
+  prefetch soon = block.reads_beside(queries, s);
+  job.scorer.dot(queries.q, job.dim, block.keys_of(s), s, !s.ruled, soon);
+}
+
+/// S = score(S), hidden cells -inf.
+template <class Arch, class T>
+void apply_rules(const lane_job<Arch, T>& job, logit_block<Arch, T>& s) noexcept {
+  if (s.ruled) job.rules.apply(s.rows, s.keys, s.s, s.width, s.largest, job.memory.squares);
+}
+
+/// Dropout of weights.
+template <class Arch, class T>
+void drop(const lane_job<Arch, T>& job, const logit_block<Arch, T>& p) noexcept {
+  if (job.drops) job.rules.drop(p.rows, p.keys, p.s, p.width);
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,142 @@
+// fovea/kernel/forward/lane_roles.hpp - what a walk with queries in lanes asks of the types of a call, through
+// pointers, once a block of keys or less: so that walk and products compile once an element type and ISA.
+#pragma once
+
+#include <fovea/kernel/forward/lane_products.hpp>
+#include <fovea/kernel/operand/operand.hpp>
+#include <fovea/kernel/operand/prefetch.hpp>
+#include <fovea/kernel/rules/dropout.hpp>
+#include <fovea/kernel/rules/lane_rules.hpp>
+#include <fovea/kernel/tile/packing.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Rows of a head's queries, of whatever element: to be packed.
+template <class Arch, class T>
+class query_ref {
+ public:
+  template <class E>
+  explicit query_ref(const matrix_view<const E>& head) noexcept
+      : lines(head),
+        head_(&head),
+        pack_([](const void* q, range rows, T scale, T* to, index_type width) noexcept {
+          kernel::pack<Arch>(*static_cast<const matrix_view<const E>*>(q), rows, scale, to, width);
+        }) {}
+
+  /// A register of queries: to[c * width + lane] = scale * q(rows.first + lane, c); lanes beyond `rows` are 0.
+  void pack(range rows, T scale, T* to, index_type width) const noexcept {
+    pack_(head_, rows, scale, to, width);
+  }
+
+  byte_view lines;
+
+ private:
+  const void* head_;
+  void (*pack_)(const void*, range, T, T*, index_type) noexcept;
+};
+
+/// Rows of a head's result, of whatever element: to be written.
+template <class Arch, class T>
+class result_ref {
+ public:
+  template <class E>
+  explicit result_ref(const matrix_view<E>& head) noexcept
+      : lines(head), head_(&head), of_(&functions_of<E>) {
+    if constexpr (std::is_same_v<E, T>)
+      if (head.col_stride == 1) rows_ = {head.data, head.row_stride, head.cols};
+  }
+
+  /// A register of rows: out(rows.first + lane, c) = factor * from[c * width + lane].
+  void write(const T* from, index_type width, const vec<Arch, T>& factor, range rows) const noexcept {
+    of_->write(head_, from, width, factor, rows);
+  }
+  /// The rows from elements side by side.
+  void write_rows(const T* from, range rows) const noexcept { of_->write_rows(head_, from, rows); }
+
+  /// Where rows of T lie side by side, if they do.
+  bool in_place() const noexcept { return rows_.data != nullptr; }
+  T* row(index_type i) const noexcept { return const_cast<T*>(rows_.data) + i * rows_.stride; }
+  index_type stride() const noexcept { return rows_.stride; }
+  bool side_by_side() const noexcept { return lines.col_stride == lines.element; }
+
+  byte_view lines;
+
+ private:
+  struct functions {
+    void (*write)(const void*, const T*, index_type, const vec<Arch, T>&, range) noexcept;
+    void (*write_rows)(const void*, const T*, range) noexcept;
+  };
+  template <class E>
+  static constexpr functions functions_of{
+      [](const void* out, const T* from, index_type width, const vec<Arch, T>& factor, range rows) noexcept {
+        unpack<Arch>(from, width, factor, *static_cast<const matrix_view<E>*>(out), rows);
+      },
+      [](const void* out, const T* from, range rows) noexcept {
+        const auto& to = *static_cast<const matrix_view<E>*>(out);
+        for (index_type i = rows.first; i < rows.last; ++i, from += to.cols)
+          store_elements(from, to.cols, to.at(i, 0), to.col_stride);
+      }};
+
+  const void* head_;
+  const functions* of_;
+  rows_of<T> rows_{nullptr, 0, 0};
+};
+
+/// Keys or values of a head, in whatever pieces, elements and scales: blocks of them as rows of T.
+template <class T>
+class block_ref {
+ public:
+  template <class Operand>
+  explicit block_ref(const Operand& operand) noexcept
+      : tokens(operand.all.rows), operand_(&operand), of_(&functions_of<Operand>) {
+    if constexpr (requires { byte_view(operand.all); }) lines = byte_view(operand.all);
+  }
+
+  rows_of<T> read(range keys) const noexcept { return of_->read(operand_, keys); }
+  /// The same for values, of which a tile takes a few columns at a time.
+  rows_of<T> read_columns(range keys) const noexcept { return of_->read_columns(operand_, keys); }
+
+  index_type tokens;
+  byte_view lines;  // where it is one matrix
+
+ private:
+  struct functions {
+    rows_of<T> (*read)(const void*, range) noexcept;
+    rows_of<T> (*read_columns)(const void*, range) noexcept;
+  };
+  template <class Operand>
+  static constexpr functions functions_of{
+      [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read(keys); },
+      [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read_columns(keys); }};
+
+  const void* operand_;
+  const functions* of_;
+};
+
+/// How a panel's logits are made of Q^T, [dim][width], and keys. By default S = Q K^T, scale being part of Q.
+template <class Arch, class T>
+class scorer_ref {
+ public:
+  scorer_ref() noexcept
+      : scorer_(nullptr),
+        dot_([](const void*, const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s,
+                bool wants_largest, prefetch& soon) noexcept {
+          in_registers<Arch>(s.registers(),
+                             [&](auto w) { dot_keys<Arch, w()>(q, dim, k, s, wants_largest, soon); });
+        }) {}
+
+  /// Fills s.s and, where wanted, s.largest.
+  void dot(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s, bool wants_largest,
+           prefetch& soon) const noexcept {
+    dot_(scorer_, q, dim, k, s, wants_largest, soon);
+  }
+
+ private:
+  const void* scorer_;
+  void (*dot_)(const void*, const T*, index_type, const rows_of<T>&, logit_block<Arch, T>&, bool,
+               prefetch&) noexcept;
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,90 @@
+// fovea/kernel/forward/lane_softmax.hpp - the softmax as the state of a walk with queries in lanes.
+#pragma once
+
+#include <fovea/kernel/forward/lane_panel.hpp>
+#include <fovea/kernel/softmax.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// P = exp(S - m), exactly 0 where hidden, and the factor of what was summed so far.
+template <class Arch, class T, unit_of Units, bool Hides>
+FOVEA_NOINLINE void absorb_logits(logit_block<Arch, T>& s, T* state) noexcept {
+  using V = vec<Arch, T>;
+  const V least = least_exponent<Arch, T>(s.finite);
+  for (int w = 0; w < s.registers(); ++w, state += s.n) {
+    softmax_state<Arch, T, Units> row{{V::load_aligned(state), V::load_aligned(state + s.width)}};
+    const V shrink = row.raise(s.largest[w]);
+    s.shrink[w] = shrink;
+    V even(T(0)), odd(T(0));
+    T* at = s.at(0, w);
+    const auto exponentiate = [&]() FOVEA_INLINE_LAMBDA {
+      const V p = row.template probability<Hides>(V::load_aligned(at), least);
+      p.store_aligned(at);
+      at += s.width;
+      return p;
+    };
+    index_type j = 0;
+    for (; j + 2 <= s.keys.size(); j += 2) {
+      even = even + exponentiate();
+      odd = odd + exponentiate();
+    }
+    if (j < s.keys.size()) even = even + exponentiate();
+    row.add(shrink, even + odd);
+    row.m.store_aligned(state), row.l.store_aligned(state + s.width);
+  }
+}
+
+/// The running maximum and sum of each query: see softmax.hpp.
+template <class Arch, class T>
+struct lane_softmax {
+  using V = vec<Arch, T>;
+  using panel = query_panel<Arch, T>;
+  static constexpr int columns = 2;  // m, l
+  bool natural;                      // units of the logits
+
+  void open(const panel& queries) const noexcept {
+    for (int w = 0; w < queries.registers(); ++w) store(queries, w, softmax_sums<Arch, T>::empty());
+  }
+  void absorb(logit_block<Arch, T>& s, const panel& queries) const noexcept {
+    if (natural)
+      s.may_hide ? absorb_logits<Arch, T, unit_of::natural, true>(s, queries.state)
+                 : absorb_logits<Arch, T, unit_of::natural, false>(s, queries.state);
+    else
+      s.may_hide ? absorb_logits<Arch, T, unit_of::log2, true>(s, queries.state)
+                 : absorb_logits<Arch, T, unit_of::log2, false>(s, queries.state);
+  }
+
+  /// Takes in a sink: a logit in natural units, without a value. Returns the factor of what register w summed.
+  V absorb_sink(const panel& queries, int w, T logit) const noexcept {
+    return with_units(queries, w, [&](auto& row) {
+      using row_type = std::remove_reference_t<decltype(row)>;
+      if constexpr (row_type::units == unit_of::log2) logit *= static_cast<T>(std::numbers::log2e);
+      const V shrink = row.absorb_sink(V(logit));
+      store(queries, w, row);
+      return shrink;
+    });
+  }
+  /// 1 / l of register w, and 0 for a row that saw no key.
+  V reciprocal(const panel& queries, int w) const noexcept { return load(queries, w).reciprocal(); }
+  V lse(const panel& queries, int w) const noexcept {
+    return with_units(queries, w, [](auto& row) { return row.lse(); });
+  }
+
+ private:
+  static softmax_sums<Arch, T> load(const panel& queries, int w) noexcept {
+    return {V::load_aligned(queries.state_of(0, w)), V::load_aligned(queries.state_of(1, w))};
+  }
+  static void store(const panel& queries, int w, const softmax_sums<Arch, T>& row) noexcept {
+    row.m.store_aligned(queries.state_of(0, w)), row.l.store_aligned(queries.state_of(1, w));
+  }
+  template <class F>
+  V with_units(const panel& queries, int w, const F& f) const noexcept {
+    softmax_state<Arch, T, unit_of::natural> in_natural{load(queries, w)};
+    softmax_state<Arch, T, unit_of::log2> in_log2{load(queries, w)};
+    return natural ? f(in_natural) : f(in_log2);
+  }
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,162 @@
+// fovea/kernel/rules/lane_rules.hpp - the rules of one head as a walk with queries in lanes asks them: through
+// pointers, once a block of logits.
+#pragma once
+
+#include <fovea/kernel/operand/prefetch.hpp>
+#include <fovea/kernel/rules/dropout.hpp>
+#include <fovea/kernel/rules/probe_coverage.hpp>
+#include <fovea/kernel/rules/rules.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Rules and dropout, bound to a head.
+template <class Rules, class Dropout>
+struct bound_rules {
+  Rules rules;
+  Dropout dropout;
+};
+template <class Rules, class Dropout>
+bound_rules(Rules, Dropout) -> bound_rules<Rules, Dropout>;
+
+/// Applies scores and mask to n keys x n queries of logits, `width` apart; returns the largest of each query.
+template <class Arch, class T, class Rules>
+FOVEA_INLINE vec<Arch, T> apply_to_square(const Rules& all_rules, square<Arch, T> at, T* s,
+                                          index_type width) noexcept {
+  using V = vec<Arch, T>;
+  V largest(hidden<T>);
+  coverage covered = coverage::partial;
+  if constexpr (matrices_of<decltype(all_rules.mask)> == 0)  // a matrix is read cell by cell anyway
+    covered = cover_of(all_rules.mask, {at.query, at.query + at.queries}, {at.key, at.key + at.keys});
+  if (covered == coverage::none) {
+    for (index_type j = 0; j < at.keys; ++j) largest.store_aligned(s + j * width);
+    return largest;
+  }
+  const auto rules = all_rules.near(at);
+  for (index_type j = 0; j < at.keys; ++j, s += width) {
+    const cells<Arch, T, in_lanes::queries> here{at.query, at.key + j, at.queries};
+    const V x = revised<Arch>(rules, covered, V::load_aligned(s), here);
+    x.store_aligned(s);
+    largest = xsimd::max(largest, x);
+  }
+  return largest;
+}
+
+/// Applies scores and mask to logits [key][width] of queries `rows`, a square at a time, and finds the largest
+/// of each query anew; `squares` takes copies of what they read there. (Those on the stack were most of what
+/// calls took.)
+template <class Arch, class T, class Rules>
+FOVEA_NOINLINE FOVEA_FLATTEN void apply_rules(const Rules& rules, range rows, range keys, T* s,
+                                              index_type width, vec<Arch, T>* largest,
+                                              std::byte* squares) noexcept {
+  constexpr index_type n = lanes<Arch, T>;
+  for (index_type w = 0; w < width; w += n) {
+    vec<Arch, T> most(hidden<T>);
+    const index_type query = rows.first + w, queries = std::min(n, rows.last - query);
+    for (index_type key = keys.first; key < keys.last; key += n) {
+      const square<Arch, T> at{query, key, queries, std::min(n, keys.last - key), squares};
+      most = xsimd::max(most, apply_to_square(rules, at, s + (key - keys.first) * width + w, width));
+    }
+    *largest++ = most;
+  }
+}
+
+/// A reference to bound_rules of any type.
+template <class Arch, class T>
+class rules_ref {
+ public:
+  template <class Rules, class Dropout>
+  explicit rules_ref(const bound_rules<Rules, Dropout>& bound) noexcept
+      : bound_(&bound), of_(&functions_of<bound_rules<Rules, Dropout>>) {}
+
+  /// Whether scores act, on logits in natural units; whether one may hide a cell.
+  bool scores() const noexcept { return of_->scores; }
+  bool hides() const noexcept { return of_->hide; }
+
+  /// Of the mask: see mask/concept.hpp.
+  range reach(range rows, index_type keys) const noexcept { return of_->reach(bound_, rows, keys); }
+  index_type next(range rows, index_type key) const noexcept { return of_->next(bound_, rows, key); }
+  coverage cover(range rows, range keys) const noexcept { return of_->cover(bound_, rows, keys); }
+  /// How much the mask shows of a panel's queries; where it does not say, each cell is asked, and `keys`
+  /// shrinks to those that some query sees.
+  coverage cover_panel(range rows, range& keys) const noexcept {
+    return of_->cover_panel(bound_, rows, keys);
+  }
+
+  /// Scores and mask on logits [key][width]: see apply_rules.
+  void apply(range rows, range keys, T* s, index_type width, vec<Arch, T>* largest,
+             std::byte* squares) const noexcept {
+    of_->apply(bound_, rows, keys, s, width, largest, squares);
+  }
+  /// Dropout on weights [key][width].
+  void drop(range rows, range keys, T* p, index_type width) const noexcept {
+    of_->drop(bound_, rows, keys, p, width);
+  }
+  /// The cells of matrices that apply() will read, and that its squares alone would wait for.
+  void prefetch_cells(range rows, range keys, prefetch& soon) const noexcept {
+    if (of_->prefetch_cells != nullptr) of_->prefetch_cells(bound_, rows, keys, soon);
+  }
+
+ private:
+  struct functions {
+    bool scores, hide;
+    range (*reach)(const void*, range, index_type) noexcept;
+    index_type (*next)(const void*, range, index_type) noexcept;
+    coverage (*cover)(const void*, range, range) noexcept;
+    coverage (*cover_panel)(const void*, range, range&) noexcept;
+    void (*apply)(const void*, range, range, T*, index_type, vec<Arch, T>*, std::byte*) noexcept;
+    void (*drop)(const void*, range, range, T*, index_type) noexcept;
+    void (*prefetch_cells)(const void*, range, range, prefetch&) noexcept;
+  };
+
+  template <class Bound>
+  struct of_bound {
+    using rules_type = std::remove_cvref_t<decltype(Bound::rules)>;
+    static const auto& rules(const void* bound) noexcept { return static_cast<const Bound*>(bound)->rules; }
+    static const auto& mask(const void* bound) noexcept { return rules(bound).mask; }
+    using mask_type = std::remove_cvref_t<decltype(rules_type::mask)>;
+
+    static coverage cover_panel(const void* bound, range rows, range& keys) noexcept {
+      const coverage covered = keys.empty() ? coverage::none : cover_of(mask(bound), rows, keys);
+      if constexpr (is_unsure<mask_type>)
+        if (covered == coverage::partial) return ask_each<Arch, T>(mask(bound), rows, keys);
+      return covered;
+    }
+    static void apply(const void* bound, range rows, range keys, T* s, index_type width,
+                      vec<Arch, T>* largest, std::byte* squares) noexcept {
+      apply_rules<Arch>(rules(bound), rows, keys, s, width, largest, squares);
+    }
+    static void drop(const void* bound, range rows, range keys, T* p, index_type width) noexcept {
+      kernel::drop<Arch>(static_cast<const Bound*>(bound)->dropout, p, width, rows, keys);
+    }
+    static void prefetch_cells(const void* bound, range rows, range keys, prefetch& soon) noexcept {
+      of_bound::rules(bound).each_matrix([&](const auto& m) { soon.add(line_use::read_l2, m, rows, keys); });
+    }
+    static constexpr auto drop_function() noexcept {
+      if constexpr (std::remove_cvref_t<decltype(Bound::dropout)>::drops) return &drop;
+      return static_cast<decltype(&drop)>(nullptr);
+    }
+  };
+  template <class Bound, class Of = of_bound<Bound>>
+  static constexpr functions functions_of{Of::rules_type::natural,
+                                          Of::rules_type::hide,
+                                          [](const void* bound, range rows, index_type keys) noexcept {
+                                            return reach_of(Of::mask(bound), rows, keys);
+                                          },
+                                          [](const void* bound, range rows, index_type key) noexcept {
+                                            return next_of(Of::mask(bound), rows, key);
+                                          },
+                                          [](const void* bound, range rows, range keys) noexcept {
+                                            return cover_of(Of::mask(bound), rows, keys);
+                                          },
+                                          &Of::cover_panel,
+                                          &Of::apply,
+                                          Of::drop_function(),
+                                          Of::rules_type::matrices > 0 ? &Of::prefetch_cells : nullptr};
+
+  const void* bound_;
+  const functions* of_;
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END
