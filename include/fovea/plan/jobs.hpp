@@ -30,63 +30,60 @@ struct job_cut {
 
   index_type queries, keys, group, heads, kv_heads, dim, value_dim;
 
-  /// Queries from here on go with dim in lanes. (Kept: found anew at each use, it took 0.1 us of a call of 8
-  /// heads and one query, a fifth of its time.)
+  /// Queries from here on go with dim in lanes. (Here and below kept, as a job asks for them several times:
+  /// found anew at each use, divisions took a fifth of a call of 8 heads and one query.)
   index_type queries_in_lanes = first_in_rows();
 
-  range queries_in_rows() const noexcept { return {queries_in_lanes, queries}; }
-
-  /// Query rows of a job of each kind.
-  index_type lanes_a_job() const noexcept {
-    const index_type a_register = n * (dim + value_dim + 2) * static_cast<index_type>(sizeof(T));
-    const index_type most = std::clamp<index_type>(kept_bytes / a_register, shape::tile_vectors,
-                                                   shape::panels * shape::tile_vectors);
-    const index_type registers = ceil_div(queries_in_lanes, n);
-    const index_type blocks = std::max<index_type>(1, (registers + most / 2) / most);
-    return n * round_up(ceil_div(registers, blocks), blocks == 1 ? 1 : index_type(shape::tile_vectors));
-  }
-  index_type rows_a_job() const noexcept { return std::min(rows(), 8 * index_type(shape::few_rows)); }
-  index_type rows() const noexcept { return queries_in_rows().size() * group; }
-
-  index_type lane_jobs() const noexcept { return heads * jobs_of(queries_in_lanes, lanes_a_job()); }
-  index_type row_blocks() const noexcept { return kv_heads * jobs_of(rows(), rows_a_job()); }
-  index_type row_jobs() const noexcept { return row_blocks() * spans(); }
-  /// Jobs of dim in lanes of one key/value head, which follow each other.
-  index_type row_jobs_a_head() const noexcept { return row_jobs() / std::max<index_type>(1, kv_heads); }
+  /// Query rows of a job of each kind, and how many such jobs a head has.
+  index_type lanes_a_job = queries_in_lanes == 0 ? 0 : most_lanes();
+  index_type lane_blocks = jobs_of(queries_in_lanes, lanes_a_job);
+  index_type rows = queries_in_rows().size() * group;
+  index_type rows_a_job = std::min(rows, 8 * index_type(shape::few_rows));
+  index_type row_blocks_a_head = jobs_of(rows, rows_a_job);
 
   /// With few rows, long inputs are cut into spans of keys as well, so that there is work for many threads;
   /// their results are merged. (Spans of 512 to 8,192 keys take the same time on one thread.)
   static constexpr index_type keys_a_span = 2048;
-  index_type spans() const noexcept { return std::max<index_type>(1, keys / keys_a_span); }
+  index_type spans = std::max<index_type>(1, keys / keys_a_span);
+
+  range queries_in_rows() const noexcept { return {queries_in_lanes, queries}; }
+  index_type lane_jobs() const noexcept { return heads * lane_blocks; }
+  index_type row_blocks() const noexcept { return kv_heads * row_blocks_a_head; }
+  index_type row_jobs() const noexcept { return row_blocks() * spans; }
+  /// Jobs of dim in lanes of one key/value head, which follow each other.
+  index_type row_jobs_a_head() const noexcept { return row_blocks_a_head * spans; }
+  index_type count() const noexcept { return lane_jobs() + row_jobs(); }
+
   range span(index_type i) const noexcept {
-    const index_type each = round_up(ceil_div(keys, spans()), index_type(shape::few_rows_block));
+    if (spans == 1) return {0, keys};
+    const index_type each = round_up(ceil_div(keys, spans), index_type(shape::few_rows_block));
     return {std::min(i * each, keys), std::min((i + 1) * each, keys)};
   }
-  index_type count() const noexcept { return lane_jobs() + row_jobs(); }
 
   /// Late blocks of rows come first: under a causal mask they are the longest.
   job at(index_type i) const noexcept {
     const bool in_rows = i >= lane_jobs();
-    const index_type all = in_rows ? rows() : queries_in_lanes,
-                     a_job = in_rows ? rows_a_job() : lanes_a_job();
-    const index_type cuts = in_rows ? spans() : 1, j = in_rows ? i - lane_jobs() : i;
-    const index_type blocks = jobs_of(all, a_job), block = blocks - 1 - j / cuts % blocks;
-    return {
-        in_rows, j / cuts / blocks, queries_in_rows(), {block * a_job, std::min((block + 1) * a_job, all)},
-        block,   j % cuts};
+    const index_type all = in_rows ? rows : queries_in_lanes, a_job = in_rows ? rows_a_job : lanes_a_job;
+    const index_type j = in_rows ? i - lane_jobs() : i, blocks = in_rows ? row_blocks_a_head : lane_blocks;
+    const auto [of_spans, span] =
+        in_rows && spans > 1 ? std::pair{j / spans, j % spans} : std::pair{j, index_type(0)};
+    const auto [head, from_last] =
+        blocks > 1 ? std::pair{of_spans / blocks, of_spans % blocks} : std::pair{of_spans, index_type(0)};
+    const index_type block = blocks - 1 - from_last;
+    return {in_rows, head, queries_in_rows(), {block * a_job, std::min((block + 1) * a_job, all)},
+            block,   span};
   }
   /// Elements that the state of a block of rows takes, and where that of a span lies among all of them.
   index_type state_a_job() const noexcept {
-    return kernel::row_products<Arch, T>::state_elements(rows_a_job(), value_dim);
+    return kernel::row_products<Arch, T>::state_elements(rows_a_job, value_dim);
   }
   index_type state_of(const job& j) const noexcept {
-    const index_type blocks = jobs_of(rows(), rows_a_job());
-    return ((j.head * blocks + j.block) * spans() + j.span) * state_a_job();
+    return ((j.head * row_blocks_a_head + j.block) * spans + j.span) * state_a_job();
   }
-  index_type all_states() const noexcept { return spans() == 1 ? 0 : row_jobs() * state_a_job(); }
+  index_type all_states() const noexcept { return spans == 1 ? 0 : row_jobs() * state_a_job(); }
 
   /// The job of the first span for a block of rows.
-  job row_block(index_type i) const noexcept { return at(lane_jobs() + i * spans()); }
+  job row_block(index_type i) const noexcept { return at(lane_jobs() + i * spans); }
 
  private:
   // Up to so many queries go with dim in lanes; it depends on how much each of them reads, as lanes that are
@@ -109,8 +106,18 @@ struct job_cut {
     return queries > n && rest <= std::min(few - 1, n / 4) ? queries - rest : queries;
   }
 
+  index_type most_lanes() const noexcept {
+    const index_type a_register = n * (dim + value_dim + 2) * static_cast<index_type>(sizeof(T));
+    const index_type most = std::clamp<index_type>(kept_bytes / a_register, shape::tile_vectors,
+                                                   shape::panels * shape::tile_vectors);
+    const index_type registers = ceil_div(queries_in_lanes, n);
+    const index_type blocks = std::max<index_type>(1, (registers + most / 2) / most);
+    return blocks == 1 ? n * registers
+                       : n * round_up(ceil_div(registers, blocks), index_type(shape::tile_vectors));
+  }
+
   static index_type jobs_of(index_type all, index_type a_job) noexcept {
-    return all == 0 ? 0 : ceil_div(all, a_job);
+    return all <= a_job ? (all > 0) : ceil_div(all, a_job);
   }
 };
 

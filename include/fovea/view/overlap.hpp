@@ -49,7 +49,7 @@ struct reaches {
 
 /// Whether one view ends before the other begins, as far as is known at once.
 template <class A, class B>
-bool plainly_apart(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
+FOVEA_INLINE bool plainly_apart(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
   const reaches of_a(a), of_b(b);
   const auto first_a = reinterpret_cast<std::uintptr_t>(a.data),
              first_b = reinterpret_cast<std::uintptr_t>(b.data);
@@ -184,7 +184,7 @@ FOVEA_COLD static bool folds_after_all(const tensor_view<E>& x) noexcept {
 /// Whether some element of one view shares memory with one of the other. Costs nanoseconds where one begins
 /// behind the end of the other.
 template <class A, class B>
-bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
+FOVEA_INLINE bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
   return !overlap::plainly_apart(a, b) && overlap::meet_after_all(a, b);
 }
 
