@@ -2,8 +2,10 @@
 #pragma once
 
 #include <fovea/kernel/forward/lane_products.hpp>
-#include <fovea/kernel/forward/lane_roles.hpp>
+#include <fovea/kernel/forward/lane_scorer.hpp>
 #include <fovea/kernel/forward/next_job.hpp>
+#include <fovea/kernel/operand/references.hpp>
+#include <fovea/kernel/rules/lane_rules.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

@@ -1,12 +1,10 @@
-// fovea/kernel/forward/lane_roles.hpp - what a walk with queries in lanes asks of the types of a call, through
-// pointers, once a block of keys or less: so that walk and products compile once an element type and ISA.
+// fovea/kernel/operand/references.hpp - a head's queries, keys, values or results, of whatever element and
+// layout, as walks see them: through pointers, once a block or less, so that walks and products compile once an
+// element type and ISA.
 #pragma once
 
-#include <fovea/kernel/forward/lane_products.hpp>
 #include <fovea/kernel/operand/operand.hpp>
 #include <fovea/kernel/operand/prefetch.hpp>
-#include <fovea/kernel/rules/dropout.hpp>
-#include <fovea/kernel/rules/lane_rules.hpp>
 #include <fovea/kernel/tile/packing.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -112,30 +110,6 @@ class block_ref {
 
   const void* operand_;
   const functions* of_;
-};
-
-/// How a panel's logits are made of Q^T, [dim][width], and keys. By default S = Q K^T, scale being part of Q.
-template <class Arch, class T>
-class scorer_ref {
- public:
-  scorer_ref() noexcept
-      : scorer_(nullptr),
-        dot_([](const void*, const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s,
-                bool wants_largest, prefetch& soon) noexcept {
-          in_registers<Arch>(s.registers(),
-                             [&](auto w) { dot_keys<Arch, w()>(q, dim, k, s, wants_largest, soon); });
-        }) {}
-
-  /// Fills s.s and, where wanted, s.largest.
-  void dot(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s, bool wants_largest,
-           prefetch& soon) const noexcept {
-    dot_(scorer_, q, dim, k, s, wants_largest, soon);
-  }
-
- private:
-  const void* scorer_;
-  void (*dot_)(const void*, const T*, index_type, const rows_of<T>&, logit_block<Arch, T>&, bool,
-               prefetch&) noexcept;
 };
 
 }  // namespace kernel
