@@ -10,31 +10,29 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// A mask says which keys a query sees. It has one of
-///   visible(q, k) const                 from positions alone: q and k are integers, or SIMD batches of
-///                                       integers, the result is a bool or a batch_bool. Written once, as a
-///                                       template, for both.
-///   visible(cells) const                from memory: cells.load(matrix_view) gives the elements at the cells
-///                                       in question, as numbers; such a mask, as bound, says so by
-///                                       `using reads_cells = void;`
+///   visible(q, k) const         from positions alone: q and k are integers, or SIMD batches of integers; the
+///                               result is a bool or a batch_bool. Written once, as a template, for both.
+///   visible(cells) const        from memory: cells.load(matrix_view) gives the elements at the cells in
+///                               question, as numbers; such a mask, as bound, says so by
+///                               `using reads_cells = void;`
 /// and may have
-///   check(place) const                  throws std::invalid_argument where it does not fit a sequence
-///   bind(place) const                   the mask of one head of one sequence (by default the mask itself,
-///                                       which is referred to, never copied); a type with visible() only in
-///                                       what it binds says so by `using is_mask = void;`
-///   diagonal(place) const               -> named_diagonal: where the mask says that the first query stands
-///                                       among the keys: a window of the same call that does not say it
-///                                       follows
-///   cover(range rows, range keys) const -> coverage of a block; `full` promises that every cell is visible,
-///                                       `none` that none is. By default partial: every cell is asked.
-///   reach(range rows) const             -> range: keys outside are hidden from all these rows
-///   next(range rows, index_type key) const -> index_type: of the keys from `key` on, the first that may be
-///                                       visible to these rows; any number from Lk on where there is none. By
-///                                       default `key`. Walks over blocks of keys jump there.
-///   near(square) const                  the mask with its elements in a square of cells copied:
-///                                       square.copy(matrix_view); `matrices` says how many it copies (static
-///                                       constexpr int), each_matrix(f) calls f with each
-///   each_operand(f) const               f(name, view or list) for what it reads of the user's: where a
-///                                       result shares memory with that, the call is refused
+///   check(place) const          throws std::invalid_argument where it does not fit a sequence
+///   bind(place) const           the mask of one head of one sequence (by default the mask itself, which is
+///                               referred to, never copied); a type with visible() only in what it binds
+///                               says so by `using is_mask = void;`
+///   diagonal(place) const       -> named_diagonal: where the mask says that the first query stands among the
+///                               keys; a window of the same call that does not say it follows
+///   cover(rows, keys) const     -> coverage of a block (two ranges); `full` promises that every cell is
+///                               visible, `none` that none is. By default partial: every cell is asked.
+///   reach(rows) const           -> range: keys outside are hidden from all rows of this range
+///   next(rows, key) const       -> index_type: of the keys from `key` on, the first that may be visible to
+///                               this range of rows; any number from Lk on where there is none. By default
+///                               `key`. Walks over blocks of keys jump there.
+///   staged(block) const         the mask with its elements in a block of cells copied, each matrix by
+///                               block.copy(matrix_view). `matrices` says how many it copies (static
+///                               constexpr int), each_matrix(f) calls f with each.
+///   each_operand(f) const       f(name, view or list) for what it reads of the user's: where a result shares
+///                               memory with that, the call is refused
 /// A number a token needs no matrix of Lq x Lk: a view with a stride of 0 repeats it. Here, of documents
 /// packed in one sequence, a token sees its own (tests/mask/own_mask_test.cpp compiles this):
 ///

@@ -9,24 +9,24 @@ FOVEA_NAMESPACE_BEGIN
 enum class score_stage { softcap, bias };
 
 /// A score changes the logit s = scale * q.k of a cell. It has `stage` and one of
-///   apply(s, q, k) const          q and k are the positions, as numbers of the type of s; all are scalars or
-///                                 SIMD batches
-///   apply(s, cells) const         cells.load(matrix_view) gives the elements at the cells in question; as in
-///                                 a mask, a view with a stride of 0 repeats a number a token
+///   apply(s, q, k) const        q and k are the positions, as numbers of the type of s; all are scalars or
+///                               SIMD batches
+///   apply(s, cells) const       cells.load(matrix_view) gives the elements at the cells in question; as in a
+///                               mask, a view with a stride of 0 repeats a number a token
 /// and may have
-///   check(place) const            throws std::invalid_argument where it does not fit a sequence
-///   check_numbers<T>() const      throws it where a parameter is not a number of T, in which logits are made
-///   bind(place) const             the score of one head of one sequence (by default the score itself, which
-///                                 is referred to, never copied)
-///   near(square) const            the score with its elements in a square of cells copied:
-///                                 square.copy(matrix_view); `matrices` says how many it copies (static
-///                                 constexpr int), each_matrix(f) calls f with each
-///   derivative(s, q, k) const,    d apply / d s, for gradients; without it, apply is called with a dual
-///     or of (s, cells)            number (score/dual.hpp)
-///   hides                         static constexpr bool: whether it can make s -inf, which hides the cell
-///                                 (default true)
-///   each_operand(f) const         f(name, view or list) for what it reads of the user's: where a result
-///                                 shares memory with that, the call is refused
+///   check(place) const          throws std::invalid_argument where it does not fit a sequence
+///   check_numbers<T>() const    throws it where a parameter is not a number of T, in which logits are made
+///   bind(place) const           the score of one head of one sequence (by default the score itself, which is
+///                               referred to, never copied)
+///   staged(block) const         the score with its elements in a block of cells copied, each matrix by
+///                               block.copy(matrix_view). `matrices` says how many it copies (static
+///                               constexpr int), each_matrix(f) calls f with each.
+///   derivative(s, q, k) const   d apply / d s, for gradients, also of (s, cells); without it, apply is
+///                               called with a dual number (score/dual.hpp)
+///   hides                       static constexpr bool: whether it can make s -inf, which hides the cell
+///                               (default true)
+///   each_operand(f) const       f(name, view or list) for what it reads of the user's: where a result shares
+///                               memory with that, the call is refused
 /// Nothing is asked about positions outside of the score matrix; none of these but the checks throws (that
 /// ends the program), and several threads may ask at once.
 template <class S>

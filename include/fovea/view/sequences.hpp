@@ -63,8 +63,8 @@ struct sequences {
 
 /// How a type X is seen as sequences; a specialisation has
 ///   element                     the element type, const where it can only be read
-///   view(x, heads, name)        -> sequences<element>, checked; errors speak of `name`; any_heads: as many
-///                               as x has
+///   view(x, heads, name)        -> sequences<element>, checked; errors speak of `name`;
+///                               any_heads: as many as x has
 ///   make_like<T>(x, heads, dim) an owner of T for the same tokens
 /// What view() returns of keys and values may be a type of its own with heads(), dim(), batches(), tokens(b),
 /// max_tokens(), in_cache and head(b, h): a matrix_view, or what reads like one in pieces (view/matrix.hpp

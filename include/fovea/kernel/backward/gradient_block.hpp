@@ -1,6 +1,5 @@
-// fovea/kernel/backward/gradient_block.hpp - one job of the backward pass: keys of one key/value head
-// against all queries that see them. Scores are computed again from the LSE; nothing of size Lq x Lk is
-// kept.
+// fovea/kernel/backward/gradient_block.hpp - one job of the backward pass: keys of one key/value head against
+// all queries that see them. Scores are computed again from the LSE; nothing of size Lq x Lk is kept.
 // The loop of the paper: Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 2:
 //   P = exp(S - LSE)   dV = P^T dO   dP = dO V^T   dS = P (dP - D)   dQ = dS K   dK = dS^T Q,
 //   D = sum_c dO O - dLSE
