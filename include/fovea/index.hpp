@@ -78,16 +78,16 @@ template <class X>
   requires requires { std::remove_cvref_t<X>::matrices; }
 inline constexpr int matrices_of<X> = std::remove_cvref_t<X>::matrices;
 
-/// A mask or score with what it reads in a square of cells copied near; where it reads nothing, x: a copy
+/// A mask or score with what it reads in a block of cells staged (copied); where it reads nothing, x: a copy
 /// of a few numbers that bind() returned, which then stay in registers, a reference to anything else.
 /// Kept: how a list keeps x. What a user gave, whatever it captures, is kept as a reference and never
 /// copied.
-template <class Kept, class Square>
-decltype(auto) near_of(const std::remove_cvref_t<Kept>& x, Square& at) noexcept {
+template <class Kept, class Block>
+decltype(auto) staged_of(const std::remove_cvref_t<Kept>& x, Block& block) noexcept {
   using X = std::remove_cvref_t<Kept>;
   constexpr std::size_t few_numbers = 256;
   if constexpr (matrices_of<X> > 0)
-    return x.near(at);
+    return x.staged(block);
   else if constexpr (std::is_reference_v<Kept> || !std::is_trivially_copyable_v<X> || sizeof(X) > few_numbers)
     return (x);
   else

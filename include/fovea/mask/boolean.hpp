@@ -46,8 +46,8 @@ struct boolean_cells {
   static constexpr int matrices = 1;
   Matrix keep;
 
-  auto near(auto& square) const noexcept {
-    return boolean_cells<decltype(square.copy_truth(keep))>{square.copy_truth(keep)};
+  auto staged(auto& block) const noexcept {
+    return boolean_cells<decltype(block.copy_truth(keep))>{block.copy_truth(keep)};
   }
   void each_matrix(const auto& f) const noexcept { f(keep); }
   auto visible(const auto& cells) const noexcept { return cells.nonzero(keep); }

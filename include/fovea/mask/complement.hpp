@@ -21,8 +21,8 @@ struct mask_complement {
   auto bind(const place& at) const noexcept {
     return mask_complement<decltype(bind_to(mask, at))>{bind_to(mask, at)};
   }
-  auto near(auto& square) const noexcept {
-    return mask_complement<decltype(near_of<Mask>(mask, square))>{near_of<Mask>(mask, square)};
+  auto staged(auto& block) const noexcept {
+    return mask_complement<decltype(staged_of<Mask>(mask, block))>{staged_of<Mask>(mask, block)};
   }
   void each_matrix(const auto& f) const noexcept { each_matrix_of(mask, f); }
   auto visible(const auto& cells) const noexcept { return !cells.truth(visible_at(mask, cells)); }

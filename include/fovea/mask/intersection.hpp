@@ -36,8 +36,8 @@ struct mask_intersection {
     const place named = with_diagonals(at);
     return all_of_map([&]<class>(const auto& m) -> decltype(auto) { return bind_to(m, named); });
   }
-  auto near(auto& square) const noexcept {
-    return all_of_map([&]<class Kept>(const auto& m) -> decltype(auto) { return near_of<Kept>(m, square); });
+  auto staged(auto& block) const noexcept {
+    return all_of_map([&]<class Kept>(const auto& m) -> decltype(auto) { return staged_of<Kept>(m, block); });
   }
   void each_matrix(const auto& f) const noexcept {
     masks.each([&](const auto& m) { each_matrix_of(m, f); });

@@ -38,7 +38,7 @@ template <class Arch, class Problem>
 constexpr index_type square_copies(const Problem& p) noexcept {
   using T = typename Problem::compute;
   using rules = decltype(p.rules.bind(p.at(0, 0)));
-  return rules::matrices * kernel::square<Arch, T>::bytes_a_copy / static_cast<index_type>(sizeof(T));
+  return rules::matrices * kernel::staging_block<Arch, T>::bytes_a_copy / static_cast<index_type>(sizeof(T));
 }
 
 /// One worker's scratch for rows_of_a_look.

@@ -12,8 +12,8 @@ struct bias_cells {
   static constexpr int matrices = 1;
   Matrix values;
 
-  auto near(auto& square) const noexcept {
-    return bias_cells<decltype(square.copy(values))>{square.copy(values)};
+  auto staged(auto& block) const noexcept {
+    return bias_cells<decltype(block.copy(values))>{block.copy(values)};
   }
 
   void each_matrix(const auto& f) const noexcept { f(values); }

@@ -14,14 +14,14 @@ enum class in_lanes { queries, keys };
 
 /// Elements of a bias at n keys x n queries, converted and with queries in lanes: key first_key + e at row e.
 template <class T>
-struct near_cells {
+struct staged_cells {
   const T* value;
   index_type first_key;
 };
 
 /// What a mask says there, a byte a cell: a word a query for each `keys_a_word` keys.
 template <class Arch, class T>
-struct near_truth {
+struct staged_truth {
   static constexpr index_type keys_a_word = std::min<index_type>(sizeof(T), lanes<Arch, T>);
   const position_t<T>* words;
   index_type first_key;
@@ -30,7 +30,7 @@ struct near_truth {
 /// n keys x one register of queries, of which `keys` x `queries` are inside the score matrix; `room` takes
 /// the copies of what is read there.
 template <class Arch, class T>
-struct square {
+struct staging_block {
   static constexpr index_type n = lanes<Arch, T>;
   static constexpr index_type bytes_a_copy = n * n * static_cast<index_type>(sizeof(T));
   index_type query, key, queries, keys;
@@ -39,7 +39,7 @@ struct square {
   /// Row-major matrices are read a row at a time and transposed in registers: gathers of columns cost ten
   /// times more.
   template <class E>
-  FOVEA_INLINE near_cells<T> copy(const matrix_view<E>& m) noexcept {
+  FOVEA_INLINE staged_cells<T> copy(const matrix_view<E>& m) noexcept {
     T* const to = take<T>();
     if (m.row_stride == 1 || m.row_stride == 0) {
       for (index_type e = 0; e < keys; ++e) read(m.at(query, key + e), m.row_stride, queries, to + e * n);
@@ -65,9 +65,9 @@ struct square {
   /// Whether elements are not zero. Bytes of several keys move as a word: a quarter of a transposition's
   /// work.
   template <class E>
-  FOVEA_INLINE near_truth<Arch, T> copy_truth(const matrix_view<E>& m) noexcept {
+  FOVEA_INLINE staged_truth<Arch, T> copy_truth(const matrix_view<E>& m) noexcept {
     using word = position_t<T>;
-    constexpr index_type k = near_truth<Arch, T>::keys_a_word;
+    constexpr index_type k = staged_truth<Arch, T>::keys_a_word;
     word* const words = take<word>();
     if (m.row_stride == 1 || m.row_stride == 0) {
       for (index_type e = 0; e < n; e += k) {
@@ -116,7 +116,7 @@ struct square {
     return reinterpret_cast<U*>(std::exchange(room, room + bytes_a_copy));
   }
 
-  /// Row i of the square, or the last one that is inside.
+  /// Row i of the block, or the last one that is inside.
   template <class E>
   FOVEA_INLINE const E* row_of(const matrix_view<E>& m, index_type i) const noexcept {
     return m.at(query + std::min(i, queries - 1), key);
@@ -164,8 +164,8 @@ struct cells {
     else
       return number();
   }
-  FOVEA_INLINE number load(const near_cells<T>& near) const noexcept {
-    return number::load_aligned(near.value + (key - near.first_key) * width);
+  FOVEA_INLINE number load(const staged_cells<T>& staged) const noexcept {
+    return number::load_aligned(staged.value + (key - staged.first_key) * width);
   }
 
   /// s + bias; where the bias is -inf that, whatever s is: a hidden NaN stays hidden.
@@ -180,11 +180,11 @@ struct cells {
     const auto test = [](const E& x) FOVEA_INLINE_LAMBDA { return static_cast<T>(position_t<T>(x != E(0))); };
     return load_as(m, test) != number(T(0));
   }
-  FOVEA_INLINE truth_value nonzero(const near_truth<Arch, T>& near) const noexcept {
-    constexpr index_type k = near_truth<Arch, T>::keys_a_word;
-    const index_type e = key - near.first_key;
+  FOVEA_INLINE truth_value nonzero(const staged_truth<Arch, T>& staged) const noexcept {
+    constexpr index_type k = staged_truth<Arch, T>::keys_a_word;
+    const index_type e = key - staged.first_key;
     const auto byte = static_cast<position_t<T>>(position_t<T>(0xff) << (8 * (e % k)));
-    return truth((position::load_aligned(near.words + e / k * width) & position(byte)) !=
+    return truth((position::load_aligned(staged.words + e / k * width) & position(byte)) !=
                  position(position_t<T>(0)));
   }
 

@@ -21,8 +21,8 @@ bound_rules(Rules, Dropout) -> bound_rules<Rules, Dropout>;
 
 /// Applies scores and mask to n keys x n queries of logits, `width` apart; returns the largest of each query.
 template <class Arch, class T, class Rules>
-FOVEA_INLINE vec<Arch, T> apply_to_square(const Rules& all_rules, square<Arch, T> at, T* s,
-                                          index_type width) noexcept {
+FOVEA_INLINE vec<Arch, T> apply_to_block(const Rules& all_rules, staging_block<Arch, T> at, T* s,
+                                         index_type width) noexcept {
   using V = vec<Arch, T>;
   V largest(hidden<T>);
   coverage covered = coverage::partial;
@@ -32,7 +32,7 @@ FOVEA_INLINE vec<Arch, T> apply_to_square(const Rules& all_rules, square<Arch, T
     for (index_type j = 0; j < at.keys; ++j) largest.store_aligned(s + j * width);
     return largest;
   }
-  const auto rules = all_rules.near(at);
+  const auto rules = all_rules.staged(at);
   for (index_type j = 0; j < at.keys; ++j, s += width) {
     const cells<Arch, T, in_lanes::queries> here{at.query, at.key + j, at.queries};
     const V x = revised<Arch>(rules, covered, V::load_aligned(s), here);
@@ -42,9 +42,9 @@ FOVEA_INLINE vec<Arch, T> apply_to_square(const Rules& all_rules, square<Arch, T
   return largest;
 }
 
-/// Applies scores and mask to logits [key][width] of queries `rows`, a square at a time, and finds the largest
-/// of each query anew; `squares` takes copies of what they read there. (Those on the stack were most of what
-/// calls took.)
+/// Applies scores and mask to logits [key][width] of queries `rows`, a block of cells at a time, and finds the
+/// largest of each query anew; `squares` takes copies of what they read there. (Those on the stack were most of
+/// what calls took.)
 template <class Arch, class T, class Rules>
 FOVEA_NOINLINE FOVEA_FLATTEN void apply_rules(const Rules& rules, range rows, range keys, T* s,
                                               index_type width, vec<Arch, T>* largest,
@@ -54,8 +54,8 @@ FOVEA_NOINLINE FOVEA_FLATTEN void apply_rules(const Rules& rules, range rows, ra
     vec<Arch, T> most(hidden<T>);
     const index_type query = rows.first + w, queries = std::min(n, rows.last - query);
     for (index_type key = keys.first; key < keys.last; key += n) {
-      const square<Arch, T> at{query, key, queries, std::min(n, keys.last - key), squares};
-      most = xsimd::max(most, apply_to_square(rules, at, s + (key - keys.first) * width + w, width));
+      const staging_block<Arch, T> at{query, key, queries, std::min(n, keys.last - key), squares};
+      most = xsimd::max(most, apply_to_block(rules, at, s + (key - keys.first) * width + w, width));
     }
     *largest++ = most;
   }

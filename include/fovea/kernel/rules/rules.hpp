@@ -57,13 +57,13 @@ struct rules {
     return typename all::type{bind_to(mask, at), scores.map(bound)};
   }
 
-  /// The same, with what is read from memory in a square of cells brought near.
-  template <class Square>
-  FOVEA_INLINE auto near(Square& at) const noexcept {
-    const auto near = [&]<class Kept>(const auto& s)
-                          FOVEA_INLINE_LAMBDA -> decltype(auto) { return near_of<Kept>(s, at); };
-    using all = rules_with<decltype(near_of<Mask>(mask, at)), decltype(scores.map(near))>;
-    return typename all::type{near_of<Mask>(mask, at), scores.map(near)};
+  /// The same, with what is read from memory in a block of cells staged.
+  template <class Block>
+  FOVEA_INLINE auto staged(Block& block) const noexcept {
+    const auto staged = [&]<class Kept>(const auto& s)
+                            FOVEA_INLINE_LAMBDA -> decltype(auto) { return staged_of<Kept>(s, block); };
+    using all = rules_with<decltype(staged_of<Mask>(mask, block)), decltype(scores.map(staged))>;
+    return typename all::type{staged_of<Mask>(mask, block), scores.map(staged)};
   }
 
   /// f(matrix_view) for each matrix that is read.
