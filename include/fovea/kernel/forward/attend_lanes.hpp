@@ -4,6 +4,8 @@
 
 #include <fovea/kernel/forward/lane_values.hpp>
 
+#include <optional>
+
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
@@ -11,7 +13,7 @@ namespace kernel {
 /// where that goes. Both may be others than the softmax and V; they are asked once a panel of a block:
 ///   State   columns                         registers that a register of queries keeps
 ///           open(panel)                     of no key
-///           absorb(s, panel)                S -> P; sets s.shrink
+///           absorb(s, panel, block)         S -> P; sets s.shrink
 ///   Mixer   columns(), whole()              registers it keeps; whether it wants all keys as one block
 ///           open(panel)
 ///           add(p, panel, state, block)
@@ -31,7 +33,7 @@ FOVEA_NOINLINE void walk_lanes(const lane_job<Arch, T>& job, const State& state,
       if (s.empty()) continue;
       dot(job, q, block, s);          // (R, C)   S = Q K^T
       apply_rules(job, s);            // (R, C)   S = score(S), hidden cells -inf
-      state.absorb(s, q);             // (R, C)   P = exp(S - m)
+      state.absorb(s, q, block);      // (R, C)   P = exp(S - m)
       drop(job, s);                   // (R, C)
       mixer.add(s, q, state, block);  // (R, dv)  O = O * shrink + P V
     }
@@ -89,7 +91,8 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
                                    sink_like<decltype(p.sink)> ? &sink : nullptr);
   lane_job<Arch, T> job = head.job(rows, p.factor());
   job.values = &v, job.drops = Problem::drops;
-  if (mixer.whole()) job.next = next_lines(p, next, b, h);
+  std::optional<next_lines> lines;
+  if (mixer.whole() && !next.rows.empty()) job.next = &lines.emplace(p, next, b, h);
   walk_lanes(job, lane_softmax<Arch, T>{Problem::units == unit_of::natural}, mixer);
 }
 

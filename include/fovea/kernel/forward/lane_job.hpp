@@ -22,7 +22,7 @@ struct lane_job {
   scorer_ref<Arch, T> scorer;
   rules_ref<Arch, T> rules;
   scratch<T> memory;
-  next_lines next = {};
+  const next_lines* next = nullptr;      // null: nothing is asked for
   bool drops = false;                    // whether weights are dropped as the rules say
   const block_ref<T>* values = nullptr;  // none: weights are summed with something else
 };
@@ -77,8 +77,14 @@ class key_blocks {
     if (s.empty()) return s;
     s.ruled = job_.rules.scores() || s.covered == coverage::partial;
     s.may_hide = job_.rules.hides() || s.covered == coverage::partial;
-    s.finite = job_.values == nullptr || (!s.may_hide && !job_.drops) || finite_values();
     return s;
+  }
+
+  /// Whether all that weights of 0 are multiplied by is finite: looked up only where there may be some.
+  bool finite_values(const logit_block<Arch, T>& p) noexcept {
+    if (job_.values == nullptr || (!p.may_hide && !job_.drops)) return true;
+    if (!known_) finite_ = all_finite<Arch, T>(v_, keys_.size()), known_ = true;
+    return finite_;
   }
 
   /// What is asked for beside Q K^T: the queries that are packed next, cells that rules read, keys of the next
@@ -88,8 +94,9 @@ class key_blocks {
     const range others = others_after(queries);
     if (whole_ ? !others.empty() : first_) soon.add(line_use::read, job_.q.lines, others);
     if (whole_) {
-      if (others.empty()) soon.add(line_use::read, job_.next.q, first_of_next(queries));
-      add_share(job_.next.k, queries, soon);
+      if (others.empty() && job_.next != nullptr)
+        soon.add(line_use::read, job_.next->q, first_of_next(queries));
+      add_share(&next_lines::k, queries, soon);
     }
     job_.rules.prefetch_cells(queries.rows, s.keys, soon);
     return soon;
@@ -99,7 +106,7 @@ class key_blocks {
     prefetch soon;
     if (whole_) {
       soon.add(line_use::write, out, others_after(queries));
-      add_share(job_.next.v, queries, soon);
+      add_share(&next_lines::v, queries, soon);
     } else if (keys_.last >= reach_.last) {
       soon.add(line_use::write, out, queries.rows);
     }
@@ -107,19 +114,17 @@ class key_blocks {
   }
 
  private:
-  bool finite_values() noexcept {
-    if (!known_) finite_ = all_finite<Arch, T>(v_, keys_.size()), known_ = true;
-    return finite_;
-  }
   range others_after(const panel& queries) const noexcept {
     return {queries.rows.last, std::min(queries.rows.last + queries.width, job_.rows.last)};
   }
   range first_of_next(const panel& queries) const noexcept {
-    const range all = job_.next.rows;
+    const range all = job_.next->rows;
     return {all.first, std::min(all.first + queries.width, all.last)};
   }
-  void add_share(const byte_view& m, const panel& queries, prefetch& soon) const noexcept {
-    if (m.data != nullptr) soon.add(line_use::read_l2, m, next_lines::share(m, queries.rows, job_.rows));
+  void add_share(byte_view next_lines::*part, const panel& queries, prefetch& soon) const noexcept {
+    if (job_.next == nullptr || (job_.next->*part).data == nullptr) return;
+    const byte_view& m = job_.next->*part;
+    soon.add(line_use::read_l2, m, next_lines::share(m, queries.rows, job_.rows));
   }
 
   const lane_job<Arch, T>& job_;

@@ -51,10 +51,11 @@ FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<T>& 
   using V = vec<Arch, T>;
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
+  const index_type keys = p.keys.size();
   soon.deal(ceil_div(columns, index_type(geometry<Arch>::tile_rows)));
   in_tiles<geometry<Arch>::tile_rows>(columns, [&](auto rows, index_type c) FOVEA_INLINE_LAMBDA {
     soon.fetch();
-    auto tile = outer_sum<Arch, rows(), W>(v.data + c, unit{}, v.stride, p.s, row_stride{}, p.keys.size());
+    auto tile = outer_sum<Arch, rows(), W>(v.data + c, unit{}, v.stride, p.s, row_stride{}, keys);
     tile.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
       T* const to = o + (c + r) * row_stride{} + w * n;
       isa<Arch>::fma(V::load_aligned(to), p.shrink[w], x).store_aligned(to);
@@ -88,15 +89,15 @@ FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<T>
   using shape = geometry<Arch>;
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  const index_type registers = ceil_div(columns, n), whole = columns / n, rows = p.rows.size();
+  const index_type registers = ceil_div(columns, n), whole = columns / n, rows = p.rows.size(),
+                   keys = p.keys.size(), width = p.width;
   soon.deal(ceil_div(registers, index_type(shape::tile_columns)) *
             ceil_div(rows, index_type(shape::tile_queries)));
   const auto tiles_of = [&](auto wide, index_type part) FOVEA_INLINE_LAMBDA {
     const index_type c = start_of<Arch, T>(part, columns);
     in_tiles<shape::tile_queries>(rows, [&](auto queries, index_type i) FOVEA_INLINE_LAMBDA {
       soon.fetch();
-      auto tile =
-          outer_sum<Arch, queries(), wide()>(p.s + i, unit{}, p.width, v.data + c, v.stride, p.keys.size());
+      auto tile = outer_sum<Arch, queries(), wide()>(p.s + i, unit{}, width, v.data + c, v.stride, keys);
       tile.each([&](auto r, auto k, V& x) FOVEA_INLINE_LAMBDA {
         (x * V(factor[i + r])).store_unaligned(out + (i + r) * out_stride + c + k * n);
       });

@@ -12,26 +12,26 @@ template <class Arch, class T, unit_of Units, bool Hides>
 FOVEA_NOINLINE void absorb_logits(logit_block<Arch, T>& s, T* state) noexcept {
   using V = vec<Arch, T>;
   const V least = least_exponent<Arch, T>(s.finite);
+  const index_type width = s.width, keys = s.keys.size();
   for (int w = 0; w < s.registers(); ++w, state += s.n) {
-    softmax_state<Arch, T, Units> row{{V::load_aligned(state), V::load_aligned(state + s.width)}};
+    softmax_state<Arch, T, Units> row{{V::load_aligned(state), V::load_aligned(state + width)}};
     const V shrink = row.raise(s.largest[w]);
     s.shrink[w] = shrink;
     V even(T(0)), odd(T(0));
-    T* at = s.at(0, w);
-    const auto exponentiate = [&]() FOVEA_INLINE_LAMBDA {
-      const V p = row.template probability<Hides>(V::load_aligned(at), least);
-      p.store_aligned(at);
-      at += s.width;
+    T* const first = s.at(0, w);
+    const auto exponentiate = [&](index_type j) FOVEA_INLINE_LAMBDA {
+      const V p = row.template probability<Hides>(V::load_aligned(first + j * width), least);
+      p.store_aligned(first + j * width);
       return p;
     };
     index_type j = 0;
-    for (; j + 2 <= s.keys.size(); j += 2) {
-      even = even + exponentiate();
-      odd = odd + exponentiate();
+    for (; j + 2 <= keys; j += 2) {
+      even = even + exponentiate(j);
+      odd = odd + exponentiate(j + 1);
     }
-    if (j < s.keys.size()) even = even + exponentiate();
+    if (j < keys) even = even + exponentiate(j);
     row.add(shrink, even + odd);
-    row.m.store_aligned(state), row.l.store_aligned(state + s.width);
+    row.m.store_aligned(state), row.l.store_aligned(state + width);
   }
 }
 
@@ -46,7 +46,8 @@ struct lane_softmax {
   void open(const panel& queries) const noexcept {
     for (int w = 0; w < queries.registers(); ++w) store(queries, w, softmax_sums<Arch, T>::empty());
   }
-  void absorb(logit_block<Arch, T>& s, const panel& queries) const noexcept {
+  void absorb(logit_block<Arch, T>& s, const panel& queries, auto& block) const noexcept {
+    s.finite = block.finite_values(s);
     if (natural)
       s.may_hide ? absorb_logits<Arch, T, unit_of::natural, true>(s, queries.state)
                  : absorb_logits<Arch, T, unit_of::natural, false>(s, queries.state);

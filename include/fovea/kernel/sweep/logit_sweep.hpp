@@ -10,7 +10,7 @@ namespace kernel {
 struct no_state {
   static constexpr int columns = 0;
   void open(const auto&) const noexcept {}
-  void absorb(auto&, const auto&) const noexcept {}
+  void absorb(auto&, const auto&, auto&) const noexcept {}
 };
 
 /// The mixer of a sweep that takes a block of logits as it comes: f(logit_block).
