@@ -27,7 +27,7 @@
 // arXiv:2305.13245.
 #pragma once
 
-#include <fovea/attention_call.hpp>
+#include <fovea/attention_folds.hpp>
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
 #include <fovea/inspect/rows.hpp>
@@ -69,8 +69,8 @@ struct gradients {
 /// the same time, unless they share a workspace. Cost: 2 Lq Lk (d + dv) operations a head, less what masks
 /// hide in whole blocks; memory O(Lq + Lk) beyond the arguments, see plan.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
-class attention : attention_call<T, Heads, KVHeads, Arch> {
-  using call = attention_call<T, Heads, KVHeads, Arch>;
+class attention : attention_folds<T, Heads, KVHeads, Arch> {
+  using call = attention_folds<T, Heads, KVHeads, Arch>;
   template <class... X>
   using compute_of = typename call::template compute_of<X...>;
   using call::check_workspace, call::emit, call::gradients_of, call::heads_of, call::kv_heads_of;
@@ -199,6 +199,10 @@ class attention : attention_call<T, Heads, KVHeads, Arch> {
     measure_all<Arch>(p, options_.executor, rows.writer());
     return rows;
   }
+
+  /// sweep(state, q, k, mods...) and mix(mixer, q, k, mods...): folds over the logits of each row, and sums
+  /// of the softmax's weights, of one's own (attention_folds.hpp).
+  using call::sweep, call::mix;
 
   /// What each key receives, sum_ih P_hij over the queries and the query heads of its group, from 0: batch x
   /// kv_heads x Lk x 1. To sum over calls, or beside a result: add_received (received.hpp), which says more.

@@ -115,6 +115,11 @@ class attention_call {
     const auto rules = rules_of<mask_intersection>(mods...);
     decltype(auto) sink = sink_of(mods...);
     decltype(auto) dropout = dropout_of(mods...);
+    decltype(auto) scorer = scorer_of(mods...);
+    constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<decltype(scorer)>, dot_product>;
+    if (!scores_dots && options_.scale)
+      reject("the option scale is ", *options_.scale,
+             ", but a scorer makes logits of its own: it has no scale");
     index_type keys_at_most = 0;  // a cache's lie in memory
     if constexpr (requires { k.all.tokens; }) keys_at_most = k.all.tokens;
     if (((q.all.tokens | keys_at_most) >> 22) + ((q.dim() | v.dim()) >> 12) +
@@ -134,7 +139,9 @@ class attention_call {
       if (q.batches() == 0) check_score_at(sink, {.batches = 0, .heads = q.heads()});
     rules.template check_numbers<L>(), check_numbers_of<L>(sink);
     const double scale =
-        options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(q.all.dim, 1))));
+        !scores_dots
+            ? 1
+            : options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(q.all.dim, 1))));
     if (!is_finite(static_cast<L>(scale * std::numbers::log2e)))
       reject("scale is ", scale, ", which times log2(e) is no finite ",
              std::is_same_v<L, double> ? "double" : "float");
@@ -144,8 +151,9 @@ class attention_call {
     using std::remove_const_t;
     return kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
                            remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
-                           remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>>{
-        {queries, keys, values}, out, lse, static_cast<L>(scale), rules, sink, dropout};
+                           remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
+                           remove_const_t<decltype(scorer)>>{
+        {queries, keys, values, !scores_dots}, out, lse, static_cast<L>(scale), rules, sink, dropout, scorer};
   }
 
   /// The same with a result, which can be written and lies apart from what is read, or is q itself.

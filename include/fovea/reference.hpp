@@ -58,7 +58,8 @@ reference_head in_double(const Head& head) {
 
 /// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values()
 /// are k and v too, q then being its last tokens. Masks and scores are checked as attention does.
-template <viewable Q, viewable K, viewable V, modifier... Mods>
+template <viewable Q, viewable K, viewable V, class... Mods>
+  requires((modifier<Mods> || scorer_like<Mods>) && ...)
 reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
                            const Mods&... mods) {
   const index_type heads = options.heads, kv_heads = options.kv_heads ? options.kv_heads : heads;
@@ -70,6 +71,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
   const auto rules = rules_of<mask_intersection>(mods...);
   decltype(auto) sink = sink_of(mods...);
   decltype(auto) dropout = dropout_of(mods...);
+  decltype(auto) scorer = scorer_of(mods...);
+  constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<decltype(scorer)>, dot_product>;
   const index_type batches = qs.batches(), rows = qs.max_tokens(), columns = vs.dim();
   reference_result r{{batches, heads, rows, columns},
                      {batches, heads, rows, 1},
@@ -102,9 +105,17 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
           double dot = 0, magnitude = 0;
           for (index_type c = 0; c < Q_.cols; ++c) {
             const double x = Q_(i, c) * K_(j, c);
-            dot += x, magnitude += std::abs(x);
+            magnitude += std::abs(x);
+            if constexpr (scores_dots)
+              dot += x;
+            else
+              dot = scorer.add(dot, Q_(i, c), K_(j, c));
           }
-          s[j] = bound.score(scale * dot, cell{i, j});
+          if constexpr (scores_dots)
+            dot *= scale;
+          else
+            dot = scorer.logit(dot);
+          s[j] = bound.score(dot, cell{i, j});
           const double size = std::isfinite(s[j]) ? std::max(std::abs(s[j]), std::abs(scale) * magnitude) : 0;
           r.logits(b, h, i, 0) = std::max(r.logits(b, h, i, 0), size);
           if (!(s[j] <= maximum)) maximum = s[j];  // a NaN stays

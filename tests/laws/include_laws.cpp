@@ -1,6 +1,6 @@
 // tests/laws/include_laws.cpp - who may include whom.
 //
-//   config, index, lists  <-  view | element | mask | score | executor  <-  kernel  <-  plan  <-  API
+//   config, index, lists  <-  view | element | mask | score | roles | executor  <-  kernel  <-  plan  <-  API
 //          L0                                    L1                           L2         L3        L4
 //
 //   inside kernel:  arch <- tile <- operand <- rules <- softmax, problem <- forward <- sweep
@@ -20,7 +20,7 @@ namespace {
 
 const std::set<std::string> base = {"config.hpp", "index.hpp", "lifetime.hpp", "list_view.hpp",
                                     "value_list.hpp"};
-const std::set<std::string> parts_of_layer_1 = {"view", "element", "mask", "score", "executor"};
+const std::set<std::string> parts_of_layer_1 = {"view", "element", "mask", "score", "roles", "executor"};
 
 /// Where Eigen may be included, by law 2: its own view, and the layers that multiply weight matrices.
 const std::set<std::string> eigen_users = {"view/eigen.hpp", "multi_head.hpp"};

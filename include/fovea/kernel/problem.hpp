@@ -3,6 +3,7 @@
 
 #include <fovea/kernel/rules/rules.hpp>
 #include <fovea/kernel/softmax.hpp>
+#include <fovea/roles/concept.hpp>
 #include <fovea/view/sequences.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -27,6 +28,7 @@ struct inputs {
   sequences<const QE> q;
   Keys k;
   Values v;
+  bool lanes_alone = false;  // whether all queries go in lanes, however few
 
   FOVEA_INLINE index_type heads() const noexcept { return q.all.heads; }
   FOVEA_INLINE index_type group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
@@ -37,13 +39,16 @@ struct inputs {
   }
 };
 
-/// OE: the elements of the result; Rules, Sink and Dropout are not bound to a head yet.
-template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout>
+/// OE: the elements of the result; Rules, Sink and Dropout are not bound to a head yet. Scorer: dot_product,
+/// or a reference to a user's, the logits of which are in natural units (with a scale of 1).
+template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout,
+          class Scorer = dot_product>
 struct problem : inputs<T, QE, Keys, Values> {
   using plain = problem;
   static constexpr bool rules_hide = Rules::hide, drops = std::remove_cvref_t<Dropout>::drops,
                         receives = false;
-  static constexpr unit_of units = Rules::natural ? unit_of::natural : unit_of::log2;
+  static constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<Scorer>, dot_product>;
+  static constexpr unit_of units = Rules::natural || !scores_dots ? unit_of::natural : unit_of::log2;
 
   sequences<OE> out;
   sequences<T> lse;  // no data: not wanted
@@ -51,6 +56,7 @@ struct problem : inputs<T, QE, Keys, Values> {
   Rules rules;
   Sink sink;
   Dropout dropout;
+  Scorer scorer;
 
   /// The factor of q.k in the units that the softmax runs in.
   FOVEA_INLINE T factor() const noexcept {

@@ -16,12 +16,14 @@ concept received_like = requires { typename std::remove_cvref_t<M>::is_received;
 
 /// What may follow q, k, v where a result is made.
 template <class M>
-concept call_modifier = modifier<M> || received_like<M>;
+concept call_modifier = modifier<M> || received_like<M> || scorer_like<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;
 template <class M>
 using is_sink = std::bool_constant<sink_like<M>>;
+template <class M>
+using is_scorer = std::bool_constant<scorer_like<M>>;
 template <class M>
 using is_dropout = std::bool_constant<dropout_like<M>>;
 template <class M>
@@ -62,6 +64,13 @@ template <class... Mods>
 decltype(auto) dropout_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(dropout_like<Mods>)) <= 1, "fovea: a call has at most one dropout");
   return first_of<kernel::no_dropout>(keep<is_dropout>(mods...));
+}
+
+/// The scorer of a call, or dot_product.
+template <class... Mods>
+decltype(auto) scorer_of(const Mods&... mods) noexcept {
+  static_assert((0 + ... + int(scorer_like<Mods>)) <= 1, "fovea: a call has at most one scorer");
+  return first_of<dot_product>(keep<is_scorer>(mods...));
 }
 
 /// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.

@@ -114,7 +114,8 @@ inline constexpr bool score_hides<S> = std::remove_cvref_t<S>::hides;
 /// A sink is a logit a head that takes part in the softmax and has no value: it has logit(head), and may have
 /// set_gradient(head, double) const.
 template <class S>
-concept sink_like = requires(const std::remove_cvref_t<S>& s, index_type head) { s.logit(head); };
+concept sink_like = requires(const std::remove_cvref_t<S>& s, index_type head) { s.logit(head); } &&
+                    !requires { typename std::remove_cvref_t<S>::is_scorer; };  // it has a logit() too
 
 /// Dropout acts on the weights after the softmax: it has bind(place), which has kept(cells), a truth value,
 /// and scale, by which what is kept is multiplied.

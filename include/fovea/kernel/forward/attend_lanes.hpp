@@ -9,8 +9,8 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// State: what a query keeps beside its sums, and what its logits become. Mixer: what these are summed with, and
-/// where that goes. Both may be others than the softmax and V; they are asked once a panel of a block:
+/// State: what a query keeps beside its sums, and what its logits become. Mixer: what these are summed with,
+/// and where that goes. Both may be others than the softmax and V; they are asked once a panel of a block:
 ///   State   columns                         registers that a register of queries keeps
 ///           open(panel)                     of no key
 ///           absorb(s, panel, block)         S -> P; sets s.shrink
@@ -70,7 +70,7 @@ struct lane_head {
             query_ref<Arch, T>(q),
             scale,
             block_ref<T>(keys),
-            scorer_ref<Arch, T>(),
+            scorer_ref<Arch, T>(p.scorer),
             rules_ref<Arch, T>(rules),
             memory};
   }

@@ -1,32 +1,65 @@
-// fovea/kernel/forward/lane_scorer.hpp - how logits are made with queries in lanes, asked through a pointer once a
-// block of keys.
+// fovea/kernel/forward/lane_scorer.hpp - how logits are made of queries and keys, queries in lanes: by the
+// dot product, or by a scorer of one's own (roles/concept.hpp).
 #pragma once
 
 #include <fovea/kernel/forward/lane_products.hpp>
-#include <fovea/kernel/operand/prefetch.hpp>
+#include <fovea/roles/concept.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// How a panel's logits are made of Q^T, [dim][width], and keys. By default S = Q K^T, scale being part of Q.
+/// The logits of W registers of queries by a user's scorer, and the largest of each query. (Half the rows of
+/// a tile of dot products: a scorer's own terms take registers too.)
+template <class Arch, int W, class T, class Scorer>
+FOVEA_NOINLINE FOVEA_FLATTEN void score_keys(const Scorer& scorer, const T* q, index_type dim,
+                                             const rows_of<T>& k, logit_block<Arch, T>& s) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  V largest[std::size_t{W}];
+  for (V& x : largest) x = V(hidden<T>);
+  in_tiles<geometry<Arch>::tile_rows / 2>(s.keys.size(), [&](auto rows, index_type j) FOVEA_INLINE_LAMBDA {
+    tile<Arch, T, rows(), W> sum;
+    sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
+    for (index_type c = 0; c < dim; ++c) {
+      V query[std::size_t{W}];
+      unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA { query[w] = V::load_aligned(q + (c * W + w) * n); });
+      sum.each([&](auto r, auto w, V& x)
+                   FOVEA_INLINE_LAMBDA { x = scorer.add(x, query[w], V(k.data[(j + r) * k.stride + c])); });
+    }
+    sum.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
+      const V logit = scorer.logit(x);
+      logit.store_aligned(s.at(j + r, w));
+      largest[w] = xsimd::max(largest[w], logit);
+    });
+  });
+  unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA { s.largest[w] = largest[w]; });
+}
+
+/// A reference to either.
 template <class Arch, class T>
 class scorer_ref {
  public:
-  scorer_ref() noexcept
-      : scorer_(nullptr),
-        dot_([](const void*, const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s,
-                bool wants_largest, prefetch& soon) noexcept {
-          in_registers<Arch>(s.registers(),
-                             [&](auto w) { dot_keys<Arch, w()>(q, dim, k, s, wants_largest, soon); });
-        }) {}
+  template <class Scorer>
+  explicit scorer_ref(const Scorer& scorer) noexcept : scorer_(&scorer), dot_(&function_of<Scorer>) {}
 
-  /// Fills s.s and, where wanted, s.largest.
+  /// Fills s.s from Q^T, [dim][width], and keys; and s.largest where that is wanted.
   void dot(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s, bool wants_largest,
            prefetch& soon) const noexcept {
     dot_(scorer_, q, dim, k, s, wants_largest, soon);
   }
 
  private:
+  template <class Scorer>
+  static void function_of(const void* scorer, const T* q, index_type dim, const rows_of<T>& k,
+                          logit_block<Arch, T>& s, bool wants_largest, prefetch& soon) noexcept {
+    in_registers<Arch>(s.registers(), [&](auto w) {
+      if constexpr (std::is_same_v<Scorer, dot_product>)
+        dot_keys<Arch, w()>(q, dim, k, s, wants_largest, soon);
+      else
+        score_keys<Arch, w()>(*static_cast<const Scorer*>(scorer), q, dim, k, s);
+    });
+  }
+
   const void* scorer_;
   void (*dot_)(const void*, const T*, index_type, const rows_of<T>&, logit_block<Arch, T>&, bool,
                prefetch&) noexcept;

@@ -56,15 +56,19 @@ struct lane_softmax {
                  : absorb_logits<Arch, T, unit_of::log2, false>(s, queries.state);
   }
 
-  /// Takes in a sink: a logit in natural units, without a value. Returns the factor of what register w summed.
-  V absorb_sink(const panel& queries, int w, T logit) const noexcept {
-    return with_units(queries, w, [&](auto& row) {
+  /// Register w takes in a sink: a logit in natural units, without a value. What it summed shrinks.
+  void absorb_sink(const panel& queries, int w, T logit, index_type sums) const noexcept {
+    const V shrink = with_units(queries, w, [&](auto& row) {
       using row_type = std::remove_reference_t<decltype(row)>;
       if constexpr (row_type::units == unit_of::log2) logit *= static_cast<T>(std::numbers::log2e);
-      const V shrink = row.absorb_sink(V(logit));
+      const V factor = row.absorb_sink(V(logit));
       store(queries, w, row);
-      return shrink;
+      return factor;
     });
+    for (index_type c = 0; c < sums; ++c) {
+      T* const sum = queries.sum(c, w);
+      isa<Arch>::fma(V::load_aligned(sum), shrink, V(T(0))).store_aligned(sum);
+    }
   }
   /// 1 / l of register w, and 0 for a row that saw no key.
   V reciprocal(const panel& queries, int w) const noexcept { return load(queries, w).reciprocal(); }

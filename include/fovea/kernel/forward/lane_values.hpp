@@ -53,13 +53,8 @@ class lane_values {
   void close(const panel& queries, const state& sums) const noexcept {
     if (!queries.closed) {
       if (whole_) clear(queries);
-      for (int w = 0; sink_ != nullptr && w < queries.registers(); ++w) {
-        const auto shrink = sums.absorb_sink(queries, w, *sink_);
-        for (index_type c = 0; c < dim_; ++c) {
-          T* const o = queries.sum(c, w);
-          isa<Arch>::fma(vec<Arch, T>::load_aligned(o), shrink, vec<Arch, T>(T(0))).store_aligned(o);
-        }
-      }
+      for (int w = 0; sink_ != nullptr && w < queries.registers(); ++w)
+        sums.absorb_sink(queries, w, *sink_, dim_);
       write(queries, sums);
     }
     if (lse_.data != nullptr) write_lse(queries, sums);

@@ -1,0 +1,77 @@
+// fovea/roles/concept.hpp - what one plugs into the walk over keys: a scorer, a state, a mixer of one's own.
+//
+// Attention walks blocks of keys for a block of queries, and asks in this order
+//   a scorer           for logits             s_ij = scale * q_i . k_j
+//   scores and masks   as always              s_ij = score(s_ij), hidden: -inf
+//   a state            for what a row keeps   m_i = max_j s_ij, l_i = sum_j exp(s_ij - m_i)
+//   a mixer            for what weights sum   o_i = sum_j p_ij v_j, p_ij = exp(s_ij - m_i) / l_i
+// Each of the three may be a type of one's own. Its functions are templates over V, which is a number or a
+// SIMD batch of them: they are written once, with operators and functions that both have. They do not throw,
+// keep nothing, and are called from several threads at once.
+#pragma once
+
+#include <fovea/index.hpp>
+
+#include <concepts>
+#include <type_traits>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// a where `which` is true, else b: for a bool and numbers, and for SIMD batches of them.
+template <class Truth, class V>
+V choose(const Truth& which, const V& a, const V& b) noexcept {
+  if constexpr (std::is_same_v<Truth, bool>)
+    return which ? a : b;
+  else
+    return select(which, a, b);
+}
+
+/// A scorer makes a logit of a query and a key, channel by channel, and replaces scale * q . k:
+///   attend(q, k, v, scorer, mods...), among the modifiers, in any order.
+/// It has
+///   using is_scorer = void;
+///   V add(V sum, V q, V k) const        the sum, which starts at 0, after one more channel: (q_c, k_c), c
+///                                       from 0 to dim - 1
+///   V logit(V sum) const                the logit, in natural units: scores and masks follow
+/// The option .scale, which is of q . k, is refused beside a scorer. Cost: Lq Lk d calls of add a head, less
+/// what masks hide in whole blocks.
+template <class S>
+concept scorer_like = requires { typename std::remove_cvref_t<S>::is_scorer; };
+
+/// The library's own: q . k, scale being part of q.
+struct dot_product {
+  using is_scorer = void;
+};
+
+/// A state is a fold over the visible logits of a row, in the order of the keys: attend.sweep(state, q, k,
+/// mods...). It has
+///   static constexpr int columns        numbers that a row keeps, kept[0] to kept[columns - 1]
+///   void clear(V* kept) const           of no key
+///   void absorb(V* kept, V logit, V key) const
+///                                       takes in a key: its logit in natural units, its position as a number
+///                                       (exact up to 2^24 in float). Hidden logits are -inf, or not shown at
+///                                       all: absorbing -inf changes nothing
+///   void merge(V* kept, const V* other) const
+///                                       takes in what was kept of other keys. Lanes may be rows or keys: in
+///                                       either form results are those of a fold in any grouping
+template <class S>
+concept state_like = requires(const std::remove_cvref_t<S>& s, float* kept) {
+  { std::remove_cvref_t<S>::columns } -> std::convertible_to<int>;
+  s.clear(kept);
+  s.absorb(kept, 0.f, 0.f);
+};
+
+/// A mixer sums the softmax's weights with something that is no stored value: attend.mix(mixer, q, k,
+/// mods...). It has
+///   static constexpr int columns        of the result
+///   V add(V sum, V weight, V key, int column) const
+///                                       the sum of a column after one more key: linear in sum and weight, as
+///                                       sums shrink when a larger logit comes, and are divided by the sum of
+///                                       all weights in the end
+template <class M>
+concept mixer_like = requires(const std::remove_cvref_t<M>& m) {
+  { std::remove_cvref_t<M>::columns } -> std::convertible_to<int>;
+  m.add(0.f, 0.f, 0.f, 0);
+};
+
+FOVEA_NAMESPACE_END

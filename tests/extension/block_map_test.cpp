@@ -1,0 +1,61 @@
+// A mask of one's own that names its next block: every fourth block of 128 keys, and one's own.
+#include <fovea/attention.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+
+namespace block_map_test {
+
+using fovea::index_type, fovea::range, fovea::coverage;
+
+struct every_fourth_block {
+  std::atomic<int>* asked;  // how often cover was: of blocks of keys that kernels came to
+  auto visible(auto q, auto k) const { return (((q >> 7) - (k >> 7)) & 3) == 0; }
+  coverage cover(range rows, range keys) const {
+    ++*asked;
+    if ((rows.first ^ (rows.last - 1)) >> 7 != 0 || (keys.first ^ (keys.last - 1)) >> 7 != 0)
+      return coverage::partial;
+    return visible(rows.first, keys.first) ? coverage::full : coverage::none;
+  }
+  index_type next(range rows, index_type key) const {
+    if ((rows.first ^ (rows.last - 1)) >> 7 != 0) return key;
+    const index_type ahead = ((rows.first >> 7) - (key >> 7)) & 3;
+    return ahead == 0 ? key : ((key >> 7) + ahead) << 7;
+  }
+};
+
+/// The same, which names no block.
+struct no_next {
+  every_fourth_block blocks;
+  auto visible(auto q, auto k) const { return blocks.visible(q, k); }
+  coverage cover(range rows, range keys) const { return blocks.cover(rows, keys); }
+};
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+TEST(block_map, walks_jump_to_the_next_block) {
+  const fovea::attention<float, 1> attend;
+  for (const index_type queries : {2, 128}) {
+    const index_type keys = 4096, dim = 16;
+    const Matrix q = Matrix::Random(queries, dim), k = Matrix::Random(keys, dim),
+                 v = Matrix::Random(keys, dim);
+    std::atomic<int> jumped{0}, walked{0};
+    const Matrix o = attend(q, k, v, every_fourth_block{&jumped});
+    EXPECT_EQ(o, attend(q, k, v, no_next{{&walked}}));
+    EXPECT_LE(jumped, queries == 128 ? walked * 3 / 4 : walked + 0);
+    for (index_type i = 0; i < queries; ++i) {
+      double sum = 0;
+      Eigen::RowVectorXd expected = Eigen::RowVectorXd::Zero(dim);
+      for (index_type j = 0; j < keys; ++j)
+        if (j / 128 % 4 == 0) {
+          const double p = std::exp(q.row(i).cast<double>().dot(k.row(j).cast<double>()) / 4);
+          sum += p, expected += p * v.row(j).cast<double>();
+        }
+      EXPECT_LT((o.row(i).cast<double>() - expected / sum).cwiseAbs().maxCoeff(), 1e-5);
+    }
+  }
+}
+
+}  // namespace block_map_test
