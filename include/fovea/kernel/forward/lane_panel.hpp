@@ -51,8 +51,8 @@ struct logit_block {
   bool ruled;        // whether scores or masks act on them
   bool may_hide;     // whether some cell may be hidden
   bool finite;       // whether all that weights are multiplied by is: else no weight that is seen is 0
-  V largest[most_registers];  // logit of each query
-  V shrink[most_registers];   // the factor of what was summed so far
+  V largest[std::size_t{most_registers}];  // logit of each query
+  V shrink[std::size_t{most_registers}];   // the factor of what was summed so far
 
   int registers() const noexcept { return static_cast<int>(width / n); }
   bool empty() const noexcept { return covered == coverage::none; }
@@ -94,7 +94,7 @@ class query_panels {
     slot() noexcept {}
     void operator=(const query_panel<Arch, T>& x) noexcept { panel = x; }
   };
-  slot panels_[most_panels];
+  slot panels_[std::size_t{most_panels}];
   int count_;
 };
 

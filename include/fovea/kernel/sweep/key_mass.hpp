@@ -20,7 +20,7 @@ template <class Arch, unit_of Units, class T>
 FOVEA_NOINLINE void add_columns(const logit_block<Arch, T>& s, const matrix_view<T>& lse, T* sums) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  alignas(64) T of_row[std::size_t{s.most_registers * n}] = {};
+  alignas(64) T of_row[std::size_t{logit_block<Arch, T>::most_registers * n}] = {};
   for (index_type i = 0; i < s.rows.size(); ++i) of_row[i] = lse(s.rows.first + i, 0);
   for (index_type j = 0; j < s.keys.size(); j += n) {
     V column[std::size_t{n}];
