@@ -12,6 +12,8 @@ FOVEA_NAMESPACE_BEGIN
 template <class T, int Heads, int KVHeads, class Arch>
 class attention_folds : protected attention_call<T, Heads, KVHeads, Arch> {
   using call = attention_call<T, Heads, KVHeads, Arch>;
+
+ protected:
   template <class... X>
   using compute_of = typename call::template compute_of<X...>;
 
