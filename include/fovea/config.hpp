@@ -15,13 +15,20 @@ process)."
 
 // Whether sums may be made in another order than they are written in (what is left of -ffast-math): then what
 // is added only to be rounded is kept apart by FOVEA_AS_ROUNDED(constraint, x), which is no instruction; the
-// constraint names the registers. clang has no macro that tells.
+// constraint says where x is: in memory, or in a FOVEA_VECTOR_REGISTER. clang has no macro that tells.
 #if defined(__ASSOCIATIVE_MATH__) || defined(__clang__)
 #define FOVEA_SUMS_REORDER 1
 #define FOVEA_AS_ROUNDED(constraint, x) __asm__("" : constraint(x))
 #else
 #define FOVEA_SUMS_REORDER 0
 #define FOVEA_AS_ROUNDED(constraint, x) static_cast<void>(x)
+#endif
+#if defined(__x86_64__) || defined(__i386__)
+#define FOVEA_VECTOR_REGISTER "+v"
+#elif defined(__aarch64__)
+#define FOVEA_VECTOR_REGISTER "+w"
+#else
+#define FOVEA_VECTOR_REGISTER "+m"
 #endif
 
 // FOVEA_PASTE(a, b, ...): up to twelve pieces, expanded, as one name; an empty piece adds nothing.

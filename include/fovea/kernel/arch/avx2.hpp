@@ -36,13 +36,6 @@ struct isa<Arch> : generic_isa<Arch> {
 #endif
 
   template <class T>
-  FOVEA_INLINE static vec<Arch, T> as_rounded(const vec<Arch, T>& x) noexcept {
-    typename vec<Arch, T>::register_type in_register = x;
-    FOVEA_AS_ROUNDED("+x", in_register);
-    return vec<Arch, T>(in_register);
-  }
-
-  template <class T>
   FOVEA_INLINE static vec<Arch, T> zip_lo(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
     return zip<T, 0x20>(a, b);
   }

@@ -59,13 +59,6 @@ struct isa<Arch> : generic_isa<Arch> {
     x = vec<Arch, T>(in_register);
   }
 
-  template <class T>
-  FOVEA_INLINE static vec<Arch, T> as_rounded(const vec<Arch, T>& x) noexcept {
-    typename vec<Arch, T>::register_type in_register = x;
-    FOVEA_AS_ROUNDED("+v", in_register);
-    return vec<Arch, T>(in_register);
-  }
-
   /// Halves of registers, then quarters, then within 128-bit lanes. (By zips across lanes, of two operations
   /// each, Q K^T of 4 rows ran at 79 % of the peak in place of 91 %.)
   template <class T>

@@ -85,9 +85,12 @@ struct generic_isa {
   /// of sums the compiler may choose.
   template <class T>
   FOVEA_INLINE static vec<Arch, T> as_rounded(const vec<Arch, T>& x) noexcept {
-    typename vec<Arch, T>::register_type in_memory = x;
-    FOVEA_AS_ROUNDED("+m", in_memory);
-    return vec<Arch, T>(in_memory);
+    typename vec<Arch, T>::register_type rounded = x;
+    if constexpr (requires { rounded.size(); })  // an array: one of xsimd's emulated batches
+      FOVEA_AS_ROUNDED("+m", rounded);
+    else
+      FOVEA_AS_ROUNDED(FOVEA_VECTOR_REGISTER, rounded);
+    return vec<Arch, T>(rounded);
   }
 
   /// Lane i of the result is the sum over the lanes of v[i]: a tree, instead of a horizontal sum for each.

@@ -16,16 +16,6 @@ struct geometry<Arch> : sixteen_registers {
   static constexpr int few_rows = 2;  // four lanes hold queries well from three rows on
 };
 
-template <sse2 Arch>
-struct isa<Arch> : generic_isa<Arch> {
-  template <class T>
-  FOVEA_INLINE static vec<Arch, T> as_rounded(const vec<Arch, T>& x) noexcept {
-    typename vec<Arch, T>::register_type in_register = x;
-    FOVEA_AS_ROUNDED("+x", in_register);
-    return vec<Arch, T>(in_register);
-  }
-};
-
 }  // namespace kernel
 FOVEA_NAMESPACE_END
 #endif
