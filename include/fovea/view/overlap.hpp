@@ -126,7 +126,8 @@ class box_sums {
   int axes_ = 0, tries_ = most_tries;
 };
 
-/// Whether two views share a byte.
+/// Whether two views share a byte. (This and folds are calls, and take views as bytes: a call of attention is
+/// no longer for what most views are not asked.)
 template <int = 0>
 FOVEA_COLD static bool meet(const pieces& a, const pieces& b) noexcept {
   for (const pieces* x : {&a, &b})
@@ -166,32 +167,19 @@ FOVEA_COLD static bool folds(const std::array<axis, 4>& axes) noexcept {
   return false;
 }
 
-/// What is asked where it is not plain; calls, so that a call of attention is no longer for it.
-template <class A, class B>
-FOVEA_COLD static bool meet_after_all(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
-  return meet(pieces_of(a), pieces_of(b));
-}
-template <class E>
-FOVEA_COLD static bool folds_after_all(const tensor_view<E>& x) noexcept {
-  return folds({{{x.batch, x.batch_stride},
-                 {x.heads, x.head_stride},
-                 {x.tokens, x.token_stride},
-                 {x.dim, x.dim_stride}}});
-}
-
 }  // namespace overlap
 
 /// Whether some element of one view shares memory with one of the other. Costs nanoseconds where one begins
 /// behind the end of the other.
 template <class A, class B>
 FOVEA_INLINE bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
-  return !overlap::plainly_apart(a, b) && overlap::meet_after_all(a, b);
+  return !overlap::plainly_apart(a, b) && overlap::meet(overlap::pieces_of(a), overlap::pieces_of(b));
 }
 
 /// Whether two elements of a view lie at the same place.
 template <class E>
 bool folds(const tensor_view<E>& x) noexcept {
-  return !overlap::plainly_nested(x) && overlap::folds_after_all(x);
+  return !overlap::plainly_nested(x) && overlap::folds(overlap::pieces_of(x).axes);
 }
 
 /// A list as a view.
