@@ -17,9 +17,8 @@ struct arguments {
   std::uint32_t seed = 0;
 };
 
-/// What the command line asks for. Throws CLI::Error or input_error.
-inline arguments parse(int argc, char** argv, CLI::App& app) {
-  arguments a;
+/// What the command line asks for is written to `a` as `app` parses it.
+inline void declare_arguments(CLI::App& app, arguments& a) {
   app.add_option("MODEL", a.model, "a GGUF file (Llama architecture; F32, F16, BF16, Q8_0, Q4_1)")
       ->required();
   const auto prompt = app.add_option("--prompt", a.prompt, "the text to continue (UTF-8)");
@@ -64,7 +63,10 @@ inline arguments parse(int argc, char** argv, CLI::App& app) {
       ->capture_default_str();
   app.add_option("--seed", a.seed, "of the random numbers where --temperature is not 0")
       ->capture_default_str();
-  app.parse(argc, argv);
+}
+
+/// Throws input_error where parsed arguments do not go together.
+inline void check_arguments(const CLI::App& app, const arguments& a) {
   if (a.prompt.empty() && !a.chat && a.perplexity.empty())
     throw input_error("there is nothing to continue: give --prompt, --chat or --perplexity");
   if (a.cache == "ring" && a.context != 0)
@@ -72,7 +74,6 @@ inline arguments parse(int argc, char** argv, CLI::App& app) {
   for (const char* name : {"--window", "--sinks"})
     if (a.cache != "ring" && app.count(name) != 0)
       throw input_error(std::string(name) + " is for --cache ring, not for --cache " + a.cache);
-  return a;
 }
 
 }  // namespace generate

@@ -5,6 +5,7 @@
 #include "sampler.hpp"
 #include "tokenizer.hpp"
 
+#include "../command_line.hpp"
 #include "../stopwatch.hpp"
 #include "../utf8.hpp"
 
@@ -100,8 +101,8 @@ void say(generate::llama& model, const generate::tokenizer& split, generate::mem
   if (stopped) return;
   const double prefill_seconds = prefill.seconds();
   const stopwatch decode;
-  int made = 0;
-  for (; made < wanted.tokens && !stopped && past.at_once() > 0; ++made) {
+  int count = 0;
+  for (; count < wanted.tokens && !stopped && past.at_once() > 0; ++count) {
     if (wanted.ignore_eos)
       for (const int end : split.ends()) logits(0, end) = -std::numeric_limits<float>::infinity();
     const int token = choose(logits);
@@ -118,8 +119,8 @@ void say(generate::llama& model, const generate::tokenizer& split, generate::mem
   std::fprintf(stderr,
                "prefill %zu tokens, %.1f tokens/s; decode %d tokens, %.1f tokens/s; %.1f %% in attention; "
                "cache %.1f MB (%s, %s)\n",
-               prompt.size(), static_cast<double>(prompt.size()) / prefill_seconds, made,
-               made / decode_seconds,
+               prompt.size(), static_cast<double>(prompt.size()) / prefill_seconds, count,
+               count / decode_seconds,
                100 * (model.attention_seconds() - attended) / (prefill_seconds + decode_seconds),
                static_cast<double>(past.bytes()) / 1e6, wanted.kv.c_str(), wanted.cache.c_str());
 }
@@ -233,19 +234,11 @@ void run(const arguments& wanted) {
 
 int main(int argc, char** argv) {
   CLI::App app("Continues a text with a language model (GGUF, Llama architecture).");
-  try {
-    run(generate::parse(argc, argv, app));
-  } catch (const CLI::Success& e) {  // --help
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "generate: %s\nRun with --help for more information.\n", e.what());
-    return 2;
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "generate: more memory is needed than can be had\n");
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "generate: %s\n", e.what());
-    return 2;
-  }
-  return stopped ? 130 : 0;
+  arguments wanted;
+  generate::declare_arguments(app, wanted);
+  return examples::run_program("generate", app, argc, argv, [&] {
+    generate::check_arguments(app, wanted);
+    run(wanted);
+    return stopped ? 130 : 0;
+  });
 }

@@ -3,7 +3,7 @@
 // for the whole text, or for what lies between its digits, each of which is a word of its own (SmolLM).
 #pragma once
 
-#include <utf8proc.h>
+#include "../utf8.hpp"
 
 #include <cstddef>
 #include <string_view>
@@ -19,11 +19,8 @@ class words {
     kind is;
   };
   static character read(std::string_view text) {
-    utf8proc_int32_t c = -1;
-    const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                    static_cast<utf8proc_ssize_t>(text.size()), &c);
-    if (n <= 0) return {1, kind::other};
-    const auto size = static_cast<std::size_t>(n);
+    const auto [c, size] = examples::first_code_point(text);
+    if (size == 0) return {1, kind::other};
     const auto category = utf8proc_category(c);
     if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO) return {size, kind::letter};
     if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO) return {size, kind::number};

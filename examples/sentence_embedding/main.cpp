@@ -5,7 +5,7 @@
 #include "attention_file.hpp"
 #include "model_folder.hpp"
 
-#include <CLI/CLI.hpp>
+#include "../command_line.hpp"
 
 #include <unistd.h>
 
@@ -165,19 +165,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", wanted.threads, "how many threads compute")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  try {
-    app.parse(argc, argv);
+  return examples::run_program("sentence_embedding", app, argc, argv, [&] {
     run(wanted);
-  } catch (const CLI::Success& e) {  // --help
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "sentence_embedding: %s\nRun with --help for more information.\n", e.what());
-    return 2;
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "sentence_embedding: more memory is needed than can be had\n");
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "sentence_embedding: %s\n", e.what());
-    return 2;
-  }
+    return 0;
+  });
 }
