@@ -2,7 +2,9 @@
 #pragma once
 
 #include <fovea/executor/concept.hpp>
+#include <fovea/kernel/backward/differentiate_keys.hpp>
 #include <fovea/kernel/backward/parameter_gradient.hpp>
+#include <fovea/kernel/backward/row_terms.hpp>
 #include <fovea/plan/gradient_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -128,8 +130,16 @@ void differentiate(const Gradients& g, const gradient_plan& made, executor_ref e
   who.for_each(made.batches * made.heads, [&](index_type i, index_type worker) {
     const index_type b = i / made.heads, h = i % made.heads;
     const auto terms = memory.terms_of(b, h);
+    const auto scratch = memory.scratch(i, worker);
+    const auto out = kernel::operand_of<Arch>(g.out.head(b, h), value_width, scratch.q_copy);
+    const auto d_out = kernel::operand_of<Arch>(g.d_out.head(b, h), value_width, scratch.d_out_copy);
+    double sink = 0;
+    if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<double>(p.sink.logit(h));
+    const kernel::head_rows<T> rows{kernel::block_ref<T>(out), kernel::block_ref<T>(d_out),
+                                    g.lse.head(b, h),          g.d_lse.head(b, h),
+                                    Gradients::units,          sink_like<decltype(p.sink)> ? &sink : nullptr};
     memory.of_sink(b, h) =
-        kernel::row_terms<Arch>(g, b, h, memory.scratch(i, worker), terms.lse, terms.delta);
+        kernel::row_terms<Arch>(rows, value_width, made.rows_a_block, terms.lse, terms.delta);
   });
 
   who.for_each(made.jobs, [&](index_type i, index_type worker) {

@@ -1,7 +1,8 @@
 // fovea/plan/gradient_plan.hpp - how a backward call is cut into jobs, and how much memory they need.
 #pragma once
 
-#include <fovea/kernel/backward/gradient_block.hpp>
+#include <fovea/kernel/backward/gradient_problem.hpp>
+#include <fovea/kernel/backward/gradient_shape.hpp>
 #include <fovea/plan/make_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN

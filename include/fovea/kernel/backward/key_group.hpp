@@ -6,6 +6,7 @@
 #pragma once
 
 #include <fovea/kernel/backward/seen_tiles.hpp>
+#include <fovea/kernel/operand/references.hpp>
 #include <fovea/kernel/rules/rules.hpp>
 #include <fovea/kernel/tile/packing.hpp>
 
@@ -25,8 +26,8 @@ class key_group {
 
  public:
   /// `panels`: K^T, then V^T, each a panel [dim][tile_lanes] after another; p, ds: shape.cells() each.
-  FOVEA_INLINE key_group(const shape& sizes, range keys, index_type dim, index_type value_dim, T* panels,
-                         T* p, T* ds) noexcept
+  key_group(const shape& sizes, range keys, index_type dim, index_type value_dim, T* panels, T* p,
+            T* ds) noexcept
       : sizes_(sizes),
         keys_(keys),
         dim_(dim),
@@ -37,21 +38,26 @@ class key_group {
         ds_(ds) {}
 
   /// K^T * k_scale and V^T * v_scale.
-  template <class K, class Values>
-  FOVEA_NOINLINE void pack_keys(const K& k, T k_scale, const Values& v, T v_scale) const noexcept {
+  FOVEA_NOINLINE void pack_keys(const query_ref<Arch, T>& k, T k_scale, const query_ref<Arch, T>& v,
+                                T v_scale) const noexcept {
     for (index_type j = 0; j < sizes_.lanes_a_group; j += n) {
-      const range some{keys_.first + j, std::max(keys_.first + j, std::min(keys_.first + j + n, keys_.last))};
+      const range lane_keys{keys_.first + j,
+                            std::max(keys_.first + j, std::min(keys_.first + j + n, keys_.last))};
       const index_type panel = j / tile_lanes * tile_lanes, lane = j % tile_lanes;
-      pack<Arch, tile_lanes>(k, some, k_scale, k_ + panel * dim_ + lane);
-      pack<Arch, tile_lanes>(v, some, v_scale, v_ + panel * value_dim_ + lane);
+      k.pack(lane_keys, k_scale, k_ + panel * dim_ + lane, tile_lanes);
+      v.pack(lane_keys, v_scale, v_ + panel * value_dim_ + lane, tile_lanes);
     }
   }
 
+  range keys() const noexcept { return keys_; }
+
+  /// Asks the mask what `rows` see, tile by tile; returns whether they see anything.
   template <class Mask>
-  FOVEA_INLINE bool look(const Mask& mask, range rows) noexcept {
-    return seen_.look(mask, rows, keys_, sizes_.lanes_a_group);
+  bool ask(const Mask& mask, range rows) noexcept {
+    return seen_.ask(mask, rows, keys_, sizes_.lanes_a_group);
   }
-  FOVEA_INLINE bool hides() const noexcept { return seen_.hides(); }
+  /// Whether some cell is hidden, or beyond the keys.
+  bool hides() const noexcept { return seen_.hides(); }
 
   /// P = exp(Q K^T - LSE); raw products where cells are not `plain`, or partly hidden. `finite`: whether all
   /// that P and dS are multiplied by is; else P is 0 only where it is hidden.
@@ -85,8 +91,8 @@ class key_group {
   /// P = exp(score(S) - LSE) and dS = P (dO V^T - delta) d score of the raw products left, and 0 of all that
   /// nobody sees.
   template <class Cells>
-  FOVEA_NOINLINE FOVEA_FLATTEN void revise(const gradient_rows<T>& r, T v_scale, const Cells& of_cells,
-                                           bool finite) const noexcept {
+  FOVEA_NOINLINE FOVEA_FLATTEN void apply_rules(const gradient_rows<T>& r, T v_scale, const Cells& of_cells,
+                                                bool finite) const noexcept {
     const V least = least_exponent<Arch, T>(finite);
     for (int number = 0; number < seen_.count(); ++number)
       for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
@@ -111,13 +117,11 @@ class key_group {
   }
 
   /// dV += P^T dO, a row a key.
-  FOVEA_INLINE void add_to_values(const gradient_rows<T>& r, bool finite,
-                                  const sums_of_rows<T>& d_v) const noexcept {
+  void add_to_values(const gradient_rows<T>& r, bool finite, const sums_of_rows<T>& d_v) const noexcept {
     add_to_keys(p_, r.d_out, r.rows.size(), finite, d_v.data, d_v.stride);
   }
   /// dK += dS^T Q
-  FOVEA_INLINE void add_to_keys(const gradient_rows<T>& r, bool finite,
-                                const sums_of_rows<T>& d_k) const noexcept {
+  void add_to_keys(const gradient_rows<T>& r, bool finite, const sums_of_rows<T>& d_k) const noexcept {
     add_to_keys(ds_, r.q, r.rows.size(), finite, d_k.data, d_k.stride);
   }
 

@@ -31,18 +31,18 @@ class seen_tiles {
 
   /// Asks the mask; returns whether any of the rows sees any of the keys.
   template <class Mask>
-  FOVEA_NOINLINE bool look(const Mask& mask, range rows, range keys, index_type lanes_a_group) noexcept {
+  FOVEA_NOINLINE bool ask(const Mask& mask, range rows, range keys, index_type lanes_a_group) noexcept {
     keys_ = keys.size(), count_ = 0, hides_ = false;
     bool any = false;
     in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index_type i) FOVEA_INLINE_LAMBDA {
-      const range these{rows.first + i, rows.first + i + high};
-      const range reach = intersect(reach_of(mask, these, keys.last), keys);
+      const range tile_rows{rows.first + i, rows.first + i + high};
+      const range reach = intersect(reach_of(mask, tile_rows, keys.last), keys);
       tile_of_rows& tile = tiles_[count_++];
       tile.rows = {i, i + high}, tile.lanes = {lanes_a_group, 0};
       for (index_type t = 0; t * tile_lanes < lanes_a_group; ++t) {
         const index_type first = keys.first + t * tile_lanes;
         const seen_registers seen =
-            look_at(mask, these, intersect(reach, {first, first + tile_lanes}), first, keys);
+            seen_of(mask, tile_rows, intersect(reach, {first, first + tile_lanes}), first, keys);
         tile.panels[t] = seen;
         hides_ = hides_ || seen.covered == coverage::partial || seen.first > 0 || seen.last * n < tile_lanes;
         if (seen.last == 0) continue;
@@ -77,7 +77,7 @@ class seen_tiles {
  private:
   /// The registers of the panel from key `first` on that hold `wanted`, and how much of them is seen.
   template <class Mask>
-  FOVEA_INLINE static seen_registers look_at(const Mask& mask, range rows, range wanted, index_type first,
+  FOVEA_INLINE static seen_registers seen_of(const Mask& mask, range rows, range wanted, index_type first,
                                              range keys) noexcept {
     if (wanted.empty()) return {};
     seen_registers seen{static_cast<int>((wanted.first - first) / n),

@@ -8,7 +8,7 @@ namespace kernel {
 
 /// What a register of weights is multiplied by: 0, or the dropout's scale.
 template <class Dropout, class Cells>
-FOVEA_INLINE typename Cells::number worth_of(const Dropout& dropout, const Cells& at) noexcept {
+FOVEA_INLINE typename Cells::number drop_factor(const Dropout& dropout, const Cells& at) noexcept {
   using V = typename Cells::number;
   using T = typename V::value_type;
   return xsimd::select(dropout.kept(at), V(static_cast<T>(dropout.scale)), V(T(0)));
@@ -16,7 +16,7 @@ FOVEA_INLINE typename Cells::number worth_of(const Dropout& dropout, const Cells
 
 template <class Dropout, class Cells, class T>
 FOVEA_INLINE void drop_register(const Dropout& dropout, const Cells& at, T* p) noexcept {
-  (Cells::number::load_aligned(p) * worth_of(dropout, at)).store_aligned(p);
+  (Cells::number::load_aligned(p) * drop_factor(dropout, at)).store_aligned(p);
 }
 
 /// The weights [key][width] of queries `rows` after dropout; the sums they were normalised by stay.

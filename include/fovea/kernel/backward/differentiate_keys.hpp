@@ -1,0 +1,117 @@
+// fovea/kernel/backward/differentiate_keys.hpp - one job of the backward pass: keys of one key/value head
+// against all queries that see them. Scores are computed again from the LSE; nothing of size Lq x Lk is kept.
+// The loop of the paper: Dao, "FlashAttention-2", arXiv:2307.08691, algorithm 2:
+//   P = exp(S - LSE)   dV = P^T dO   dP = dO V^T   dS = P (dP - D)   dQ = dS K   dK = dS^T Q,
+//   D = sum_c dO O - dLSE
+#pragma once
+
+#include <fovea/kernel/backward/gradient_rules.hpp>
+#include <fovea/kernel/backward/key_superblock.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// One query head as the walk sees it: its rules; Q and dO, registers wide; of each row LSE and delta (see
+/// row_terms); where its dQ is summed; the scale of Q K^T.
+template <class Arch, class T>
+struct gradient_head {
+  gradient_rules_ref<Arch, T> rules;
+  block_ref<T> q, d_out;
+  const T *lse, *delta;
+  sums_of_rows<T> d_q;
+  T scale;
+};
+
+/// The blocks of a head's query rows that see some of the keys, one after another.
+template <class Arch, class T>
+class query_blocks {
+ public:
+  query_blocks(const gradient_head<Arch, T>& head, key_superblock<Arch, T>& keys) noexcept
+      : head_(head), keys_(keys) {}
+
+  /// Goes to the next block, if there is one.
+  bool next() noexcept {
+    for (range rows{rows_.rows.last, 0}; rows.first < head_.q.tokens; rows.first = rows.last) {
+      rows.last = std::min(rows.first + keys_.shape().rows, head_.q.tokens);
+      if (intersect(head_.rules.reach(rows, keys_.keys().last), keys_.keys()).empty()) continue;
+      rows_ = {rows,
+               head_.q.read(rows),
+               head_.d_out.read(rows),
+               head_.d_q.data + rows.first * head_.d_q.stride,
+               head_.d_q.stride,
+               head_.lse + rows.first,
+               head_.delta + rows.first};
+      q_ = {rows_.q, rows.size()}, d_out_ = {rows_.d_out, rows.size()};
+      return true;
+    }
+    return false;
+  }
+  const gradient_rows<T>& operator*() const noexcept { return rows_; }
+
+  /// Whether all that P and dS of a group are multiplied by may be multiplied by 0: found where some is.
+  bool finite(const key_group<Arch, T>& group) noexcept {
+    return !(head_.rules.hides() || group.hides()) || (q_.finite() && d_out_.finite() && keys_.finite());
+  }
+
+ private:
+  const gradient_head<Arch, T>& head_;
+  key_superblock<Arch, T>& keys_;
+  gradient_rows<T> rows_{};
+  block_rows<Arch, T> q_{{}, 0}, d_out_{{}, 0};
+};
+
+/// What one query head adds to dK and dV of a superblock of keys, and these to its dQ.
+template <class Arch, class T>
+FOVEA_NOINLINE void differentiate_head(const gradient_head<Arch, T>& head,
+                                       key_superblock<Arch, T>& keys) noexcept {
+  const bool plain = head.rules.plain();
+  query_blocks<Arch, T> block(head, keys);
+  while (block.next())                   // q (R, d)   dO (R, dv)
+    keys.each_group([&](auto&& group) {  // k (C, d)   v (C, dv)
+      const auto& rows = *block;
+      if (!head.rules.ask(group, rows.rows)) return;
+      const bool finite = block.finite(group);
+      const index_type first = group.keys().first;
+      group.score(rows, plain, finite);              // (R, C)   P = exp(Q K^T - LSE)
+      group.differentiate(rows, head.scale, plain);  // (R, C)   dS = P (dO V^T - D)
+      if (!plain || group.hides()) head.rules.apply(group, rows, head.scale, finite);
+      group.add_to_values(rows, finite, keys.d_v(first));                       // (C, dv)  dV += P^T dO
+      group.add_to_keys(rows, finite, keys.d_k(first));                         // (C, d)   dK += dS^T Q
+      group.add_to_queries(rows, keys.rows_from(first), finite, keys.width());  // (R, d)   dQ += dS K
+    });
+}
+
+/// dK and dV of the keys and, for `d_q_of(head)`, what these keys add to dQ.
+/// `terms_of(head)` gives {lse, delta} of the rows; `close(keys, d_k, d_v)` takes a superblock's sums.
+template <class Arch, class Gradients, class T, class DQ, class Terms, class Close>
+void differentiate_keys(const Gradients& g, const gradient_job& job, const gradient_scratch<T>& memory,
+                        const DQ& d_q_of, const Terms& terms_of, const Close& close) noexcept {
+  const auto& p = g.forward;
+  const index_type b = job.batch, width = round_up(p.dim(), lanes<Arch, T>),
+                   value_width = round_up(p.value_dim(), lanes<Arch, T>);
+  const auto k = p.k.head(b, job.kv_head);
+  const auto v = p.v.head(b, job.kv_head);
+  const auto k_of = operand_of<Arch>(k, width, memory.k_copy);
+  for (index_type h = job.heads.first; h < job.heads.last; ++h)
+    clear_rows<Arch>(d_q_of(h), p.q.tokens(b), width);
+
+  for (range block = job.keys; !block.empty(); block.first = block.last, block.last = job.keys.last) {
+    block.last = std::min(block.first + gradient_shape<Arch, T>::keys, job.keys.last);
+    key_superblock<Arch, T> keys(block, p.dim(), p.value_dim(), k_of.read(block), memory);
+    keys.open(query_ref<Arch, T>(k), p.factor(), query_ref<Arch, T>(v), p.scale);
+    for (index_type h = job.heads.first; h < job.heads.last; ++h) {
+      const auto rules = gradients_of_cells<softmax_state<Arch, T, Gradients::units>>(
+          p.rules.bind(p.at(b, h)), p.dropout.bind(p.at(b, h)));
+      const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy);
+      const auto d_out = operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy);
+      const auto terms = terms_of(h);
+      differentiate_head<Arch, T>({gradient_rules_ref<Arch, T>(rules), block_ref<T>(q), block_ref<T>(d_out),
+                                   terms.lse, terms.delta, d_q_of(h), p.scale},
+                                  keys);
+    }
+    close(block, memory.d_k, memory.d_v);
+  }
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

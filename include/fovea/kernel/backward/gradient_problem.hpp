@@ -1,0 +1,44 @@
+// fovea/kernel/backward/gradient_problem.hpp - what a backward call is about, and where its jobs work.
+#pragma once
+
+#include <fovea/kernel/problem.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// The forward call, what it gave, and where the gradients go.
+template <class Problem, class OE, class GE, class DQ, class DK, class DV>
+struct gradient_problem {
+  using compute = typename Problem::compute;
+  static constexpr unit_of units = Problem::units;
+
+  Problem forward;  // without results
+  sequences<const OE> out;
+  sequences<const compute> lse;
+  sequences<const GE> d_out;
+  sequences<const compute> d_lse;  // no data: 0
+  sequences<DQ> d_q;
+  sequences<DK> d_k;
+  sequences<DV> d_v;
+};
+
+template <class Problem, class OE, class GE, class DQ, class DK, class DV, class T>
+gradient_problem(Problem, sequences<const OE>, sequences<const T>, sequences<const GE>, sequences<const T>,
+                 sequences<DQ>, sequences<DK>, sequences<DV>)
+    -> gradient_problem<Problem, OE, GE, DQ, DK, DV>;
+
+/// Where a job of the backward pass works.
+template <class T>
+struct gradient_scratch {
+  T *panels, *d_k, *d_v, *p, *ds, *q_copy, *d_out_copy, *k_copy;
+};
+
+/// Keys of one key/value head, and which of its query heads; which part of the heads and span of the keys
+/// these are.
+struct gradient_job {
+  index_type batch, kv_head, part, span;
+  range heads, keys;
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,91 @@
+// fovea/kernel/backward/gradient_rules.hpp - scores, masks and dropout in the backward pass: what they make of
+// the products, asked through pointers once a group of keys and block of rows.
+#pragma once
+
+#include <fovea/kernel/backward/key_group.hpp>
+#include <fovea/kernel/rules/dropout.hpp>
+#include <fovea/kernel/softmax.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// What becomes of a register of cells whose products are S and dO V^T.
+template <class State, class Rules, class Dropout, int From = 0>
+struct cell_gradients {
+  static constexpr bool plain = !Rules::natural && !Dropout::drops;
+  static constexpr bool hides = Rules::hide || Dropout::drops;  // whatever the mask says
+  Rules rules;
+  Dropout dropout;
+
+  /// {the factor of V, dS times the slopes of the scores from number From on}: both 0 where hidden.
+  template <class Cells, class V>
+  FOVEA_INLINE std::pair<V, V> differentiate(const Cells& at, coverage covered, const V& s, const V& dp,
+                                             const V& lse, const V& delta, const V& least) const noexcept {
+    using T = typename V::value_type;
+    auto [x, slope] = rules.template score_and_slope<From>(s, at);
+    if (covered == coverage::partial)
+      x = xsimd::select(at.truth(visible_at(rules.mask, at)), x, V(hidden<T>));
+    const auto unseen = x == V(hidden<T>);
+    const V weight = xsimd::select(unseen, V(T(0)), State::exp(x - lse, least));
+    V p = weight, d_weight = dp;
+    if constexpr (Dropout::drops) {
+      const V factor = drop_factor(dropout, at);
+      p = p * factor, d_weight = xsimd::select(factor == V(T(0)), V(T(0)), dp * factor);
+    }
+    return {p, xsimd::select(unseen, V(T(0)), weight * (d_weight - delta) * slope)};
+  }
+};
+
+template <class State, int From = 0, class Rules, class Dropout>
+cell_gradients<State, Rules, Dropout, From> gradients_of_cells(const Rules& rules,
+                                                               const Dropout& dropout) noexcept {
+  return {rules, dropout};
+}
+
+/// A reference to cell_gradients of any type, bound to a head.
+template <class Arch, class T>
+class gradient_rules_ref {
+ public:
+  template <class Cells>
+  explicit gradient_rules_ref(const Cells& bound) noexcept : bound_(&bound), of_(&functions_of<Cells>) {}
+
+  /// Whether nothing but a mask comes between a product and its weight; whether something else than the mask
+  /// makes a weight 0.
+  bool plain() const noexcept { return of_->plain; }
+  bool hides() const noexcept { return of_->hides; }
+
+  range reach(range rows, index_type keys) const noexcept { return of_->reach(bound_, rows, keys); }
+  bool ask(key_group<Arch, T>& group, range rows) const noexcept { return of_->ask(bound_, group, rows); }
+  /// See key_group::apply_rules.
+  void apply(const key_group<Arch, T>& group, const gradient_rows<T>& rows, T v_scale,
+             bool finite) const noexcept {
+    of_->apply(bound_, group, rows, v_scale, finite);
+  }
+
+ private:
+  struct functions {
+    bool plain, hides;
+    range (*reach)(const void*, range, index_type) noexcept;
+    bool (*ask)(const void*, key_group<Arch, T>&, range) noexcept;
+    void (*apply)(const void*, const key_group<Arch, T>&, const gradient_rows<T>&, T, bool) noexcept;
+  };
+  template <class Cells>
+  static constexpr functions functions_of{
+      Cells::plain, Cells::hides,
+      [](const void* cells, range rows, index_type keys) noexcept {
+        return reach_of(static_cast<const Cells*>(cells)->rules.mask, rows, keys);
+      },
+      [](const void* cells, key_group<Arch, T>& group, range rows) noexcept {
+        return group.ask(static_cast<const Cells*>(cells)->rules.mask, rows);
+      },
+      [](const void* cells, const key_group<Arch, T>& group, const gradient_rows<T>& rows, T v_scale,
+         bool finite) noexcept {
+        group.apply_rules(rows, v_scale, *static_cast<const Cells*>(cells), finite);
+      }};
+
+  const void* bound_;
+  const functions* of_;
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

@@ -1,0 +1,58 @@
+// fovea/kernel/backward/row_terms.hpp - what the gradient of a query row needs beside its products.
+#pragma once
+
+#include <fovea/kernel/backward/gradient_shape.hpp>
+#include <fovea/kernel/operand/references.hpp>
+#include <fovea/kernel/softmax.hpp>
+#include <fovea/kernel/tile/tile.hpp>
+
+#include <cmath>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// One head's rows: O and dO, registers wide; their LSE and, where there is data, its gradient; the logit of
+/// the head's sink, if it has one.
+template <class T>
+struct head_rows {
+  block_ref<T> out, d_out;
+  matrix_view<const T> lse, d_lse;
+  unit_of units;
+  const double* sink;
+};
+
+/// Of each row of a head: LSE in the units of the softmax (0 where the row sees no key), and
+/// delta = sum_c dO O - dLSE. Returns the gradient of the sink's logit, -sum_i P_sink delta.
+template <class Arch, class T>
+FOVEA_NOINLINE double row_terms(const head_rows<T>& head, index_type width, index_type rows_a_block, T* lse,
+                                T* delta) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  double of_sink = 0;
+  for (range rows{0, 0}; rows.first < head.lse.rows; rows.first = rows.last) {
+    rows.last = std::min(rows.first + rows_a_block, head.lse.rows);
+    const auto out = head.out.read(rows), d_out = head.d_out.read(rows);
+    for (index_type i = 0; i < rows.size(); ++i) {
+      V sum(T(0));
+      for (index_type c = 0; c < width; c += n)
+        sum = isa<Arch>::fma(V::load_unaligned(out.data + i * out.stride + c),
+                             V::load_unaligned(d_out.data + i * d_out.stride + c), sum);
+      const index_type row = rows.first + i;
+      const T natural = head.lse(row, 0);
+      alignas(64) T sums[std::size_t{n}];
+      sum_over_lanes<Arch, T>(sum).store_aligned(sums);
+      const bool empty = natural == hidden<T>;
+      lse[row] = empty ? T(0)
+                 : head.units == unit_of::log2
+                     ? static_cast<T>(static_cast<double>(natural) * std::numbers::log2e)
+                     : natural;
+      delta[row] = empty ? T(0) : sums[0] - (head.d_lse.data ? head.d_lse(row, 0) : T(0));
+      if (head.sink != nullptr && !empty)
+        of_sink -= std::exp(*head.sink - static_cast<double>(natural)) * static_cast<double>(delta[row]);
+    }
+  }
+  return of_sink;
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END
