@@ -76,7 +76,7 @@ struct receiving : Problem {
 template <class T>
 struct scratch {
   T *kept, *logits, *keys, *values;
-  std::byte* squares;  // of the matrices that rules read: see square
+  std::byte* stages;  // of the matrices that rules read: see staging_block
 };
 
 }  // namespace kernel

@@ -11,10 +11,9 @@ FOVEA_NAMESPACE_BEGIN
 /// executor has them; `columns`: registers that a register of queries keeps.
 template <class Arch, class Problem, class F, class T = typename Problem::compute>
 void each_few_rows(const Problem& p, executor_ref executor, index_type columns, const F& f) {
-  constexpr index_type rows = rows_of_a_look<Arch, T>;
+  constexpr index_type rows = rows_a_sweep<Arch, T>;
   const index_type blocks = ceil_div(p.q.max_tokens(), rows);
-  plan sweep = plan_of_looks<Arch>(p);
-  sweep.kept = rows * (p.dim() + columns);
+  plan sweep = plan_of_sweep<Arch>(p, columns);
   sweep.jobs = p.q.batches() * p.heads() * blocks;
   share_scratch(sweep, sweep.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, sweep.jobs);
   const workspace memory(sweep, {});

@@ -87,7 +87,7 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
 template <class Arch, class Problem>
 plan make_plan(const Problem& p, index_type workers) noexcept {
   plan made = plan_to_attend<Arch>(p);
-  if (made.queries_form) made.squares = square_copies<Arch>(p);
+  if (made.queries_form) made.stages = stage_elements<Arch>(p);
   index_type tasks = made.jobs;
   if constexpr (Problem::receives) {
     plan_to_receive<Arch>(p, made);

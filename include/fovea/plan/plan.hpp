@@ -21,7 +21,7 @@ struct plan {
   index_type tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
   index_type kept = 0, logits = 0, key_copy = 0, value_copy = 0,
-             squares = 0;       // elements of a scratch, by use
+             stages = 0;        // elements of a scratch, by use
   index_type states = 0;        // elements that spans leave to be merged
   bool receives = false;        // what keys receive is summed
   index_type received_lse = 0;  // elements of the LSE for it, where the caller does not want them
@@ -35,7 +35,7 @@ struct plan {
   /// Bytes of scratch memory of one worker.
   index_type scratch_bytes() const noexcept {
     return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy) +
-           part_bytes(squares);
+           part_bytes(stages);
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.

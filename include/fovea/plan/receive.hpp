@@ -5,7 +5,7 @@
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/sweep/key_mass.hpp>
 #include <fovea/plan/jobs.hpp>
-#include <fovea/plan/look.hpp>
+#include <fovea/plan/logit_sweep.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -33,9 +33,9 @@ void plan_to_receive(const Problem& p, plan& made) noexcept {
       const index_type rows = cut.queries * cut.group;
       made.logits = std::max(made.logits, rows * kernel::kept_elements<T>(cut.keys));
     } else {
-      const plan looks = plan_of_looks<Arch>(p);
-      made.kept = std::max(made.kept, looks.kept), made.logits = std::max(made.logits, looks.logits);
-      made.key_copy = std::max(made.key_copy, looks.key_copy), made.squares = looks.squares;
+      const plan sweep = plan_of_sweep<Arch>(p);
+      made.kept = std::max(made.kept, sweep.kept), made.logits = std::max(made.logits, sweep.logits);
+      made.key_copy = std::max(made.key_copy, sweep.key_copy), made.stages = sweep.stages;
     }
 }
 
@@ -120,7 +120,7 @@ void receive_swept(const Problem& p, const plan& made, executor_ref who, const w
     if (keys.empty() || keeps_logits(cut_of<Arch>(p, b))) return;
     const auto scratch = scratch_of<T>(made, memory, i, worker);
     add_sums<Arch>(p, b, kv_head, keys, scratch.values, [&](T* sums) {
-      kernel::receive_queries<Arch>(p, b, kv_head, keys, rows_of_a_look<Arch, T>, scratch, sums);
+      kernel::receive_queries<Arch>(p, b, kv_head, keys, rows_a_sweep<Arch, T>, scratch, sums);
     });
   });
 }

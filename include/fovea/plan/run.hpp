@@ -116,8 +116,8 @@ void run(const Problem& call, const plan& made, executor_ref executor, std::span
 /// kernel/sweep/score_matrix.hpp.
 template <class Arch, class Problem, class T = typename Problem::compute>
 void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
-  constexpr index_type rows = rows_of_a_look<Arch, T>;
-  const plan made = plan_of_looks<Arch>(p);
+  constexpr index_type rows = rows_a_sweep<Arch, T>;
+  const plan made = plan_of_sweep<Arch>(p);
   const workspace memory(made, {});
   for (index_type b = 0; b < p.q.batches(); ++b)
     for (index_type h = heads.first; h < heads.last; ++h)
@@ -134,9 +134,9 @@ void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probab
 /// the executor has them: see kernel/sweep/statistics.hpp.
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
 void measure_all(const Problem& p, executor_ref executor, const Write& write) {
-  constexpr index_type rows = rows_of_a_look<Arch, T>;
+  constexpr index_type rows = rows_a_sweep<Arch, T>;
   const index_type blocks = ceil_div(p.q.max_tokens(), rows);
-  plan made = plan_of_looks<Arch>(p);
+  plan made = plan_of_sweep<Arch>(p);
   made.value_copy = rows * ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
   made.jobs = p.q.batches() * p.heads() * blocks;
   const index_type workers = executor.workers();

@@ -87,30 +87,30 @@ class key_blocks {
     return finite_;
   }
 
-  /// What is asked for beside Q K^T: the queries that are packed next, cells that rules read, keys of the next
-  /// job.
+  /// What is asked for beside Q K^T: the queries that are packed next, cells that rules read, keys of the
+  /// next job.
   prefetch reads_beside(const panel& queries, const logit_block<Arch, T>& s) const noexcept {
-    prefetch soon;
+    prefetch lines;
     const range others = others_after(queries);
-    if (whole_ ? !others.empty() : first_) soon.add(line_use::read, job_.q.lines, others);
+    if (whole_ ? !others.empty() : first_) lines.add(line_use::read, job_.q.lines, others);
     if (whole_) {
       if (others.empty() && job_.next != nullptr)
-        soon.add(line_use::read, job_.next->q, first_of_next(queries));
-      add_share(&next_lines::k, queries, soon);
+        lines.add(line_use::read, job_.next->q, first_of_next(queries));
+      add_share(&next_lines::k, queries, lines);
     }
-    job_.rules.prefetch_cells(queries.rows, s.keys, soon);
-    return soon;
+    job_.rules.prefetch_cells(queries.rows, s.keys, lines);
+    return lines;
   }
   /// And beside P V: rows of the result that are written next, values of the next job.
   prefetch writes_beside(const panel& queries, const byte_view& out) const noexcept {
-    prefetch soon;
+    prefetch lines;
     if (whole_) {
-      soon.add(line_use::write, out, others_after(queries));
-      add_share(&next_lines::v, queries, soon);
+      lines.add(line_use::write, out, others_after(queries));
+      add_share(&next_lines::v, queries, lines);
     } else if (keys_.last >= reach_.last) {
-      soon.add(line_use::write, out, queries.rows);
+      lines.add(line_use::write, out, queries.rows);
     }
-    return soon;
+    return lines;
   }
 
  private:
@@ -121,10 +121,10 @@ class key_blocks {
     const range all = job_.next->rows;
     return {all.first, std::min(all.first + queries.width, all.last)};
   }
-  void add_share(byte_view next_lines::*part, const panel& queries, prefetch& soon) const noexcept {
+  void add_share(byte_view next_lines::*part, const panel& queries, prefetch& lines) const noexcept {
     if (job_.next == nullptr || (job_.next->*part).data == nullptr) return;
     const byte_view& m = job_.next->*part;
-    soon.add(line_use::read_l2, m, next_lines::share(m, queries.rows, job_.rows));
+    lines.add(line_use::read_l2, m, next_lines::share(m, queries.rows, job_.rows));
   }
 
   const lane_job<Arch, T>& job_;
@@ -146,14 +146,14 @@ void pack(const lane_job<Arch, T>& job, const query_panel<Arch, T>& queries) noe
 template <class Arch, class T>
 FOVEA_NOINLINE void dot(const lane_job<Arch, T>& job, const query_panel<Arch, T>& queries,
                         const key_blocks<Arch, T>& block, logit_block<Arch, T>& s) noexcept {
-  prefetch soon = block.reads_beside(queries, s);
-  job.scorer.dot(queries.q, job.dim, block.keys_of(s), s, !s.ruled, soon);
+  prefetch lines = block.reads_beside(queries, s);
+  job.scorer.dot(queries.q, job.dim, block.keys_of(s), s, !s.ruled, lines);
 }
 
 /// S = score(S), hidden cells -inf.
 template <class Arch, class T>
 void apply_rules(const lane_job<Arch, T>& job, logit_block<Arch, T>& s) noexcept {
-  if (s.ruled) job.rules.apply(s.rows, s.keys, s.s, s.width, s.largest, job.memory.squares);
+  if (s.ruled) job.rules.apply(s.rows, s.keys, s.s, s.width, s.largest, job.memory.stages);
 }
 
 /// Dropout of weights.

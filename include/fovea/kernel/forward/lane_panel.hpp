@@ -12,8 +12,8 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// Queries of one head, and what is kept of them from the first block of keys to the last: Q^T, the columns of
-/// what is summed, and those of their state, all [column][width].
+/// Queries of one head, and what is kept of them from the first block of keys to the last: Q^T, the columns
+/// of what is summed, and those of their state, all [column][width].
 template <class Arch, class T>
 struct query_panel {
   static constexpr index_type n = lanes<Arch, T>;

@@ -25,16 +25,16 @@ void in_registers(int registers, F&& f) noexcept {
 /// S = Q K^T (R, C), and the largest logit of each query where that is wanted: rules would find it anew.
 template <class Arch, int W, class T>
 FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s,
-                             bool wants_largest, prefetch& soon) noexcept {
+                             bool wants_largest, prefetch& lines) noexcept {
   using V = vec<Arch, T>;
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
   V largest[std::size_t{W}];
   unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA { largest[w] = V(hidden<T>); });
-  soon.deal(ceil_div(s.keys.size(), index_type(geometry<Arch>::tile_rows)));
+  lines.deal(ceil_div(s.keys.size(), index_type(geometry<Arch>::tile_rows)));
   T* const to = s.s;
   in_tiles<geometry<Arch>::tile_rows>(s.keys.size(), [&](auto rows, index_type j) FOVEA_INLINE_LAMBDA {
-    soon.fetch();
+    lines.fetch();
     auto tile = outer_sum<Arch, rows(), W>(k.data + j * k.stride, k.stride, unit{}, q, row_stride{}, dim);
     tile.each([&](auto r, auto w, V& x)
                   FOVEA_INLINE_LAMBDA { x.store_aligned(to + (j + r) * row_stride{} + w * n); });
@@ -47,14 +47,14 @@ FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, lo
 /// O = O * shrink + P V (R, dv), O being kept [column][width].
 template <class Arch, int W, class T>
 FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<T>& v, index_type columns, T* o,
-                               prefetch& soon) noexcept {
+                               prefetch& lines) noexcept {
   using V = vec<Arch, T>;
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
   const index_type keys = p.keys.size();
-  soon.deal(ceil_div(columns, index_type(geometry<Arch>::tile_rows)));
+  lines.deal(ceil_div(columns, index_type(geometry<Arch>::tile_rows)));
   in_tiles<geometry<Arch>::tile_rows>(columns, [&](auto rows, index_type c) FOVEA_INLINE_LAMBDA {
-    soon.fetch();
+    lines.fetch();
     auto tile = outer_sum<Arch, rows(), W>(v.data + c, unit{}, v.stride, p.s, row_stride{}, keys);
     tile.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
       T* const to = o + (c + r) * row_stride{} + w * n;
@@ -85,18 +85,18 @@ FOVEA_NOINLINE void add_seen_values(const logit_block<Arch, T>& p, const rows_of
 /// keys of dim 256 take 12 % less time than by way of O^T, 128 of dim 64 take 5 % less.)
 template <class Arch, class T>
 FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<T>& v, index_type columns,
-                                 const T* factor, T* out, index_type out_stride, prefetch& soon) noexcept {
+                                 const T* factor, T* out, index_type out_stride, prefetch& lines) noexcept {
   using shape = geometry<Arch>;
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   const index_type registers = ceil_div(columns, n), whole = columns / n, rows = p.rows.size(),
                    keys = p.keys.size(), width = p.width;
-  soon.deal(ceil_div(registers, index_type(shape::tile_columns)) *
-            ceil_div(rows, index_type(shape::tile_queries)));
+  lines.deal(ceil_div(registers, index_type(shape::tile_columns)) *
+             ceil_div(rows, index_type(shape::tile_queries)));
   const auto tiles_of = [&](auto wide, index_type part) FOVEA_INLINE_LAMBDA {
     const index_type c = start_of<Arch, T>(part, columns);
     in_tiles<shape::tile_queries>(rows, [&](auto queries, index_type i) FOVEA_INLINE_LAMBDA {
-      soon.fetch();
+      lines.fetch();
       auto tile = outer_sum<Arch, queries(), wide()>(p.s + i, unit{}, width, v.data + c, v.stride, keys);
       tile.each([&](auto r, auto k, V& x) FOVEA_INLINE_LAMBDA {
         (x * V(factor[i + r])).store_unaligned(out + (i + r) * out_stride + c + k * n);

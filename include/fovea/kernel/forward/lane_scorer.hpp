@@ -44,17 +44,17 @@ class scorer_ref {
 
   /// Fills s.s from Q^T, [dim][width], and keys; and s.largest where that is wanted.
   void dot(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s, bool wants_largest,
-           prefetch& soon) const noexcept {
-    dot_(scorer_, q, dim, k, s, wants_largest, soon);
+           prefetch& lines) const noexcept {
+    dot_(scorer_, q, dim, k, s, wants_largest, lines);
   }
 
  private:
   template <class Scorer>
   static void function_of(const void* scorer, const T* q, index_type dim, const rows_of<T>& k,
-                          logit_block<Arch, T>& s, bool wants_largest, prefetch& soon) noexcept {
+                          logit_block<Arch, T>& s, bool wants_largest, prefetch& lines) noexcept {
     in_registers<Arch>(s.registers(), [&](auto w) {
       if constexpr (std::is_same_v<Scorer, dot_product>)
-        dot_keys<Arch, w()>(q, dim, k, s, wants_largest, soon);
+        dot_keys<Arch, w()>(q, dim, k, s, wants_largest, lines);
       else
         score_keys<Arch, w()>(*static_cast<const Scorer*>(scorer), q, dim, k, s);
     });

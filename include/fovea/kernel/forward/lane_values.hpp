@@ -42,12 +42,12 @@ class lane_values {
       if (whole_) write(queries, sums), queries.closed = true;
       return;
     }
-    prefetch soon = block.writes_beside(queries, out_.lines);
+    prefetch lines = block.writes_beside(queries, out_.lines);
     if (whole_)
-      write_at_once(p, v, queries, sums, soon);
+      write_at_once(p, v, queries, sums, lines);
     else
       in_registers<Arch>(p.registers(),
-                         [&](auto w) { add_values<Arch, w()>(p, v, dim_, queries.sums, soon); });
+                         [&](auto w) { add_values<Arch, w()>(p, v, dim_, queries.sums, lines); });
   }
 
   void close(const panel& queries, const state& sums) const noexcept {
@@ -69,13 +69,13 @@ class lane_values {
       out_.write(queries.sum(0, w), queries.width, sums.reciprocal(queries, w), queries.rows_of(w));
   }
   void write_at_once(const logit_block<Arch, T>& p, const rows_of<T>& v, panel& queries, const state& sums,
-                     prefetch& soon) const noexcept {
+                     prefetch& lines) const noexcept {
     alignas(64) T factor[std::size_t{logit_block<Arch, T>::most_registers * n}];
     for (int w = 0; w < p.registers(); ++w) sums.reciprocal(queries, w).store_aligned(factor + w * n);
     if (out_.in_place()) {
-      write_values(p, v, dim_, factor, out_.row(p.rows.first), out_.stride(), soon);
+      write_values(p, v, dim_, factor, out_.row(p.rows.first), out_.stride(), lines);
     } else {
-      write_values(p, v, dim_, factor, queries.sums, dim_, soon);
+      write_values(p, v, dim_, factor, queries.sums, dim_, lines);
       out_.write_rows(queries.sums, p.rows);
     }
     queries.closed = true;

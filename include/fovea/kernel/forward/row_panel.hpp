@@ -40,7 +40,7 @@ class row_panel : public row_products<Arch, T> {
     for (index_type j = 0; j < round_up(keys.size(), n); j += n) {
       T* s = s_ + r * block + j;
       const here at{row, keys.first + j, keys.size() - j};
-      V x = revised<Arch>(rules, covered, V::load_aligned(s), at);
+      V x = with_rules<Arch>(rules, covered, V::load_aligned(s), at);
       if (at.count < n)
         x = xsimd::select(counting_up<Arch, T>() < V(static_cast<T>(at.count)), x, V(hidden<T>));
       x.store_aligned(s);

@@ -29,8 +29,9 @@ struct byte_view {
         element(sizeof(E)) {}
 };
 
-/// Cache lines that will be needed soon, in patterns that hardware does not foresee, asked for in equal shares
-/// with each of a number of tiles. (Queries are packed and results unpacked once a job, 16 rows at a time.)
+/// Cache lines that will be needed soon, in patterns that hardware does not foresee, asked for in equal
+/// shares with each of a number of tiles. (Queries are packed and results unpacked once a job, 16 rows at a
+/// time.)
 class prefetch {
  public:
   prefetch() noexcept : count_(0) {}
@@ -69,8 +70,8 @@ class prefetch {
       x.share = ceil_div(x.count * ceil_div(x.bytes, line), std::max<index_type>(tiles, 1));
     }
   }
-  /// A share of each. It is a call: inlined, its counters took the registers that hold a tile's addresses, and
-  /// 1.5 % of the whole time.
+  /// A share of each. It is a call: inlined, its counters took the registers that hold a tile's addresses,
+  /// and 1.5 % of the whole time.
   FOVEA_INLINE void fetch() noexcept {
     if (count_ > 0) fetch_shares();
   }

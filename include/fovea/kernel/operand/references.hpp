@@ -1,6 +1,6 @@
 // fovea/kernel/operand/references.hpp - a head's queries, keys, values or results, of whatever element and
-// layout, as walks see them: through pointers, once a block or less, so that walks and products compile once an
-// element type and ISA.
+// layout, as walks see them: through pointers, once a block or less, so that walks and products compile once
+// an element type and ISA.
 #pragma once
 
 #include <fovea/kernel/operand/operand.hpp>
@@ -22,7 +22,8 @@ class query_ref {
           kernel::pack<Arch>(*static_cast<const matrix_view<const E>*>(q), rows, scale, to, width);
         }) {}
 
-  /// A register of queries: to[c * width + lane] = scale * q(rows.first + lane, c); lanes beyond `rows` are 0.
+  /// A register of queries: to[c * width + lane] = scale * q(rows.first + lane, c); lanes beyond `rows` are
+  /// 0.
   void pack(range rows, T scale, T* to, index_type width) const noexcept {
     pack_(head_, rows, scale, to, width);
   }

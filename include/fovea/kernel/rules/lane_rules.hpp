@@ -1,5 +1,5 @@
-// fovea/kernel/rules/lane_rules.hpp - the rules of one head as a walk with queries in lanes asks them: through
-// pointers, once a block of logits.
+// fovea/kernel/rules/lane_rules.hpp - the rules of one head as a walk with queries in lanes asks them:
+// through pointers, once a block of logits.
 #pragma once
 
 #include <fovea/kernel/operand/prefetch.hpp>
@@ -35,26 +35,26 @@ FOVEA_INLINE vec<Arch, T> apply_to_block(const Rules& all_rules, staging_block<A
   const auto rules = all_rules.staged(at);
   for (index_type j = 0; j < at.keys; ++j, s += width) {
     const cells<Arch, T, in_lanes::queries> here{at.query, at.key + j, at.queries};
-    const V x = revised<Arch>(rules, covered, V::load_aligned(s), here);
+    const V x = with_rules<Arch>(rules, covered, V::load_aligned(s), here);
     x.store_aligned(s);
     largest = xsimd::max(largest, x);
   }
   return largest;
 }
 
-/// Applies scores and mask to logits [key][width] of queries `rows`, a block of cells at a time, and finds the
-/// largest of each query anew; `squares` takes copies of what they read there. (Those on the stack were most of
-/// what calls took.)
+/// Applies scores and mask to logits [key][width] of queries `rows`, a block of cells at a time, and finds
+/// the largest of each query anew; `stages` takes copies of what they read there. (Those on the stack were
+/// most of what calls took.)
 template <class Arch, class T, class Rules>
 FOVEA_NOINLINE FOVEA_FLATTEN void apply_rules(const Rules& rules, range rows, range keys, T* s,
                                               index_type width, vec<Arch, T>* largest,
-                                              std::byte* squares) noexcept {
+                                              std::byte* stages) noexcept {
   constexpr index_type n = lanes<Arch, T>;
   for (index_type w = 0; w < width; w += n) {
     vec<Arch, T> most(hidden<T>);
     const index_type query = rows.first + w, queries = std::min(n, rows.last - query);
     for (index_type key = keys.first; key < keys.last; key += n) {
-      const staging_block<Arch, T> at{query, key, queries, std::min(n, keys.last - key), squares};
+      const staging_block<Arch, T> at{query, key, queries, std::min(n, keys.last - key), stages};
       most = xsimd::max(most, apply_to_block(rules, at, s + (key - keys.first) * width + w, width));
     }
     *largest++ = most;
@@ -85,16 +85,16 @@ class rules_ref {
 
   /// Scores and mask on logits [key][width]: see apply_rules.
   void apply(range rows, range keys, T* s, index_type width, vec<Arch, T>* largest,
-             std::byte* squares) const noexcept {
-    of_->apply(bound_, rows, keys, s, width, largest, squares);
+             std::byte* stages) const noexcept {
+    of_->apply(bound_, rows, keys, s, width, largest, stages);
   }
   /// Dropout on weights [key][width].
   void drop(range rows, range keys, T* p, index_type width) const noexcept {
     of_->drop(bound_, rows, keys, p, width);
   }
-  /// The cells of matrices that apply() will read, and that its squares alone would wait for.
-  void prefetch_cells(range rows, range keys, prefetch& soon) const noexcept {
-    if (of_->prefetch_cells != nullptr) of_->prefetch_cells(bound_, rows, keys, soon);
+  /// The cells of matrices that apply() will read, and that its stages alone would wait for.
+  void prefetch_cells(range rows, range keys, prefetch& lines) const noexcept {
+    if (of_->prefetch_cells != nullptr) of_->prefetch_cells(bound_, rows, keys, lines);
   }
 
  private:
@@ -123,14 +123,14 @@ class rules_ref {
       return covered;
     }
     static void apply(const void* bound, range rows, range keys, T* s, index_type width,
-                      vec<Arch, T>* largest, std::byte* squares) noexcept {
-      apply_rules<Arch>(rules(bound), rows, keys, s, width, largest, squares);
+                      vec<Arch, T>* largest, std::byte* stages) noexcept {
+      apply_rules<Arch>(rules(bound), rows, keys, s, width, largest, stages);
     }
     static void drop(const void* bound, range rows, range keys, T* p, index_type width) noexcept {
       kernel::drop<Arch>(static_cast<const Bound*>(bound)->dropout, p, width, rows, keys);
     }
-    static void prefetch_cells(const void* bound, range rows, range keys, prefetch& soon) noexcept {
-      of_bound::rules(bound).each_matrix([&](const auto& m) { soon.add(line_use::read_l2, m, rows, keys); });
+    static void prefetch_cells(const void* bound, range rows, range keys, prefetch& lines) noexcept {
+      of_bound::rules(bound).each_matrix([&](const auto& m) { lines.add(line_use::read_l2, m, rows, keys); });
     }
     static constexpr auto drop_function() noexcept {
       if constexpr (std::remove_cvref_t<decltype(Bound::dropout)>::drops) return &drop;

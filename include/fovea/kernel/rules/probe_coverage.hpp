@@ -22,19 +22,19 @@ FOVEA_NOINLINE FOVEA_FLATTEN coverage ask_each(const Mask& mask, range rows, ran
   };
   bool all = true, any = false;
   for (index_type w = 0; w < registers && (all || !any); ++w) {
-    truth_value every(true), some(false);
+    truth_value every(true), any_now(false);
     for (index_type key = keys.first; key < keys.last; ++key) {
       const truth_value now = seen(w, key);
-      every = every & now, some = some | now;
+      every = every & now, any_now = any_now | now;
     }
-    all = all && xsimd::all(every), any = any || xsimd::any(some);
+    all = all && xsimd::all(every), any = any || xsimd::any(any_now);
   }
   if (all || !any) return all ? coverage::full : coverage::none;
 
   const auto hidden_from_all = [&](index_type key) FOVEA_INLINE_LAMBDA {
-    truth_value some(false);
-    for (index_type w = 0; w < registers; ++w) some = some | seen(w, key);
-    return !xsimd::any(some);
+    truth_value any_now(false);
+    for (index_type w = 0; w < registers; ++w) any_now = any_now | seen(w, key);
+    return !xsimd::any(any_now);
   };
   while (hidden_from_all(keys.last - 1)) --keys.last;
   index_type skipped = 0;

@@ -95,7 +95,7 @@ inline constexpr T hidden = -std::numeric_limits<T>::infinity();
 
 /// The logits of a register, scored and hidden; `covered` is what the mask said of the block around.
 template <class Arch, class V, class Rules, class Cells>
-FOVEA_INLINE V revised(const Rules& rules, coverage covered, V s, const Cells& at) noexcept {
+FOVEA_INLINE V with_rules(const Rules& rules, coverage covered, V s, const Cells& at) noexcept {
   using T = typename V::value_type;
   s = rules.score(s, at);
   if (covered == coverage::partial) s = xsimd::select(at.truth(visible_at(rules.mask, at)), s, V(hidden<T>));

@@ -27,8 +27,8 @@ template <class F>
 each_block(F) -> each_block<F>;
 
 /// f(logit_block) for few query rows of a head among `rows`, queries in lanes, and each block of keys among
-/// `span` of which they see some: the scores, hidden ones -inf, and the largest of each query. `scale`: of Q K^T,
-/// in natural units where there are scores. span.first is a multiple of the block; values are not read.
+/// `span` of which they see some: the scores, hidden ones -inf, and the largest of each query. `scale`: of Q
+/// K^T, in natural units where there are scores. span.first is a multiple of the block; values are not read.
 template <class Arch, class Problem, class F, class T = typename Problem::compute>
 void sweep_logits(const Problem& p, index_type b, index_type h, range rows, range span, T scale,
                   const scratch<T>& memory, F&& f) noexcept {

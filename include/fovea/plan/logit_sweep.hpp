@@ -1,5 +1,4 @@
-// fovea/plan/look.hpp - a worker's memory, and what it needs where scores are looked at rather than attended
-// with.
+// fovea/plan/logit_sweep.hpp - a worker's memory, and what it needs for a sweep over logits.
 #pragma once
 
 #include <fovea/kernel/arch/geometry.hpp>
@@ -24,33 +23,33 @@ FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& me
   scratch.logits = take(made.logits);
   scratch.keys = take(made.key_copy);
   scratch.values = take(made.value_copy);
-  scratch.squares = reinterpret_cast<std::byte*>(take(made.squares));
+  scratch.stages = reinterpret_cast<std::byte*>(take(made.stages));
   return scratch;
 }
 
-/// Query rows that look at a block of keys together, where scores are looked at rather than attended with.
+/// Query rows that see a block of keys together in a sweep over logits.
 template <class Arch, class T>
-inline constexpr index_type rows_of_a_look =
+inline constexpr index_type rows_a_sweep =
     kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
 
-/// Elements that copies of a square of each matrix of the rules take.
+/// Elements that staged cells of each matrix of the rules take.
 template <class Arch, class Problem>
-constexpr index_type square_copies(const Problem& p) noexcept {
+constexpr index_type stage_elements(const Problem& p) noexcept {
   using T = typename Problem::compute;
   using rules = decltype(p.rules.bind(p.at(0, 0)));
   return rules::matrices * kernel::staging_block<Arch, T>::bytes_a_copy / static_cast<index_type>(sizeof(T));
 }
 
-/// One worker's scratch for rows_of_a_look.
+/// One worker's scratch for rows_a_sweep, each of which keeps `columns` numbers beside its query.
 template <class Arch, class Problem>
-plan plan_of_looks(const Problem& p) noexcept {
+plan plan_of_sweep(const Problem& p, index_type columns = 0) noexcept {
   using T = typename Problem::compute;
   using shape = kernel::geometry<Arch>;
   plan made{.compute_bytes = static_cast<index_type>(sizeof(T)), .jobs = 1};
-  made.kept = rows_of_a_look<Arch, T> * (p.dim() + 2);
+  made.kept = rows_a_sweep<Arch, T> * (p.dim() + columns);
   made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
   made.key_copy = shape::key_block * p.dim();
-  made.squares = square_copies<Arch>(p);
+  made.stages = stage_elements<Arch>(p);
   return made;
 }
 
