@@ -47,11 +47,14 @@ class key_blocks {
   bool next() noexcept {
     first_ = keys_.last == 0;
     while (next_ < reach_.last) {
-      if (!whole_)
-        next_ = std::max(next_, job_.rules.next(job_.rows, std::max(next_, reach_.first)) / size_ * size_);
+      if (!whole_) {
+        const index_type key = job_.rules.next(job_.rows, std::max(next_, reach_.first));
+        if (key >= reach_.last) return false;
+        next_ = std::max(next_, key / size_ * size_);
+      }
       keys_ = {next_, std::min(next_ + size_, reach_.last)};
       next_ += size_;
-      if (!whole_ && (keys_.empty() || job_.rules.cover(job_.rows, keys_) == coverage::none)) continue;
+      if (!whole_ && job_.rules.cover(job_.rows, keys_) == coverage::none) continue;
       k_ = job_.keys.read(keys_);
       if (job_.values != nullptr) v_ = job_.values->read_columns(keys_);
       known_ = false;

@@ -51,12 +51,6 @@ FOVEA_NOINLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* 
   }
 }
 
-/// The same, the width known when compiling.
-template <class Arch, index_type Width, class T, class E>
-void pack(const matrix_view<const E>& q, range rows, T scale, T* dst) noexcept {
-  pack<Arch>(q, rows, scale, dst, Width);
-}
-
 /// The reverse: out(rows.first + lane, c) = factor * src[c * width + lane].
 template <class Arch, class T, class E>
 FOVEA_NOINLINE void unpack(const T* src, index_type width, const vec<Arch, T>& factor,
