@@ -117,9 +117,6 @@ class attention_call {
     decltype(auto) dropout = dropout_of(mods...);
     decltype(auto) scorer = scorer_of(mods...);
     constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<decltype(scorer)>, dot_product>;
-    if (!scores_dots && options_.scale)
-      reject("the option scale is ", *options_.scale,
-             ", but a scorer makes logits of its own: it has no scale");
     index_type keys_at_most = 0;  // a cache's lie in memory
     if constexpr (requires { k.all.tokens; }) keys_at_most = k.all.tokens;
     if (((q.all.tokens | keys_at_most) >> 22) + ((q.dim() | v.dim()) >> 12) +
@@ -138,10 +135,7 @@ class attention_call {
     if constexpr (sink_like<decltype(sink)>)
       if (q.batches() == 0) check_score_at(sink, {.batches = 0, .heads = q.heads()});
     rules.template check_numbers<L>(), check_numbers_of<L>(sink);
-    const double scale =
-        !scores_dots
-            ? 1
-            : options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(q.all.dim, 1))));
+    const double scale = scale_for(scorer, options_.scale, q.all.dim);
     if (!is_finite(static_cast<L>(scale * std::numbers::log2e)))
       reject("scale is ", scale, ", which times log2(e) is no finite ",
              std::is_same_v<L, double> ? "double" : "float");

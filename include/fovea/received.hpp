@@ -2,8 +2,9 @@
 //
 //   received_jg += sum_(i, h) P_hij,   the query heads h of the group of key/value head g, all query rows i
 //
-// The sums over the tokens of a text say which keys are heavy hitters; a cache that keeps these and the newest
-// tokens serves a long text in little memory (Zhang et al., "H2O: Heavy-Hitter Oracle", arXiv:2306.14048):
+// The sums over the tokens of a text say which keys are heavy hitters; a cache that keeps these and the
+// newest tokens serves a long text in little memory (Zhang et al., "H2O: Heavy-Hitter Oracle",
+// arXiv:2306.14048):
 //
 //   Eigen::MatrixXf received = Eigen::MatrixXf::Zero(cache.capacity(), kv_heads);
 //   for (;;) {                                                        // a prompt, then token by token

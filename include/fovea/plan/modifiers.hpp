@@ -4,6 +4,9 @@
 
 #include <fovea/kernel/problem.hpp>
 
+#include <cmath>
+#include <optional>
+
 FOVEA_NAMESPACE_BEGIN
 
 /// What changes the numbers of a call.
@@ -71,6 +74,16 @@ template <class... Mods>
 decltype(auto) scorer_of(const Mods&... mods) noexcept {
   static_assert((0 + ... + int(scorer_like<Mods>)) <= 1, "fovea: a call has at most one scorer");
   return first_of<dot_product>(keep<is_scorer>(mods...));
+}
+
+/// The scale of a call's logits: of q . k the option, or 1 / sqrt(dim); a scorer's own have none.
+template <class Scorer>
+double scale_for(const Scorer&, const std::optional<double>& option, index_type dim) {
+  if constexpr (std::is_same_v<Scorer, dot_product>)
+    return option.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(dim, 1))));
+  if (option)
+    reject("the option scale is ", *option, ", but a scorer makes logits of its own: it has no scale");
+  return 1;
 }
 
 /// The rules of a call: softcaps, then the other scores as listed; Masks: the intersection to build.

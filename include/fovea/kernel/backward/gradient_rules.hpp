@@ -1,5 +1,5 @@
-// fovea/kernel/backward/gradient_rules.hpp - scores, masks and dropout in the backward pass: what they make of
-// the products, asked through pointers once a group of keys and block of rows.
+// fovea/kernel/backward/gradient_rules.hpp - scores, masks and dropout in the backward pass: what they make
+// of the products, asked through pointers once a group of keys and block of rows.
 #pragma once
 
 #include <fovea/kernel/backward/key_group.hpp>
