@@ -36,7 +36,7 @@ class stored_rules {
     for (std::size_t i = 0; i < keep_.size(); ++i) keep_[i].value = r.keep.x[i] != 0;
     for (std::size_t i = 0; i < bias_.size(); ++i) encode(bias_kind, r.addend.x[i], &bias_[i]);
   }
-  auto keep() const { return over(&keep_.data()->value, given.keep); }
+  auto keep() const { return over(keep_.empty() ? nullptr : &keep_.data()->value, given.keep); }
   auto bias() const { return over(bias_.data(), given.addend); }
 
   const rules& given;
