@@ -32,7 +32,7 @@ index_type scratch_number(const Plan& plan, index_type task, index_type worker) 
 /// Memory on the stack for a workspace that needs little: allocating took a tenth of a call of a few
 /// microseconds. With what kernels take it stays below the 16 KiB of a call.
 struct stack_memory {
-  static constexpr index_type size = 9 * 1024;
+  static constexpr index_type size = 7 * 1024;
   alignas(workspace_alignment) std::byte bytes[size];
 };
 
