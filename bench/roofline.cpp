@@ -44,6 +44,11 @@ struct data {
   }
 };
 
+/// What a block of keys says of its values.
+struct finite_block {
+  bool finite_values(const auto&) const noexcept { return true; }
+};
+
 /// walk_lanes of kernel/forward/attend_lanes.hpp for unmasked heads, with the steps of Steps only. `reach`: how
 /// many keys are read again and again, which decides what cache they come from.
 template <unsigned Steps>
@@ -53,6 +58,7 @@ void run(data& x, index_type reach) {
   constexpr index_type logits = shape::key_block * shape::tile_vectors * n, width = shape::tile_vectors * n;
   const index_type job = reach < x.tokens ? width : shape::panels * width;
   const kernel::lane_softmax<arch, float> softmax_state{false};
+  const finite_block finite_values;
   for (index_type h = 0; h < heads; ++h)
     for (index_type first = 0; first < x.tokens; first += job) {
       const fovea::range rows{first, std::min(first + job, x.tokens)};
@@ -77,7 +83,7 @@ void run(data& x, index_type reach) {
           kernel::prefetch soon;
           kernel::in_registers<arch>(panel.registers(), [&](auto w) {
             if (Steps & first_product) kernel::dot_keys<arch, w()>(panel.q, x.dim, k, s, true, soon);
-            if (Steps & softmax) softmax_state.absorb(s, panel);
+            if (Steps & softmax) softmax_state.absorb(s, panel, finite_values);
             if (Steps & second_product) kernel::add_values<arch, w()>(s, v, x.dim, panel.sums, soon);
           });
         }
