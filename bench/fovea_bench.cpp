@@ -174,10 +174,10 @@ void register_machines(const std::set<std::pair<bool, index_type>>& machines) {
 bench::call bench::fovea_call(const workload& w) {
   if (w.cache != cache::none) return cached_call(w);
   if (w.op == operation::backward) return backward_call(w);
-  call made;
+  call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,
-                                                        [&]<class T>(T) { made = fovea_call_for<T>(w); });
-  return made;
+                                                        [&]<class T>(T) { timed = fovea_call_for<T>(w); });
+  return timed;
 }
 
 int main(int argc, char** argv) try {

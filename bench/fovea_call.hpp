@@ -46,7 +46,7 @@ void with_modifier(const workload& w, const tables& t, const F& f) {
 
 template <class T, class KV>
 call fovea_call_of(const workload& w) {
-  call made;
+  call timed;
   const auto data = std::make_shared<operands<T, KV>>(w);
   const auto read = std::make_shared<tables>(w);
   const auto make = [&](auto... mods) {
@@ -58,28 +58,28 @@ call fovea_call_of(const workload& w) {
     const auto v = view(std::as_const(data->v).data(), w.kv_heads, w.keys, w.value_dim);
     const auto o = view(data->o.data(), w.heads, w.queries, w.value_dim);
     fovea::attention_options options{.heads = w.heads, .kv_heads = w.kv_heads, .executor = data->executor()};
-    made.scratch_bytes = fovea::attention<T>(options).plan_for(q, k, v, mods...).workspace_bytes();
-    data->workspace.resize(static_cast<std::size_t>(made.scratch_bytes));
+    timed.scratch_bytes = fovea::attention<T>(options).plan_for(q, k, v, mods...).workspace_bytes();
+    data->workspace.resize(static_cast<std::size_t>(timed.scratch_bytes));
     options.workspace = data->workspace;
     const fovea::attention<T> attend(options);
-    made.run = [data, read, attend, q, k, v, o, mods...] { attend.into(o, q, k, v, mods...); };
+    timed.run = [data, read, attend, q, k, v, o, mods...] { attend.into(o, q, k, v, mods...); };
   };
   if (w.with == modifier::none)
     with_mask(w, make);
   else if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
     with_modifier(w, *read, make);
-  return made;
+  return timed;
 }
 
 template <class T>
 call fovea_call_for(const workload& w) {
-  call made;
-  const auto prepare = [&]<class KV>(KV) { made = fovea_call_of<T, KV>(w); };
+  call timed;
+  const auto prepare = [&]<class KV>(KV) { timed = fovea_call_of<T, KV>(w); };
   if constexpr (std::is_same_v<T, double>)
     with_element<double>(w.kv, prepare);
   else
     with_element<float, fovea::bf16, fovea::fp16>(w.kv, prepare);
-  return made;
+  return timed;
 }
 
 }  // namespace bench

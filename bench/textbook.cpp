@@ -67,28 +67,28 @@ call textbook_call_of(const workload& w) {
   const auto data = std::make_shared<operands<T, KV>>(w);
   const auto scores = std::make_shared<std::vector<row_major<compute>>>(
       static_cast<std::size_t>(w.threads), row_major<compute>(w.queries, w.keys));
-  call made;
-  made.scratch_bytes = w.threads * w.queries * w.keys * index_type(sizeof(compute));
-  made.run = [data, scores, w] {
+  call timed;
+  timed.scratch_bytes = w.threads * w.queries * w.keys * index_type(sizeof(compute));
+  timed.run = [data, scores, w] {
     data->executor().for_each(w.batch * w.heads, [&](index_type i, index_type worker) {
       attend_head(w, *data, i / w.heads, i % w.heads, (*scores)[static_cast<std::size_t>(worker)]);
     });
   };
-  return made;
+  return timed;
 }
 
 }  // namespace
 
 call textbook_call(const workload& w) {
-  call made;
+  call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype, [&]<class T>(T) {
-    const auto prepare = [&]<class KV>(KV) { made = textbook_call_of<T, KV>(w); };
+    const auto prepare = [&]<class KV>(KV) { timed = textbook_call_of<T, KV>(w); };
     if constexpr (std::is_same_v<T, double>)
       with_element<double>(w.kv, prepare);
     else
       with_element<float, fovea::bf16, fovea::fp16>(w.kv, prepare);
   });
-  return made;
+  return timed;
 }
 
 }  // namespace bench

@@ -18,7 +18,7 @@ struct gradient_operands : operands<float, float> {
 }  // namespace
 
 call backward_call(const workload& w) {
-  call made;
+  call timed;
   const auto x = std::make_shared<gradient_operands>(w);
   with_mask(w, [&](auto... masks) {
     const auto of_queries = [&](auto& data, index_type dim) {
@@ -34,16 +34,16 @@ call backward_call(const workload& w) {
     fovea::attention_options options{.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()};
     const fovea::attention<float> planned(options);
     planned.with_lse_into(out, lse, q, k, v, masks...);
-    made.scratch_bytes =
+    timed.scratch_bytes =
         planned.backward_plan_for(d_q, d_k, d_v, q, k, v, out, lse, d_out, masks...).workspace_bytes();
-    x->workspace.resize(static_cast<std::size_t>(made.scratch_bytes));
+    x->workspace.resize(static_cast<std::size_t>(timed.scratch_bytes));
     options.workspace = x->workspace;
     const fovea::attention<float> attend(options);
-    made.run = [x, attend, q, k, v, out, lse, d_out, d_q, d_k, d_v, masks...] {
+    timed.run = [x, attend, q, k, v, out, lse, d_out, d_q, d_k, d_v, masks...] {
       attend.backward_into(d_q, d_k, d_v, q, k, v, out, lse, d_out, masks...);
     };
   });
-  return made;
+  return timed;
 }
 
 }  // namespace bench

@@ -56,13 +56,13 @@ call call_of(const workload& w, const Make& make) {
   const auto o = fovea::bhsd(data->o.data(), w.batch, w.heads, w.queries, w.value_dim);
   const fovea::cache_batch batch(data->all);
   fovea::attention_options options{.heads = w.heads, .kv_heads = w.kv_heads, .executor = data->executor()};
-  call made;
-  made.scratch_bytes = fovea::attention<float>(options).plan_for(q, batch, fovea::causal).workspace_bytes();
-  data->workspace.resize(static_cast<std::size_t>(made.scratch_bytes));
+  call timed;
+  timed.scratch_bytes = fovea::attention<float>(options).plan_for(q, batch, fovea::causal).workspace_bytes();
+  data->workspace.resize(static_cast<std::size_t>(timed.scratch_bytes));
   options.workspace = data->workspace;
   const fovea::attention<float> attend(options);
-  made.run = [data, attend, q, o, batch]() mutable { attend.into(o, q, batch, fovea::causal); };
-  return made;
+  timed.run = [data, attend, q, o, batch]() mutable { attend.into(o, q, batch, fovea::causal); };
+  return timed;
 }
 
 template <class KV>
@@ -76,18 +76,18 @@ call call_with(const workload& w) {
       return fovea::ring_cache<KV>(w.keys, w.dim, {.heads = w.kv_heads, .value_dim = w.value_dim});
     });
   const auto shared = std::make_shared<paged_pool<KV>>(w);
-  call made = call_of<KV>(w, [&] { return fovea::paged_cache<KV>(shared->pool); });
-  made.run = [shared, run = std::move(made.run)] { run(); };
-  return made;
+  call timed = call_of<KV>(w, [&] { return fovea::paged_cache<KV>(shared->pool); });
+  timed.run = [shared, run = std::move(timed.run)] { run(); };
+  return timed;
 }
 
 }  // namespace
 
 call cached_call(const workload& w) {
-  call made;
+  call timed;
   with_element<float, fovea::bf16, fovea::fp16, std::int8_t>(w.kv,
-                                                             [&]<class KV>(KV) { made = call_with<KV>(w); });
-  return made;
+                                                             [&]<class KV>(KV) { timed = call_with<KV>(w); });
+  return timed;
 }
 
 }  // namespace bench

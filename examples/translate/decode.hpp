@@ -57,7 +57,7 @@ class decoding {
 /// The likeliest token after the likeliest token, for several sources at a time; without `end`.
 inline std::vector<std::vector<int>> greedy(const model& m, const packed& source) {
   const auto texts = static_cast<std::size_t>(source.texts());
-  std::vector<std::vector<int>> said(texts);
+  std::vector<std::vector<int>> written(texts);
   std::vector<int> newest(texts, characters::begin);
   std::vector<bool> done(texts, false);
   decoding step(m, source, 1);
@@ -68,10 +68,10 @@ inline std::vector<std::vector<int>> greedy(const model& m, const packed& source
       logits.row(static_cast<Eigen::Index>(b)).maxCoeff(&best);
       newest[b] = static_cast<int>(best);
       if (best == characters::end) done[b] = true;
-      if (!done[b]) said[b].push_back(newest[b]);
+      if (!done[b]) written[b].push_back(newest[b]);
     }
   }
-  return said;
+  return written;
 }
 
 /// The best of the targets that a beam of `width` hypotheses finds, by log-probability a token (Sutskever et
@@ -79,7 +79,7 @@ inline std::vector<std::vector<int>> greedy(const model& m, const packed& source
 /// greedy.
 inline std::vector<int> beam_search(const model& m, std::span<const int> source, fovea::index_type width) {
   struct hypothesis {
-    std::vector<int> said;
+    std::vector<int> written;
     double score = 0;
     bool live = true;
   };
@@ -95,13 +95,13 @@ inline std::vector<int> beam_search(const model& m, std::span<const int> source,
   for (std::size_t i = 1; i < beam.size(); ++i) beam[i].live = false;  // all begin alike
   std::vector<hypothesis> finished;
   const auto per_token = [](const hypothesis& h) {
-    return h.score / (static_cast<double>(h.said.size()) + 1);
+    return h.score / (static_cast<double>(h.written.size()) + 1);
   };
 
   for (fovea::index_type n = 0;
        n < decoding::limit && static_cast<fovea::index_type>(finished.size()) < width; ++n) {
     std::vector<int> newest;
-    for (const auto& h : beam) newest.push_back(h.said.empty() ? characters::begin : h.said.back());
+    for (const auto& h : beam) newest.push_back(h.written.empty() ? characters::begin : h.written.back());
     const matrix logits = step(newest);
     std::vector<candidate> all;
     for (std::size_t i = 0; i < beam.size(); ++i) {
@@ -118,20 +118,20 @@ inline std::vector<int> beam_search(const model& m, std::span<const int> source,
     std::vector<hypothesis> next;
     std::vector<fovea::index_type> kept;
     for (std::size_t c = 0; c < most && next.size() < beam.size(); ++c) {
-      hypothesis h{beam[static_cast<std::size_t>(all[c].of)].said, all[c].score};
+      hypothesis h{beam[static_cast<std::size_t>(all[c].of)].written, all[c].score};
       if (all[c].token == characters::end) {
         if (c < beam.size()) finished.push_back(std::move(h));
         continue;
       }
-      h.said.push_back(all[c].token);
+      h.written.push_back(all[c].token);
       next.push_back(std::move(h)), kept.push_back(all[c].of);
     }
     while (next.size() < beam.size()) next.push_back({{}, 0, false}), kept.push_back(0);
     step.reorder(kept);
     beam = std::move(next);
   }
-  if (finished.empty()) return beam.front().said;
-  return std::ranges::max(finished, {}, per_token).said;
+  if (finished.empty()) return beam.front().written;
+  return std::ranges::max(finished, {}, per_token).written;
 }
 
 }  // namespace translate

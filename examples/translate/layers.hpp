@@ -21,10 +21,10 @@ using transformer::part, transformer::random_key;
 
 /// Attention with weights at random.
 inline attention random_attention(const fovea::multi_head_options<float>& options, std::uint64_t key) {
-  attention made(options);
+  attention layer(options);
   transformer::random_stream stream(key);
-  made.randomise([&] { return 2 * stream.unit() - 1; });
-  return made;
+  layer.randomise([&] { return 2 * stream.unit() - 1; });
+  return layer;
 }
 
 /// x += attend(norm(x));  x += think(norm(x))

@@ -25,8 +25,8 @@ inline std::vector<int> source_of(const characters& known, const std::string& li
 /// the source.
 struct looks {
   matrix weights;
-  std::vector<std::string> said, read;  // labels of rows and columns
-  std::string translation, of;          // what was said; which weights these are
+  std::vector<std::string> written, read;  // labels of rows and columns
+  std::string translation, of;             // what was said; which weights these are
 };
 
 /// The cross-attention of the last layer over the greedy translation: of one head, or, for -1, the mean.
@@ -38,14 +38,14 @@ inline looks where_it_looks(const model& m, const characters& known, const std::
   batch b;
   const auto source = source_of(known, text);
   b.source.add(source);
-  auto said = greedy(m, b.source).front();
+  auto written = greedy(m, b.source).front();
   looks result;
-  result.translation = known.decode(said);
+  result.translation = known.decode(written);
   for (const int t : source) result.read.push_back(known.decode(std::span(&t, 1)));
-  for (const int t : said) result.said.push_back(known.decode(std::span(&t, 1)));
-  result.said.push_back("end");
-  said.insert(said.begin(), characters::begin);
-  b.target.add(said);
+  for (const int t : written) result.written.push_back(known.decode(std::span(&t, 1)));
+  result.written.push_back("end");
+  written.insert(written.begin(), characters::begin);
+  b.target.add(written);
   model::saved s;
   m(b, s);
   const auto& last = s.decoder.back().look;
@@ -64,7 +64,7 @@ inline looks where_it_looks(const model& m, const characters& known, const std::
 inline fovea::attention_maps picture_of(const looks& seen, const std::string& text) {
   fovea::tensor<float> weights(1, 1, seen.weights.rows(), seen.weights.cols());
   std::copy_n(seen.weights.data(), seen.weights.size(), weights.data());
-  fovea::attention_maps map("\u201c" + text + "\u201d \u2192 " + seen.translation, seen.said, seen.read,
+  fovea::attention_maps map("\u201c" + text + "\u201d \u2192 " + seen.translation, seen.written, seen.read,
                             std::move(weights));
   map.single = seen.of;
   return map;
@@ -74,8 +74,8 @@ inline fovea::attention_maps picture_of(const looks& seen, const std::string& te
 inline void write_table(std::ostream& out, const looks& seen) {
   for (const auto& label : seen.read) out << '\t' << label;
   out << '\n';
-  for (std::size_t i = 0; i < seen.said.size(); ++i) {
-    out << seen.said[i];
+  for (std::size_t i = 0; i < seen.written.size(); ++i) {
+    out << seen.written[i];
     for (Eigen::Index j = 0; j < seen.weights.cols(); ++j)
       out << '\t' << seen.weights(static_cast<Eigen::Index>(i), j);
     out << '\n';

@@ -150,8 +150,8 @@ void check(const arguments& a) {
   const auto m = held_out_matches(model_of(checkpoint(a.file)), characters(), held_out_seed, 0,
                                   static_cast<std::uint64_t>(a.check), pool);
   if (a.show_errors)
-    for (const auto& [p, said] : m.wrong)
-      std::printf("%s\t%s\t%s instead of %s\n", p.source.c_str(), p.style.c_str(), said.c_str(),
+    for (const auto& [p, written] : m.wrong)
+      std::printf("%s\t%s\t%s instead of %s\n", p.source.c_str(), p.style.c_str(), written.c_str(),
                   p.target.c_str());
   print_matches(m);
 }
@@ -172,8 +172,8 @@ void run(const arguments& a) {
     }();
     packed one;
     one.add(source);
-    const auto said = a.beam > 1 ? beam_search(m, source, a.beam) : greedy(m, one).front();
-    std::printf("%s\n", known.decode(said).c_str());
+    const auto written = a.beam > 1 ? beam_search(m, source, a.beam) : greedy(m, one).front();
+    std::printf("%s\n", known.decode(written).c_str());
     std::fflush(stdout);
   }
 }

@@ -127,18 +127,18 @@ exact_matches held_out_matches(const model& m, const characters& known, std::uin
                                std::uint64_t first, std::uint64_t count, const Executor& executor) {
   constexpr std::uint64_t together = 64;
   const std::uint64_t groups = (count + together - 1) / together;
-  std::vector<std::vector<std::string>> said(groups);
+  std::vector<std::vector<std::string>> written(groups);
   executor.for_each(static_cast<fovea::index_type>(groups), [&](fovea::index_type group, fovea::index_type) {
     packed source;
     const auto g = static_cast<std::uint64_t>(group);
     for (std::uint64_t i = g * together; i < std::min(count, (g + 1) * together); ++i)
       source.add(known.encode(held_out_pair(seed, first + i).source));
-    for (const auto& text : greedy(m, source)) said[g].push_back(known.decode(text));
+    for (const auto& text : greedy(m, source)) written[g].push_back(known.decode(text));
   });
   exact_matches result;
   for (std::uint64_t i = 0; i < count; ++i) {
     const pair p = held_out_pair(seed, first + i);
-    const std::string& text = said[i / together][i % together];
+    const std::string& text = written[i / together][i % together];
     ++result.asked[(first + i) % 3];
     if (text == p.target)
       ++result.right[(first + i) % 3];

@@ -92,7 +92,7 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     if constexpr (call::template check_types<Q, K, V, Mods...>()) {
       auto out = this->template result_for<T>(q, k, v);
-      into(cut_like(q, out), q, k, v, mods...);
+      into(shaped_like(q, out), q, k, v, mods...);
       return out;
     }
   }
@@ -133,7 +133,7 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
       using compute = compute_of<Q, K, V>;
       auto out = this->template result_for<T>(q, k, v);
       auto lse = make_like<compute>(q, heads_of(q), 1);
-      with_lse_into(cut_like(q, out), cut_like(q, lse), q, k, v, mods...);
+      with_lse_into(shaped_like(q, out), shaped_like(q, lse), q, k, v, mods...);
       return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
     }
   }
@@ -173,8 +173,8 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
     if (head < 0 || head >= heads) reject("head ", head, " is not one of ", heads);
     const auto all = emit(true, {head, head + 1}, q, keys_of(k), mods...);
     auto one = make_like<compute>(q, 1, all.dim());
-    auto&& cut = cut_like(q, one);
-    const auto rows = as_sequences(cut, 1, "weights");
+    auto&& jobs = shaped_like(q, one);
+    const auto rows = as_sequences(jobs, 1, "weights");
     fill_rows_of_none(rows, compute(0));
     for (index_type b = 0; b < rows.batches(); ++b)
       for (index_type i = 0; i < rows.tokens(b); ++i)
@@ -223,9 +223,9 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
     requires(!key_value_cache<K>)
   plan plan_for(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     const auto p = problem_of(sequences<T>{}, this->template no_lse<Q, K, V>(), q, k, v, mods...);
-    auto made = make_plan<Arch>(p, options_.executor.workers());
-    count_coverage<Arch>(p, made);
-    return made;
+    auto plan = make_plan<Arch>(p, options_.executor.workers());
+    count_coverage<Arch>(p, plan);
+    return plan;
   }
   template <class Q, key_value_cache Cache, class... Mods>
   plan plan_for(const Q& q, const Cache& cache, const Mods&... mods) const {
@@ -239,9 +239,9 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   plan into_plan_for(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     const auto p =
         this->problem_into(view_of(o, heads_of(q), "o"), this->template no_lse<Q, K, V>(), q, k, v, mods...);
-    auto made = make_plan<Arch>(p, options_.executor.workers());
-    count_coverage<Arch>(p, made);
-    return made;
+    auto plan = make_plan<Arch>(p, options_.executor.workers());
+    count_coverage<Arch>(p, plan);
+    return plan;
   }
   template <class O, class Q, key_value_cache Cache, class... Mods>
   plan into_plan_for(O&& o, const Q& q, const Cache& cache, const Mods&... mods) const {
@@ -264,7 +264,8 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
     auto d_q = make_like<element_of<Q>>(q, heads, view_of(q, heads, "q").dim());
     auto d_k = make_like<element_of<K>>(k, kv_heads, view_of(k, kv_heads, "k").dim());
     auto d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
-    backward_into(cut_like(q, d_q), cut_like(k, d_k), cut_like(v, d_v), q, k, v, out, lse, d_out, mods...);
+    backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, out, lse, d_out,
+                  mods...);
     return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
                                                                   std::move(d_v)};
   }
@@ -275,15 +276,15 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   void backward_into(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v, const O& out,
                      const L& lse, const G& d_out, const Mods&... mods) const {
     const auto g = gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...);
-    const auto made = make_gradient_plan<Arch>(g, options_.executor.workers());
+    const auto plan = make_gradient_plan<Arch>(g, options_.executor.workers());
     const auto& p = g.forward;
-    check_workspace(made, "q", p.q, "k", p.k, "v", p.v, "out", g.out, "lse", g.lse, "d_out", g.d_out, "d_q",
+    check_workspace(plan, "q", p.q, "k", p.k, "v", p.v, "out", g.out, "lse", g.lse, "d_out", g.d_out, "d_q",
                     g.d_q.all, "d_k", g.d_k.all, "d_v", g.d_v.all);
     const auto fill = [](const auto& x) {
       fill_rows_of_none(x, std::remove_cvref_t<decltype(*x.all.data)>{});
     };
     fill(g.d_q), fill(g.d_k), fill(g.d_v);
-    differentiate<Arch>(g, made, options_.executor, options_.workspace);
+    differentiate<Arch>(g, plan, options_.executor, options_.workspace);
   }
 
   /// What a call of backward_into with the same arguments will do; writes and computes nothing.

@@ -184,20 +184,20 @@ class attention_call {
   void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
               const Mods&... mods) const {
     const auto p = problem_into(out, lse, q, k, v, mods...);
-    const auto made = make_plan<Arch>(p, options_.executor.workers());
-    check_workspace(made, "q", p.q, "k", p.k, "v", p.v, "o", out.all, "lse", lse.all);
+    const auto plan = make_plan<Arch>(p, options_.executor.workers());
+    check_workspace(plan, "q", p.q, "k", p.k, "v", p.v, "o", out.all, "lse", lse.all);
     fill_rows_of_none(out, OE{});
     if (p.wants_lse()) fill_rows_of_none(lse, -std::numeric_limits<L>::infinity());
-    run<Arch>(p, made, options_.executor, options_.workspace);
+    run<Arch>(p, plan, options_.executor, options_.workspace);
   }
 
   /// Whether a workspace, if given, is as large as a plan needs, and apart from some named operands.
   template <class Plan, class... Named>
-  void check_workspace(const Plan& made, const Named&... operands) const {
+  void check_workspace(const Plan& plan, const Named&... operands) const {
     const auto given = static_cast<index_type>(options_.workspace.size());
     if (given == 0) return;
-    if (given < made.workspace_bytes())
-      reject("workspace has ", given, " bytes, fewer than the ", made.workspace_bytes(), " of the plan");
+    if (given < plan.workspace_bytes())
+      reject("workspace has ", given, " bytes, fewer than the ", plan.workspace_bytes(), " of the plan");
     check_workspace_apart(operands...);
   }
   void check_workspace_apart() const noexcept {}

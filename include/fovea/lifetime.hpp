@@ -25,7 +25,7 @@ inline constexpr bool outlives_call = std::is_lvalue_reference_v<X> || is_view<s
 
 /// How such an argument of type X (const or not) is kept: a view by value, all else by reference.
 template <class X>
-using kept = std::conditional_t<is_view<std::remove_cv_t<X>>, std::remove_cv_t<X>, X&>;
+using stored = std::conditional_t<is_view<std::remove_cv_t<X>>, std::remove_cv_t<X>, X&>;
 
 /// False, but not before X is known: for the static_assert of an overload that refuses.
 template <class X>

@@ -11,7 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 template <class X>
 struct lse_gradient_of {
   using is_lse_gradient = void;
-  kept<const X> values;
+  stored<const X> values;
 };
 
 template <class M>

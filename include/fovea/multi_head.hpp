@@ -46,9 +46,10 @@ FOVEA_NAMESPACE_BEGIN
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class multi_head : public multi_head_projections<T, Arch> {
   using base = multi_head_projections<T, Arch>;
-  using base::nothing_kept, base::everything_kept;
+  using base::normalise_and_turn_backward, base::output, base::spread, base::check_backward,
+      base::check_memory;
   using base::o_columns, base::parts, base::project_all, base::project_queries, base::project_memory;
-  using base::place_backward, base::output, base::spread, base::check_backward, base::check_memory;
+  using base::saves_nothing, base::saves_all;
   using typename base::standing;
 
  public:
@@ -76,44 +77,45 @@ class multi_head : public multi_head_projections<T, Arch> {
   template <modifier... Mods>
   matrix operator()(const tokens& x, const Mods&... mods) const {
     saved unused;
-    project_all(x, unused, nothing_kept);
-    return attended(unused, nothing_kept, mods...);
+    project_all(x, unused, saves_nothing);
+    return attended(unused, saves_nothing, mods...);
   }
   /// The same, for training.
   template <modifier... Mods>
   matrix operator()(const tokens& x, saved& s, const Mods&... mods) const {
-    project_all(x, s, everything_kept);
-    return attended(s, everything_kept, mods...);
+    project_all(x, s, saves_all);
+    return attended(s, saves_all, mods...);
   }
 
   /// Cross-attention: keys and values are made from `memory`.
   template <modifier... Mods>
   matrix operator()(const tokens& x, const tokens& memory, const Mods&... mods) const {
     saved unused;
-    project_queries(x, unused, nothing_kept), project_memory(memory, unused, nothing_kept);
-    return attended(unused, nothing_kept, mods...);
+    project_queries(x, unused, saves_nothing), project_memory(memory, unused, saves_nothing);
+    return attended(unused, saves_nothing, mods...);
   }
   /// The same, for training.
   template <modifier... Mods>
   matrix operator()(const tokens& x, const tokens& memory, saved& s, const Mods&... mods) const {
-    project_queries(x, s, everything_kept), project_memory(memory, s, everything_kept);
-    return attended(s, everything_kept, mods...);
+    project_queries(x, s, saves_all), project_memory(memory, s, saves_all);
+    return attended(s, saves_all, mods...);
   }
 
   /// Keys and values of a memory that many calls will attend to.
   keys_values project(const tokens& memory) const {
     saved s;
-    project_memory(memory, s, nothing_kept);
-    keys_values made;
-    made.rows = std::move(s.kv), made.offsets = std::move(s.keys), made.layer = layer_sizes(this->options());
-    return made;
+    project_memory(memory, s, saves_nothing);
+    keys_values projected;
+    projected.rows = std::move(s.kv), projected.offsets = std::move(s.keys),
+    projected.layer = layer_sizes(this->options());
+    return projected;
   }
   /// Cross-attention to them; x has as many sequences as the memory, and positions from 0 in each.
   template <modifier... Mods>
   matrix operator()(const tokens& x, const keys_values& memory, const Mods&... mods) const {
     check_memory(memory);
     saved s;
-    project_queries(x, s, nothing_kept);
+    project_queries(x, s, saves_nothing);
     matrix o(s.q.rows(), eigen_index(o_columns()));
     auto to = projection::columns(o, 0, o_columns());
     const auto q = projection::columns(std::as_const(s.q), 0, this->q_rows());
@@ -138,7 +140,7 @@ class multi_head : public multi_head_projections<T, Arch> {
   template <key_value_cache Cache, call_modifier... Mods>
   matrix operator()(const tokens& x, std::span<Cache* const> caches, const Mods&... mods) const {
     saved s;
-    project_all(x, s, nothing_kept, standing_in(x, caches));
+    project_all(x, s, saves_nothing, standing_in(x, caches));
     matrix o(s.q.rows(), eigen_index(o_columns()));
     if (caches.empty()) return output(o, s.of_x);
     auto to = projection::columns(o, 0, o_columns());
@@ -153,7 +155,7 @@ class multi_head : public multi_head_projections<T, Arch> {
   template <modifier... Mods>
   tensor<T> weights(const tokens& x, const tokens& memory, const Mods&... mods) const {
     saved s;
-    project_queries(x, s, nothing_kept), project_memory(memory, s, nothing_kept);
+    project_queries(x, s, saves_nothing), project_memory(memory, s, saves_nothing);
     const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
     return attend_.weights(ragged{p.q, s.queries}, ragged{p.k, s.keys}, mods...);
   }
@@ -180,8 +182,8 @@ class multi_head : public multi_head_projections<T, Arch> {
     gradient.out_weight.noalias() += of_y.transpose() * s.o;
     if (this->out_bias.size() > 0) gradient.out_bias += of_y.colwise().sum();
     const auto& o = this->options();
-    place_backward(d.q, s.queries, o.heads, this->q_gain, s.q_norm, gradient.q_gain);
-    place_backward(d.k, s.keys, o.kv_heads, this->k_gain, s.k_norm, gradient.k_gain);
+    normalise_and_turn_backward(d.q, s.queries, o.heads, this->q_gain, s.q_norm, gradient.q_gain);
+    normalise_and_turn_backward(d.k, s.keys, o.kv_heads, this->k_gain, s.k_norm, gradient.k_gain);
     using projection::product_backward;
     if (s.kv.cols() == 0)
       return {spread(product_backward(d_first, s.x, this->qkv_weight, gradient.qkv_weight, gradient.qkv_bias),

@@ -28,7 +28,7 @@ FOVEA_NAMESPACE_BEGIN
 template <class X>
 struct received_in {
   using is_received = void;
-  kept<X> sums;
+  stored<X> sums;
 };
 
 /// Among what follows q, k, v in attend(...), into, with_lse and with_lse_into: adds to `sums` what each key
@@ -82,7 +82,7 @@ auto with_received(const Problem& p, const Mods&... mods) {
         reject("received has ", to.tokens(b), " tokens, fewer than the ", p.k.tokens(b), " of k");
     if (to.dim() != 1) reject("received has ", to.dim(), " columns a head, not 1");
     check_writable("received", to.all);
-    return kernel::receiving<Problem, element_of<decltype(sums)>>{p, to};
+    return kernel::with_key_mass<Problem, element_of<decltype(sums)>>{p, to};
   }
 }
 

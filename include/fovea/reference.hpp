@@ -44,12 +44,12 @@ struct reference_head {
 template <class Head>
 reference_head in_double(const Head& head) {
   reference_head all{head.rows, head.cols};
-  head.each_piece({0, head.rows}, [&](const auto& some) {
-    for (index_type i = 0; i < some.tokens.rows; ++i)
+  head.each_piece({0, head.rows}, [&](const auto& part) {
+    for (index_type i = 0; i < part.tokens.rows; ++i)
       for (index_type c = 0; c < head.cols; ++c) {
-        double x = load_element<double>(some.tokens(i, c));
-        if (some.channel_scales != nullptr) x *= static_cast<double>(some.channel_scales[c]);
-        if (some.token_scales != nullptr) x *= static_cast<double>(some.token_scales[i]);
+        double x = load_element<double>(part.tokens(i, c));
+        if (part.channel_scales != nullptr) x *= static_cast<double>(part.channel_scales[c]);
+        if (part.token_scales != nullptr) x *= static_cast<double>(part.token_scales[i]);
         all.numbers.push_back(x);
       }
   });
@@ -89,7 +89,7 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
       rules.check(at);
       check_score_at(sink, at), check_score_at(dropout, at);
       const auto bound = rules.bind(at);
-      const auto worth = [&](const cell& c) {
+      const auto dropout_factor = [&](const cell& c) {
         if constexpr (std::remove_cvref_t<decltype(dropout)>::drops)
           return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
         return 1.0;
@@ -128,8 +128,8 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
         for (index_type j = 0; j < K_.rows; ++j)
           for (index_type c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {
-            r.out(b, h, i, c) += p(s[j]) / sum * worth({i, j}) * V_(j, c);
-            r.magnitude(b, h, i, c) += p(s[j]) / sum * worth({i, j}) * std::abs(V_(j, c));
+            r.out(b, h, i, c) += p(s[j]) / sum * dropout_factor({i, j}) * V_(j, c);
+            r.magnitude(b, h, i, c) += p(s[j]) / sum * dropout_factor({i, j}) * std::abs(V_(j, c));
           }
       }
     }

@@ -113,9 +113,9 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"Lq=1000000000,Lk=1,d=1000", "more than 10^12 elements"},
   };
   for (const auto& [words, why] : refused) {
-    const auto said = refusal(words);
-    EXPECT_NE(said.find(why), std::string::npos) << words << " -> " << said;
-    EXPECT_TRUE(said.starts_with("workload \"" + std::string(words) + "\": ")) << said;
+    const auto message = refusal(words);
+    EXPECT_NE(message.find(why), std::string::npos) << words << " -> " << message;
+    EXPECT_TRUE(message.starts_with("workload \"" + std::string(words) + "\": ")) << message;
   }
 }
 

@@ -176,10 +176,10 @@ TEST(Gguf, RefusesMetadataThatIsNotDone) {
       {{{"general.languages", list(8, std::size_t(1) << 61)}}, "ends early"},
       {{{"general.name", raw(std::uint32_t(8)) + raw(~std::uint64_t(0))}}, "ends early"}};
   for (const auto& [metadata, why] : cases) {
-    const std::string said = complaint([&](model& m) {
+    const std::string message = complaint([&](model& m) {
       for (const auto& [key, value] : metadata) m.metadata[key] = value;
     });
-    EXPECT_NE(said.find(why), std::string::npos) << why << "\n  " << said;
+    EXPECT_NE(message.find(why), std::string::npos) << why << "\n  " << message;
   }
   for (const char* key : {"llama.context_length", "llama.attention.layer_norm_rms_epsilon",
                           "tokenizer.ggml.pre", "tokenizer.ggml.merges", "tokenizer.ggml.eos_token_id"})
@@ -195,8 +195,8 @@ TEST(Gguf, RefusesTokensThatAreTwoOrHaveNoKind) {
 
 TEST(Gguf, ChecksWhereTensorsLie) {
   const auto first = [](model& m) -> tensor& { return m.tensors.front(); };
-  const auto says = [](const std::string& said, const char* why) {
-    EXPECT_NE(said.find(why), std::string::npos) << why << "\n  " << said;
+  const auto says = [](const std::string& message, const char* why) {
+    EXPECT_NE(message.find(why), std::string::npos) << why << "\n  " << message;
   };
   says(complaint([&](model& m) { m.tensors[2].name = m.tensors[1].name; }),
        "has a tensor output_norm.weight twice");

@@ -129,32 +129,34 @@ TEST(Generate, NamesWhatIsWrong) {
 TEST(Generate, DoesWhatTheMetadataSays) {
   const std::vector<float> base = logits(with([](model&) {}));
   ASSERT_EQ(base.size(), 100u);
-  const auto said = [](const std::map<std::string, std::string>& metadata) {
+  const auto printed = [](const std::map<std::string, std::string>& metadata) {
     return logits(with([&](model& m) {
       for (const auto& [key, value] : metadata) m.metadata[key] = value;
     }));
   };
   // Positions divided by 4, said in four ways; and not at all.
   const auto slower =
-      said({{"llama.rope.scaling.type", word("linear")}, {"llama.rope.scaling.factor", real(4)}});
+      printed({{"llama.rope.scaling.type", word("linear")}, {"llama.rope.scaling.factor", real(4)}});
   EXPECT_GT(distance(slower, base), 1e-3f);
-  EXPECT_EQ(said({{"llama.rope.scaling.factor", real(4)}}), slower);
-  EXPECT_EQ(said({{"llama.rope.scale_linear", real(4)}}), slower);
+  EXPECT_EQ(printed({{"llama.rope.scaling.factor", real(4)}}), slower);
+  EXPECT_EQ(printed({{"llama.rope.scale_linear", real(4)}}), slower);
   EXPECT_EQ(logits(with([](model& m) {
               m.tensors.push_back({"rope_freqs.weight", {4}, {4, 4, 4, 4}});
             })),
             slower);
-  EXPECT_EQ(said({{"llama.rope.scaling.type", word("none")}, {"llama.rope.scaling.factor", real(4)}}), base);
+  EXPECT_EQ(printed({{"llama.rope.scaling.type", word("none")}, {"llama.rope.scaling.factor", real(4)}}),
+            base);
   EXPECT_EQ(logits(with([](model& m) { m.metadata.erase("llama.rope.freq_base"); })), base);
-  EXPECT_GT(distance(said({{"llama.rope.freq_base", real(500)}}), base), 1e-3f);
+  EXPECT_GT(distance(printed({{"llama.rope.freq_base", real(500)}}), base), 1e-3f);
   // Half of a head turns: as if the other half turned ever so slowly.
-  const auto half = said({{"llama.rope.dimension_count", size(4)}});
+  const auto half = printed({{"llama.rope.dimension_count", size(4)}});
   EXPECT_GT(distance(half, base), 1e-3f);
   const auto same_as_half = logits(with([](model& m) {
     m.tensors.push_back({"rope_freqs.weight", {4}, {1, 0.1f / 0.01f, 3e38f, 3e38f}});
   }));
   EXPECT_LT(distance(half, same_as_half), 1e-4f);
-  EXPECT_EQ(said({{"llama.attention.key_length", size(8)}, {"llama.attention.value_length", size(8)}}), base);
+  EXPECT_EQ(printed({{"llama.attention.key_length", size(8)}, {"llama.attention.value_length", size(8)}}),
+            base);
 }
 
 TEST(Generate, AddsBiases) {

@@ -44,8 +44,8 @@ struct finished_run {
 };
 /// Enough to say something of its own.
 finished_run& trained() {
-  static finished_run made(200);
-  return made;
+  static finished_run trained(200);
+  return trained;
 }
 
 packed sources(std::uint64_t count) {
@@ -111,12 +111,12 @@ TEST(Translate, Learns) {
 TEST(Translate, GreedyIsABeamOfOne) {
   const model& m = trained().run.trained();
   const packed all = sources(24);
-  const auto said = greedy(m, all);
-  for (std::size_t i = 0; i < said.size(); ++i) {
-    EXPECT_EQ(beam_search(m, text_of(all, i), 1), said[i]);
+  const auto written = greedy(m, all);
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    EXPECT_EQ(beam_search(m, text_of(all, i), 1), written[i]);
     packed one;
     one.add(text_of(all, i));
-    EXPECT_EQ(greedy(m, one).front(), said[i]) << "alone and among others";
+    EXPECT_EQ(greedy(m, one).front(), written[i]) << "alone and among others";
     EXPECT_FALSE(beam_search(m, text_of(all, i), 4).empty());
   }
 }
@@ -127,26 +127,26 @@ TEST(Translate, CachedDecodingIsUncached) {
   const packed source = sources(3);
   constexpr fovea::index_type beams = 2, rows = 3 * beams;
   decoding step(m, source, beams);
-  std::vector<std::vector<int>> said(rows);
+  std::vector<std::vector<int>> written(rows);
   for (fovea::index_type n = 0; n < 18; ++n) {
     std::vector<int> newest(rows);
     for (std::size_t i = 0; i < rows; ++i) {
       newest[i] = n == 0 ? characters::begin : static_cast<int>(4 + (7 * n + 13 * static_cast<int>(i)) % 100);
-      said[i].push_back(newest[i]);
+      written[i].push_back(newest[i]);
     }
     const matrix logits = step(newest);
     for (std::size_t i = 0; i < rows; ++i) {
       batch whole;
-      whole.source.add(text_of(source, i / beams)), whole.target.add(said[i]);
+      whole.source.add(text_of(source, i / beams)), whole.target.add(written[i]);
       model::saved unused;
       const matrix expected = m(whole, unused).bottomRows(1);
       EXPECT_LT((logits.row(static_cast<Eigen::Index>(i)) - expected).cwiseAbs().maxCoeff(), 1e-4) << n;
     }
     if (n % 3 == 1) {  // both hypotheses of a source become what the second was
       step.reorder({1, 1, 2, 3, 5, 4});
-      const auto before = said;
+      const auto before = written;
       const std::size_t from[] = {1, 1, 2, 3, 5, 4};
-      for (std::size_t i = 0; i < rows; ++i) said[i] = before[from[i]];
+      for (std::size_t i = 0; i < rows; ++i) written[i] = before[from[i]];
     }
   }
 }
@@ -241,10 +241,10 @@ TEST_F(TranslateFiles, ADamagedCheckpointIsRefused) {
 TEST_F(TranslateFiles, TheProgramTranslates) {
   save(path("model"), tiny, trained().run);
   const packed all = sources(5);
-  const auto said = greedy(trained().run.trained(), all);
+  const auto written = greedy(trained().run.trained(), all);
   std::string input, expected;
-  for (std::size_t i = 0; i < said.size(); ++i)
-    input += held_out_pair(2, i).source + "\n", expected += characters().decode(said[i]) + "\n";
+  for (std::size_t i = 0; i < written.size(); ++i)
+    input += held_out_pair(2, i).source + "\n", expected += characters().decode(written[i]) + "\n";
   write("in", input);
   EXPECT_EQ(call("", "run " + path("model") + " < " + path("in")), 0) << read("err");
   EXPECT_EQ(read("out"), expected);

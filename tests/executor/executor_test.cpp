@@ -31,37 +31,37 @@ static_assert(fovea::executor<fovea::serial> && fovea::executor<fovea::threads> 
               fovea::executor<const fovea::threads>);
 static_assert(!fovea::executor<int>);
 
-void expect_each_task_once(fovea::executor_ref who, index_type tasks) {
+void expect_each_task_once(fovea::executor_ref executor, index_type tasks) {
   std::vector<std::atomic<int>> runs(static_cast<std::size_t>(tasks));
-  std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(who.workers()));
+  std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(executor.workers()));
   std::atomic<bool> fair{true};
   const auto task = [&](index_type i, index_type worker) {
-    if (worker < 0 || worker >= who.workers() || busy[static_cast<std::size_t>(worker)].exchange(true))
+    if (worker < 0 || worker >= executor.workers() || busy[static_cast<std::size_t>(worker)].exchange(true))
       fair = false;
     runs[static_cast<std::size_t>(i)]++;
     std::this_thread::yield();
-    if (worker >= 0 && worker < who.workers()) busy[static_cast<std::size_t>(worker)] = false;
+    if (worker >= 0 && worker < executor.workers()) busy[static_cast<std::size_t>(worker)] = false;
   };
-  who.for_each(tasks, task);
-  EXPECT_TRUE(fair) << "two tasks of one worker at a time, or a worker beyond " << who.workers();
+  executor.for_each(tasks, task);
+  EXPECT_TRUE(fair) << "two tasks of one worker at a time, or a worker beyond " << executor.workers();
   for (const auto& n : runs) ASSERT_EQ(n, 1);
 }
 
 constexpr index_type task_counts[] = {0, 1, 2, 3, 7, 8, 100};
 
 TEST(executor, serial) {
-  fovea::serial who;
-  EXPECT_EQ(who.workers(), 1);
-  for (const index_type n : task_counts) expect_each_task_once(who, n);
+  fovea::serial executor;
+  EXPECT_EQ(executor.workers(), 1);
+  for (const index_type n : task_counts) expect_each_task_once(executor, n);
 }
 
 TEST(executor, without_one_the_caller_works) {
   const auto caller = std::this_thread::get_id();
-  fovea::executor_ref who;
-  EXPECT_EQ(who.workers(), 1);
+  fovea::executor_ref executor;
+  EXPECT_EQ(executor.workers(), 1);
   const auto task = [&](index_type, index_type) { EXPECT_EQ(std::this_thread::get_id(), caller); };
-  who.for_each(5, task);
-  for (const index_type n : task_counts) expect_each_task_once(who, n);
+  executor.for_each(5, task);
+  for (const index_type n : task_counts) expect_each_task_once(executor, n);
 }
 
 TEST(executor, threads) {
@@ -146,7 +146,7 @@ TEST(executor, threads_are_used_inside_of_the_tasks_of_another_pool) {
 /// Tasks of which those on the caller's thread throw (or the others): the exception must arrive, no task may
 /// run after for_each, and the executor must go on.
 template <class Executor>
-void expect_exception_of(const Executor& who, bool on_the_caller) {
+void expect_exception_of(const Executor& executor, bool on_the_caller) {
   const auto caller = std::this_thread::get_id();
   std::atomic<int> begun{0}, ended{0}, thrown{0};
   const auto task = [&](index_type i, index_type) {
@@ -162,7 +162,7 @@ void expect_exception_of(const Executor& who, bool on_the_caller) {
   };
   std::string text;
   try {
-    who.for_each(64, task);
+    executor.for_each(64, task);
   } catch (const std::runtime_error& e) {
     text = e.what();
   }
@@ -172,7 +172,7 @@ void expect_exception_of(const Executor& who, bool on_the_caller) {
   EXPECT_EQ(begun_by_then, ended_by_then);
   take_time();
   EXPECT_EQ(begun, begun_by_then) << "a task began after for_each";
-  for (const index_type n : task_counts) expect_each_task_once(who, n);
+  for (const index_type n : task_counts) expect_each_task_once(executor, n);
 }
 
 TEST(executor, threads_pass_the_exceptions_of_tasks_on) {
@@ -302,17 +302,17 @@ struct backwards {
 static_assert(fovea::executor<backwards>);
 
 TEST(executor, of_a_user) {
-  const backwards who;
-  for (const index_type n : task_counts) expect_each_task_once(who, n);
-  EXPECT_GT(who.calls, 0);
+  const backwards executor;
+  for (const index_type n : task_counts) expect_each_task_once(executor, n);
+  EXPECT_GT(executor.calls, 0);
 }
 
 #ifdef _OPENMP
 TEST(executor, openmp) {
   for (const index_type workers : {1, 2, 3}) {
-    const fovea::openmp who(workers);
-    EXPECT_EQ(who.workers(), workers);
-    for (const index_type n : task_counts) expect_each_task_once(who, n);
+    const fovea::openmp executor(workers);
+    EXPECT_EQ(executor.workers(), workers);
+    for (const index_type n : task_counts) expect_each_task_once(executor, n);
   }
   EXPECT_THROW(fovea::openmp(0), std::invalid_argument);
   expect_nesting(fovea::openmp(2), fovea::openmp(3));
@@ -323,11 +323,11 @@ TEST(executor, openmp) {
 
 #if defined(__linux__)
 TEST(executor, a_forked_child_does_the_work_of_its_parents_openmp) {
-  const fovea::openmp who(2);
-  expect_each_task_once(who, 10);
+  const fovea::openmp executor(2);
+  expect_each_task_once(executor, 10);
   EXPECT_EQ(status_of_child([&] {
               int runs = 0;
-              who.for_each(10, [&](index_type, index_type) { ++runs; });
+              executor.for_each(10, [&](index_type, index_type) { ++runs; });
               return runs == 10 ? 0 : 1;
             }),
             0);
@@ -344,9 +344,9 @@ struct counted_wrong {
 
 TEST(executor, of_no_workers_is_refused) {
   for (const index_type workers : {0, -3}) {
-    const counted_wrong who{workers};
+    const counted_wrong executor{workers};
     try {
-      static_cast<void>(fovea::executor_ref(who).workers());
+      static_cast<void>(fovea::executor_ref(executor).workers());
       ADD_FAILURE() << workers << " workers were not refused";
     } catch (const std::invalid_argument& e) {
       EXPECT_EQ(std::string(e.what()),

@@ -12,18 +12,19 @@ using fovea::index_type;
 struct largest_key {
   static constexpr int columns = 2;  // the logit, and the first key that has it
   template <class V>
-  void clear(V* kept) const {
-    kept[0] = V(-std::numeric_limits<float>::infinity()), kept[1] = V(-1);
+  void clear(V* stored) const {
+    stored[0] = V(-std::numeric_limits<float>::infinity()), stored[1] = V(-1);
   }
   template <class V>
-  void absorb(V* kept, V logit, V key) const {
+  void absorb(V* stored, V logit, V key) const {
     const V other[] = {logit, key};
-    merge(kept, other);
+    merge(stored, other);
   }
   template <class V>
-  void merge(V* kept, const V* other) const {
-    const auto larger = other[0] > kept[0];
-    kept[0] = fovea::choose(larger, other[0], kept[0]), kept[1] = fovea::choose(larger, other[1], kept[1]);
+  void merge(V* stored, const V* other) const {
+    const auto larger = other[0] > stored[0];
+    stored[0] = fovea::choose(larger, other[0], stored[0]),
+    stored[1] = fovea::choose(larger, other[1], stored[1]);
   }
 };
 

@@ -191,7 +191,7 @@ TEST(scales, mean_the_same_where_keys_are_cut_into_spans) {
     const own_side<float> k(kv_heads, 4500, 16, kind, true, true, 2),
         v(kv_heads, 4500, 16, kind, true, true, 3);
     const auto q = queries(2, 16, 1);
-    ASSERT_GT(attend.plan_for(q, k, v).spans, 1);
+    ASSERT_GT(attend.plan_for(q, k, v).key_splits, 1);
     ASSERT_LE(worst(attend(q, k, v), fovea::reference(q, k.elements(), v.elements(), options)), 1);
   }
 }

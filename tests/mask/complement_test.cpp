@@ -21,19 +21,19 @@ void expect_complement(const M& mask, index_type queries, index_type keys) {
     for (index_type k = 0; k < keys; ++k)
       ASSERT_NE(fovea::visible_at(other, fovea::cell{q, k}), fovea::visible_at(m, fovea::cell{q, k}))
           << q << " " << k;
-  index_type said = 0;
+  index_type told = 0;
   for (index_type q = 0; q < queries; ++q)
     for (index_type q_end : {q + 1, std::min(q + 5, queries)})
       for (index_type k = 0; k < keys; ++k)
         for (index_type k_end : {k + 1, std::min(k + 7, keys)}) {
           const coverage covered = fovea::cover_of(other, {q, q_end}, {k, k_end});
-          said += covered != coverage::partial;
+          told += covered != coverage::partial;
           for (index_type i = q; i < q_end && covered != coverage::partial; ++i)
             for (index_type j = k; j < k_end; ++j)
               ASSERT_EQ(fovea::visible_at(other, fovea::cell{i, j}), covered == coverage::full)
                   << i << " " << j;
         }
-  EXPECT_EQ(said > 0, !fovea::is_unsure<decltype(other)>) << "blocks of one cell are known";
+  EXPECT_EQ(told > 0, !fovea::is_unsure<decltype(other)>) << "blocks of one cell are known";
   EXPECT_EQ(fovea::reach_of(other, {0, 1}, keys), (fovea::range{0, keys}));
 }
 

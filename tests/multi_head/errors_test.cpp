@@ -18,7 +18,7 @@ using fovea_test::expect_refused;
 void expect_error(const auto& f, const std::string& words) { expect_refused(f, {words.c_str()}); }
 
 TEST(MultiHeadErrors, Options) {
-  const auto makes = [](const options& o) { return [o] { layer made(o); }; };
+  const auto makes = [](const options& o) { return [o] { layer result(o); }; };
   expect_refused(makes({.heads = 2}), "multi_head's width is 0, below 1");
   expect_refused(makes({.width = 8}),
                  "multi_head's heads is 0, below 1; give .heads, or say it in the type, as multi_head<T, 8>");
@@ -32,7 +32,7 @@ TEST(MultiHeadErrors, Options) {
                  "multi_head's epsilon is -1, not a finite number of at least 0");
   expect_refused(makes({.width = 4, .heads = 2, .rotary = table.angles()}),
                  "the table rotates 4 dimensions, multi_head has 2 a head");
-  expect_refused([] { fovea::multi_head<double, 4> made({.width = 8, .heads = 2}); },
+  expect_refused([] { fovea::multi_head<double, 4> result({.width = 8, .heads = 2}); },
                  "multi_head's option heads is 2, but the type says 4");
 }
 
@@ -79,7 +79,7 @@ TEST(MultiHeadErrors, OfAnotherLayer) {
   const matrix x = random_matrix(4, 8, 1), memory = random_matrix(3, 6, 2);
   const auto refused = [&](const layer& by, const layer& given, const std::string& sentence) {
     layer::saved s;
-    by.apart() ? by(x, memory, s) : by(x, s);
+    by.has_memory_weight() ? by(x, memory, s) : by(x, s);
     layer gradient = given.zero_gradient();
     expect_error([&] { given.backward(x, s, gradient); }, "saved was filled by a layer whose " + sentence);
     EXPECT_TRUE(gradient.out_weight.isZero(0) && gradient.qkv_weight.isZero(0));
@@ -164,7 +164,7 @@ TEST(MultiHeadErrors, CachesOfOtherSizes) {
 TEST(MultiHeadErrors, SizesThatWrap) {
   const index_type two40 = index_type(1) << 40;
   try {
-    layer made({.width = two40, .heads = 4, .dim = two40});
+    layer result({.width = two40, .heads = 4, .dim = two40});
     ADD_FAILURE() << "made";
   } catch (const std::length_error& e) {
     EXPECT_NE(std::string(e.what()).find("4 heads x 1099511627776 numbers x width 1099511627776"),

@@ -23,13 +23,13 @@ inline matrix random_matrix(index_type rows, index_type cols, std::uint64_t seed
 
 /// All parameters away from what they start with.
 inline layer random_layer(const options& o) {
-  layer made(o);
+  layer result(o);
   fovea_test::random_source random(5);
-  made.randomise([&] { return random.uniform(-1, 1); });
+  result.randomise([&] { return random.uniform(-1, 1); });
   std::uint64_t seed = 6;
   layer::each_parameter(
-      "", [&](const std::string&, auto& p) { p += 0.3 * random_matrix(p.rows(), p.cols(), ++seed); }, made);
-  return made;
+      "", [&](const std::string&, auto& p) { p += 0.3 * random_matrix(p.rows(), p.cols(), ++seed); }, result);
+  return result;
 }
 
 /// The norm and the rotation of one head of one token at a position, as their papers write them.

@@ -140,8 +140,8 @@ struct gives_up {
 };
 
 TEST(scratch, is_given_back_when_an_executor_throws) {
-  const gives_up who;
-  const fovea::attention<float, 1> attend{{.executor = who}};
+  const gives_up executor;
+  const fovea::attention<float, 1> attend{{.executor = executor}};
   operands x(1500, 1500);
   EXPECT_THROW(attend.into(x.o, x.q, x.k, x.v), std::runtime_error);
   EXPECT_THROW(static_cast<void>(attend.statistics(x.q, x.k)), std::runtime_error);

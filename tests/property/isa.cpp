@@ -52,12 +52,12 @@ X& one_for(const Key& key, Make make) {
 
 fovea::executor_ref executor_for(const executor_choice& choice) {
   const index_type n = choice.workers;
-  if (choice.who == executor_choice::threads)
+  if (choice.which == executor_choice::threads)
     return one_for<fovea::threads>(n, [&] { return std::make_unique<fovea::threads>(n); });
-  if (choice.who == executor_choice::shuffled)
+  if (choice.which == executor_choice::shuffled)
     return one_for<shuffled_executor>(std::pair(n, choice.seed),
                                       [&] { return std::make_unique<shuffled_executor>(n, choice.seed); });
-  if (choice.who == executor_choice::last)
+  if (choice.which == executor_choice::last)
     return one_for<last_worker>(n, [&] { return std::make_unique<last_worker>(n); });
   return {};
 }

@@ -27,9 +27,9 @@ void check_one(const subject_list& subjects, std::uint64_t seed) {
                 small_size(random, 60)};
   problem p = random_problem(s, l, n, random.bits(), random.uniform(0.1, random.chance(0.3) ? 10 : 2));
   if (random.chance(0.3)) p.scale = random.uniform(-1, 2);
-  const executor_choice::kind who[] = {executor_choice::serial, executor_choice::threads,
-                                       executor_choice::shuffled};
-  const executor_choice executor{who[random.integer(0, 2)], random.integer(1, 4), 7};
+  const executor_choice::kind which[] = {executor_choice::serial, executor_choice::threads,
+                                         executor_choice::shuffled};
+  const executor_choice executor{which[random.integer(0, 2)], random.integer(1, 4), 7};
   SCOPED_TRACE("FOVEA_SEED=" + std::to_string(seed) + ": " + s.elements() + " " + s.rules.name + " " +
                name_of(l) + " " + words(p.n));
   expect_reference(s, l, p, executor);

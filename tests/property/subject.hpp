@@ -13,7 +13,7 @@
 namespace fovea_test {
 
 struct executor_choice {
-  enum kind { serial, threads, shuffled, last } who = serial;
+  enum kind { serial, threads, shuffled, last } which = serial;
   index_type workers = 1;
   std::uint64_t seed =
       0;  // shuffled: the order of tasks, and which worker each one gets; last: the last gets all

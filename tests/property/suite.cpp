@@ -26,9 +26,9 @@ void add_test(const std::string& suite, const std::string& name, std::function<v
 
 const subject_list& subjects() {
   static const subject_list all = [] {
-    subject_list made;
-    add_f32(made), add_f64(made), add_bf16(made), add_f16(made), add_mixed(made);
-    return made;
+    subject_list subjects;
+    add_f32(subjects), add_f64(subjects), add_bf16(subjects), add_f16(subjects), add_mixed(subjects);
+    return subjects;
   }();
   return all;
 }

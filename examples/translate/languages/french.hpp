@@ -35,9 +35,9 @@ inline std::string year(int n) {
 inline std::string spoken(int hours, int minute) {
   static constexpr day_part parts[] = {
       {0, " du matin"}, {12 * 60, " de l'après-midi"}, {18 * 60, " du soir"}};
-  const int said = minute > 30 ? hours + 1 : hours;
-  const bool noon = said == 12;
-  std::string text = noon ? "midi" : hour(on_dial(said));
+  const int named_hour = minute > 30 ? hours + 1 : hours;
+  const bool noon = named_hour == 12;
+  std::string text = noon ? "midi" : hour(on_dial(named_hour));
   text += minute == 0    ? ""
           : minute == 15 ? " et quart"
           : minute == 30 ? (noon ? " et demi" : " et demie")

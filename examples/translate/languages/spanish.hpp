@@ -40,8 +40,8 @@ inline std::string spoken(int hours, int minutes) {
                                        {12 * 60, " del mediodía"},
                                        {12 * 60 + 35, " de la tarde"},
                                        {20 * 60, " de la noche"}};
-  const int said = on_dial(minutes > 30 ? hours + 1 : hours);
-  std::string text = said == 1 ? "la una" : "las " + number(said);
+  const int named_hour = on_dial(minutes > 30 ? hours + 1 : hours);
+  std::string text = named_hour == 1 ? "la una" : "las " + number(named_hour);
   text += minutes == 0    ? ""
           : minutes == 15 ? " y cuarto"
           : minutes == 30 ? " y media"

@@ -96,14 +96,14 @@ inline std::string json_quoted(std::string_view text) {
 inline std::string shortened(std::string_view text, index_type most) {
   index_type length = 0;
   each_code_point(text, [&](char32_t) { ++length; });
-  std::string kept;
+  std::string shortened;
   index_type at = 0;
   each_code_point(text, [&](char32_t point) {
-    if (length <= most || at < most - 1) append_utf8(kept, point);
+    if (length <= most || at < most - 1) append_utf8(shortened, point);
     ++at;
   });
-  if (length > most) append_utf8(kept, 0x2026);
-  return kept;
+  if (length > most) append_utf8(shortened, 0x2026);
+  return shortened;
 }
 
 /// How wide text is about to be, in units of the font's size: 0.6 a character, 1 for those of East Asia and
@@ -119,12 +119,12 @@ inline std::string number(double x, int decimals = 2) {
   char text[64];
   const auto written = std::to_chars(text, text + sizeof text, x, std::chars_format::fixed, decimals);
   if (written.ec != std::errc()) return "?";  // beyond 1e50
-  std::string kept(text, written.ptr);
-  if (kept.find('.') != std::string::npos) {
-    while (kept.back() == '0') kept.pop_back();
-    if (kept.back() == '.') kept.pop_back();
+  std::string shortened(text, written.ptr);
+  if (shortened.find('.') != std::string::npos) {
+    while (shortened.back() == '0') shortened.pop_back();
+    if (shortened.back() == '.') shortened.pop_back();
   }
-  return kept == "-0" ? "0" : kept;
+  return shortened == "-0" ? "0" : shortened;
 }
 
 /// Appends the parts in order: text as it is, integers in decimal, other numbers with up to 2 decimals.

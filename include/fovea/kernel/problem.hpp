@@ -67,7 +67,7 @@ struct problem : inputs<T, QE, Keys, Values> {
 
 /// A call that also adds up, for each key, the probabilities of its column.
 template <class Problem, class E>
-struct receiving : Problem {
+struct with_key_mass : Problem {
   static constexpr bool receives = true;
   sequences<E> received;  // heads as k, one column, tokens of k or more
 };
@@ -75,7 +75,7 @@ struct receiving : Problem {
 /// Where a job's working memory lies.
 template <class T>
 struct scratch {
-  T *kept, *logits, *keys, *values;
+  T *panels, *logits, *keys, *values;
   std::byte* stages;  // of the matrices that rules read: see staging_block
 };
 

@@ -112,8 +112,8 @@ class basic_cache {
 
   /// See cached_head.
   template <side Side, class F>
-  void each_piece(index_type head, range some, F&& f) const noexcept {
-    layout_.each_run(some, [&](index_type slot, index_type count) {
+  void each_piece(index_type head, range wanted, F&& f) const noexcept {
+    layout_.each_run(wanted, [&](index_type slot, index_type count) {
       if constexpr (Side == side::keys)
         store_->each_key_piece(head, slot, count, open_, f);
       else

@@ -26,8 +26,9 @@ struct cached_head {
   static constexpr bool has_token_scales = in_int8 && Side == side::values;
 
   template <class F>
-  void each_piece(range some, F&& f) const noexcept {
-    if (!some.empty()) cache->template each_piece<Side>(head, {first + some.first, first + some.last}, f);
+  void each_piece(range wanted, F&& f) const noexcept {
+    if (!wanted.empty())
+      cache->template each_piece<Side>(head, {first + wanted.first, first + wanted.last}, f);
   }
 };
 

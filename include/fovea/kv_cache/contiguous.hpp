@@ -66,10 +66,10 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// `kept`: integers of any type.
   template <class List = list_view<index_type>>
   void keep(const List& list) {
-    const list_view<index_type> kept = list;
-    caching::check_kept(kept, this->tokens());
-    caching::keep_tokens(this->writable(), kept, this->open_);
-    this->layout_.thin_out(kept.size());
+    const list_view<index_type> tokens_kept = list;
+    caching::check_kept(tokens_kept, this->tokens());
+    caching::keep_tokens(this->writable(), tokens_kept, this->open_);
+    this->layout_.thin_out(tokens_kept.size());
     this->cut_open();
   }
 

@@ -38,8 +38,8 @@ class contiguous {
     tokens_ = tokens;
   }
   template <class F>
-  void each_run(range some, F&& f) const noexcept {
-    f(some.first, some.size());
+  void each_run(range wanted, F&& f) const noexcept {
+    f(wanted.first, wanted.size());
   }
 
  private:
@@ -69,13 +69,13 @@ class ring {
   }
   void reset() noexcept { position_ = evicted_ = 0; }
   template <class F>
-  void each_run(range some, F&& f) const noexcept {
-    while (!some.empty()) {
-      const bool in_sinks = some.first < sinks_;
-      const index_type first = slot_of(in_sinks ? some.first : some.first + evicted_);
-      const index_type count = std::min(some.size(), (in_sinks ? sinks_ : capacity()) - first);
+  void each_run(range wanted, F&& f) const noexcept {
+    while (!wanted.empty()) {
+      const bool in_sinks = wanted.first < sinks_;
+      const index_type first = slot_of(in_sinks ? wanted.first : wanted.first + evicted_);
+      const index_type count = std::min(wanted.size(), (in_sinks ? sinks_ : capacity()) - first);
       f(first, count);
-      some.first += count;
+      wanted.first += count;
     }
   }
 
@@ -108,12 +108,12 @@ class paged {
     return pages[static_cast<std::size_t>(token / page_tokens_)] * page_tokens_ + token % page_tokens_;
   }
   template <class F>
-  void each_run(range some, F&& f) const noexcept {
-    auto page = static_cast<std::size_t>(some.first / page_tokens_);
-    for (index_type at = some.first % page_tokens_; !some.empty(); at = 0, ++page) {
-      const index_type count = std::min(some.size(), page_tokens_ - at);
+  void each_run(range wanted, F&& f) const noexcept {
+    auto page = static_cast<std::size_t>(wanted.first / page_tokens_);
+    for (index_type at = wanted.first % page_tokens_; !wanted.empty(); at = 0, ++page) {
+      const index_type count = std::min(wanted.size(), page_tokens_ - at);
       f(pages[page] * page_tokens_ + at, count);
-      some.first += count;
+      wanted.first += count;
     }
   }
 

@@ -129,10 +129,11 @@ class paged_cache : public caching::basic_cache<caching::paged, E, VE, KVHeads, 
   }
 
   /// Gives back the pages after the first `kept`.
-  void release(index_type kept) noexcept {
+  void release(index_type pages_kept) noexcept {
     auto& pages = this->layout_.pages;
     if (pool_ == nullptr) return;
-    while (static_cast<index_type>(pages.size()) > kept) pool_->give_back(pages.back()), pages.pop_back();
+    while (static_cast<index_type>(pages.size()) > pages_kept)
+      pool_->give_back(pages.back()), pages.pop_back();
   }
   auto in_pages() noexcept {
     return [this](const auto& k) { make_room(k.tokens(0)); };
@@ -167,10 +168,10 @@ void reorder(std::span<paged_cache<E, KVHeads, VE, Arch>> caches, const List& li
   for (index_type i = 0; i < n; ++i)
     if (from[i] < 0 || from[i] >= n)
       reject("reorder: from names sequence ", text_of(from, i), ", not one of ", n);
-  std::vector<paged_cache<E, KVHeads, VE, Arch>> made;
-  made.reserve(caches.size());
-  for (index_type i = 0; i < n; ++i) made.push_back(caches[static_cast<std::size_t>(from[i])].fork());
-  for (std::size_t i = 0; i < made.size(); ++i) caches[i] = std::move(made[i]);
+  std::vector<paged_cache<E, KVHeads, VE, Arch>> forks;
+  forks.reserve(caches.size());
+  for (index_type i = 0; i < n; ++i) forks.push_back(caches[static_cast<std::size_t>(from[i])].fork());
+  for (std::size_t i = 0; i < forks.size(); ++i) caches[i] = std::move(forks[i]);
 }
 
 FOVEA_NAMESPACE_END

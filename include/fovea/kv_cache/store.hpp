@@ -171,9 +171,9 @@ class store {
   template <class F>
   void each_value_piece(index_type head, index_type slot, index_type count, const open_block&,
                         F&& f) const noexcept {
-    piece<VE> some{{row<VE>(values, slot, head), count, extent_.value_dim, extent_.value_dim, 1}};
-    if constexpr (int8_values) some.token_scales = row<float>(value_scales, slot, head);
-    f(some);
+    piece<VE> read{{row<VE>(values, slot, head), count, extent_.value_dim, extent_.value_dim, 1}};
+    if constexpr (int8_values) read.token_scales = row<float>(value_scales, slot, head);
+    f(read);
   }
 
   /// Copies a page, as copy-on-write needs it.

@@ -30,12 +30,12 @@ struct truth_of_row {
         }
         all = all && (zeros & tops) == 0, any = any || others != 0;
       }
-    unsigned char every = 1, some = 0;  // bytes, so that a register takes many
+    unsigned char all_shown = 1, any_shown = 0;  // bytes, so that a register takes many
     for (; k < count; ++k) {
       const unsigned char shown = row[k * stride] != E(0);
-      every &= shown, some |= shown;
+      all_shown &= shown, any_shown |= shown;
     }
-    all = all && every, any = any || some;
+    all = all && all_shown, any = any || any_shown;
   }
 };
 

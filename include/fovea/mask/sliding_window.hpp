@@ -14,8 +14,8 @@ struct diagonal_band {
 
   auto visible(const auto& q, const auto& k) const noexcept {
     using position = std::remove_cvref_t<decltype(q)>;
-    const position apart = k - q;
-    return (apart >= position(static_cast<int>(first))) & (apart <= position(static_cast<int>(last)));
+    const position distance = k - q;
+    return (distance >= position(static_cast<int>(first))) & (distance <= position(static_cast<int>(last)));
   }
   coverage cover(range rows, range keys) const noexcept {
     const index_type least = keys.first - (rows.last - 1), most = keys.last - 1 - rows.first;  // of k - q

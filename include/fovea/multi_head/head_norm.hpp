@@ -25,15 +25,17 @@ struct head_norm_saved {
 /// has dim entries, which all heads share. Zhang and Sennrich, arXiv:1910.07467; for queries and keys: Henry
 /// et al., arXiv:2010.04245, in the form of Gemma 3, arXiv:2503.19786.
 template <class T, class X, class Gain>
-void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon, head_norm_saved<T>* kept) {
+void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon, head_norm_saved<T>* norm_saved) {
   const Eigen::Index dim = gain.size(), count = eigen_index(heads);
-  if (kept != nullptr) kept->unit.resize(x.rows(), x.cols()), kept->inverse.resize(x.rows(), count);
+  if (norm_saved != nullptr)
+    norm_saved->unit.resize(x.rows(), x.cols()), norm_saved->inverse.resize(x.rows(), count);
   for (Eigen::Index i = 0; i < x.rows(); ++i)
     for (Eigen::Index h = 0; h < count; ++h) {
       auto row = x.row(i).segment(h * dim, dim);
       const T inverse = 1 / std::sqrt(row.squaredNorm() / static_cast<T>(dim) + epsilon);
       row *= inverse;
-      if (kept != nullptr) kept->unit.row(i).segment(h * dim, dim) = row, kept->inverse(i, h) = inverse;
+      if (norm_saved != nullptr)
+        norm_saved->unit.row(i).segment(h * dim, dim) = row, norm_saved->inverse(i, h) = inverse;
       row.array() *= gain.array();
     }
 }
@@ -41,17 +43,17 @@ void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon, head_
 /// d <- the gradient by x of what normalise_heads gave, d before; adds to the gain's gradient. With u the
 /// unit rows and g = d * gain: (g - u mean(g u)) * inverse.
 template <class T, class D, class Gain>
-void normalise_heads_backward(D&& d, index_type heads, const Gain& gain, const head_norm_saved<T>& kept,
+void normalise_heads_backward(D&& d, index_type heads, const Gain& gain, const head_norm_saved<T>& norm_saved,
                               Gain& d_gain) {
   const Eigen::Index dim = gain.size(), count = eigen_index(heads);
   for (Eigen::Index i = 0; i < d.rows(); ++i)
     for (Eigen::Index h = 0; h < count; ++h) {
       auto g = d.row(i).segment(h * dim, dim).array();
-      const auto unit = kept.unit.row(i).segment(h * dim, dim).array();
+      const auto unit = norm_saved.unit.row(i).segment(h * dim, dim).array();
       d_gain.array() += g * unit;
       g *= gain.array();
       const T along = (g * unit).mean();
-      g = (g - unit * along) * kept.inverse(i, h);
+      g = (g - unit * along) * norm_saved.inverse(i, h);
     }
 }
 

@@ -72,7 +72,7 @@ class multi_head_projections : public multi_head_weights<T> {
  protected:
   using weights_type::weights_type;
 
-  static constexpr bool nothing_kept = false, everything_kept = true;
+  static constexpr bool saves_nothing = false, saves_all = true;
 
   /// Where tokens stand: each sequence from 0, or as a cache says, which then turns the keys.
   struct standing {
@@ -96,7 +96,7 @@ class multi_head_projections : public multi_head_weights<T> {
   /// q, k and v of x in one product.
   void project_all(const tokens& x, saved& s, bool keep, const standing& at = {}) const {
     const auto& o = this->options();
-    if (this->apart())
+    if (this->has_memory_weight())
       reject("self-attention: queries are made from ", o.width, " columns, keys and values from ",
              o.memory_width);
     x.check("x", o.width), this->check_parameters("the layer");
@@ -105,8 +105,9 @@ class multi_head_projections : public multi_head_weights<T> {
     s.of_x = {x.sequence_rows(), x.count()}, s.queries = x.starts(), s.keys = s.queries;
     s.q = projection::product(x.rows(), this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
     auto p = parts(s.q, s.kv);
-    place(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
-    place(p.k, s.keys, o.kv_heads, this->k_gain, keep ? &s.k_norm : nullptr, at.positions, !at.in_cache);
+    normalise_and_turn(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
+    normalise_and_turn(p.k, s.keys, o.kv_heads, this->k_gain, keep ? &s.k_norm : nullptr, at.positions,
+                       !at.in_cache);
   }
   void project_queries(const tokens& x, saved& s, bool keep) const {
     x.check("x", this->options().width), this->check_parameters("the layer");
@@ -115,7 +116,7 @@ class multi_head_projections : public multi_head_weights<T> {
     s.of_x = {x.sequence_rows(), x.count()}, s.queries = x.starts();
     s.q = projection::product(x.rows(), this->w_q(), this->b_q());
     auto q = projection::columns(s.q, 0, s.q.cols());
-    place(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
+    normalise_and_turn(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
   }
   void project_memory(const tokens& memory, saved& s, bool keep) const {
     memory.check("memory", this->options().memory_width), this->check_parameters("the layer");
@@ -124,15 +125,16 @@ class multi_head_projections : public multi_head_weights<T> {
     s.of_memory = {memory.sequence_rows(), memory.count()}, s.keys = memory.starts();
     s.kv = projection::product(memory.rows(), this->w_kv(), this->b_kv());
     auto k = projection::columns(s.kv, 0, this->k_rows());
-    place(k, s.keys, this->options().kv_heads, this->k_gain, keep ? &s.k_norm : nullptr);
+    normalise_and_turn(k, s.keys, this->options().kv_heads, this->k_gain, keep ? &s.k_norm : nullptr);
   }
 
   /// Norm and rotation of queries or keys.
   template <class X>
-  void place(X& x, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
-             head_norm_saved<T>* kept, const list_view<index_type>& positions = {}, bool turns = true) const {
+  void normalise_and_turn(X& x, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
+                          head_norm_saved<T>* norm_saved, const list_view<index_type>& positions = {},
+                          bool turns = true) const {
     const auto& o = this->options();
-    if (gain.size() > 0) normalise_heads(x, heads, gain, static_cast<T>(o.epsilon), kept);
+    if (gain.size() > 0) normalise_heads(x, heads, gain, static_cast<T>(o.epsilon), norm_saved);
     if (turns && o.rotary.cos.cols > 0) {
       const ragged batch{x, offsets};
       rotate<Arch>(batch, o.rotary, {.heads = heads, .pairs = o.pairs, .positions = positions});
@@ -140,8 +142,9 @@ class multi_head_projections : public multi_head_weights<T> {
   }
   /// The other way: turned by the negative angles, and back through the norm.
   template <class X>
-  void place_backward(X& d, const std::vector<index_type>& offsets, index_type heads, const auto& gain,
-                      const head_norm_saved<T>& kept, auto& d_gain) const {
+  void normalise_and_turn_backward(X& d, const std::vector<index_type>& offsets, index_type heads,
+                                   const auto& gain, const head_norm_saved<T>& norm_saved,
+                                   auto& d_gain) const {
     const auto& o = this->options();
     if (const auto& sin = o.rotary.sin; sin.cols > 0) {
       const ragged batch{d, offsets};
@@ -152,7 +155,7 @@ class multi_head_projections : public multi_head_weights<T> {
       const rotary_angles<T> back{o.rotary.cos.only({0, rows}), {minus.data(), rows, sin.cols, sin.cols, 1}};
       rotate<Arch>(batch, back, {.heads = heads, .pairs = o.pairs});
     }
-    if (gain.size() > 0) normalise_heads_backward(d, heads, gain, kept, d_gain);
+    if (gain.size() > 0) normalise_heads_backward(d, heads, gain, norm_saved, d_gain);
   }
 
   /// Among all rows again: 0 for those of no sequence.

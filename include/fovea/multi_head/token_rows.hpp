@@ -35,7 +35,9 @@ class token_rows {
   /// The rows of the sequences, and where they lie among all rows.
   auto rows() const { return rows(sequence_rows()); }
   range sequence_rows() const noexcept { return {offsets()[0], offsets()[sequences()]}; }
-  auto rows(range some) const { return rows_.middleRows(eigen_index(some.first), eigen_index(some.size())); }
+  auto rows(range selected) const {
+    return rows_.middleRows(eigen_index(selected.first), eigen_index(selected.size()));
+  }
   index_type count() const noexcept { return rows_.rows(); }
   list_view<index_type> offsets() const noexcept { return packed_ ? given_ : list_view<index_type>(one_); }
   /// Where the sequences begin among rows().

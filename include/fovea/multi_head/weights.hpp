@@ -54,11 +54,12 @@ struct multi_head_weights {
   ~multi_head_weights() = default;
   explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
     const auto& s = options_;
-    const index_type own = apart() ? q_rows() : rows();
+    const index_type own = has_memory_weight() ? q_rows() : rows();
     const auto zero = [](auto& x, index_type tall, index_type wide) {
       x.setZero(eigen_index(tall), eigen_index(wide));
     };
-    zero(qkv_weight, own, s.width), zero(memory_weight, rows() - own, apart() ? s.memory_width : 0);
+    zero(qkv_weight, own, s.width),
+        zero(memory_weight, rows() - own, has_memory_weight() ? s.memory_width : 0);
     zero(qkv_bias, 1, s.bias ? rows() : 0), zero(out_bias, 1, s.bias ? s.width : 0);
     zero(out_weight, s.width, s.heads * s.value_dim);
     zero(q_gain, 1, s.normalised ? s.dim : 0), zero(k_gain, 1, s.normalised ? s.dim : 0);
@@ -74,7 +75,7 @@ struct multi_head_weights {
   index_type v_rows() const noexcept { return options_.kv_heads * options_.value_dim; }
   index_type rows() const noexcept { return q_rows() + k_rows() + v_rows(); }
   /// Whether keys and values are made from rows of another width, by a matrix of their own.
-  bool apart() const noexcept { return options_.memory_width != options_.width; }
+  bool has_memory_weight() const noexcept { return options_.memory_width != options_.width; }
 
   /// W_q, W_k and W_v (W_o is out_weight): blocks of rows that can be written.
   auto w_q() noexcept { return qkv_weight.topRows(q_rows()); }
@@ -84,8 +85,10 @@ struct multi_head_weights {
   auto w_v() noexcept { return w_kv().bottomRows(v_rows()); }
   auto w_v() const noexcept { return w_kv().bottomRows(v_rows()); }
   /// [W_k; W_v]: one product.
-  auto w_kv() noexcept { return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows()); }
-  auto w_kv() const noexcept { return (apart() ? memory_weight : qkv_weight).bottomRows(kv_rows()); }
+  auto w_kv() noexcept { return (has_memory_weight() ? memory_weight : qkv_weight).bottomRows(kv_rows()); }
+  auto w_kv() const noexcept {
+    return (has_memory_weight() ? memory_weight : qkv_weight).bottomRows(kv_rows());
+  }
   /// The biases of q, of k, of v (b_o is out_bias); empty without biases.
   auto b_q() noexcept { return qkv_bias.head(biased(q_rows())); }
   auto b_q() const noexcept { return qkv_bias.head(biased(q_rows())); }
@@ -120,9 +123,9 @@ struct multi_head_weights {
                " (was it moved from?)");
     };
     const auto& s = options_;
-    const index_type own = apart() ? q_rows() : rows(), norm = s.normalised ? s.dim : 0;
+    const index_type own = has_memory_weight() ? q_rows() : rows(), norm = s.normalised ? s.dim : 0;
     same("qkv_weight", qkv_weight, own, s.width);
-    same("memory_weight", memory_weight, rows() - own, apart() ? s.memory_width : 0);
+    same("memory_weight", memory_weight, rows() - own, has_memory_weight() ? s.memory_width : 0);
     same("out_weight", out_weight, s.width, s.heads * s.value_dim);
     same("qkv_bias", qkv_bias, 1, s.bias ? rows() : 0), same("out_bias", out_bias, 1, s.bias ? s.width : 0);
     same("q_gain", q_gain, 1, norm), same("k_gain", k_gain, 1, norm);

@@ -20,35 +20,35 @@ class gradient_memory {
     T *lse, *delta;
   };
 
-  gradient_memory(const Gradients& g, const gradient_plan& made, const workspace& memory) noexcept
-      : g_(g), made_(made), memory_(memory) {
+  gradient_memory(const Gradients& g, const gradient_plan& plan, const workspace& memory) noexcept
+      : g_(g), plan_(plan), memory_(memory) {
     std::byte* at = memory.shared();
     const auto take = [&](index_type bytes) { return std::exchange(at, at + bytes); };
-    terms_ = reinterpret_cast<T*>(take(made.part_bytes(made.terms)));
-    d_q_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_q)));
-    d_kv_ = reinterpret_cast<T*>(take(made.part_bytes(made.d_kv)));
+    terms_ = reinterpret_cast<T*>(take(plan.part_bytes(plan.terms)));
+    d_q_ = reinterpret_cast<T*>(take(plan.part_bytes(plan.d_q)));
+    d_kv_ = reinterpret_cast<T*>(take(plan.part_bytes(plan.d_kv)));
     of_sinks_ = reinterpret_cast<double*>(
-        take(round_up(made.batches * made.heads * index_type(sizeof(double)), workspace_alignment)));
+        take(round_up(plan.batches * plan.heads * index_type(sizeof(double)), workspace_alignment)));
     starts_ = reinterpret_cast<gradient_starts*>(at);
     index_type terms = 0, d_q = 0, d_kv = 0;
-    for (index_type b = 0; b < made.batches; ++b) {
+    for (index_type b = 0; b < plan.batches; ++b) {
       starts_[b] = {terms, d_q, d_kv};
-      const auto cut = gradient_cut_of<Arch>(g, b);
-      terms += 2 * cut.heads * cut.queries;
-      d_q += partial_d_q<Arch>(g, cut), d_kv += partial_d_kv<Arch>(g, cut);
+      const auto jobs = gradient_job_list_of<Arch>(g, b);
+      terms += 2 * jobs.heads * jobs.queries;
+      d_q += partial_d_q<Arch>(g, jobs), d_kv += partial_d_kv<Arch>(g, jobs);
     }
   }
 
   kernel::gradient_scratch<T> scratch(index_type task, index_type worker, T** table = nullptr) const {
-    std::byte* at = memory_.scratch(scratch_number(made_, task, worker));
+    std::byte* at = memory_.scratch(scratch_number(plan_, task, worker));
     const auto take = [&](index_type elements) {
-      return reinterpret_cast<T*>(std::exchange(at, at + made_.part_bytes(elements)));
+      return reinterpret_cast<T*>(std::exchange(at, at + plan_.part_bytes(elements)));
     };
     kernel::gradient_scratch<T> s;
-    s.panels = take(made_.panels), s.d_k = take(made_.key_sums), s.d_v = take(made_.value_sums);
-    s.p = take(made_.cells), s.ds = take(made_.cells);
-    s.q_copy = take(made_.query_copy), s.d_out_copy = take(made_.d_out_copy), s.k_copy = take(made_.key_copy);
-    if (table) *table = take(made_.table);
+    s.panels = take(plan_.panels), s.d_k = take(plan_.key_sums), s.d_v = take(plan_.value_sums);
+    s.p = take(plan_.cells), s.ds = take(plan_.cells);
+    s.q_copy = take(plan_.query_copy), s.d_out_copy = take(plan_.d_out_copy), s.k_copy = take(plan_.key_copy);
+    if (table) *table = take(plan_.table);
     return s;
   }
 
@@ -57,25 +57,25 @@ class gradient_memory {
     T* const first = terms_ + starts_[b].terms + 2 * h * queries;
     return {first, first + queries};
   }
-  double& of_sink(index_type b, index_type h) const noexcept { return of_sinks_[b * made_.heads + h]; }
+  double& of_sink(index_type b, index_type h) const noexcept { return of_sinks_[b * plan_.heads + h]; }
 
-  /// Where dQ of a head is summed over a span of the keys: the result itself, where it can be.
-  kernel::sums_of_rows<T> d_q(const gradient_cut& cut, index_type b, index_type h,
-                              index_type span) const noexcept {
+  /// Where dQ of a head is summed over a key split: the result itself, where it can be.
+  kernel::sums_of_rows<T> d_q(const gradient_job_list& jobs, index_type b, index_type h,
+                              index_type key_split) const noexcept {
     if constexpr (std::is_same_v<T, std::remove_cvref_t<decltype(*g_.d_q.all.data)>>)
-      if (partial_d_q<Arch>(g_, cut) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
+      if (partial_d_q<Arch>(g_, jobs) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
     const index_type width = round_up(g_.forward.dim(), n);
-    return {d_q_ + starts_[b].d_q + (h * cut.spans() + span) * cut.queries * width, width};
+    return {d_q_ + starts_[b].d_q + (h * jobs.key_splits() + key_split) * jobs.queries * width, width};
   }
   /// Where what a part of a group's heads adds to dK and dV is kept: rows of dK, then of dV.
-  T* d_k(const gradient_cut& cut, index_type b, index_type kv_head, index_type part) const noexcept {
+  T* d_k(const gradient_job_list& jobs, index_type b, index_type kv_head, index_type part) const noexcept {
     const index_type a_key = round_up(g_.forward.dim(), n) + round_up(g_.forward.value_dim(), n);
-    return d_kv_ + starts_[b].d_kv + (kv_head * cut.parts() + part) * cut.keys * a_key;
+    return d_kv_ + starts_[b].d_kv + (kv_head * jobs.parts() + part) * jobs.keys * a_key;
   }
 
  private:
   const Gradients& g_;
-  const gradient_plan& made_;
+  const gradient_plan& plan_;
   const workspace& memory_;
   T *terms_, *d_q_, *d_kv_;
   double* of_sinks_;
@@ -84,12 +84,12 @@ class gradient_memory {
 
 /// Writes the sum of `count` partial sums, each `apart` after the one before, to `to`; the first takes it up.
 template <class Arch, class T, class E>
-FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type apart, index_type width,
+FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type distance, index_type width,
                               const matrix_view<E>& to) noexcept {
   for (index_type i = 0; i < to.rows; ++i) {
     T* const first = sums + i * width;
     for (index_type part = 1; part < count; ++part)
-      for (index_type c = 0; c < to.cols; ++c) first[c] += first[part * apart + c];
+      for (index_type c = 0; c < to.cols; ++c) first[c] += first[part * distance + c];
   }
   kernel::write_rows<Arch>(sums, width, to, {0, to.rows});
 }
@@ -116,19 +116,19 @@ void differentiate_nothing(const Problem& p) noexcept {
 
 /// The whole backward call.
 template <class Arch, class Gradients>
-void differentiate(const Gradients& g, const gradient_plan& made, executor_ref executor,
+void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref executor,
                    std::span<std::byte> given) {
   using T = typename Gradients::compute;
   const auto& p = g.forward;
-  if (made.batches == 0) return differentiate_nothing(p);
-  const workspace room(made, given);
-  const gradient_memory<Arch, Gradients> memory(g, made, room);
-  const executor_ref who = made.workers > 1 ? executor : executor_ref();
+  if (plan.batches == 0) return differentiate_nothing(p);
+  const workspace room(plan, given);
+  const gradient_memory<Arch, Gradients> memory(g, plan, room);
+  if (plan.workers == 1) executor = executor_ref();
   const index_type width = round_up(p.dim(), kernel::lanes<Arch, T>);
   const index_type value_width = round_up(p.value_dim(), kernel::lanes<Arch, T>);
 
-  who.for_each(made.batches * made.heads, [&](index_type i, index_type worker) {
-    const index_type b = i / made.heads, h = i % made.heads;
+  executor.for_each(plan.batches * plan.heads, [&](index_type i, index_type worker) {
+    const index_type b = i / plan.heads, h = i % plan.heads;
     const auto terms = memory.terms_of(b, h);
     const auto scratch = memory.scratch(i, worker);
     const auto out = kernel::operand_of<Arch>(g.out.head(b, h), value_width, scratch.q_copy);
@@ -139,46 +139,47 @@ void differentiate(const Gradients& g, const gradient_plan& made, executor_ref e
                                     g.lse.head(b, h),          g.d_lse.head(b, h),
                                     Gradients::units,          sink_like<decltype(p.sink)> ? &sink : nullptr};
     memory.of_sink(b, h) =
-        kernel::row_terms<Arch>(rows, value_width, made.rows_a_block, terms.lse, terms.delta);
+        kernel::row_terms<Arch>(rows, value_width, plan.rows_a_block, terms.lse, terms.delta);
   });
 
-  who.for_each(made.jobs, [&](index_type i, index_type worker) {
-    const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
-    const auto cut = gradient_cut_of<Arch>(g, b);
-    if (j >= cut.count()) return;
-    const auto job = cut.at(b, j);
+  executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
+    const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
+    const auto jobs = gradient_job_list_of<Arch>(g, b);
+    if (j >= jobs.count()) return;
+    const auto job = jobs.at(b, j);
     kernel::differentiate_keys<Arch>(
-        g, job, memory.scratch(i, worker), [&](index_type h) { return memory.d_q(cut, b, h, job.span); },
+        g, job, memory.scratch(i, worker),
+        [&](index_type h) { return memory.d_q(jobs, b, h, job.key_split); },
         [&](index_type h) { return memory.terms_of(b, h); },
         [&](range keys, const T* d_k, const T* d_v) {
-          if (cut.parts() == 1) {
+          if (jobs.parts() == 1) {
             kernel::write_rows<Arch>(d_k, width, g.d_k.head(b, job.kv_head), keys);
             kernel::write_rows<Arch>(d_v, value_width, g.d_v.head(b, job.kv_head), keys);
           } else {
-            T* const to = memory.d_k(cut, b, job.kv_head, job.part);
+            T* const to = memory.d_k(jobs, b, job.kv_head, job.part);
             std::copy_n(d_k, keys.size() * width, to + keys.first * width);
-            std::copy_n(d_v, keys.size() * value_width, to + cut.keys * width + keys.first * value_width);
+            std::copy_n(d_v, keys.size() * value_width, to + jobs.keys * width + keys.first * value_width);
           }
         });
   });
 
-  who.for_each(made.batches * made.heads, [&](index_type i, index_type) {
-    const index_type b = i / made.heads, h = i % made.heads;
-    const auto cut = gradient_cut_of<Arch>(g, b);
-    if (partial_d_q<Arch>(g, cut) > 0)
-      write_sum<Arch>(memory.d_q(cut, b, h, 0).data, cut.spans(), cut.queries * width, width,
+  executor.for_each(plan.batches * plan.heads, [&](index_type i, index_type) {
+    const index_type b = i / plan.heads, h = i % plan.heads;
+    const auto jobs = gradient_job_list_of<Arch>(g, b);
+    if (partial_d_q<Arch>(g, jobs) > 0)
+      write_sum<Arch>(memory.d_q(jobs, b, h, 0).data, jobs.key_splits(), jobs.queries * width, width,
                       g.d_q.head(b, h));
-    if (cut.parts() == 1 || h >= cut.kv_heads) return;
-    T* const sums = memory.d_k(cut, b, h, 0);
-    const index_type apart = cut.keys * (width + value_width);
-    write_sum<Arch>(sums, cut.parts(), apart, width, g.d_k.head(b, h));
-    write_sum<Arch>(sums + cut.keys * width, cut.parts(), apart, value_width, g.d_v.head(b, h));
+    if (jobs.parts() == 1 || h >= jobs.kv_heads) return;
+    T* const sums = memory.d_k(jobs, b, h, 0);
+    const index_type distance = jobs.keys * (width + value_width);
+    write_sum<Arch>(sums, jobs.parts(), distance, width, g.d_k.head(b, h));
+    write_sum<Arch>(sums + jobs.keys * width, jobs.parts(), distance, value_width, g.d_v.head(b, h));
   });
 
   if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })
-    for (index_type h = 0; h < made.heads; ++h) {
+    for (index_type h = 0; h < plan.heads; ++h) {
       double sum = 0;
-      for (index_type b = 0; b < made.batches; ++b) sum += memory.of_sink(b, h);
+      for (index_type b = 0; b < plan.batches; ++b) sum += memory.of_sink(b, h);
       p.sink.set_gradient(h, sum);
     }
 
@@ -186,13 +187,13 @@ void differentiate(const Gradients& g, const gradient_plan& made, executor_ref e
     if constexpr (learning_score<decltype(score)>) {
       const auto to = score.gradient();
       if (to.data == nullptr) return;
-      const index_type step = to.queries == 1 ? std::max<index_type>(made.queries, 1) : made.rows_a_block;
-      const index_type blocks = made.row_blocks_of(to.queries);
-      who.for_each(to.batch * to.heads * blocks, [&](index_type i, index_type worker) {
+      const index_type step = to.queries == 1 ? std::max<index_type>(plan.queries, 1) : plan.rows_a_block;
+      const index_type blocks = plan.row_blocks_of(to.queries);
+      executor.for_each(to.batch * to.heads * blocks, [&](index_type i, index_type worker) {
         const index_type b = i / blocks / to.heads, h = i / blocks % to.heads, first = i % blocks * step;
-        const kernel::parameter_job job{to.batch == 1 ? range{0, made.batches} : range{b, b + 1},
-                                        to.heads == 1 ? range{0, made.heads} : range{h, h + 1},
-                                        {first, std::min(first + step, made.queries)}};
+        const kernel::parameter_job job{to.batch == 1 ? range{0, plan.batches} : range{b, b + 1},
+                                        to.heads == 1 ? range{0, plan.heads} : range{h, h + 1},
+                                        {first, std::min(first + step, plan.queries)}};
         T* sums = nullptr;
         const auto scratch = memory.scratch(i, worker, &sums);
         kernel::differentiate_parameters<Arch, number()>(

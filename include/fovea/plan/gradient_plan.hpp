@@ -7,11 +7,11 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// How the keys of one sequence become jobs: by key/value head, by parts of its query heads, by spans of its
+/// How the keys of one sequence become jobs: by key/value head, by parts of its query heads, by splits of its
 /// keys; as many as a few workers can share. It depends on this sequence alone, so that it gets the same bits
-/// whether it comes alone or in a batch, and whoever runs the jobs. What parts add to dK and dV, and spans to
-/// dQ, is kept apart and summed in order.
-struct gradient_cut {
+/// whether it comes alone or in a batch, and whoever runs the jobs. What parts add to dK and dV, and key
+/// splits to dQ, lies side by side and is summed in order.
+struct gradient_job_list {
   static constexpr index_type jobs_wanted = 16;
 
   index_type queries, keys, heads, kv_heads, superblock;
@@ -21,24 +21,25 @@ struct gradient_cut {
     return std::clamp<index_type>(ceil_div(jobs_wanted, std::max<index_type>(kv_heads, 1)), 1,
                                   std::max<index_type>(group(), 1));
   }
-  index_type spans() const noexcept {
+  index_type key_splits() const noexcept {
     const index_type wanted = jobs_wanted / std::max<index_type>(kv_heads * parts(), 1);
     return std::clamp<index_type>(wanted, 1, std::max<index_type>(ceil_div(keys, superblock), 1));
   }
-  index_type count() const noexcept { return kv_heads * parts() * spans(); }
+  index_type count() const noexcept { return kv_heads * parts() * key_splits(); }
 
   /// Early keys come first: under a causal mask most queries see them.
   kernel::gradient_job at(index_type b, index_type i) const noexcept {
-    const index_type kv_head = i % kv_heads, part = i / kv_heads % parts(), span = i / kv_heads / parts();
+    const index_type kv_head = i % kv_heads, part = i / kv_heads % parts(),
+                     key_split = i / kv_heads / parts();
     const index_type heads_a_part = ceil_div(group(), parts());
     const index_type first = kv_head * group(), last = first + group();
-    const index_type each = round_up(ceil_div(keys, spans()), superblock);
+    const index_type each = round_up(ceil_div(keys, key_splits()), superblock);
     return {b,
             kv_head,
             part,
-            span,
+            key_split,
             {std::min(first + part * heads_a_part, last), std::min(first + (part + 1) * heads_a_part, last)},
-            {std::min(span * each, keys), std::min((span + 1) * each, keys)}};
+            {std::min(key_split * each, keys), std::min((key_split + 1) * each, keys)}};
   }
 };
 
@@ -105,7 +106,7 @@ bool sums_in_place(const sequences<E>& x) noexcept {
 }
 
 template <class Arch, class Gradients>
-gradient_cut gradient_cut_of(const Gradients& g, index_type b) noexcept {
+gradient_job_list gradient_job_list_of(const Gradients& g, index_type b) noexcept {
   const auto& p = g.forward;
   return {p.q.tokens(b), p.k.tokens(b), p.heads(), p.k.heads(),
           kernel::gradient_shape<Arch, typename Gradients::compute>::keys};
@@ -113,16 +114,16 @@ gradient_cut gradient_cut_of(const Gradients& g, index_type b) noexcept {
 
 /// Elements of the partial sums of one sequence.
 template <class Arch, class Gradients>
-index_type partial_d_q(const Gradients& g, const gradient_cut& cut) noexcept {
+index_type partial_d_q(const Gradients& g, const gradient_job_list& jobs) noexcept {
   using T = typename Gradients::compute;
-  if (cut.spans() == 1 && sums_in_place<Arch, T>(g.d_q)) return 0;
-  return cut.heads * cut.spans() * cut.queries * round_up(g.forward.dim(), kernel::lanes<Arch, T>);
+  if (jobs.key_splits() == 1 && sums_in_place<Arch, T>(g.d_q)) return 0;
+  return jobs.heads * jobs.key_splits() * jobs.queries * round_up(g.forward.dim(), kernel::lanes<Arch, T>);
 }
 template <class Arch, class Gradients>
-index_type partial_d_kv(const Gradients& g, const gradient_cut& cut) noexcept {
+index_type partial_d_kv(const Gradients& g, const gradient_job_list& jobs) noexcept {
   constexpr index_type n = kernel::lanes<Arch, typename Gradients::compute>;
-  if (cut.parts() == 1) return 0;
-  return cut.kv_heads * cut.parts() * cut.keys *
+  if (jobs.parts() == 1) return 0;
+  return jobs.kv_heads * jobs.parts() * jobs.keys *
          (round_up(g.forward.dim(), n) + round_up(g.forward.value_dim(), n));
 }
 
@@ -133,7 +134,7 @@ gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcep
   const auto& p = g.forward;
   const kernel::gradient_shape<Arch, T> shape(p.dim());
   const index_type width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n);
-  gradient_plan made{.batches = p.q.batches(),
+  gradient_plan plan{.batches = p.q.batches(),
                      .heads = p.heads(),
                      .queries = p.q.max_tokens(),
                      .keys = p.k.max_tokens(),
@@ -143,32 +144,32 @@ gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcep
                      .keys_a_group = shape.lanes_a_group,
                      .keys_a_superblock = shape.keys,
                      .compute_bytes = static_cast<index_type>(sizeof(T))};
-  const index_type keys = std::min(shape.keys, round_up(made.keys, shape.lanes_a_group));
-  made.panels = keys * (made.dim + made.value_dim);
-  made.key_sums = keys * width, made.value_sums = keys * value_width;
-  made.cells = shape.cells();
-  made.query_copy = shape.rows * std::max(width, value_width), made.d_out_copy = shape.rows * value_width;
-  if (made.batches > 0)
-    made.key_copy =
+  const index_type keys = std::min(shape.keys, round_up(plan.keys, shape.lanes_a_group));
+  plan.panels = keys * (plan.dim + plan.value_dim);
+  plan.key_sums = keys * width, plan.value_sums = keys * value_width;
+  plan.cells = shape.cells();
+  plan.query_copy = shape.rows * std::max(width, value_width), plan.d_out_copy = shape.rows * value_width;
+  if (plan.batches > 0)
+    plan.key_copy =
         kernel::operand_of<Arch>(p.k.head(0, 0), width, static_cast<T*>(nullptr)).copies_for_read(keys);
   index_type table_tasks = 0;
   p.rules.scores.each([&](const auto& score) {
     if constexpr (learning_score<decltype(score)>)
       if (const auto table = score.gradient(); table.data != nullptr) {
-        made.table = std::max(made.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));
-        table_tasks = std::max(table_tasks, table.batch * table.heads * made.row_blocks_of(table.queries));
+        plan.table = std::max(plan.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));
+        table_tasks = std::max(table_tasks, table.batch * table.heads * plan.row_blocks_of(table.queries));
       }
   });
-  for (index_type b = 0; b < made.batches; ++b) {
-    const auto cut = gradient_cut_of<Arch>(g, b);
-    made.jobs_a_sequence = std::max(made.jobs_a_sequence, cut.count());
-    made.terms += 2 * cut.heads * cut.queries;
-    made.d_q += partial_d_q<Arch>(g, cut), made.d_kv += partial_d_kv<Arch>(g, cut);
+  for (index_type b = 0; b < plan.batches; ++b) {
+    const auto jobs = gradient_job_list_of<Arch>(g, b);
+    plan.jobs_a_sequence = std::max(plan.jobs_a_sequence, jobs.count());
+    plan.terms += 2 * jobs.heads * jobs.queries;
+    plan.d_q += partial_d_q<Arch>(g, jobs), plan.d_kv += partial_d_kv<Arch>(g, jobs);
   }
-  made.jobs = made.batches * made.jobs_a_sequence;
-  const index_type tasks = std::max({made.jobs, made.batches * made.heads, table_tasks});
-  share_scratch(made, made.jobs > 1 && operations(p) > worth_waking ? workers : 1, tasks);
-  return made;
+  plan.jobs = plan.batches * plan.jobs_a_sequence;
+  const index_type tasks = std::max({plan.jobs, plan.batches * plan.heads, table_tasks});
+  share_scratch(plan, plan.jobs > 1 && operations(p) > worth_waking ? workers : 1, tasks);
+  return plan;
 }
 
 FOVEA_NAMESPACE_END

@@ -15,17 +15,17 @@ struct job {
   bool dim_in_lanes;
   index_type head;  // query head, or key/value head
   range queries, rows;
-  index_type block = 0;  // which of the head's blocks of rows these are
-  index_type span = 0;   // which span of the keys: where there are several, others have the same rows
+  index_type block = 0;      // which of the head's blocks of rows these are
+  index_type key_split = 0;  // which split of the keys: where there are several, others have the same rows
 };
 
 /// How the query rows of one sequence become jobs. It depends on this sequence alone, so that it gets the
 /// same bits whether it comes alone or in a batch, and whoever runs the jobs.
 template <class Arch, class T>
-struct job_cut {
+struct job_list {
   using shape = kernel::geometry<Arch>;
   static constexpr index_type n = kernel::lanes<Arch, T>;
-  static constexpr index_type kept_bytes =
+  static constexpr index_type panel_bytes =
       384 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
 
   index_type queries, keys, group, heads, kv_heads, dim, value_dim;
@@ -42,22 +42,22 @@ struct job_cut {
   index_type rows_a_job = std::min(rows, 8 * index_type(shape::few_rows));
   index_type row_blocks_a_head = jobs_of(rows, rows_a_job);
 
-  /// With few rows, long inputs are cut into spans of keys as well, so that there is work for many threads;
-  /// their results are merged. (Spans of 512 to 8,192 keys take the same time on one thread.)
-  static constexpr index_type keys_a_span = 2048;
-  index_type spans = std::max<index_type>(1, keys / keys_a_span);
+  /// With few rows, long inputs are split by keys as well, so that there is work for many threads;
+  /// their results are merged. (Splits of 512 to 8,192 keys take the same time on one thread.)
+  static constexpr index_type keys_a_split = 2048;
+  index_type key_splits = std::max<index_type>(1, keys / keys_a_split);
 
   range queries_in_rows() const noexcept { return {queries_in_lanes, queries}; }
   index_type lane_jobs() const noexcept { return heads * lane_blocks; }
   index_type row_blocks() const noexcept { return kv_heads * row_blocks_a_head; }
-  index_type row_jobs() const noexcept { return row_blocks() * spans; }
+  index_type row_jobs() const noexcept { return row_blocks() * key_splits; }
   /// Jobs of dim in lanes of one key/value head, which follow each other.
-  index_type row_jobs_a_head() const noexcept { return row_blocks_a_head * spans; }
+  index_type row_jobs_a_head() const noexcept { return row_blocks_a_head * key_splits; }
   index_type count() const noexcept { return lane_jobs() + row_jobs(); }
 
-  range span(index_type i) const noexcept {
-    if (spans == 1) return {0, keys};
-    const index_type each = round_up(ceil_div(keys, spans), index_type(shape::few_rows_block));
+  range key_split(index_type i) const noexcept {
+    if (key_splits == 1) return {0, keys};
+    const index_type each = round_up(ceil_div(keys, key_splits), index_type(shape::few_rows_block));
     return {std::min(i * each, keys), std::min((i + 1) * each, keys)};
   }
 
@@ -66,25 +66,25 @@ struct job_cut {
     const bool in_rows = i >= lane_jobs();
     const index_type all = in_rows ? rows : queries_in_lanes, a_job = in_rows ? rows_a_job : lanes_a_job;
     const index_type j = in_rows ? i - lane_jobs() : i, blocks = in_rows ? row_blocks_a_head : lane_blocks;
-    const auto [of_spans, span] =
-        in_rows && spans > 1 ? std::pair{j / spans, j % spans} : std::pair{j, index_type(0)};
+    const auto [of_splits, key_split] =
+        in_rows && key_splits > 1 ? std::pair{j / key_splits, j % key_splits} : std::pair{j, index_type(0)};
     const auto [head, from_last] =
-        blocks > 1 ? std::pair{of_spans / blocks, of_spans % blocks} : std::pair{of_spans, index_type(0)};
+        blocks > 1 ? std::pair{of_splits / blocks, of_splits % blocks} : std::pair{of_splits, index_type(0)};
     const index_type block = blocks - 1 - from_last;
-    return {in_rows, head, queries_in_rows(), {block * a_job, std::min((block + 1) * a_job, all)},
-            block,   span};
+    return {in_rows, head,     queries_in_rows(), {block * a_job, std::min((block + 1) * a_job, all)},
+            block,   key_split};
   }
-  /// Elements that the state of a block of rows takes, and where that of a span lies among all of them.
+  /// Elements that the state of a block of rows takes, and where that of a key split lies among all of them.
   index_type state_a_job() const noexcept {
     return kernel::row_products<Arch, T>::state_elements(rows_a_job, value_dim);
   }
   index_type state_of(const job& j) const noexcept {
-    return ((j.head * row_blocks_a_head + j.block) * spans + j.span) * state_a_job();
+    return ((j.head * row_blocks_a_head + j.block) * key_splits + j.key_split) * state_a_job();
   }
-  index_type all_states() const noexcept { return spans == 1 ? 0 : row_jobs() * state_a_job(); }
+  index_type all_states() const noexcept { return key_splits == 1 ? 0 : row_jobs() * state_a_job(); }
 
-  /// The job of the first span for a block of rows.
-  job row_block(index_type i) const noexcept { return at(lane_jobs() + i * spans); }
+  /// The job of the first key split for a block of rows.
+  job row_block(index_type i) const noexcept { return at(lane_jobs() + i * key_splits); }
 
  private:
   // Up to so many queries go with dim in lanes; it depends on how much each of them reads, as lanes that are
@@ -110,7 +110,7 @@ struct job_cut {
 
   index_type most_lanes() const noexcept {
     const index_type a_register = n * (dim + value_dim + 2) * static_cast<index_type>(sizeof(T));
-    const index_type most = std::clamp<index_type>(kept_bytes / a_register, shape::tile_vectors,
+    const index_type most = std::clamp<index_type>(panel_bytes / a_register, shape::tile_vectors,
                                                    shape::panels * shape::tile_vectors);
     const index_type registers = ceil_div(queries_in_lanes, n);
     const index_type blocks = std::max<index_type>(1, (registers + most / 2) / most);
@@ -124,9 +124,9 @@ struct job_cut {
 };
 
 template <class Arch, class Inputs>
-auto cut_of(const Inputs& p, index_type b) noexcept {
-  return job_cut<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),     p.heads(),
-                                                 p.k.heads(),   p.dim(),       p.value_dim(), p.lanes_alone};
+auto job_list_of(const Inputs& p, index_type b) noexcept {
+  return job_list<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),     p.heads(),
+                                                  p.k.heads(),   p.dim(),       p.value_dim(), p.lanes_alone};
 }
 
 FOVEA_NAMESPACE_END

@@ -10,20 +10,20 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Where the scratch of a plan's task lies that the executor gave to `worker`.
 template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& made, const workspace& memory, index_type task,
+FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& plan, const workspace& memory, index_type task,
                                            index_type worker) {
-  std::byte* at = memory.scratch(scratch_number(made, task, worker));
+  std::byte* at = memory.scratch(scratch_number(plan, task, worker));
   const auto take = [&](index_type elements) {
     T* part = reinterpret_cast<T*>(at);
-    at += made.part_bytes(elements);
+    at += plan.part_bytes(elements);
     return part;
   };
   kernel::scratch<T> scratch;
-  scratch.kept = take(made.kept);
-  scratch.logits = take(made.logits);
-  scratch.keys = take(made.key_copy);
-  scratch.values = take(made.value_copy);
-  scratch.stages = reinterpret_cast<std::byte*>(take(made.stages));
+  scratch.panels = take(plan.panels);
+  scratch.logits = take(plan.logits);
+  scratch.keys = take(plan.key_copy);
+  scratch.values = take(plan.value_copy);
+  scratch.stages = reinterpret_cast<std::byte*>(take(plan.stages));
   return scratch;
 }
 
@@ -45,12 +45,12 @@ template <class Arch, class Problem>
 plan plan_of_sweep(const Problem& p, index_type columns = 0) noexcept {
   using T = typename Problem::compute;
   using shape = kernel::geometry<Arch>;
-  plan made{.compute_bytes = static_cast<index_type>(sizeof(T)), .jobs = 1};
-  made.kept = rows_a_sweep<Arch, T> * (p.dim() + columns);
-  made.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
-  made.key_copy = shape::key_block * p.dim();
-  made.stages = stage_elements<Arch>(p);
-  return made;
+  plan plan{.compute_bytes = static_cast<index_type>(sizeof(T)), .jobs = 1};
+  plan.panels = rows_a_sweep<Arch, T> * (p.dim() + columns);
+  plan.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
+  plan.key_copy = shape::key_block * p.dim();
+  plan.stages = stage_elements<Arch>(p);
+  return plan;
 }
 
 FOVEA_NAMESPACE_END

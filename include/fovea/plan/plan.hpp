@@ -14,15 +14,15 @@ struct plan {
   index_type workers = 1;                        // at a time, with a scratch each; 1: the calling thread
   bool scratch_a_task = false;                   // the executor has more workers than there are tasks
   index_type jobs = 0, jobs_a_sequence = 0;      // some may be empty where sequences differ in length
-  index_type row_blocks_a_sequence = 0;          // jobs of the form with dim in lanes, but for spans:
-  index_type spans = 1;                          // into how many spans of keys the longest is cut
+  index_type row_blocks_a_sequence = 0;          // jobs of the form with dim in lanes, but for key splits:
+  index_type key_splits = 1;                     // into how many parts the keys of the longest are split
   bool rows_form = false, queries_form = false;  // dim in lanes (few query rows), queries in lanes
   index_type rows_a_job = 0, key_block = 0;
   index_type tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
-  index_type kept = 0, logits = 0, key_copy = 0, value_copy = 0,
+  index_type panels = 0, logits = 0, key_copy = 0, value_copy = 0,
              stages = 0;        // elements of a scratch, by use
-  index_type states = 0;        // elements that spans leave to be merged
+  index_type states = 0;        // elements that key splits leave to be merged
   bool receives = false;        // what keys receive is summed
   index_type received_lse = 0;  // elements of the LSE for it, where the caller does not want them
   index_type query_copy = 0;    // and of Q, where O is Q itself and is written before Q is read again
@@ -34,7 +34,7 @@ struct plan {
 
   /// Bytes of scratch memory of one worker.
   index_type scratch_bytes() const noexcept {
-    return part_bytes(kept) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy) +
+    return part_bytes(panels) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy) +
            part_bytes(stages);
   }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
@@ -44,9 +44,9 @@ struct plan {
                      : workers * scratch_bytes() + state_bytes() + part_bytes(received_lse) +
                            part_bytes(query_copy) + workspace_alignment - 1;
   }
-  /// Bytes of what jobs over spans of the keys leave to be merged.
+  /// Bytes of what jobs over key splits leave to be merged.
   index_type state_bytes() const noexcept {
-    return spans == 1
+    return key_splits == 1
                ? 0
                : part_bytes(states) + round_up(batches * index_type(sizeof(index_type)), workspace_alignment);
   }
@@ -66,8 +66,8 @@ struct plan {
       text += "queries in lanes: tiles of " + n(tile_rows) + " keys x " + n(tile_vectors) + " registers of " +
               n(lanes) + " queries\n";
     if (rows_form) text += "dim in lanes: the query rows of a key/value head read each key and value once\n";
-    if (spans > 1)
-      text += "keys cut into up to " + n(spans) + " spans, whose results (" + n(state_bytes()) +
+    if (key_splits > 1)
+      text += "keys split into up to " + n(key_splits) + " parts, whose results (" + n(state_bytes()) +
               " bytes) are merged\n";
     if (receives)
       text += std::string("what each key receives is summed ") +

@@ -15,39 +15,39 @@ inline constexpr index_type keys_a_sum = 512;
 /// Where the query rows of a sequence all go with dim in lanes, one job attends with those of a key/value
 /// head and keeps their logits until their LSE is known: K is read once. Elsewhere logits are computed again.
 template <class Cut>
-bool keeps_logits(const Cut& cut) noexcept {
-  return cut.queries_in_lanes == 0;
+bool keeps_logits(const Cut& jobs) noexcept {
+  return jobs.queries_in_lanes == 0;
 }
 
 /// Adds to a plan what the sums need.
 template <class Arch, class Problem>
-void plan_to_receive(const Problem& p, plan& made) noexcept {
+void plan_to_receive(const Problem& p, plan& plan) noexcept {
   using T = typename Problem::compute;
-  made.receives = true;
-  if (made.queries_form && same_view(p.out, p.q))
-    made.query_copy = p.q.all.batch * p.q.all.heads * p.q.all.tokens * p.q.all.dim;
-  made.received_lse = p.wants_lse() ? 0 : made.batches * made.heads * made.queries;
-  made.value_copy = std::max(made.value_copy, keys_a_sum + made.lanes);
-  for (index_type b = 0; b < made.batches; ++b)
-    if (const auto cut = cut_of<Arch>(p, b); keeps_logits(cut)) {
-      const index_type rows = cut.queries * cut.group;
-      made.logits = std::max(made.logits, rows * kernel::kept_elements<T>(cut.keys));
+  plan.receives = true;
+  if (plan.queries_form && same_view(p.out, p.q))
+    plan.query_copy = p.q.all.batch * p.q.all.heads * p.q.all.tokens * p.q.all.dim;
+  plan.received_lse = p.wants_lse() ? 0 : plan.batches * plan.heads * plan.queries;
+  plan.value_copy = std::max(plan.value_copy, keys_a_sum + plan.lanes);
+  for (index_type b = 0; b < plan.batches; ++b)
+    if (const auto jobs = job_list_of<Arch>(p, b); keeps_logits(jobs)) {
+      const index_type rows = jobs.queries * jobs.group;
+      plan.logits = std::max(plan.logits, rows * kernel::logits_a_row<T>(jobs.keys));
     } else {
-      const plan sweep = plan_of_sweep<Arch>(p);
-      made.kept = std::max(made.kept, sweep.kept), made.logits = std::max(made.logits, sweep.logits);
-      made.key_copy = std::max(made.key_copy, sweep.key_copy), made.stages = sweep.stages;
+      const auto sweep = plan_of_sweep<Arch>(p);
+      plan.panels = std::max(plan.panels, sweep.panels), plan.logits = std::max(plan.logits, sweep.logits);
+      plan.key_copy = std::max(plan.key_copy, sweep.key_copy), plan.stages = sweep.stages;
     }
 }
 
 /// The same sequences with elements of their own at `to`.
 template <class E>
-sequences<const E> copied(const sequences<const E>& from, std::byte* to, executor_ref who) {
+sequences<const E> copied(const sequences<const E>& from, std::byte* to, executor_ref executor) {
   auto* const first = reinterpret_cast<E*>(to);
   const auto& all = from.all;
   const index_type a_head = all.tokens * all.dim;
   sequences<const E> own = from;
   own.all = {first, all.batch, all.heads, all.tokens, all.dim, all.heads * a_head, a_head, all.dim, 1};
-  who.for_each(from.batches() * all.heads, [&](index_type i, index_type) {
+  executor.for_each(from.batches() * all.heads, [&](index_type i, index_type) {
     const auto source = from.head(i / all.heads, i % all.heads);
     E* const head = first + (own.head(i / all.heads, i % all.heads).data - first);
     for (index_type t = 0; t < source.rows; ++t)
@@ -63,13 +63,13 @@ const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const 
   return p;
 }
 template <class Problem, class E>
-auto with_own_rows(kernel::receiving<Problem, E> p, const plan& made, executor_ref who,
+auto with_own_rows(kernel::with_key_mass<Problem, E> p, const plan& plan, executor_ref executor,
                    const workspace& memory) {
-  std::byte* const own = memory.shared() + made.state_bytes();
+  std::byte* const own = memory.shared() + plan.state_bytes();
   auto* const lse = reinterpret_cast<typename Problem::compute*>(own);
-  const index_type rows = made.queries;
-  if (!p.wants_lse()) p.lse = {{lse, made.batches, made.heads, rows, 1, made.heads * rows, rows, 1, 1}};
-  if (made.query_copy > 0) p.q = copied(p.q, own + made.part_bytes(made.received_lse), who);
+  const index_type rows = plan.queries;
+  if (!p.wants_lse()) p.lse = {{lse, plan.batches, plan.heads, rows, 1, plan.heads * rows, rows, 1, 1}};
+  if (plan.query_copy > 0) p.q = copied(p.q, own + plan.part_bytes(plan.received_lse), executor);
   return p;
 }
 
@@ -102,23 +102,23 @@ void receive_kept(const Problem& p, index_type b, index_type kv_head,
 }
 
 /// Tasks of the second sweep, keys_a_sum keys each.
-inline index_type swept_sums(const plan& made) noexcept {
-  return made.queries_form ? made.batches * made.kv_heads * ceil_div(made.keys, keys_a_sum) : 0;
+inline index_type swept_sums(const plan& plan) noexcept {
+  return plan.queries_form ? plan.batches * plan.kv_heads * ceil_div(plan.keys, keys_a_sum) : 0;
 }
 
 /// What all other keys receive, once the LSE of all rows is known.
 template <class Arch, class Problem>
-void receive_swept(const Problem& p, const plan& made, executor_ref who, const workspace& memory) {
+void receive_swept(const Problem& p, const plan& plan, executor_ref executor, const workspace& memory) {
   using T = typename Problem::compute;
   static_assert(keys_a_sum % kernel::geometry<Arch>::few_rows_block == 0 &&
                 keys_a_sum % kernel::geometry<Arch>::key_block == 0);
-  const index_type parts = ceil_div(made.keys, keys_a_sum);
-  who.for_each(swept_sums(made), [&](index_type i, index_type worker) {
-    const index_type b = i / parts / made.kv_heads, kv_head = i / parts % made.kv_heads;
+  const index_type parts = ceil_div(plan.keys, keys_a_sum);
+  executor.for_each(swept_sums(plan), [&](index_type i, index_type worker) {
+    const index_type b = i / parts / plan.kv_heads, kv_head = i / parts % plan.kv_heads;
     const index_type first = i % parts * keys_a_sum;
     const range keys{first, std::min(first + keys_a_sum, p.k.tokens(b))};
-    if (keys.empty() || keeps_logits(cut_of<Arch>(p, b))) return;
-    const auto scratch = scratch_of<T>(made, memory, i, worker);
+    if (keys.empty() || keeps_logits(job_list_of<Arch>(p, b))) return;
+    const auto scratch = scratch_of<T>(plan, memory, i, worker);
     add_sums<Arch>(p, b, kv_head, keys, scratch.values, [&](T* sums) {
       kernel::receive_queries<Arch>(p, b, kv_head, keys, rows_a_sweep<Arch, T>, scratch, sums);
     });

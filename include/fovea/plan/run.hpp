@@ -9,107 +9,107 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// A job of rows: all of their keys, or one span of them, the state of which waits for the others.
+/// A job of rows: all of their keys, or one split of them, the state of which waits for the others.
 template <class Arch, class Problem, class T>
-void run_rows(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& mine,
+void run_rows(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& mine,
               const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
   kernel::row_block at{b, mine.head, mine.queries, mine.rows};
-  if (cut.keys == 1 && logits == nullptr) at.rows.first = kernel::attend_lone_key<Arch>(p, at);
+  if (jobs.keys == 1 && logits == nullptr) at.rows.first = kernel::attend_lone_key<Arch>(p, at);
   if (at.rows.empty()) return;
-  if (cut.spans > 1) {
-    const kernel::row_memory<T> rows{states + cut.state_of(mine), memory.kept, logits};
-    kernel::attend_rows<Arch>(p, at, cut.span(mine.span), rows, memory);
+  if (jobs.key_splits > 1) {
+    const kernel::row_memory<T> rows{states + jobs.state_of(mine), memory.panels, logits};
+    kernel::attend_rows<Arch>(p, at, jobs.key_split(mine.key_split), rows, memory);
   } else {
-    const kernel::row_memory<T> rows{memory.kept, memory.kept + cut.state_a_job(), logits};
-    kernel::attend_rows<Arch>(p, at, cut.span(0), rows, memory);
+    const kernel::row_memory<T> rows{memory.panels, memory.panels + jobs.state_a_job(), logits};
+    kernel::attend_rows<Arch>(p, at, jobs.key_split(0), rows, memory);
     kernel::close_rows<Arch>(p, at, 1, 0, rows);
   }
 }
 
-/// Merges what the jobs over spans of the keys left of a block of rows; `first`: one of them.
+/// Merges what the jobs over key splits left of a block of rows; `first`: one of them.
 template <class Arch, class Problem, class T>
-void merge_spans(const Problem& p, const job_cut<Arch, T>& cut, index_type b, const job& first,
-                 const kernel::scratch<T>& memory, T* states) noexcept {
+void merge_splits(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& first,
+                  const kernel::scratch<T>& memory, T* states) noexcept {
   const kernel::row_block at{b, first.head, first.queries, first.rows};
-  const kernel::row_memory<T> rows{states + cut.state_of(first), memory.kept};
-  kernel::close_rows<Arch>(p, at, cut.spans, cut.state_a_job(), rows);
+  const kernel::row_memory<T> rows{states + jobs.state_of(first), memory.panels};
+  kernel::close_rows<Arch>(p, at, jobs.key_splits, jobs.state_a_job(), rows);
 }
 
 /// All jobs of a key/value head where these are of rows alone, and what its keys receive.
 template <class Arch, class Problem, class T>
-void run_and_receive(const Problem& p, const job_cut<Arch, T>& cut, index_type b, index_type kv_head,
+void run_and_receive(const Problem& p, const job_list<Arch, T>& jobs, index_type b, index_type kv_head,
                      const kernel::scratch<T>& memory, T* states) noexcept {
   const typename Problem::plain& plain = p;
-  const range jobs{kv_head * cut.row_jobs_a_head(), (kv_head + 1) * cut.row_jobs_a_head()};
-  for (index_type j = jobs.first; j < jobs.last; ++j)
-    run_rows<Arch>(plain, cut, b, cut.at(j), memory, states, memory.logits);
-  if (cut.spans > 1)
-    for (index_type j = jobs.first; j < jobs.last; j += cut.spans)
-      merge_spans<Arch>(plain, cut, b, cut.at(j), memory, states);
+  const range of_head{kv_head * jobs.row_jobs_a_head(), (kv_head + 1) * jobs.row_jobs_a_head()};
+  for (index_type j = of_head.first; j < of_head.last; ++j)
+    run_rows<Arch>(plain, jobs, b, jobs.at(j), memory, states, memory.logits);
+  if (jobs.key_splits > 1)
+    for (index_type j = of_head.first; j < of_head.last; j += jobs.key_splits)
+      merge_splits<Arch>(plain, jobs, b, jobs.at(j), memory, states);
   receive_kept<Arch>(p, b, kv_head, memory);
 }
 
 /// Job i of a plan, for the one before it on the same worker to ask for what it reads.
 template <class Arch, class Problem>
-kernel::next_job job_after(const Problem& p, const plan& made, index_type i) noexcept {
-  if (i >= made.jobs || made.rows_a_job < kernel::next_job::enough_rows) return {};
-  const index_type b = i / made.jobs_a_sequence, j = i % made.jobs_a_sequence;
-  const auto cut = cut_of<Arch>(p, b);
-  if (j >= cut.lane_jobs()) return {};
-  const job then = cut.at(j);
+kernel::next_job job_after(const Problem& p, const plan& plan, index_type i) noexcept {
+  if (i >= plan.jobs || plan.rows_a_job < kernel::next_job::enough_rows) return {};
+  const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
+  const auto jobs = job_list_of<Arch>(p, b);
+  if (j >= jobs.lane_jobs()) return {};
+  const job then = jobs.at(j);
   return {b, then.head, then.rows};
 }
 
 /// The whole call.
 template <class Arch, class Problem>
-void run(const Problem& call, const plan& made, executor_ref executor, std::span<std::byte> given) {
+void run(const Problem& call, const plan& plan, executor_ref executor, std::span<std::byte> given) {
   using T = typename Problem::compute;
   stack_memory near;
-  const workspace memory(made, given, near.bytes);
-  const executor_ref who = made.workers > 1 ? executor : executor_ref();
-  const auto& p = with_own_rows(call, made, who, memory);
+  const workspace memory(plan, given, near.bytes);
+  if (plan.workers == 1) executor = executor_ref();
+  const auto& p = with_own_rows(call, plan, executor, memory);
   const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
-  // What jobs over spans of the keys leave to be merged, and where each sequence's begins there.
+  // What jobs over key splits leave to be merged, and where each sequence's begins there.
   T* const states = reinterpret_cast<T*>(memory.shared());
-  index_type* const starts = reinterpret_cast<index_type*>(memory.shared() + made.part_bytes(made.states));
-  if (made.spans > 1)
-    for (index_type b = 0, start = 0; b < made.batches; start += cut_of<Arch>(p, b++).all_states())
+  index_type* const starts = reinterpret_cast<index_type*>(memory.shared() + plan.part_bytes(plan.states));
+  if (plan.key_splits > 1)
+    for (index_type b = 0, start = 0; b < plan.batches; start += job_list_of<Arch>(p, b++).all_states())
       starts[b] = start;
-  const auto states_of = [&](index_type b) { return made.spans > 1 ? states + starts[b] : states; };
+  const auto states_of = [&](index_type b) { return plan.key_splits > 1 ? states + starts[b] : states; };
 
-  // Of a call of one sequence its cut is found once: its divisions took 3 % of 4 heads of 16 x 16 cells.
-  const bool alone = made.batches == 1;
-  const auto first_cut = made.jobs > 0 ? cut_of<Arch>(p, 0) : decltype(cut_of<Arch>(p, 0)){};
-  who.for_each(made.jobs, [&](index_type i, index_type worker) {
-    const index_type b = alone ? 0 : i / made.jobs_a_sequence, j = alone ? i : i % made.jobs_a_sequence;
-    const auto cut = alone ? first_cut : cut_of<Arch>(p, b);
-    if (j >= cut.count()) return;
-    const auto scratch = scratch_of<T>(made, memory, i, worker);
+  // Of a call of one sequence its jobs are counted once: its divisions took 3 % of 4 heads of 16 x 16 cells.
+  const bool alone = plan.batches == 1;
+  const auto first_jobs = plan.jobs > 0 ? job_list_of<Arch>(p, 0) : decltype(job_list_of<Arch>(p, 0)){};
+  executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
+    const index_type b = alone ? 0 : i / plan.jobs_a_sequence, j = alone ? i : i % plan.jobs_a_sequence;
+    const auto jobs = alone ? first_jobs : job_list_of<Arch>(p, b);
+    if (j >= jobs.count()) return;
+    const auto scratch = scratch_of<T>(plan, memory, i, worker);
     if constexpr (Problem::receives)
-      if (keeps_logits(cut)) {
-        const index_type each = cut.row_jobs_a_head();
-        if (j % each == 0) run_and_receive<Arch>(p, cut, b, j / each, scratch, states_of(b));
+      if (keeps_logits(jobs)) {
+        const index_type each = jobs.row_jobs_a_head();
+        if (j % each == 0) run_and_receive<Arch>(p, jobs, b, j / each, scratch, states_of(b));
         return;
       }
-    const job mine = cut.at(j);
+    const job mine = jobs.at(j);
     if (mine.dim_in_lanes)
-      run_rows<Arch>(plain, cut, b, mine, scratch, states_of(b));
+      run_rows<Arch>(plain, jobs, b, mine, scratch, states_of(b));
     else
       kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch,
-                                   job_after<Arch>(p, made, i + made.workers));
+                                   job_after<Arch>(p, plan, i + plan.workers));
   });
 
-  if (made.spans > 1)
-    who.for_each(made.batches * made.row_blocks_a_sequence, [&](index_type i, index_type worker) {
-      const index_type b = i / made.row_blocks_a_sequence, j = i % made.row_blocks_a_sequence;
-      const auto cut = cut_of<Arch>(p, b);
-      const bool done = Problem::receives && keeps_logits(cut);
-      if (cut.spans == 1 || j >= cut.row_blocks() || done) return;
-      merge_spans<Arch>(plain, cut, b, cut.row_block(j), scratch_of<T>(made, memory, i, worker),
-                        states_of(b));
+  if (plan.key_splits > 1)
+    executor.for_each(plan.batches * plan.row_blocks_a_sequence, [&](index_type i, index_type worker) {
+      const index_type b = i / plan.row_blocks_a_sequence, j = i % plan.row_blocks_a_sequence;
+      const auto jobs = job_list_of<Arch>(p, b);
+      const bool done = Problem::receives && keeps_logits(jobs);
+      if (jobs.key_splits == 1 || j >= jobs.row_blocks() || done) return;
+      merge_splits<Arch>(plain, jobs, b, jobs.row_block(j), scratch_of<T>(plan, memory, i, worker),
+                         states_of(b));
     });
   if constexpr (Problem::receives)
-    if (made.queries_form) receive_swept<Arch>(p, made, who, memory);
+    if (plan.queries_form) receive_swept<Arch>(p, plan, executor, memory);
 }
 
 /// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
@@ -117,8 +117,8 @@ void run(const Problem& call, const plan& made, executor_ref executor, std::span
 template <class Arch, class Problem, class T = typename Problem::compute>
 void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
   constexpr index_type rows = rows_a_sweep<Arch, T>;
-  const plan made = plan_of_sweep<Arch>(p);
-  const workspace memory(made, {});
+  const plan plan = plan_of_sweep<Arch>(p);
+  const workspace memory(plan, {});
   for (index_type b = 0; b < p.q.batches(); ++b)
     for (index_type h = heads.first; h < heads.last; ++h)
       for (index_type first = 0; first < p.q.tokens(b); first += rows) {
@@ -126,7 +126,7 @@ void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probab
         matrix.cols = p.k.tokens(b);
         const auto lse = p.lse.head(b, h);
         kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))},
-                                   scratch_of<T>(made, memory, 0, 0), matrix, probabilities ? &lse : nullptr);
+                                   scratch_of<T>(plan, memory, 0, 0), matrix, probabilities ? &lse : nullptr);
       }
 }
 
@@ -136,17 +136,17 @@ template <class Arch, class Problem, class Write, class T = typename Problem::co
 void measure_all(const Problem& p, executor_ref executor, const Write& write) {
   constexpr index_type rows = rows_a_sweep<Arch, T>;
   const index_type blocks = ceil_div(p.q.max_tokens(), rows);
-  plan made = plan_of_sweep<Arch>(p);
-  made.value_copy = rows * ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
-  made.jobs = p.q.batches() * p.heads() * blocks;
+  plan plan = plan_of_sweep<Arch>(p);
+  plan.value_copy = rows * ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
+  plan.jobs = p.q.batches() * p.heads() * blocks;
   const index_type workers = executor.workers();
-  share_scratch(made, made.jobs > 1 && operations(p) > worth_waking ? workers : 1, made.jobs);
-  const workspace memory(made, {});
-  const executor_ref who = made.workers > 1 ? executor : executor_ref();
-  who.for_each(made.jobs, [&](index_type i, index_type worker) {
+  share_scratch(plan, plan.jobs > 1 && operations(p) > worth_waking ? workers : 1, plan.jobs);
+  const workspace memory(plan, {});
+  if (plan.workers == 1) executor = executor_ref();
+  executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
     const index_type b = i / blocks / p.heads(), h = i / blocks % p.heads(), first = i % blocks * rows;
     const range some{first, std::min(first + rows, p.q.tokens(b))};
-    const auto scratch = scratch_of<T>(made, memory, i, worker);
+    const auto scratch = scratch_of<T>(plan, memory, i, worker);
     auto* const states = reinterpret_cast<kernel::row_state*>(scratch.values);
     if (!some.empty())
       kernel::measure_queries<Arch>(

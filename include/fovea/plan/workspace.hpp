@@ -41,9 +41,9 @@ struct stack_memory {
 class workspace {
  public:
   template <class Plan>
-  workspace(const Plan& made, std::span<std::byte> given, std::span<std::byte> near = {})
-      : bytes_a_worker_(made.scratch_bytes()), workers_(made.workers) {
-    const index_type bytes = made.workspace_bytes();
+  workspace(const Plan& plan, std::span<std::byte> given, std::span<std::byte> near = {})
+      : bytes_a_worker_(plan.scratch_bytes()), workers_(plan.workers) {
+    const index_type bytes = plan.workspace_bytes();
     if (given.empty()) given = near;
     if (static_cast<index_type>(given.size()) < bytes)
       own_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(bytes));

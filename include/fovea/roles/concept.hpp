@@ -55,10 +55,10 @@ struct dot_product {
 ///                                       takes in what was kept of other keys. Lanes may be rows or keys: in
 ///                                       either form results are those of a fold in any grouping
 template <class S>
-concept state_like = requires(const std::remove_cvref_t<S>& s, float* kept) {
+concept state_like = requires(const std::remove_cvref_t<S>& s, float* stored) {
   { std::remove_cvref_t<S>::columns } -> std::convertible_to<int>;
-  s.clear(kept);
-  s.absorb(kept, 0.f, 0.f);
+  s.clear(stored);
+  s.absorb(stored, 0.f, 0.f);
 };
 
 /// A mixer sums the softmax's weights with something that is no stored value: attend.mix(mixer, q, k,

@@ -60,8 +60,8 @@ struct matrix_view {
   }
 
   /// The rows `some` alone.
-  matrix_view only(range some) const noexcept {
-    return {at(some.first), some.size(), cols, row_stride, col_stride};
+  matrix_view only(range selected) const noexcept {
+    return {at(selected.first), selected.size(), cols, row_stride, col_stride};
   }
 
   /// A head of tokens, as kernels read it, has rows, cols, col_stride (of all its pieces) and
@@ -71,8 +71,8 @@ struct matrix_view {
   /// those that come. So a head can not decode one piece after another into the same buffer: a storage type
   /// of its own (element/concept.hpp) does that. Several threads ask at once, for the same tokens too.
   template <class F>
-  void each_piece(range some, F&& f) const noexcept {
-    if (!some.empty()) f(piece<element>{only(some)});
+  void each_piece(range selected, F&& f) const noexcept {
+    if (!selected.empty()) f(piece<element>{only(selected)});
   }
 };
 

@@ -134,16 +134,16 @@ FOVEA_COLD static bool meet(const pieces& a, const pieces& b) noexcept {
     for (const axis& of : x->axes)
       if (of.count <= 0) return false;
   box_sums sums;
-  auto apart = static_cast<index_type>(a.first - b.first);
+  auto distance = static_cast<index_type>(a.first - b.first);
   for (const axis& x : a.axes) {
-    if (x.step < 0) apart += x.reach();
+    if (x.step < 0) distance += x.reach();
     if (x.step != 0) sums.add(x.count, std::abs(x.step));
   }
   for (const axis& x : b.axes) {
-    if (x.step > 0) apart -= x.reach();
+    if (x.step > 0) distance -= x.reach();
     if (x.step != 0) sums.add(x.count, std::abs(x.step));
   }
-  return sums.meet(1 - a.size - apart, b.size - 1 - apart);
+  return sums.meet(1 - a.size - distance, b.size - 1 - distance);
 }
 
 /// Whether two indices of a view have one address.

@@ -15,7 +15,7 @@ FOVEA_NAMESPACE_BEGIN
 /// of a row that sees no key: O and gradients 0, LSE -inf. (For a part of a batch give blocks of the rows.)
 template <class M>
 struct ragged {
-  kept<M> tokens;
+  stored<M> tokens;
   list_view<index_type> offsets;
 
   template <class X, class Starts>
@@ -62,8 +62,8 @@ struct view_traits<ragged<M>> {
 };
 
 template <class M, class Y>
-ragged<Y> cut_like(const ragged<M>& x, Y& made) noexcept {
-  return {made, x.offsets};
+ragged<Y> shaped_like(const ragged<M>& x, Y& like) noexcept {
+  return {like, x.offsets};
 }
 
 FOVEA_NAMESPACE_END

@@ -107,8 +107,8 @@ auto make_like(const X& x, index_type heads, index_type dim) {
 
 /// `made`, seen with the sequences of x: itself, but for packed ones.
 template <class X, class Y>
-Y& cut_like(const X&, Y& made) noexcept {
-  return made;
+Y& shaped_like(const X&, Y& like) noexcept {
+  return like;
 }
 
 FOVEA_NAMESPACE_END

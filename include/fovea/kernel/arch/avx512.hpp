@@ -53,7 +53,7 @@ struct isa<Arch> : generic_isa<Arch> {
   /// cycle, no more than it multiplies: Q K^T of 4 rows ran at 74 % of the peak from L2, and at 91 % with
   /// this.
   template <class T>
-  FOVEA_INLINE static void hold(vec<Arch, T>& x) noexcept {
+  FOVEA_INLINE static void keep_in_register(vec<Arch, T>& x) noexcept {
     typename vec<Arch, T>::register_type in_register = x;
     __asm__("" : "+v"(in_register));
     x = vec<Arch, T>(in_register);

@@ -79,7 +79,7 @@ struct generic_isa {
 
   /// Keeps x in a register, where a compiler would read it again for each use.
   template <class T>
-  FOVEA_INLINE static void hold(vec<Arch, T>&) noexcept {}
+  FOVEA_INLINE static void keep_in_register(vec<Arch, T>&) noexcept {}
 
   /// x, rounded: what is subtracted from it afterwards is not taken off its summands instead, whatever order
   /// of sums the compiler may choose.

@@ -33,10 +33,10 @@ struct gradient_scratch {
   T *panels, *d_k, *d_v, *p, *ds, *q_copy, *d_out_copy, *k_copy;
 };
 
-/// Keys of one key/value head, and which of its query heads; which part of the heads and span of the keys
+/// Keys of one key/value head, and which of its query heads; which part of the heads and split of the keys
 /// these are.
 struct gradient_job {
-  index_type batch, kv_head, part, span;
+  index_type batch, kv_head, part, key_split;
   range heads, keys;
 };
 

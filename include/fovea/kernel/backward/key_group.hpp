@@ -66,7 +66,7 @@ class key_group {
       const bool done = plain && covered == coverage::full;
       auto s = tile.start(r.lse, done ? T(-1) : T(0));
       add_outer(s, r.q.data + tile.row * r.q.stride, r.q.stride, unit{}, k, panel_stride{}, dim_,
-                nothing_more{});
+                no_prefetch{});
       T* const p = p_ + tile.row * sizes_.stride() + tile.lane;
       store(s, p, sizes_.stride());
       if (done) exponentiate<tile.wide>(p, tile.high, finite);
@@ -79,7 +79,7 @@ class key_group {
       const bool done = plain && covered == coverage::full;
       auto s = tile.start(r.delta, done ? -v_scale : T(0));
       add_outer(s, r.d_out.data + tile.row * r.d_out.stride, r.d_out.stride, unit{}, v, panel_stride{},
-                value_dim_, nothing_more{});
+                value_dim_, no_prefetch{});
       const index_type at = tile.row * sizes_.stride() + tile.lane;
       if (done)
         s.each([&](auto i, auto w, V& x)
@@ -137,7 +137,7 @@ class key_group {
         T* const to = r.d_q + i * r.d_q_stride + c;
         auto sum = load<rows(), wide()>(to, r.d_q_stride);
         add_outer(sum, ds_ + i * stride + keys.first, stride, unit{}, k.data + keys.first * k.stride + c,
-                  k.stride, keys.size(), nothing_more{});
+                  k.stride, keys.size(), no_prefetch{});
         store(sum, to, r.d_q_stride);
       });
     });
@@ -165,7 +165,7 @@ class key_group {
         T* const to = sums + j * width + c;
         auto sum = load<keys(), wide()>(to, width);
         add_outer(sum, cells + seeing.first * stride + j, unit{}, stride,
-                  from.data + seeing.first * from.stride + c, from.stride, seeing.size(), nothing_more{});
+                  from.data + seeing.first * from.stride + c, from.stride, seeing.size(), no_prefetch{});
         store(sum, to, width);
       });
     });

@@ -61,18 +61,19 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
     key_group<Arch, T> group(shape, {first, std::min(first + shape.lanes_a_group, keys)}, p.dim(),
                              p.value_dim(), memory.panels, memory.p, memory.ds);
     group.pack_keys(query_ref<Arch, T>(k), p.factor(), query_ref<Arch, T>(v), T(1));
-    for (range some{rows.first, 0}; some.first < rows.last; some.first = some.last) {
-      some.last = std::min(some.first + shape.rows, rows.last);
-      if (!group.ask(rules.mask, some)) continue;
-      const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy).read(some);
-      const auto d_out = operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy).read(some);
+    for (range block_rows{rows.first, 0}; block_rows.first < rows.last; block_rows.first = block_rows.last) {
+      block_rows.last = std::min(block_rows.first + shape.rows, rows.last);
+      if (!group.ask(rules.mask, block_rows)) continue;
+      const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy).read(block_rows);
+      const auto d_out =
+          operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy).read(block_rows);
       const gradient_rows<T> block{
-          some, q, d_out, nullptr, 0, terms.lse + some.first, terms.delta + some.first};
+          block_rows, q, d_out, nullptr, 0, terms.lse + block_rows.first, terms.delta + block_rows.first};
       group.score(block, of_cells.plain, true);
       group.differentiate(block, T(1), of_cells.plain);
       group.apply_rules(block, T(1), of_cells, true);
       group.each_register(block, [&](index_type i, const auto& cells, const auto& ds) FOVEA_INLINE_LAMBDA {
-        sums.template add<Arch>(some.first + i - rows.first, cells.key, cells.count,
+        sums.template add<Arch>(block_rows.first + i - rows.first, cells.key, cells.count,
                                 ds * slope_of_parameter(bound, ds, cells));
       });
     }

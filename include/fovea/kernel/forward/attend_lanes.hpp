@@ -21,7 +21,7 @@ namespace kernel {
 template <class Arch, class T, class State, class Mixer>
 FOVEA_NOINLINE void walk_lanes(const lane_job<Arch, T>& job, const State& state,
                                const Mixer& mixer) noexcept {
-  query_panels<Arch, T> panels(job.rows, job.memory.kept, job.dim, mixer.columns(), State::columns);
+  query_panels<Arch, T> panels(job.rows, job.memory.panels, job.dim, mixer.columns(), State::columns);
   const auto open = [&](auto& q) {
     if (!std::exchange(q.opened, true)) pack(job, q), state.open(q), mixer.open(q);
   };

@@ -27,7 +27,7 @@ struct row_memory {
 
 /// What one of these rows takes there for `keys` keys: whole lines of cache.
 template <class T>
-FOVEA_INLINE index_type kept_elements(index_type keys) noexcept {
+FOVEA_INLINE index_type logits_a_row(index_type keys) noexcept {
   return round_up(keys, 64 / static_cast<index_type>(sizeof(T)));
 }
 
@@ -124,9 +124,8 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
         const auto largest = some.revise(rules, covered, r, keys);
         if (rows.logits != nullptr) {
           const index_type row = some.head(r) * at.queries.size() + some.query(r) - at.queries.first;
-          T* const to = rows.logits + row * kept_elements<T>(p.k.tokens(b)) + keys.first;
-          std::memcpy(to, some.logits(r),
-                      static_cast<std::size_t>(kept_elements<T>(keys.size())) * sizeof(T));
+          T* const to = rows.logits + row * logits_a_row<T>(p.k.tokens(b)) + keys.first;
+          std::memcpy(to, some.logits(r), static_cast<std::size_t>(logits_a_row<T>(keys.size())) * sizeof(T));
         }
         some.absorb(r, keys.size(), largest, finite);
         if constexpr (Problem::drops)

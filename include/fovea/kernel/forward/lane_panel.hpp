@@ -32,7 +32,7 @@ struct query_panel {
   T* state_of(int column, int w) const noexcept { return state + column * width + w * n; }
 
   /// Elements of T that a register of queries keeps.
-  static index_type kept_elements(index_type dim, index_type sums, index_type states) noexcept {
+  static index_type state_elements(index_type dim, index_type sums, index_type states) noexcept {
     return n * (dim + sums + states);
   }
 };
@@ -68,17 +68,18 @@ class query_panels {
  public:
   static constexpr int most_panels = shape::panels * 3 / 2;  // of a job
 
-  query_panels(range rows, T* kept, index_type dim, index_type sums, index_type states) noexcept : count_(0) {
+  query_panels(range rows, T* memory, index_type dim, index_type sums, index_type states) noexcept
+      : count_(0) {
     index_type left = ceil_div(rows.size(), n);
     for (index_type panels = ceil_div(left, index_type(shape::tile_vectors)); panels > 0; --panels) {
       const index_type registers = ceil_div(left, panels), width = registers * n;
-      T* const of_sums = kept + width * dim;
+      T* const of_sums = memory + width * dim;
       panels_[count_++] = {{rows.first, std::min(rows.first + width, rows.last)},
-                           kept,
+                           memory,
                            of_sums,
                            of_sums + width * sums,
                            static_cast<int>(width)};
-      kept += registers * query_panel<Arch, T>::kept_elements(dim, sums, states);
+      memory += registers * query_panel<Arch, T>::state_elements(dim, sums, states);
       rows.first += width;
       left -= registers;
     }

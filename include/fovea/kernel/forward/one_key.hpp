@@ -40,7 +40,7 @@ FOVEA_NOINLINE index_type attend_lone_key(const Problem& p, const row_block& at)
       const index_type head = first_head + r / all, query = at.queries.first + r % all;
       const auto q = p.q.head(at.batch, head);
       const index_type whole = k.cols / n * n;
-      auto sum = inner_sum<Arch, 1, 1, 1>(q.at(query), k.data, 0, whole, nothing_more{});
+      auto sum = inner_sum<Arch, 1, 1, 1>(q.at(query), k.data, 0, whole, no_prefetch{});
       T s = sum_over_lanes<Arch, T>(sum.at[0][0]).get(0);
       for (index_type c = whole; c < k.cols; ++c) s += q(query, c) * k(0, c);
       s *= p.scale;

@@ -50,20 +50,20 @@ struct operand {
   template <scaled Scaled, class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
     index_type first = 0;
-    all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
-      using E = typename std::remove_cvref_t<decltype(some)>::element;
+    all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+      using E = typename std::remove_cvref_t<decltype(part)>::element;
       constexpr bool by_channel = Scaled == scaled::by_channel;
-      const index_type count = some.tokens.rows, here = first;
+      const index_type count = part.tokens.rows, here = first;
       first += count;
       if constexpr (may_scale_otherwise<Scaled>)
-        if ((by_channel ? some.token_scales : some.channel_scales) != nullptr) {
-          copy_piece(some, buffer);
+        if ((by_channel ? part.token_scales : part.channel_scales) != nullptr) {
+          copy_piece(part, buffer);
           f(here, rows_of<T>{buffer, width, width}, count, static_cast<const float*>(nullptr));
           return;
         }
-      rows_of<E> rows{some.tokens.data, some.tokens.row_stride, width};
-      if (!in_place()) rows = gathered<E>(some.tokens);
-      f(here, rows, count, by_channel ? some.channel_scales : some.token_scales);
+      rows_of<E> rows{part.tokens.data, part.tokens.row_stride, width};
+      if (!in_place()) rows = gathered<E>(part.tokens);
+      f(here, rows, count, by_channel ? part.channel_scales : part.token_scales);
     });
   }
   /// Whether rows that each_rows gave lie in the buffer.
@@ -108,35 +108,35 @@ struct operand {
     if constexpr (as_it_is)
       if (all.row_stride == 1 && all.col_stride != 1) return copy_columns(keys);
     T* to = buffer;
-    all.each_piece(keys, [&](const auto& some) FOVEA_INLINE_LAMBDA {
-      copy_piece(some, to);
-      to += some.tokens.rows * width;
+    all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+      copy_piece(part, to);
+      to += part.tokens.rows * width;
     });
     return {buffer, width, width};
   }
 
   // A piece's elements as rows of T: this is what its scales mean.
   template <class Piece>
-  FOVEA_INLINE void copy_piece(const Piece& some, T* to) const noexcept {
-    for (index_type j = 0; j < some.tokens.rows; ++j, to += width) {
-      load_elements(some.tokens.at(j), some.tokens.col_stride, all.cols, to);
-      if (some.channel_scales != nullptr)
-        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(some.channel_scales[c]);
-      if (some.token_scales != nullptr)
-        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(some.token_scales[j]);
+  FOVEA_INLINE void copy_piece(const Piece& part, T* to) const noexcept {
+    for (index_type j = 0; j < part.tokens.rows; ++j, to += width) {
+      load_elements(part.tokens.at(j), part.tokens.col_stride, all.cols, to);
+      if (part.channel_scales != nullptr)
+        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(part.channel_scales[c]);
+      if (part.token_scales != nullptr)
+        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(part.token_scales[j]);
       for (index_type c = all.cols; c < width; ++c) to[c] = T(0);
     }
   }
 
   // The elements side by side, as they are: never wider than T, so that they fit into the buffer.
   template <class E>
-  FOVEA_NOINLINE rows_of<E> gathered(const matrix_view<const E>& some) const noexcept {
+  FOVEA_NOINLINE rows_of<E> gathered(const matrix_view<const E>& part) const noexcept {
     if constexpr (as_it_is)
-      if (some.row_stride == 1 && some.col_stride != 1)
-        return operand{.all = some, .width = width, .buffer = buffer}.copy_columns({0, some.rows});
+      if (part.row_stride == 1 && part.col_stride != 1)
+        return operand{.all = part, .width = width, .buffer = buffer}.copy_columns({0, part.rows});
     E* to = reinterpret_cast<E*>(buffer);
-    for (index_type j = 0; j < some.rows; ++j)
-      for (index_type c = 0; c < width; ++c) *to++ = c < some.cols ? some(j, c) : E{};
+    for (index_type j = 0; j < part.rows; ++j)
+      for (index_type c = 0; c < width; ++c) *to++ = c < part.cols ? part(j, c) : E{};
     return {reinterpret_cast<E*>(buffer), width, width};
   }
 
@@ -144,11 +144,11 @@ struct operand {
   FOVEA_INLINE rows_of<T> copy_columns(range keys) const noexcept {
     constexpr index_type n = lanes<Arch, T>;
     using V = vec<Arch, T>;
-    const bool squares = keys.size() >= n && all.cols >= n;  // then the last ones overlap those before
+    const bool whole_tiles = keys.size() >= n && all.cols >= n;  // then the last ones overlap those before
     for (index_type c = 0; c < all.cols; c += n)
       for (index_type j = 0; j < keys.size(); j += n) {
         V v[std::size_t{n}];
-        if (squares) {
+        if (whole_tiles) {
           const index_type token = std::min(j, keys.size() - n), column = std::min(c, all.cols - n);
           T* const to = buffer + token * width + column;
           unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA {

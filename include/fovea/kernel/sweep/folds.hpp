@@ -22,26 +22,26 @@ struct lane_state {
   const State& state;
 
   void open(const panel& queries) const noexcept {
-    V kept[std::size_t{columns}];
-    state.clear(kept);
+    V stored[std::size_t{columns}];
+    state.clear(stored);
     for (int w = 0; w < queries.registers(); ++w)
-      for (int c = 0; c < columns; ++c) kept[c].store_aligned(queries.state_of(c, w));
+      for (int c = 0; c < columns; ++c) stored[c].store_aligned(queries.state_of(c, w));
   }
   FOVEA_NOINLINE FOVEA_FLATTEN void absorb(const logit_block<Arch, T>& s, const panel& queries,
                                            const auto&) const noexcept {
     for (int w = 0; w < queries.registers(); ++w) {
-      V kept[std::size_t{columns}];
-      for (int c = 0; c < columns; ++c) kept[c] = V::load_aligned(queries.state_of(c, w));
+      V stored[std::size_t{columns}];
+      for (int c = 0; c < columns; ++c) stored[c] = V::load_aligned(queries.state_of(c, w));
       for (index_type j = 0; j < s.keys.size(); ++j)
-        state.absorb(kept, V::load_aligned(s.at(j, w)), number_of_key<Arch, T>(s.keys.first + j));
-      for (int c = 0; c < columns; ++c) kept[c].store_aligned(queries.state_of(c, w));
+        state.absorb(stored, V::load_aligned(s.at(j, w)), number_of_key<Arch, T>(s.keys.first + j));
+      for (int c = 0; c < columns; ++c) stored[c].store_aligned(queries.state_of(c, w));
     }
   }
 };
 
 /// Writes what a state kept: row i of `to`.
 template <class Arch, class T>
-struct kept_columns {
+struct stored_columns {
   matrix_view<T> to;
   index_type columns() const noexcept { return 0; }
   bool whole() const noexcept { return false; }
@@ -97,7 +97,7 @@ void fold_queries(const Problem& p, index_type b, index_type h, range rows, cons
                   const State& state, const matrix_view<T>& to) noexcept {
   const lane_head<Arch, Problem> head(p, b, h, memory);
   const lane_job<Arch, T> job = head.job(rows, p.scale);
-  walk_lanes(job, lane_state<Arch, T, State>{state}, kept_columns<Arch, T>{to});
+  walk_lanes(job, lane_state<Arch, T, State>{state}, stored_columns<Arch, T>{to});
 }
 
 /// Mixes the weights of some rows of a query head into `to`.

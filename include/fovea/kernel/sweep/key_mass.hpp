@@ -55,20 +55,20 @@ FOVEA_NOINLINE void receive_queries(const Problem& p, index_type b, index_type k
 /// The same where attend_rows left the logits in `kept`; `at`: all rows of the key/value head. keys.first is
 /// a multiple of its block.
 template <class Arch, class Problem, class T = typename Problem::compute>
-FOVEA_NOINLINE void receive_rows(const Problem& p, const row_block& at, range keys, const T* kept,
+FOVEA_NOINLINE void receive_rows(const Problem& p, const row_block& at, range keys, const T* logits,
                                  T* sums) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type block = geometry<Arch>::few_rows_block, n = lanes<Arch, T>;
-  for (range some{keys.first, keys.first}; some.first < keys.last; some.first = some.last) {
-    some.last = std::min(some.first + block, keys.last);
-    if (cover_of_rows(p, at, some) == coverage::none) continue;  // nor has attend_rows left any of it
+  for (range part{keys.first, keys.first}; part.first < keys.last; part.first = part.last) {
+    part.last = std::min(part.first + block, keys.last);
+    if (cover_of_rows(p, at, part) == coverage::none) continue;  // nor has attend_rows left any of it
     for (index_type row = at.rows.first; row < at.rows.last; ++row) {
       const index_type h = at.kv_head * p.group() + row / at.queries.size();
       const V lse(p.lse.head(at.batch, h)(row % at.queries.size(), 0));
       const auto state = state_of_lse<Arch, Problem::units, T>(lse);
-      const T* s = kept + row * kept_elements<T>(p.k.tokens(at.batch)) + some.first;
-      T* to = sums + (some.first - keys.first);
-      for (index_type j = 0; j < some.size(); j += n) {
+      const T* s = logits + row * logits_a_row<T>(p.k.tokens(at.batch)) + part.first;
+      T* to = sums + (part.first - keys.first);
+      for (index_type j = 0; j < part.size(); j += n) {
         const V p_row = state.template probability<true>(V::load_aligned(s + j));
         (V::load_aligned(to + j) + p_row).store_aligned(to + j);
       }

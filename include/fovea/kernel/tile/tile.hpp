@@ -25,7 +25,7 @@ struct tile {
 };
 
 /// Beside the steps of a sum, nothing.
-struct nothing_more {
+struct no_prefetch {
   FOVEA_INLINE void operator()(index_type) const noexcept {}
 };
 
@@ -52,7 +52,7 @@ FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a,
   };
   // Tiles at the end of a count are not unrolled: a third of the code of all tiles, for steps that are rare.
   constexpr bool whole = R >= std::min(geometry<Arch>::tile_rows, geometry<Arch>::tile_queries);
-  if constexpr (std::is_same_v<std::remove_cvref_t<decltype(each_step)>, nothing_more> && whole) {
+  if constexpr (std::is_same_v<std::remove_cvref_t<decltype(each_step)>, no_prefetch> && whole) {
     FOVEA_UNROLL(4)
     for (index_type t = 0; t < depth; ++t) step_of(t);
   } else {  // clang moves the loads of all unrolled steps before the prefetches, and spills
@@ -67,7 +67,7 @@ FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const
                                            index_type depth) noexcept {
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, vec<Arch, T>& s) FOVEA_INLINE_LAMBDA { s = vec<Arch, T>(T(0)); });
-  add_outer(sum, a, row, step, b, ld, depth, nothing_more{});
+  add_outer(sum, a, row, step, b, ld, depth, no_prefetch{});
   return sum;
 }
 
@@ -105,11 +105,11 @@ FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* F
     V right[std::size_t{C}];
     unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA {
       right[c] = load_lanes<Arch, T>(from + c * b_row);
-      if constexpr (R > 1) isa<Arch>::hold(right[c]);
+      if constexpr (R > 1) isa<Arch>::keep_in_register(right[c]);
     });
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
       V left = V::load_unaligned(a + r * n);
-      isa<Arch>::hold(left);
+      isa<Arch>::keep_in_register(left);
       unroll<C>([&](auto c)
                     FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(left, right[c], sum.at[r][c]); });
     });

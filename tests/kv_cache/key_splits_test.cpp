@@ -1,10 +1,10 @@
-// Few queries against many keys: cut into spans, merged; the same bits for any number of workers.
+// Few queries against many keys: split by keys, merged; the same bits for any number of workers.
 #include "support.hpp"
 
 #include <limits>
 
 namespace fovea_test {
-namespace spans_test {
+namespace key_splits_test {
 
 using fovea::range;
 constexpr index_type count = 6500, dim = 16;
@@ -14,7 +14,7 @@ TEST(spans, are_exact_with_everything_that_a_call_can_have) {
   const std::vector<float> slopes(heads, 0.01f), logits(heads, 4.f);
   for (const index_type queries : {1, 3}) {
     const Matrix q = normal(queries, heads * dim, 2) * 3;
-    ASSERT_GT(attend.plan_for(q, all.k, all.v).spans, 1);
+    ASSERT_GT(attend.plan_for(q, all.k, all.v).key_splits, 1);
     expect_exact(attend(q, all.k, all.v), q, all.k, all.v);
     expect_exact(attend(q, all.k, all.v, fovea::alibi{slopes, count - queries}, fovea::sink{logits}), q,
                  all.k, all.v, fovea::alibi{slopes, count - queries}, fovea::sink{logits});
@@ -34,7 +34,7 @@ TEST(spans, hide_what_is_masked_and_keep_what_is_not) {
   const auto seen = fovea::mask([](auto, auto j) { return (j < 100) | (j > 2599); });
   const Matrix got = attend(q, k, v, seen);
   expect_exact(got, q, all.k, all.v, seen);
-  k(count - 1, 0) = nan;  // of the last span, visible to the heads of the first key/value head
+  k(count - 1, 0) = nan;  // of the last split, visible to the heads of the first key/value head
   const Matrix lost = attend(q, k, v, seen);
   EXPECT_TRUE(lost.leftCols(3 * dim).array().isNaN().all());
   EXPECT_EQ(lost.rightCols(3 * dim), got.rightCols(3 * dim));
@@ -61,5 +61,5 @@ TEST(spans, give_the_same_bits_to_any_number_of_workers_in_given_memory) {
   }
 }
 
-}  // namespace spans_test
+}  // namespace key_splits_test
 }  // namespace fovea_test
