@@ -109,7 +109,7 @@ void expect_all(const shape& s, const auto&... mods) {
     expect_slopes(f, value, slopes, name);
   };
   layer::each_parameter("", check, l, gradient);
-  EXPECT_EQ(parameters, 2 + (s.o.bias ? 2 : 0) + (s.o.normalised ? 2 : 0) + (l.apart() ? 1 : 0));
+  EXPECT_EQ(parameters, 2 + (s.o.bias ? 2 : 0) + (s.o.normalised ? 2 : 0) + (l.has_memory_weight() ? 1 : 0));
 
   if (s.o.bias && !s.o.normalised && s.o.rotary.cos.cols == 0 && sizeof...(mods) == 0) {
     EXPECT_LT(gradient.b_k().cwiseAbs().maxCoeff(), 1e-13) << "it moves all logits of a row alike";
