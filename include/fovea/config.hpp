@@ -232,15 +232,18 @@ process)."
 #define FOVEA_PREFETCH(address, write, locality) static_cast<void>(address)
 #endif
 
-// FOVEA_UNROLL(4) before a loop: the compiler's own unrolling, for loops whose trip count is known at run
-// time only.
+// FOVEA_UNROLL(4) before a loop: so many steps at a time, where the number of steps is known at run time only.
+// FOVEA_UNROLL_ALL: all steps of a loop that has a constant number of them, so that an array becomes registers.
 #define FOVEA_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define FOVEA_UNROLL(n) FOVEA_PRAGMA(clang loop unroll_count(n))
+#define FOVEA_UNROLL_ALL FOVEA_PRAGMA(clang loop unroll(full))
 #elif defined(__GNUC__)
 #define FOVEA_UNROLL(n) FOVEA_PRAGMA(GCC unroll n)
+#define FOVEA_UNROLL_ALL FOVEA_PRAGMA(GCC unroll 64)
 #else
 #define FOVEA_UNROLL(n)
+#define FOVEA_UNROLL_ALL
 #endif
 
 // FOVEA_EXCEPTIONS: 1, or 0 where the compiler has exceptions turned off (-fno-exceptions). Errors are then

@@ -48,9 +48,9 @@ struct isa<Arch> : generic_isa<Arch> {
   template <class T>
   FOVEA_INLINE static vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
     constexpr int inner = lanes<Arch, T> / 2;  // in a 128-bit lane
-    unroll<inner>([&](auto i) FOVEA_INLINE_LAMBDA {
+    FOVEA_UNROLL_ALL
+    for (int i = 0; i < inner; ++i)
       v[i] = halves<0x20>(v[i], v[i + inner]) + halves<0x31>(v[i], v[i + inner]);
-    });
     if constexpr (sizeof(T) == 4) {
       const auto folded = [](__m256 a, __m256 b) FOVEA_INLINE_LAMBDA {
         return vec<Arch, T>(_mm256_shuffle_ps(a, b, 0x44)) + vec<Arch, T>(_mm256_shuffle_ps(a, b, 0xee));
@@ -69,7 +69,8 @@ struct isa<Arch> : generic_isa<Arch> {
     constexpr int n = lanes<Arch, T>, inner = n / 2;
     vec<Arch, T> w[std::size_t{n}];
     if constexpr (sizeof(T) == 4) {
-      unroll<2>([&](auto g) FOVEA_INLINE_LAMBDA {
+      FOVEA_UNROLL_ALL
+      for (int g = 0; g < 2; ++g) {
         const __m256 a = v[4 * g], b = v[4 * g + 1], c = v[4 * g + 2], d = v[4 * g + 3];
         const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
         const __m256 AB = _mm256_unpackhi_ps(a, b), CD = _mm256_unpackhi_ps(c, d);
@@ -77,17 +78,19 @@ struct isa<Arch> : generic_isa<Arch> {
         w[4 * g + 1] = vec<Arch, T>(_mm256_shuffle_ps(ab, cd, 0xee));
         w[4 * g + 2] = vec<Arch, T>(_mm256_shuffle_ps(AB, CD, 0x44));
         w[4 * g + 3] = vec<Arch, T>(_mm256_shuffle_ps(AB, CD, 0xee));
-      });
+      }
     } else {
-      unroll<2>([&](auto g) FOVEA_INLINE_LAMBDA {
+      FOVEA_UNROLL_ALL
+      for (int g = 0; g < 2; ++g) {
         w[2 * g] = vec<Arch, T>(_mm256_unpacklo_pd(v[2 * g], v[2 * g + 1]));
         w[2 * g + 1] = vec<Arch, T>(_mm256_unpackhi_pd(v[2 * g], v[2 * g + 1]));
-      });
+      }
     }
-    unroll<inner>([&](auto k) FOVEA_INLINE_LAMBDA {
+    FOVEA_UNROLL_ALL
+    for (int k = 0; k < inner; ++k) {
       v[k] = halves<0x20>(w[k], w[inner + k]);
       v[inner + k] = halves<0x31>(w[k], w[inner + k]);
-    });
+    }
   }
 
  private:

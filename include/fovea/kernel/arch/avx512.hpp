@@ -64,14 +64,15 @@ struct isa<Arch> : generic_isa<Arch> {
   template <class T>
   FOVEA_INLINE static vec<Arch, T> sums_of_lanes(vec<Arch, T>* v) noexcept {
     constexpr int inner = lanes<Arch, T> / 4;  // in a 128-bit lane
-    unroll<2 * inner>([&](auto i) FOVEA_INLINE_LAMBDA {
+    FOVEA_UNROLL_ALL
+    for (int i = 0; i < 2 * inner; ++i) {
       vec<Arch, T>& low = v[i % inner + i / inner * 2 * inner];
       const vec<Arch, T> high = v[i % inner + i / inner * 2 * inner + inner];
       low = pair<0x44>(low, high) + pair<0xee>(low, high);
-    });
-    unroll<inner>([&](auto i) FOVEA_INLINE_LAMBDA {
+    }
+    FOVEA_UNROLL_ALL
+    for (int i = 0; i < inner; ++i)
       v[i] = pair<0x88>(v[i], v[i + 2 * inner]) + pair<0xdd>(v[i], v[i + 2 * inner]);
-    });
     if constexpr (sizeof(T) == 4) {
       const auto folded = [](__m512 a, __m512 b) FOVEA_INLINE_LAMBDA {
         return vec<Arch, T>(_mm512_shuffle_ps(a, b, 0x44)) + vec<Arch, T>(_mm512_shuffle_ps(a, b, 0xee));
@@ -91,7 +92,8 @@ struct isa<Arch> : generic_isa<Arch> {
     constexpr int n = lanes<Arch, T>, inner = n / 4;
     vec<Arch, T> w[std::size_t{n}];
     if constexpr (sizeof(T) == 4) {
-      unroll<4>([&](auto g) FOVEA_INLINE_LAMBDA {
+      FOVEA_UNROLL_ALL
+      for (int g = 0; g < 4; ++g) {
         const __m512 a = v[4 * g], b = v[4 * g + 1], c = v[4 * g + 2], d = v[4 * g + 3];
         const auto pd = [](__m512 x) FOVEA_INLINE_LAMBDA { return _mm512_castps_pd(x); };
         const __m512d ab = pd(_mm512_unpacklo_ps(a, b)), cd = pd(_mm512_unpacklo_ps(c, d));
@@ -100,15 +102,17 @@ struct isa<Arch> : generic_isa<Arch> {
         w[4 * g + 1] = vec<Arch, T>(_mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
         w[4 * g + 2] = vec<Arch, T>(_mm512_castpd_ps(_mm512_unpacklo_pd(AB, CD)));
         w[4 * g + 3] = vec<Arch, T>(_mm512_castpd_ps(_mm512_unpackhi_pd(AB, CD)));
-      });
+      }
     } else {
-      unroll<4>([&](auto g) FOVEA_INLINE_LAMBDA {
+      FOVEA_UNROLL_ALL
+      for (int g = 0; g < 4; ++g) {
         w[2 * g] = vec<Arch, T>(_mm512_unpacklo_pd(v[2 * g], v[2 * g + 1]));
         w[2 * g + 1] = vec<Arch, T>(_mm512_unpackhi_pd(v[2 * g], v[2 * g + 1]));
-      });
+      }
     }
     // Lane L of w[inner * g + k] is column inner * L + k of the rows of group g.
-    unroll<inner>([&](auto k) FOVEA_INLINE_LAMBDA {
+    FOVEA_UNROLL_ALL
+    for (int k = 0; k < inner; ++k) {
       const auto a = w[k], b = w[inner + k], c = w[2 * inner + k], d = w[3 * inner + k];
       const auto low = pair<0x44>(a, b), high = pair<0xee>(a, b), low2 = pair<0x44>(c, d),
                  high2 = pair<0xee>(c, d);
@@ -116,7 +120,7 @@ struct isa<Arch> : generic_isa<Arch> {
       v[inner + k] = pair<0xdd>(low, low2);
       v[2 * inner + k] = pair<0x88>(high, high2);
       v[3 * inner + k] = pair<0xdd>(high, high2);
-    });
+    }
   }
 
   using generic_isa<Arch>::exp2;

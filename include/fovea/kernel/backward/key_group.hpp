@@ -186,10 +186,9 @@ class key_group {
   template <int C>
   FOVEA_NOINLINE void exponentiate(T* p, int rows, bool finite) const noexcept {
     const V least = least_exponent<Arch, T>(finite);
-    for (int r = 0; r < rows; ++r, p += sizes_.stride())
-      unroll<C>([&](auto c) FOVEA_INLINE_LAMBDA {
-        isa<Arch>::exp2(V::load_aligned(p + c * n), least).store_aligned(p + c * n);
-      });
+    for (int r = 0; r < rows; ++r, p += sizes_.stride()) FOVEA_UNROLL_ALL
+    for (index_type c = 0; c < C; ++c)
+      isa<Arch>::exp2(V::load_aligned(p + c * n), least).store_aligned(p + c * n);
   }
 
   /// R rows x C registers of cells, the first at (row, lane).

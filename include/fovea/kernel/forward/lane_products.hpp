@@ -30,7 +30,8 @@ FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, lo
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
   V largest[std::size_t{W}];
-  unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA { largest[w] = V(hidden<T>); });
+  FOVEA_UNROLL_ALL
+  for (int w = 0; w < W; ++w) largest[w] = V(hidden<T>);
   lines.deal(ceil_div(s.keys.size(), index_type(geometry<Arch>::tile_rows)));
   T* const to = s.s;
   in_tiles<geometry<Arch>::tile_rows>(s.keys.size(), [&](auto rows, index_type j) FOVEA_INLINE_LAMBDA {
@@ -41,7 +42,8 @@ FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, lo
     if (wants_largest)
       tile.each([&](auto, auto w, V& x) FOVEA_INLINE_LAMBDA { largest[w] = xsimd::max(largest[w], x); });
   });
-  unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA { s.largest[w] = largest[w]; });
+  FOVEA_UNROLL_ALL
+  for (int w = 0; w < W; ++w) s.largest[w] = largest[w];
 }
 
 /// O = O * shrink + P V (R, dv), O being kept [column][width].

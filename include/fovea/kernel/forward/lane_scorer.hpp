@@ -22,7 +22,8 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_keys(const Scorer& scorer, const T* q, i
     sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
     for (index_type c = 0; c < dim; ++c) {
       V query[std::size_t{W}];
-      unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA { query[w] = V::load_aligned(q + (c * W + w) * n); });
+      FOVEA_UNROLL_ALL
+      for (int w = 0; w < W; ++w) query[w] = V::load_aligned(q + (c * W + w) * n);
       sum.each([&](auto r, auto w, V& x)
                    FOVEA_INLINE_LAMBDA { x = scorer.add(x, query[w], V(k.data[(j + r) * k.stride + c])); });
     }
@@ -32,7 +33,8 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_keys(const Scorer& scorer, const T* q, i
       largest[w] = xsimd::max(largest[w], logit);
     });
   });
-  unroll<W>([&](auto w) FOVEA_INLINE_LAMBDA { s.largest[w] = largest[w]; });
+  FOVEA_UNROLL_ALL
+  for (int w = 0; w < W; ++w) s.largest[w] = largest[w];
 }
 
 /// A reference to either.

@@ -151,11 +151,11 @@ struct operand {
         if (whole_tiles) {
           const index_type token = std::min(j, keys.size() - n), column = std::min(c, all.cols - n);
           T* const to = buffer + token * width + column;
-          unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA {
-            v[e] = V::load_unaligned(all.at(keys.first + token, column + e));
-          });
+          FOVEA_UNROLL_ALL
+          for (index_type e = 0; e < n; ++e) v[e] = V::load_unaligned(all.at(keys.first + token, column + e));
           isa<Arch>::transpose(v);
-          unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA { v[i].store_unaligned(to + i * width); });
+          FOVEA_UNROLL_ALL
+          for (index_type i = 0; i < n; ++i) v[i].store_unaligned(to + i * width);
         } else {
           for (index_type i = j; i < std::min(j + n, keys.size()); ++i)
             for (index_type e = c; e < std::min(c + n, all.cols); ++e)

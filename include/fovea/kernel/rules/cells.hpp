@@ -58,7 +58,8 @@ struct staging_block {
         v[i] = vec<Arch, T>::load_aligned(to + i * n);
       }
     isa<Arch>::transpose(v);
-    unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e].store_aligned(to + e * n); });
+    FOVEA_UNROLL_ALL
+    for (index_type e = 0; e < n; ++e) v[e].store_aligned(to + e * n);
     return {to, key};
   }
 
@@ -84,7 +85,8 @@ struct staging_block {
       const E* row = row_of(m, i);
       const auto put = [&](const void* bytes) FOVEA_INLINE_LAMBDA {
         const auto* from = static_cast<const unsigned char*>(bytes);
-        unroll<n / k>([&](auto w) FOVEA_INLINE_LAMBDA { std::memcpy(words + w * n + i, from + w * k, k); });
+        FOVEA_UNROLL_ALL
+        for (index_type w = 0; w < n / k; ++w) std::memcpy(words + w * n + i, from + w * k, k);
       };
       if (sizeof(E) == 1 && m.col_stride == 1 && keys >= n) {
         put(row);

@@ -31,11 +31,12 @@ FOVEA_NOINLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* 
     for (index_type part = 0; part * n < q.cols; ++part) {
       const index_type c = start_of<Arch, T>(part, q.cols);
       V v[std::size_t{n}];
-      unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
+      FOVEA_UNROLL_ALL
+      for (index_type i = 0; i < n; ++i)
         v[i] = load_lanes<Arch, T>(i < rows.size() ? q.at(rows.first + i, c) : none) * V(scale);
-      });
       isa<Arch>::transpose(v);
-      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e].store_aligned(dst + (c + e) * width); });
+      FOVEA_UNROLL_ALL
+      for (index_type e = 0; e < n; ++e) v[e].store_aligned(dst + (c + e) * width);
     }
     return;
   }
@@ -74,11 +75,12 @@ FOVEA_NOINLINE void unpack(const T* src, index_type width, const vec<Arch, T>& f
     for (index_type part = 0; part * n < out.cols; ++part) {
       const index_type c = start_of<Arch, T>(part, out.cols);
       V v[std::size_t{n}];
-      unroll<n>([&](auto e) FOVEA_INLINE_LAMBDA { v[e] = V::load_aligned(src + (c + e) * width) * factor; });
+      FOVEA_UNROLL_ALL
+      for (index_type e = 0; e < n; ++e) v[e] = V::load_aligned(src + (c + e) * width) * factor;
       isa<Arch>::transpose(v);
-      unroll<n>([&](auto i) FOVEA_INLINE_LAMBDA {
+      FOVEA_UNROLL_ALL
+      for (index_type i = 0; i < n; ++i)
         if (i < rows.size()) store_register<Arch, T>(v[i], out.at(rows.first + i, c));
-      });
     }
     return;
   }
