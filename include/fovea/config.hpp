@@ -232,8 +232,8 @@ process)."
 #define FOVEA_PREFETCH(address, write, locality) static_cast<void>(address)
 #endif
 
-// FOVEA_UNROLL(4) before a loop: so many steps at a time, where the number of steps is known at run time only.
-// FOVEA_UNROLL_ALL: all steps of a loop that has a constant number of them, so that an array becomes registers.
+// FOVEA_UNROLL(4) before a loop: so many steps at a time, where their number is known at run time only.
+// FOVEA_UNROLL_ALL: all steps of a loop with a constant number of them, so that arrays become registers.
 #define FOVEA_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define FOVEA_UNROLL(n) FOVEA_PRAGMA(clang loop unroll_count(n))

@@ -58,6 +58,15 @@ TEST(house_rules, hold) {
   EXPECT_TRUE(found.empty()) << joined(found);
 }
 
+TEST(house_rules, count_what_is_always_inlined) {
+  std::vector<header> headers = {{"mask/new.hpp", {"// fovea/mask/new.hpp - a mask.", "#pragma once"}}};
+  headers[0].lines.insert(headers[0].lines.end(), 250, "FOVEA_INLINE void f();  // no FOVEA_INLINE");
+  EXPECT_TRUE(fovea_test::broken_house_rules(headers).empty());
+  headers[0].lines.push_back("const auto f = [] FOVEA_INLINE_LAMBDA { };");
+  EXPECT_EQ(fovea_test::broken_house_rules(headers),
+            broken{"the headers have 251 functions that are always inlined, more than 250"});
+}
+
 TEST(include_laws, allow_what_points_downward) {
   EXPECT_TRUE(laws_broken_by("mask/new.hpp", "#include <fovea/mask/concept.hpp>").empty());
   EXPECT_TRUE(laws_broken_by("kernel/rules/new.hpp", "#include <fovea/mask/concept.hpp>").empty());

@@ -15,7 +15,7 @@ struct no_sink {};
 /// No dropout.
 struct no_dropout {
   static constexpr bool drops = false;
-  FOVEA_INLINE no_dropout bind(const place&) const noexcept { return {}; }
+  no_dropout bind(const place&) const noexcept { return {}; }
 };
 
 /// What is read. QE: the elements of q; Keys, Values: sequences, or what a cache shows of itself, with
@@ -30,11 +30,11 @@ struct inputs {
   Values v;
   bool lanes_alone = false;  // whether all queries go in lanes, however few
 
-  FOVEA_INLINE index_type heads() const noexcept { return q.all.heads; }
-  FOVEA_INLINE index_type group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
-  FOVEA_INLINE index_type dim() const noexcept { return q.all.dim; }
-  FOVEA_INLINE index_type value_dim() const noexcept { return v.dim(); }
-  FOVEA_INLINE place at(index_type b, index_type h) const noexcept {
+  index_type heads() const noexcept { return q.all.heads; }
+  index_type group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
+  index_type dim() const noexcept { return q.all.dim; }
+  index_type value_dim() const noexcept { return v.dim(); }
+  place at(index_type b, index_type h) const noexcept {
     return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
   }
 };
@@ -59,10 +59,10 @@ struct problem : inputs<T, QE, Keys, Values> {
   Scorer scorer;
 
   /// The factor of q.k in the units that the softmax runs in.
-  FOVEA_INLINE T factor() const noexcept {
+  T factor() const noexcept {
     return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
   }
-  FOVEA_INLINE bool wants_lse() const noexcept { return lse.all.data != nullptr; }
+  bool wants_lse() const noexcept { return lse.all.data != nullptr; }
 };
 
 /// A call that also adds up, for each key, the probabilities of its column.

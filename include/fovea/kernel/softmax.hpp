@@ -20,15 +20,15 @@ struct softmax_sums {
   using V = vec<Arch, T>;
   V m, l;
 
-  FOVEA_INLINE static softmax_sums empty() noexcept { return {V(hidden<T>), V(T(0))}; }
+  static softmax_sums empty() noexcept { return {V(hidden<T>), V(T(0))}; }
 
   /// Takes in the sum of a block's probabilities. One rounding, whatever the compiler would contract.
   FOVEA_INLINE void add(const V& shrink, const V& sum) noexcept { l = isa<Arch>::fma(l, shrink, sum); }
 
-  FOVEA_INLINE V subtrahend() const noexcept { return xsimd::select(m == V(hidden<T>), V(T(0)), m); }
+  V subtrahend() const noexcept { return xsimd::select(m == V(hidden<T>), V(T(0)), m); }
 
   /// 1 / l, and 0 for a row that saw no key.
-  FOVEA_INLINE V reciprocal() const noexcept { return xsimd::select(l == V(T(0)), V(T(0)), V(T(1)) / l); }
+  V reciprocal() const noexcept { return xsimd::select(l == V(T(0)), V(T(0)), V(T(1)) / l); }
 };
 
 /// The same, and how logits enter.
@@ -67,21 +67,21 @@ struct softmax_state : softmax_sums<Arch, T> {
   }
 
   /// Takes in the state of other keys; returns the factors of what this and the other one summed.
-  FOVEA_INLINE std::pair<V, V> merge(const softmax_state& other) noexcept {
+  std::pair<V, V> merge(const softmax_state& other) noexcept {
     const V mine = raise(other.m), theirs = exp(other.m - subtrahend());
     add(mine, other.l * theirs);
     return {mine, theirs};
   }
 
   /// The state after a sink: a logit (in these units) without a value. Returns the factor for O.
-  FOVEA_INLINE V absorb_sink(const V& logit) noexcept {
+  V absorb_sink(const V& logit) noexcept {
     const V shrink = raise(logit);
     add(shrink, probability<true>(logit));
     return shrink;
   }
 
   /// The natural logarithm of the sum of exponents: -inf for a row that saw no key.
-  FOVEA_INLINE V lse() const noexcept {
+  V lse() const noexcept {
     const V maximum = Units == unit_of::log2 ? m * V(static_cast<T>(std::numbers::ln2)) : m;
     return xsimd::select(l == V(T(0)), V(hidden<T>), maximum + isa<Arch>::log(l));
   }

@@ -18,12 +18,12 @@ struct gradient_shape {
 
   index_type lanes_a_group, rows;
 
-  FOVEA_INLINE explicit gradient_shape(index_type dim) noexcept
+  explicit gradient_shape(index_type dim) noexcept
       : lanes_a_group(dim * static_cast<index_type>(sizeof(T)) <= 256 ? 6 * line : 3 * line),
         rows(dim * static_cast<index_type>(sizeof(T)) <= 256 ? 72 : most_rows) {}
 
-  FOVEA_INLINE index_type stride() const noexcept { return (lanes_a_group / line | 1) * line; }
-  FOVEA_INLINE index_type cells() const noexcept { return rows * stride(); }
+  index_type stride() const noexcept { return (lanes_a_group / line | 1) * line; }
+  index_type cells() const noexcept { return rows * stride(); }
 };
 
 /// A block of query rows of one head.

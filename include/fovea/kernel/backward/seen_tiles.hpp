@@ -54,10 +54,10 @@ class seen_tiles {
     return any;
   }
 
-  FOVEA_INLINE int count() const noexcept { return count_; }
-  FOVEA_INLINE const tile_of_rows& operator[](int i) const noexcept { return tiles_[i]; }
+  int count() const noexcept { return count_; }
+  const tile_of_rows& operator[](int i) const noexcept { return tiles_[i]; }
   /// Whether some cell is hidden, or beyond the keys.
-  FOVEA_INLINE bool hides() const noexcept { return hides_; }
+  bool hides() const noexcept { return hides_; }
 
   FOVEA_INLINE range rows_that_see(range keys) const noexcept {
     range rows{tiles_[count_ - 1].rows.last, 0};

@@ -13,10 +13,8 @@ template <class E>
 struct rows_of {
   const E* data;
   index_type stride, dim;
-  FOVEA_INLINE rows_of from(index_type row) const noexcept { return {data + row * stride, stride, dim}; }
-  FOVEA_INLINE matrix_view<const E> view(index_type rows) const noexcept {
-    return {data, rows, dim, stride, 1};
-  }
+  rows_of from(index_type row) const noexcept { return {data + row * stride, stride, dim}; }
+  matrix_view<const E> view(index_type rows) const noexcept { return {data, rows, dim, stride, 1}; }
 };
 
 /// The scales (see piece) that a product of rows as they are stored takes into account by itself: those of
@@ -32,16 +30,14 @@ struct operand {
   T* buffer;         // block x width
 
   /// For the form with queries in lanes: rows of T.
-  FOVEA_INLINE rows_of<T> read(range keys) const noexcept {
+  rows_of<T> read(range keys) const noexcept {
     if constexpr (as_it_is)
       if (in_place()) return {all.at(keys.first), all.row_stride, width};
     return copy(keys);
   }
 
   /// The same for values, of which a tile takes a few columns at a time; see far_apart.
-  FOVEA_INLINE rows_of<T> read_columns(range keys) const noexcept {
-    return far_apart() ? copy(keys) : read(keys);
-  }
+  rows_of<T> read_columns(range keys) const noexcept { return far_apart() ? copy(keys) : read(keys); }
 
   /// For the form with dim in lanes, which converts as it reads: f(first, rows of E, count, scales) for the
   /// pieces of a block, `first` counted from the block's; `scales` are those that are Scaled, or null. One
@@ -68,29 +64,29 @@ struct operand {
   }
   /// Whether rows that each_rows gave lie in the buffer.
   template <class E>
-  FOVEA_INLINE bool in_buffer(const rows_of<E>& rows) const noexcept {
+  bool in_buffer(const rows_of<E>& rows) const noexcept {
     return static_cast<const void*>(rows.data) == static_cast<const void*>(buffer);
   }
 
   /// How much room the buffer needs for a block of keys: for rows of T, and for rows of E.
-  FOVEA_INLINE index_type copies_for_read(index_type block) const noexcept {
+  index_type copies_for_read(index_type block) const noexcept {
     return as_it_is && in_place() ? 0 : block * width;
   }
-  FOVEA_INLINE index_type copies_for_columns(index_type block) const noexcept {
+  index_type copies_for_columns(index_type block) const noexcept {
     return far_apart() ? block * width : copies_for_read(block);
   }
   template <scaled Scaled>
-  FOVEA_INLINE index_type copies_for_rows(index_type block) const noexcept {
+  index_type copies_for_rows(index_type block) const noexcept {
     return in_place() && !may_scale_otherwise<Scaled> ? 0 : block * width;
   }
-  FOVEA_INLINE bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
+  bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
 
   /// Whether rows lie so that they share few sets of L1, where some columns of all rows of a block do not
   /// stay from one tile to the next. With narrow tiles that is too often: AVX2 took 20 to 60 % more time for
   /// heads of [batch][token][head][dim] with tokens 4 KB apart, and takes 2 to 12 % more with values copied
   /// to lie side by side. AVX-512 takes 0 to 11 % more, with copies 2 to 15 %. (A copy of keys, which are
   /// read row by row, gained nothing.)
-  FOVEA_INLINE bool far_apart() const noexcept {
+  bool far_apart() const noexcept {
     if constexpr (as_it_is && geometry<Arch>::copies_far_columns)
       return in_place() && all.row_stride > width &&
              all.row_stride * static_cast<index_type>(sizeof(T)) % 2048 == 0;
@@ -198,9 +194,9 @@ FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index_type count) noexcept {
 template <class Arch, class T>
 class block_rows {
  public:
-  FOVEA_INLINE block_rows(rows_of<T> rows, index_type count) noexcept : rows_(rows), count_(count) {}
-  FOVEA_INLINE rows_of<T> from(index_type offset) const noexcept { return rows_.from(offset); }
-  FOVEA_INLINE bool finite() noexcept {
+  block_rows(rows_of<T> rows, index_type count) noexcept : rows_(rows), count_(count) {}
+  rows_of<T> from(index_type offset) const noexcept { return rows_.from(offset); }
+  bool finite() noexcept {
     if (!known_) finite_ = all_finite<Arch, T>(rows_, count_), known_ = true;
     return finite_;
   }

@@ -39,7 +39,7 @@ struct staging_block {
   /// Row-major matrices are read a row at a time and transposed in registers: gathers of columns cost ten
   /// times more.
   template <class E>
-  FOVEA_INLINE staged_cells<T> copy(const matrix_view<E>& m) noexcept {
+  staged_cells<T> copy(const matrix_view<E>& m) noexcept {
     T* const to = take<T>();
     if (m.row_stride == 1 || m.row_stride == 0) {
       for (index_type e = 0; e < keys; ++e) read(m.at(query, key + e), m.row_stride, queries, to + e * n);
@@ -66,7 +66,7 @@ struct staging_block {
   /// Whether elements are not zero. Bytes of several keys move as a word: a quarter of a transposition's
   /// work.
   template <class E>
-  FOVEA_INLINE staged_truth<Arch, T> copy_truth(const matrix_view<E>& m) noexcept {
+  staged_truth<Arch, T> copy_truth(const matrix_view<E>& m) noexcept {
     using word = position_t<T>;
     constexpr index_type k = staged_truth<Arch, T>::keys_a_word;
     word* const words = take<word>();
@@ -83,7 +83,7 @@ struct staging_block {
     }
     for (index_type i = 0; i < n; ++i) {
       const E* row = row_of(m, i);
-      const auto put = [&](const void* bytes) FOVEA_INLINE_LAMBDA {
+      const auto put = [&](const void* bytes) {
         const auto* from = static_cast<const unsigned char*>(bytes);
         FOVEA_UNROLL_ALL
         for (index_type w = 0; w < n / k; ++w) std::memcpy(words + w * n + i, from + w * k, k);
@@ -104,7 +104,7 @@ struct staging_block {
 
   /// 1 for each element of a column that is not zero.
   template <class E>
-  FOVEA_INLINE words_of_lanes truth(const E* from) const noexcept {
+  words_of_lanes truth(const E* from) const noexcept {
     alignas(64) position_t<T> is_set[static_cast<std::size_t>(n)];
     if (queries >= n)
       for (index_type i = 0; i < n; ++i) is_set[i] = from[i] != E(0);
@@ -114,20 +114,20 @@ struct staging_block {
   }
 
   template <class U>
-  FOVEA_INLINE U* take() noexcept {
+  U* take() noexcept {
     return reinterpret_cast<U*>(std::exchange(room, room + bytes_a_copy));
   }
 
   /// Row i of the block, or the last one that is inside.
   template <class E>
-  FOVEA_INLINE const E* row_of(const matrix_view<E>& m, index_type i) const noexcept {
+  const E* row_of(const matrix_view<E>& m, index_type i) const noexcept {
     return m.at(query + std::min(i, queries - 1), key);
   }
 
   // All n are written: a fixed number of steps is what compilers vectorise best; past `count` the last one is
   // repeated.
   template <class E>
-  FOVEA_INLINE static void read(const E* from, index_type stride, index_type count, T* to) noexcept {
+  static void read(const E* from, index_type stride, index_type count, T* to) noexcept {
     if (stride != 1 || count < n) {
       for (int i = 0; i < n; ++i) to[i] = load_element<T>(from[std::min<index_type>(i, count - 1) * stride]);
     } else if constexpr (std::is_same_v<std::remove_const_t<E>, T>) {
@@ -151,13 +151,13 @@ struct cells {
 
   index_type query, key, count;
 
-  FOVEA_INLINE position q() const noexcept { return counting<position_t<T>>(query, queries); }
-  FOVEA_INLINE position k() const noexcept { return counting<position_t<T>>(key, !queries); }
-  FOVEA_INLINE number row() const noexcept { return counting<T>(query, queries); }
-  FOVEA_INLINE number col() const noexcept { return counting<T>(key, !queries); }
+  position q() const noexcept { return counting<position_t<T>>(query, queries); }
+  position k() const noexcept { return counting<position_t<T>>(key, !queries); }
+  number row() const noexcept { return counting<T>(query, queries); }
+  number col() const noexcept { return counting<T>(key, !queries); }
 
   template <class E>
-  FOVEA_INLINE number load(const matrix_view<E>& m) const noexcept {
+  number load(const matrix_view<E>& m) const noexcept {
     static_assert(element<E>,
                   "fovea: cells.load reads float, double, 16-bit types, std::int8_t or a type with "
                   "element_traits; whole numbers, as ids of documents, are kept as float (exact up to 2^24)");
@@ -166,23 +166,23 @@ struct cells {
     else
       return number();
   }
-  FOVEA_INLINE number load(const staged_cells<T>& staged) const noexcept {
+  number load(const staged_cells<T>& staged) const noexcept {
     return number::load_aligned(staged.value + (key - staged.first_key) * width);
   }
 
   /// s + bias; where the bias is -inf that, whatever s is: a hidden NaN stays hidden.
-  FOVEA_INLINE static number sum_or_hidden(const number& s, const number& bias) noexcept {
+  static number sum_or_hidden(const number& s, const number& bias) noexcept {
     const number hidden(-std::numeric_limits<T>::infinity());
     return xsimd::select(bias == hidden, hidden, s + bias);
   }
 
   template <class E>
-  FOVEA_INLINE truth_value nonzero(const matrix_view<E>& m) const noexcept {
+  truth_value nonzero(const matrix_view<E>& m) const noexcept {
     // By way of an integer: this vectorises.
-    const auto test = [](const E& x) FOVEA_INLINE_LAMBDA { return static_cast<T>(position_t<T>(x != E(0))); };
+    const auto test = [](const E& x) { return static_cast<T>(position_t<T>(x != E(0))); };
     return load_as(m, test) != number(T(0));
   }
-  FOVEA_INLINE truth_value nonzero(const staged_truth<Arch, T>& staged) const noexcept {
+  truth_value nonzero(const staged_truth<Arch, T>& staged) const noexcept {
     constexpr index_type k = staged_truth<Arch, T>::keys_a_word;
     const index_type e = key - staged.first_key;
     const auto byte = static_cast<position_t<T>>(position_t<T>(0xff) << (8 * (e % k)));
@@ -190,11 +190,11 @@ struct cells {
                  position(position_t<T>(0)));
   }
 
-  FOVEA_INLINE static truth_value truth(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
+  static truth_value truth(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
     return as_truth_of<Arch, T>(b);
   }
-  FOVEA_INLINE static truth_value truth(const truth_value& b) noexcept { return b; }
-  FOVEA_INLINE static truth_value truth(bool b) noexcept { return truth_value(b); }
+  static truth_value truth(const truth_value& b) noexcept { return b; }
+  static truth_value truth(bool b) noexcept { return truth_value(b); }
 
  private:
   template <class E, class F>

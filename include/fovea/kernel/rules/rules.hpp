@@ -41,35 +41,35 @@ struct rules {
   Mask mask;
   value_list<Scores...> scores;
 
-  FOVEA_INLINE void check(const place& at) const {
+  void check(const place& at) const {
     check_at(mask, at);
-    scores.each([&](const auto& s) FOVEA_INLINE_LAMBDA { check_score_at(s, at); });
+    scores.each([&](const auto& s) { check_score_at(s, at); });
   }
   template <class T>
-  FOVEA_INLINE void check_numbers() const {
-    scores.each([&](const auto& s) FOVEA_INLINE_LAMBDA { check_numbers_of<T>(s); });
+  void check_numbers() const {
+    scores.each([&](const auto& s) { check_numbers_of<T>(s); });
   }
 
-  FOVEA_INLINE auto bind(const place& at) const noexcept {
-    const auto bound = [&]<class>(const auto& s)
-                           FOVEA_INLINE_LAMBDA -> decltype(auto) { return bind_score(s, at); };
+  auto bind(const place& at) const noexcept {
+    const auto bound = [&]<class>(const auto& s) -> decltype(auto) { return bind_score(s, at); };
     using all = rules_with<decltype(bind_to(mask, at)), decltype(scores.map(bound))>;
     return typename all::type{bind_to(mask, at), scores.map(bound)};
   }
 
   /// The same, with what is read from memory in a block of cells staged.
   template <class Block>
-  FOVEA_INLINE auto staged(Block& block) const noexcept {
-    const auto staged = [&]<class Kept>(const auto& s)
-                            FOVEA_INLINE_LAMBDA -> decltype(auto) { return staged_of<Kept>(s, block); };
+  auto staged(Block& block) const noexcept {
+    const auto staged = [&]<class Kept>(const auto& s) -> decltype(auto) {
+      return staged_of<Kept>(s, block);
+    };
     using all = rules_with<decltype(staged_of<Mask>(mask, block)), decltype(scores.map(staged))>;
     return typename all::type{staged_of<Mask>(mask, block), scores.map(staged)};
   }
 
   /// f(matrix_view) for each matrix that is read.
-  FOVEA_INLINE void each_matrix(const auto& f) const noexcept {
+  void each_matrix(const auto& f) const noexcept {
     each_matrix_of(mask, f);
-    scores.each([&](const auto& s) FOVEA_INLINE_LAMBDA { each_matrix_of(s, f); });
+    scores.each([&](const auto& s) { each_matrix_of(s, f); });
   }
 
   template <class V, class Cells>
