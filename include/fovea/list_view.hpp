@@ -64,6 +64,12 @@ class list_view {
                   "span, not a temporary");
   }
 
+  /// `size` numbers, `stride` elements apart.
+  template <class E>
+  list_view(const E* first, index_type size, index_type stride) noexcept {
+    refer(first, size, stride);
+  }
+
   /// Whether a list was given, be it empty.
   constexpr explicit operator bool() const noexcept { return read_ != nullptr; }
   constexpr index_type size() const noexcept { return size_; }

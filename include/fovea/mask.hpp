@@ -7,6 +7,7 @@
 //                                           or .from say, or a causal mask of the call, or a cache; or 0
 //   key_lengths{lengths}                    right padding: k < lengths[b]
 //   left_padding{starts}                    left padding: k >= starts[b]
+//   documents{ids}                          ids[q] == ids[k]: documents packed in one sequence
 //   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk
 //   mask(f)                                 f(q, k), any function of the positions
 //   a & b                                   what both show
@@ -19,6 +20,7 @@
 #include <fovea/mask/boolean.hpp>
 #include <fovea/mask/causal.hpp>
 #include <fovea/mask/complement.hpp>
+#include <fovea/mask/documents.hpp>
 #include <fovea/mask/intersection.hpp>
 #include <fovea/mask/lengths.hpp>
 #include <fovea/mask/predicate.hpp>

@@ -136,6 +136,19 @@ int main() {
 #ifdef FOVEA_WRONG_USE_temporary_lengths
   attend(m, m, m, fovea::key_lengths{std::vector<int>{3}});
 #endif
+#ifdef FOVEA_WRONG_USE_temporary_ids
+  attend(m, m, m, fovea::documents{std::vector<int>{3}});
+#endif
+#ifdef FOVEA_WRONG_USE_temporary_ids_a_sequence
+  attend(m, m, m, fovea::documents{Eigen::MatrixXi(1, 4)});
+#endif
+#ifdef FOVEA_WRONG_USE_ids_of_reals
+  attend(m, m, m, fovea::documents{two});
+#endif
+#ifdef FOVEA_WRONG_USE_ids_of_two_types
+  const std::vector<long> of_keys(4);
+  attend(m, m, m, fovea::documents{offsets, of_keys});
+#endif
 #ifdef FOVEA_WRONG_USE_temporary_starts
   attend(m, m, m, fovea::left_padding{Eigen::VectorXi(1)});
 #endif

@@ -52,6 +52,9 @@ TEST(complement, of_every_mask) {
   expect_complement(fovea::sliding_window{.left = 3, .right = 2, .offset = 1}, queries, keys);
   expect_complement(fovea::key_lengths{eleven}, queries, keys);
   expect_complement(fovea::left_padding{eleven}, queries, keys);
+  const Eigen::VectorXi of_queries = Eigen::VectorXi::LinSpaced(queries, 0, 3),
+                        of_keys = Eigen::VectorXi::LinSpaced(keys, 0, 4);
+  expect_complement(fovea::documents{of_queries, of_keys}, queries, keys);
   expect_complement(fovea::boolean_mask(keep), queries, keys);
   expect_complement(fovea::mask([](auto q, auto k) { return k <= q; }), queries, keys);
   expect_complement(fovea::causal_top_left & fovea::key_lengths{eleven}, queries, keys);

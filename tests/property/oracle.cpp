@@ -27,6 +27,8 @@ bool visible(const problem& p, index_type b, index_type h, index_type i, index_t
   if (has(predicate) && (j & r.period) != 0 && j != i) return false;
   if (has(complement) && j == i + r.hole) return false;
   if (has(bias) && r.addend.at(b, h, i, j) == -std::numeric_limits<double>::infinity()) return false;
+  const auto id = [&](const auto& ids, index_type t) { return ids[sequence][static_cast<std::size_t>(t)]; };
+  if (has(documents) && id(r.query_ids, i) != id(r.key_ids, j)) return false;
   if (has(prefix) && j >= r.prefix_keys && j > i) return false;
   return true;
 }

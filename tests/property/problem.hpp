@@ -30,10 +30,11 @@ enum feature : unsigned {
   function = 1u << 13,
   sink = 1u << 14,
   complement = 1u << 16,
+  documents = 1u << 17,
   exact_tables = 1u << 15,  // bias in float even where q has 16 bits, booleans as bytes
 };
 
-inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement;
+inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents;
 inline constexpr unsigned any_addend = alibi | bias | function;
 
 struct rules_kind {
@@ -60,6 +61,7 @@ inline constexpr std::array all_rules = {
     rules_kind{boolean, "boolean_mask"},
     rules_kind{predicate, "predicate"},
     rules_kind{prefix, "user_struct"},
+    rules_kind{documents, "documents"},
     rules_kind{joined_masks, "joined_masks"},
     rules_kind{softcap, "softcap"},
     rules_kind{alibi, "alibi"},
@@ -91,15 +93,16 @@ struct table {
 /// The parameters of masks and scores; a kind uses those of its features.
 struct rules {
   unsigned features = 0;
-  index_type offset = 0;                           // causal_offset
-  index_type left = -1, right = -1, diagonal = 0;  // window
-  std::vector<index_type> lengths, starts;         // right_padding, left_padding: one a sequence
-  index_type period = 2;                           // predicate: (k & period) == 0, or k == q
-  index_type prefix_keys = 0;                      // prefix: k < prefix_keys, or k <= q
-  index_type hole = 0;                             // complement: k != q + hole, a window's complement
-  table keep{1, 1, 1, 1, 1.0};                     // boolean
-  double cap = 0;                                  // softcap
-  std::vector<double> slopes, sinks;               // alibi, sink: one a query head
+  index_type offset = 0;                                    // causal_offset
+  index_type left = -1, right = -1, diagonal = 0;           // window
+  std::vector<index_type> lengths, starts;                  // right_padding, left_padding: one a sequence
+  std::vector<std::vector<index_type>> query_ids, key_ids;  // documents: of each token, a list a sequence
+  index_type period = 2;                                    // predicate: (k & period) == 0, or k == q
+  index_type prefix_keys = 0;                               // prefix: k < prefix_keys, or k <= q
+  index_type hole = 0;                // complement: k != q + hole, a window's complement
+  table keep{1, 1, 1, 1, 1.0};        // boolean
+  double cap = 0;                     // softcap
+  std::vector<double> slopes, sinks;  // alibi, sink: one a query head
   index_type alibi_offset = 0;
   table addend;     // bias
   double tilt = 0;  // function: s + tilt * (q - 2 k)

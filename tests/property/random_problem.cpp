@@ -10,6 +10,25 @@ void fill(array& a, random_source& random, double spread) {
   for (double& x : a.x) x = random.uniform(-spread, spread);
 }
 
+/// Documents one after another, with rising ids or any, or mixed; each query's has a key.
+void make_documents(rules& r, const problem& p, random_source& random) {
+  for (std::size_t b = 0; b < p.keys.size(); ++b) {
+    const index_type queries = p.queries[b], keys = p.keys[b];
+    const bool rising = random.chance(0.5), mixed = !rising && random.chance(0.3);
+    std::vector<index_type> of_keys, of_queries;
+    index_type id = random.integer(-9, 9);
+    for (index_type j = 0; j < keys; ++j) {
+      if (mixed || random.chance(0.05)) id = rising ? id + random.integer(1, 3) : random.integer(-2, 2);
+      of_keys.push_back(id);
+    }
+    for (index_type i = 0; i < queries; ++i)
+      of_queries.push_back(
+          keys == 0 ? 0 : of_keys[static_cast<std::size_t>(std::max<index_type>(0, keys - 1 - i % keys))]);
+    std::sort(of_queries.begin(), of_queries.begin() + (rising ? queries : 0));
+    r.key_ids.push_back(of_keys), r.query_ids.push_back(of_queries);
+  }
+}
+
 void make_masks(rules& r, const problem& p, random_source& random) {
   const index_type queries = p.n.queries, keys = p.n.keys;
   r.offset = keys - queries + random.integer(-3, 3);
@@ -20,6 +39,7 @@ void make_masks(rules& r, const problem& p, random_source& random) {
     r.lengths.push_back(n - random.integer(0, random.chance(0.5) ? n : n / 4));
     r.starts.push_back(random.integer(0, random.chance(0.2) ? n : n / 4));
   }
+  make_documents(r, p, random);
   r.period = index_type(1) << random.integer(0, 3);
   r.prefix_keys = random.integer(0, keys);
 }

@@ -25,8 +25,9 @@ table rebuilt_table(index_type batch, index_type heads, index_type queries, inde
   return t;
 }
 
-std::vector<index_type> taken(const std::vector<index_type>& from, const std::vector<index_type>& order) {
-  std::vector<index_type> to;
+template <class X>
+std::vector<X> taken(const std::vector<X>& from, const std::vector<index_type>& order) {
+  std::vector<X> to;
   if (!from.empty())
     for (const index_type i : order) to.push_back(from[static_cast<std::size_t>(i)]);
   return to;
@@ -50,6 +51,7 @@ problem permuted(const problem& p, const std::vector<index_type>& batches,
   };
   r.q = moved(p.q, heads), r.k = moved(p.k, kv_heads), r.v = moved(p.v, kv_heads);
   r.rules.lengths = taken(p.rules.lengths, batches), r.rules.starts = taken(p.rules.starts, batches);
+  r.rules.query_ids = taken(p.rules.query_ids, batches), r.rules.key_ids = taken(p.rules.key_ids, batches);
   const auto moved_table = [&](const table& t) {
     return rebuilt_table(t.batch == 1 ? 1 : r.n.batch, t.heads, t.queries, t.keys,
                          [&](index_type b, index_type h, index_type i, index_type j) {

@@ -36,6 +36,8 @@ class stored_rules {
     for (std::size_t i = 0; i < keep_.size(); ++i) keep_[i].value = r.keep.x[i] != 0;
     for (std::size_t i = 0; i < bias_.size(); ++i) encode(bias_kind, r.addend.x[i], &bias_[i]);
   }
+  const auto& query_ids() const { return query_ids_; }
+  const auto& key_ids() const { return key_ids_; }
   auto keep() const { return over(keep_.empty() ? nullptr : &keep_.data()->value, given.keep); }
   auto bias() const { return over(bias_.data(), given.addend); }
 
@@ -50,6 +52,18 @@ class stored_rules {
   static fovea::tensor_view<const E> over(const E* data, const table& t) {
     return fovea::bhsd(data, t.batch, t.heads, t.queries, t.keys);
   }
+  /// A row a sequence, as long as the longest.
+  static Eigen::MatrixXi rows_of(const std::vector<std::vector<index_type>>& lists) {
+    std::size_t longest = 0;
+    for (const auto& list : lists) longest = std::max(longest, list.size());
+    Eigen::MatrixXi m = Eigen::MatrixXi::Constant(static_cast<Eigen::Index>(lists.size()),
+                                                  static_cast<Eigen::Index>(longest), -99);
+    for (std::size_t b = 0; b < lists.size(); ++b)
+      for (std::size_t t = 0; t < lists[b].size(); ++t)
+        m(static_cast<Eigen::Index>(b), static_cast<Eigen::Index>(t)) = static_cast<int>(lists[b][t]);
+    return m;
+  }
+  Eigen::MatrixXi query_ids_ = rows_of(given.query_ids), key_ids_ = rows_of(given.key_ids);
   std::vector<truth> keep_;
   std::vector<B> bias_;
 };
@@ -75,6 +89,9 @@ auto masks_of(const auto& r) {
           [&] { return fovea::sliding_window{.left = p.left, .right = p.right, .offset = p.diagonal}; }),
       where<(Has & right_padding) != 0>([&] { return fovea::key_lengths{p.lengths}; }),
       where<(Has & left_padding) != 0>([&] { return fovea::left_padding{p.starts}; }),
+      where<(Has & documents) != 0>([&] {
+        return fovea::documents{r.query_ids(), r.key_ids()};
+      }),
       where<(Has & boolean) != 0>([&] { return fovea::boolean_mask(r.keep()); }),
       where<(Has & predicate) != 0>([&] {
         const int period = static_cast<int>(p.period);

@@ -34,7 +34,8 @@ FOVEA_NAMESPACE_BEGIN
 ///   each_operand(f) const       f(name, view or list) for what it reads of the user's: where a result shares
 ///                               memory with that, the call is refused
 /// A number a token needs no matrix of Lq x Lk: a view with a stride of 0 repeats it. Here, of documents
-/// packed in one sequence, a token sees its own (tests/mask/own_mask_test.cpp compiles this):
+/// packed in one sequence, a token sees its own (tests/mask/own_mask_test.cpp compiles this; documents{ids}
+/// is the ready one, which skips blocks):
 ///
 ///   struct same_document {
 ///     using is_mask = void;

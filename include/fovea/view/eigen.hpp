@@ -24,7 +24,7 @@ Index eigen_index(index_type n) {
   return static_cast<Index>(n);
 }
 
-/// Vectors and rows as lists of numbers.
+/// Vectors and rows as lists of numbers; matrices as a list a row, where a mask asks for one a sequence.
 template <eigen_in_memory X>
 struct list_traits<X> {
   static constexpr bool is_vector = X::IsVectorAtCompileTime;
@@ -32,6 +32,10 @@ struct list_traits<X> {
   static auto data(const X& x) noexcept { return x.data(); }
   static index_type size(const X& x) noexcept { return x.size(); }
   static index_type stride(const X& x) noexcept { return x.innerStride(); }
+  static index_type rows(const X& x) noexcept { return x.rows(); }
+  static index_type columns(const X& x) noexcept { return x.cols(); }
+  static index_type row_stride(const X& x) noexcept { return x.rowStride(); }
+  static index_type column_stride(const X& x) noexcept { return x.colStride(); }
 };
 
 template <eigen_dense X>

@@ -190,6 +190,22 @@ struct cells {
                  position(position_t<T>(0)));
   }
 
+  /// Whether a number a query is equal to a number a key: lists with at(token) and a stride.
+  template <class List>
+  truth_value same_number(const List& of_query, const List& of_key) const noexcept {
+    const List& along = queries ? of_query : of_key;
+    const index_type first = queries ? query : key;
+    const auto one = queries ? of_key[key] : of_query[query];
+    alignas(64) T same[std::size_t{width}];
+    const auto* x = along.at(first);
+    if (along.stride == 1 && count >= width)
+      for (int i = 0; i < width; ++i) same[i] = static_cast<T>(position_t<T>(x[i] == one));
+    else
+      for (int i = 0; i < width; ++i)
+        same[i] = along[first + std::min<index_type>(i, count - 1)] == one ? T(1) : T(0);
+    return number::load_aligned(same) != number(T(0));
+  }
+
   static truth_value truth(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
     return as_truth_of<Arch, T>(b);
   }
