@@ -2,7 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/arch/geometry.hpp>
-#include <fovea/kernel/forward/row_products.hpp>
+#include <fovea/kernel/forward/attend_rows.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -76,7 +76,7 @@ struct job_list {
   }
   /// Elements that the state of a block of rows takes, and where that of a key split lies among all of them.
   index_type state_a_job() const noexcept {
-    return kernel::row_products<Arch, T>::state_elements(rows_a_job, value_dim);
+    return kernel::row_panel<Arch, T>::state_elements(rows_a_job, kernel::attending_rows<Arch, T>(value_dim));
   }
   index_type state_of(const job& j) const noexcept {
     return ((j.head * row_blocks_a_head + j.block) * key_splits + j.key_split) * state_a_job();

@@ -64,15 +64,15 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
             operand(p.v, plan.value_dim).copies_for_columns(block));
     }
     if (jobs.row_jobs() > 0) {
-      using panel = kernel::row_products<Arch, T>;
+      using panel = kernel::row_panel<Arch, T>;
       constexpr index_type block = shape::few_rows_block;
       plan.rows_form = true;
       plan.rows_a_job = std::max(plan.rows_a_job, jobs.rows_a_job);
       plan.key_block = std::max(plan.key_block, block);
       needs(jobs.state_a_job() + panel::work_elements(jobs.rows_a_job, plan.dim), 0,
-            operand(p.k, panel::read_width(plan.dim))
+            operand(p.k, kernel::read_width<Arch, T>(plan.dim))
                 .template copies_for_rows<kernel::scaled::by_channel>(block),
-            operand(p.v, panel::read_width(plan.value_dim))
+            operand(p.v, kernel::read_width<Arch, T>(plan.value_dim))
                 .template copies_for_rows<kernel::scaled::by_token>(block));
       plan.key_splits = std::max(plan.key_splits, jobs.key_splits);
       plan.states += jobs.all_states();

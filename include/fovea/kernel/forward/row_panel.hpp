@@ -6,103 +6,145 @@
 // Rows of K and V are read in place, whatever their width: the last register overlaps the one before.
 #pragma once
 
-#include <fovea/kernel/forward/row_products.hpp>
+#include <fovea/kernel/arch.hpp>
+#include <fovea/kernel/tile/tile.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-template <class Arch, class T, unit_of Units>
-class row_panel : public row_products<Arch, T> {
-  using products = row_products<Arch, T>;
-  using typename products::V;
-  using state_type = softmax_state<Arch, T, Units>;
-  using here = cells<Arch, T, in_lanes::keys>;
-  using products::n, products::block, products::store, products::o_row, products::add;
-  using products::value_dim_, products::o_, products::m_, products::l_, products::s_, products::shrink_;
+/// Rows of the query heads of one key/value head of one sequence. Row r is query
+/// queries.first + r % |queries| of head r / |queries| of the group.
+struct row_block {
+  index_type batch, kv_head;
+  range queries, rows;
+};
 
- public:
-  using products::products, products::count, products::head, products::query;
+/// Where the rows' states are left, and what is worked in; where the logits of all rows of the key/value head
+/// are left, if they are wanted.
+template <class T>
+struct row_memory {
+  T *state, *work, *logits = nullptr;
+};
 
-  /// The same rows, their state so many elements further.
-  FOVEA_INLINE row_panel at_state(index_type further) const noexcept {
+/// What one of these rows takes there for `keys` keys: whole lines of cache.
+template <class T>
+index_type logits_a_row(index_type keys) noexcept {
+  return round_up(keys, 64 / static_cast<index_type>(sizeof(T)));
+}
+
+/// What a row keeps from the first block of keys to the last, in registers: its sums, and its state.
+struct row_registers {
+  index_type sums, state;
+};
+
+/// How wide rows of K and V are read: at least one register.
+template <class Arch, class T>
+FOVEA_INLINE index_type read_width(index_type dim) noexcept {
+  return dim == 0 ? 0 : std::max<index_type>(dim, lanes<Arch, T>);
+}
+/// Registers of a row of so many columns.
+template <class Arch, class T>
+FOVEA_INLINE index_type registers_of(index_type columns) noexcept {
+  return ceil_div(columns, index_type(lanes<Arch, T>));
+}
+
+/// Up to few_rows of these rows, and their logits against a block of keys.
+template <class Arch, class T>
+struct row_panel {
+  using V = vec<Arch, T>;
+  static constexpr index_type n = lanes<Arch, T>, block = geometry<Arch>::few_rows_block;
+  static constexpr int max_rows = geometry<Arch>::few_rows;
+
+  range rows, queries;
+  index_type dim;       // of K as it is read
+  index_type channels;  // of Q
+  row_registers kept;
+  T *sums, *state;  // [row][register], [register][row]
+  T *q, *scaled_q;  // Q, and where it is multiplied by what K's channels are scaled by: [register][max_rows]
+  T* s;             // [row][block]
+  T* factors;       // a register a row: its largest logits, then the factor of what it summed so far
+
+  FOVEA_INLINE index_type count() const noexcept { return rows.size(); }
+  /// Row r is query query(r) of the group's head head(r).
+  FOVEA_INLINE index_type head(index_type r) const noexcept {
+    return queries.size() == 1 ? rows.first + r : (rows.first + r) / queries.size();
+  }
+  FOVEA_INLINE index_type query(index_type r) const noexcept {
+    return queries.first + rows.first + r - head(r) * queries.size();
+  }
+  FOVEA_INLINE T* logits(index_type r) const noexcept { return s + r * block; }
+  FOVEA_INLINE T* factor(index_type r) const noexcept { return factors + r * n; }
+  FOVEA_INLINE T* sum(index_type r, index_type i) const noexcept { return sums + (r * kept.sums + i) * n; }
+  FOVEA_INLINE T* state_of(index_type r, index_type i) const noexcept {
+    return state + (i * count() + r) * n;
+  }
+
+  /// sum = sum * shrink + more
+  FOVEA_INLINE void add(index_type r, index_type i, const V& shrink, const V& more) const noexcept {
+    T* to = sum(r, i);
+    isa<Arch>::fma(V::load_aligned(to), shrink, more).store_aligned(to);
+  }
+
+  /// The same rows, what they keep so many elements further.
+  row_panel at_state(index_type further) const noexcept {
     row_panel other = *this;
-    other.o_ += further, other.m_ += further, other.l_ += further;
+    other.sums += further, other.state += further;
     return other;
   }
 
-  /// Applies scores and mask to row r of S, the mask being that of the row's head, and pads it with hidden
-  /// cells.
-  template <class Rules>
-  FOVEA_NOINLINE FOVEA_FLATTEN V revise(const Rules& rules, coverage covered, index_type r,
-                                        range keys) const noexcept {
-    V largest(hidden<T>);
-    const index_type row = query(r);  // a division: not for each register
-    for (index_type j = 0; j < round_up(keys.size(), n); j += n) {
-      T* s = s_ + r * block + j;
-      const here at{row, keys.first + j, keys.size() - j};
-      V x = with_rules<Arch>(rules, covered, V::load_aligned(s), at);
-      if (at.count < n)
-        x = xsimd::select(counting_up<Arch, T>() < V(static_cast<T>(at.count)), x, V(hidden<T>));
-      x.store_aligned(s);
-      largest = xsimd::max(largest, x);
-    }
-    return largest;
+  /// f(constant rows, first) for tiles of 8, 4, 2 and 1 rows. (Eight at a time convert what is stored in 16
+  /// bits once for all of them.)
+  template <class F>
+  FOVEA_INLINE void in_row_tiles(F&& f) const noexcept {
+    index_type r = 0;
+    if constexpr (max_rows >= 8 && n >= 8)
+      if (r + 8 <= count()) f(std::integral_constant<int, 8>{}, r), r += 8;
+    if constexpr (n >= 4)
+      for (; r + 4 <= count(); r += 4) f(std::integral_constant<int, 4>{}, r);
+    for (; r + 2 <= count(); r += 2) f(std::integral_constant<int, 2>{}, r);
+    if (r < count()) f(std::integral_constant<int, 1>{}, r);
   }
 
-  /// Row r: P = exp(S - m); what the sums so far are worth now waits for add_values. `finite`: whether all
-  /// that P is multiplied by is; else what is seen is never 0, which add_seen_values leaves out.
-  FOVEA_NOINLINE void absorb(index_type r, index_type keys, const V& largest_by_lane,
-                             bool finite) const noexcept {
-    const V least = least_exponent<Arch, T>(finite);
-    auto state = load(r);
-    const V worth = state.raise(max_over_lanes<Arch, T>(largest_by_lane));
-    V sum(T(0));
-    for (index_type j = 0; j < keys; j += n) {
-      T* s = s_ + r * block + j;
-      const V p = state.template probability<true>(V::load_aligned(s), least);
-      p.store_aligned(s);
-      sum = sum + p;
-    }
-    state.add(worth, sum);
-    store(r, state);
-    worth.store_aligned(shrink_ + r * n);
+  /// Elements of T that stay of panels of so many rows when their keys are done, and that these work in.
+  static index_type state_elements(index_type rows, row_registers kept) noexcept {
+    return rows * (kept.sums + kept.state) * n;
   }
-
-  /// Takes in the same rows' state of other keys.
-  FOVEA_NOINLINE void merge(const row_panel& other) const noexcept {
-    for (index_type r = 0; r < count(); ++r) {
-      auto state = load(r);
-      const auto [mine, theirs] = state.merge(other.load(r));
-      store(r, state);
-      for (index_type i = 0; i * n < value_dim_; ++i)
-        add(r, i, mine, V::load_aligned(other.o_row(r) + i * n) * theirs);
-    }
+  static index_type work_elements(index_type rows, index_type dim) noexcept {
+    return round_up(rows, index_type(max_rows)) * 2 * round_up(dim, n) + rows * (block + n);
   }
+};
 
-  FOVEA_INLINE void absorb_sink(index_type r, T logit) const noexcept {
-    if constexpr (Units == unit_of::log2) logit *= static_cast<T>(std::numbers::log2e);
-    auto state = total(r);
-    const V shrink = state.absorb_sink(V(logit));
-    for (index_type i = 0; i * n < value_dim_; ++i) add(r, i, shrink, V(T(0)));
-    alignas(64) T first[n] = {};
-    alignas(64) T all[n];
-    state.l.store_aligned(all);
-    first[0] = all[0];
-    store(r, {state.m, V::load_aligned(first)});
-  }
+/// The rows of a job, few_rows a panel.
+template <class Arch, class T>
+class row_panels {
+  using panel = row_panel<Arch, T>;
 
-  template <class Lse>
-  FOVEA_NOINLINE void close_lse(const Lse& lse) const noexcept {
-    for (index_type r = 0; r < count(); ++r) {
-      alignas(64) T value[n];
-      total(r).lse().store_aligned(value);
-      *lse(head(r)).at(query(r)) = value[0];
+ public:
+  static constexpr int most_panels = 8;  // of a job
+
+  row_panels(const row_block& at, const row_memory<T>& memory, index_type channels,
+             row_registers kept) noexcept
+      : count_(0) {
+    T *state = memory.state, *work = memory.work;
+    const index_type q_elements = panel::max_rows * round_up(channels, panel::n);
+    for (range rest = at.rows; !rest.empty(); rest.first += panel::max_rows) {
+      const range rows{rest.first, std::min(rest.first + panel::max_rows, rest.last)};
+      panel& q = panels_[count_++];
+      q.rows = rows, q.queries = at.queries;
+      q.dim = read_width<Arch, T>(channels), q.channels = channels, q.kept = kept;
+      q.sums = state, q.state = state + rows.size() * kept.sums * panel::n;
+      q.q = work, q.scaled_q = q.q + q_elements, q.s = q.scaled_q + q_elements;
+      q.factors = q.s + rows.size() * panel::block;
+      state += panel::state_elements(rows.size(), kept);
+      work += panel::work_elements(rows.size(), channels);
     }
   }
+  const panel* begin() const noexcept { return panels_; }
+  const panel* end() const noexcept { return panels_ + count_; }
 
  private:
-  FOVEA_INLINE state_type load(index_type r) const noexcept { return {products::load(r)}; }
-  FOVEA_INLINE state_type total(index_type r) const noexcept { return {products::total(r)}; }
+  int count_;
+  panel panels_[std::size_t{most_panels}];
 };
 
 }  // namespace kernel

@@ -8,31 +8,31 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// Where the pieces of a block of tokens lie, the first few of them: they come next beside those of another
-/// block. None are known at first.
-class pieces_ahead {
+/// Where the pieces of a block of tokens lie, the first few of them: they are asked for beside those of
+/// another block. None are known at first.
+class piece_places {
  public:
-  FOVEA_INLINE pieces_ahead() noexcept : count_(0) {}
+  FOVEA_INLINE piece_places() noexcept : count_(0) {}
   template <class Head>
-  FOVEA_INLINE pieces_ahead(const Head& all, range tokens) noexcept : pieces_ahead() {
-    all.each_piece(tokens, [&](const auto& some) FOVEA_INLINE_LAMBDA {
-      if (count_ < most) pieces_[count_++] = rows_ahead::place(some.tokens);
+  FOVEA_INLINE piece_places(const Head& all, range tokens) noexcept : piece_places() {
+    all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+      if (count_ < most) places_[count_++] = row_prefetch::place(part.tokens);
     });
   }
   /// Where the next of them lies, to be asked for beside `now`, a piece of another block.
-  FOVEA_INLINE rows_ahead::place beside(const rows_ahead::place& now) noexcept {
-    return at_ < count_ ? pieces_[at_++] : now;
+  FOVEA_INLINE row_prefetch::place beside(const row_prefetch::place& now) noexcept {
+    return at_ < count_ ? places_[at_++] : now;
   }
   /// What comes after `now`, one of them: the next one; where there is one only, more of it. (Two pieces
   /// further where they are of 4 KB, and into the next block, was no faster.)
-  FOVEA_INLINE rows_ahead::place after(rows_ahead::place now) noexcept {
+  FOVEA_INLINE row_prefetch::place after(row_prefetch::place now) noexcept {
     if (count_ == 1) now.first += 8192;
-    return ++at_ < count_ ? pieces_[at_] : now;
+    return ++at_ < count_ ? places_[at_] : now;
   }
 
  private:
   static constexpr std::size_t most = 8;
-  std::array<rows_ahead::place, most> pieces_;  // of which count_ are written
+  std::array<row_prefetch::place, most> places_;  // of which count_ are written
   std::size_t count_, at_ = 0;
 };
 
@@ -42,7 +42,7 @@ struct block_piece {
   rows_of<E> rows;
   index_type first, count;
   const float* scales;  // see scaled
-  rows_ahead ahead;
+  row_prefetch lines;
 };
 
 /// Several of them, which a tile of results sums up before it is written.
@@ -52,26 +52,27 @@ class block_pieces {
   FOVEA_INLINE block_pieces() noexcept : count_(0) {}
   FOVEA_INLINE bool empty() const noexcept { return count_ == 0; }
   FOVEA_INLINE bool full() const noexcept { return count_ == most; }
-  FOVEA_INLINE void add(const block_piece<E>& some) noexcept { pieces_[count_++] = some; }
+  FOVEA_INLINE void add(const block_piece<E>& part) noexcept { pieces_[count_++] = part; }
   FOVEA_INLINE void clear() noexcept { count_ = 0; }
 
   FOVEA_INLINE const block_piece<E>* begin() const noexcept { return pieces_.data(); }
   FOVEA_INLINE const block_piece<E>* end() const noexcept { return pieces_.data() + count_; }
 
-  /// Asks for what comes next beside them and after them; or for nothing that is not there already.
-  FOVEA_INLINE void look_ahead(pieces_ahead& next, pieces_ahead& these) noexcept {
-    each([&](block_piece<E>& some, const rows_ahead::place& here)
-             FOVEA_INLINE_LAMBDA { some.ahead = rows_ahead(next.beside(here), these.after(here)); });
+  /// While they are read, what comes next beside them and after them is asked for; or nothing that is not
+  /// there already.
+  FOVEA_INLINE void prefetch(piece_places& next, piece_places& these) noexcept {
+    each([&](block_piece<E>& part, const row_prefetch::place& here)
+             FOVEA_INLINE_LAMBDA { part.lines = row_prefetch(next.beside(here), these.after(here)); });
   }
-  FOVEA_INLINE void look_here() noexcept {
-    each([](block_piece<E>& some, const rows_ahead::place& here)
-             FOVEA_INLINE_LAMBDA { some.ahead = rows_ahead(here); });
+  FOVEA_INLINE void prefetch_nothing() noexcept {
+    each([](block_piece<E>& part, const row_prefetch::place& here)
+             FOVEA_INLINE_LAMBDA { part.lines = row_prefetch(here); });
   }
 
  private:
   template <class F>
   FOVEA_INLINE void each(F&& f) noexcept {
-    for (std::size_t i = 0; i < count_; ++i) f(pieces_[i], rows_ahead::place(pieces_[i].rows.view(1)));
+    for (std::size_t i = 0; i < count_; ++i) f(pieces_[i], row_prefetch::place(pieces_[i].rows.view(1)));
   }
 
   static constexpr std::size_t most = 8;
@@ -91,15 +92,15 @@ FOVEA_INLINE void each_pieces(const operand<Arch, T, Head>& x, range block, F&& 
   x.template each_rows<Scaled>(block, [&](index_type first, const auto& rows, index_type count,
                                           const float* scales) FOVEA_INLINE_LAMBDA {
     using E = std::remove_cvref_t<decltype(*rows.data)>;
-    const block_piece<E> some{rows, first, count, scales, {}};
+    const block_piece<E> part{rows, first, count, scales, {}};
     if constexpr (std::is_same_v<E, main>) {
       if (waiting.full()) flush();
-      waiting.add(some);
+      waiting.add(part);
       if (x.in_buffer(rows)) flush();
     } else {
       flush();
       block_pieces<E> alone;
-      alone.add(some);
+      alone.add(part);
       f(alone);
     }
   });

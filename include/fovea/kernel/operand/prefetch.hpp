@@ -118,14 +118,14 @@ class prefetch {
 /// ahead, 0.84 (1 KB 0.71, 2 KB 0.76, 4 KB 0.80, 16 KB 0.81); the next rows alone 0.55; the rows' own 2 to
 /// 8 KB ahead alone 0.65 to 0.75; either into L1, which then is full of what is on its way, 0.3; a list of
 /// lines with a counter, asked for in shares, 0.71, and from cache twice the time.
-class rows_ahead {
+class row_prefetch {
  public:
   /// A row's lines are at first + row * stride, in bytes.
   struct place {
     const char* first;
     index_type stride;
     FOVEA_INLINE place() noexcept = default;
-    FOVEA_INLINE place(const char* at, index_type apart) noexcept : first(at), stride(apart) {}
+    FOVEA_INLINE place(const char* at, index_type step) noexcept : first(at), stride(step) {}
     FOVEA_INLINE place from(index_type row) const noexcept { return {first + row * stride, stride}; }
     template <class E>
     FOVEA_INLINE explicit place(const matrix_view<E>& rows) noexcept
@@ -133,14 +133,14 @@ class rows_ahead {
           stride(rows.row_stride * static_cast<index_type>(sizeof(E))) {}
   };
 
-  FOVEA_INLINE rows_ahead() noexcept = default;
-  FOVEA_INLINE rows_ahead(const place& next, const place& further) noexcept
+  FOVEA_INLINE row_prefetch() noexcept = default;
+  FOVEA_INLINE row_prefetch(const place& next, const place& further) noexcept
       : next_(next), further_(further) {}
   /// Nothing that is not there already.
-  FOVEA_INLINE explicit rows_ahead(const place& now) noexcept : next_(now), further_(now) {}
+  FOVEA_INLINE explicit row_prefetch(const place& now) noexcept : next_(now), further_(now) {}
 
   /// Those of the rows from `row` on.
-  FOVEA_INLINE rows_ahead from(index_type row) const noexcept {
+  FOVEA_INLINE row_prefetch from(index_type row) const noexcept {
     return {next_.from(row), further_.from(row)};
   }
   /// The lines at `offset` bytes of the first Rows rows.

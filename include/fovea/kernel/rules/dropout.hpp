@@ -31,13 +31,13 @@ FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, T* p, index_type 
                     p + j * width + i);
 }
 
-/// The same for row r of a row_panel.
-template <class Arch, class T, class Dropout, class Panel>
-FOVEA_NOINLINE FOVEA_FLATTEN void drop(const Dropout& dropout, const Panel& panel, index_type r,
-                                       range keys) noexcept {
+/// The same for the weights of one query.
+template <class Arch, class T, class Dropout>
+FOVEA_NOINLINE FOVEA_FLATTEN void drop_row(const Dropout& dropout, index_type query, T* p,
+                                           range keys) noexcept {
   using here = cells<Arch, T, in_lanes::keys>;
   for (index_type j = 0; j < keys.size(); j += here::width)
-    drop_register(dropout, here{panel.query(r), keys.first + j, keys.size() - j}, panel.logits(r) + j);
+    drop_register(dropout, here{query, keys.first + j, keys.size() - j}, p + j);
 }
 
 }  // namespace kernel

@@ -59,9 +59,11 @@ FOVEA_NOINLINE void receive_rows(const Problem& p, const row_block& at, range ke
                                  T* sums) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type block = geometry<Arch>::few_rows_block, n = lanes<Arch, T>;
+  group_rules rules(p.rules, p.dropout, p.at(at.batch, at.kv_head * p.group()), p.group());
+  const row_rules_ref<Arch, T> masks(rules);
   for (range part{keys.first, keys.first}; part.first < keys.last; part.first = part.last) {
     part.last = std::min(part.first + block, keys.last);
-    if (cover_of_rows(p, at, part) == coverage::none) continue;  // nor has attend_rows left any of it
+    if (masks.cover(at.queries, part) == coverage::none) continue;  // nor has attend_rows left any of it
     for (index_type row = at.rows.first; row < at.rows.last; ++row) {
       const index_type h = at.kv_head * p.group() + row / at.queries.size();
       const V lse(p.lse.head(at.batch, h)(row % at.queries.size(), 0));

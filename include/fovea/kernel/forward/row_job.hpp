@@ -1,0 +1,162 @@
+// fovea/kernel/forward/row_job.hpp - a few query rows that share a key/value head, and the blocks of keys
+// that they see.
+#pragma once
+
+#include <fovea/kernel/forward/row_references.hpp>
+#include <fovea/kernel/forward/row_scorer.hpp>
+#include <fovea/kernel/rules/row_rules.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Values of a head, in whatever pieces, elements and scales.
+template <class Arch, class T>
+class row_values_ref {
+  using panels = row_panels<Arch, T>;
+
+ public:
+  template <class Operand>
+  explicit row_values_ref(const Operand& values) noexcept : values_(&values), of_(&functions_of<Operand>) {}
+
+  /// O = O * shrink + P V for all rows. `next`: what is asked for meanwhile, beside what comes after `these`.
+  void add(const panels& all, range keys, bool finite, piece_places& next,
+           piece_places& these) const noexcept {
+    of_->add(values_, all, keys, finite, next, these);
+  }
+  /// Whether all of them are, and their scales.
+  bool finite(range keys) const noexcept { return of_->finite(values_, keys); }
+  piece_places places(range keys) const noexcept { return of_->places(values_, keys); }
+
+ private:
+  struct functions {
+    void (*add)(const void*, const panels&, range, bool, piece_places&, piece_places&) noexcept;
+    bool (*finite)(const void*, range) noexcept;
+    piece_places (*places)(const void*, range) noexcept;
+  };
+  template <class Operand>
+  static constexpr functions functions_of{
+      [](const void* operand, const panels& all, range keys, bool finite, piece_places& next,
+         piece_places& these) noexcept {
+        const auto& values = *static_cast<const Operand*>(operand);
+        each_pieces<scaled::by_token>(values, keys, [&](auto& v) {
+          v.prefetch(next, these);
+          for (const auto& p : all)
+            finite ? add_pieces(p, v, values.width) : add_seen_pieces(p, v, values.width),
+                v.prefetch_nothing();
+        });
+      },
+      [](const void* operand, range keys) noexcept {
+        bool finite = true;
+        static_cast<const Operand*>(operand)->template each_rows<scaled::by_token>(
+            keys, [&](index_type, const auto& v, index_type count, const float* scales) {
+              finite = finite && all_finite<Arch, T>(v, count);
+              if (scales != nullptr)
+                finite = finite && all_finite<Arch, T>(rows_of<float>{scales, count, count}, 1);
+            });
+        return finite;
+      },
+      [](const void* operand, range keys) noexcept {
+        return piece_places(static_cast<const Operand*>(operand)->all, keys);
+      }};
+
+  const void* values_;
+  const functions* of_;
+};
+
+/// What a walk is about, whatever its types.
+template <class Arch, class T>
+struct row_job {
+  row_block at;
+  range span;  // keys: all, or one split of them
+  row_queries_ref<Arch, T> q;
+  index_type dim;
+  T scale;  // of Q
+  row_scorer_ref<Arch, T> scorer;
+  row_rules_ref<Arch, T> rules;
+  row_memory<T> memory;
+  bool drops = false;                               // whether weights are dropped as the rules say
+  const row_values_ref<Arch, T>* values = nullptr;  // none: weights are summed with something else
+  index_type logits_stride = 0;                     // of memory.logits
+};
+
+/// The blocks of keys of a job that some of its rows see, one after another.
+template <class Arch, class T>
+class row_key_blocks {
+  static constexpr index_type size = geometry<Arch>::few_rows_block;
+
+ public:
+  range keys = {0, 0};
+  coverage covered = coverage::none;  // what the masks say of all these cells
+
+  explicit row_key_blocks(const row_job<Arch, T>& job) noexcept
+      : job_(job), reach_(job.rules.reach(job.at.queries, job.span)) {
+    keys.last = job.span.first + std::max<index_type>(reach_.first - job.span.first, 0) / size * size;
+  }
+
+  /// Goes to the next block; false if there is none.
+  bool next() noexcept {
+    for (keys = after(keys); keys.first < reach_.last; keys = after(keys)) {
+      covered = job_.rules.cover(job_.at.queries, keys);
+      if (covered == coverage::none) continue;
+      finite_ = true, known_ = !job_.drops && !job_.rules.hides() && covered == coverage::full;
+      if (job_.span.size() > size) find_places();
+      return true;
+    }
+    return false;
+  }
+
+  /// S = Q K^T for all rows.
+  void dot(const row_panels<Arch, T>& all) noexcept { job_.scorer.dot(all, keys, next_values_, these_keys_); }
+  /// Whether all that weights of 0 are multiplied by is finite: looked up only where there may be some.
+  bool finite_values() noexcept {
+    if (!known_ && job_.values != nullptr) finite_ = job_.values->finite(keys);
+    known_ = true;
+    return finite_;
+  }
+  /// O = O * shrink + P V for all rows.
+  void add_values(const row_panels<Arch, T>& all) noexcept {
+    job_.values->add(all, keys, finite_values(), next_keys_, these_values_);
+  }
+
+ private:
+  range after(range block) const noexcept {
+    return {block.last, std::min(block.last + size, job_.span.last)};
+  }
+  // Where memory is the limit: V of this block is asked for while its keys are scored, K of the next while V
+  // is summed.
+  void find_places() noexcept {
+    these_keys_ = job_.scorer.places(keys), next_keys_ = job_.scorer.places(after(keys));
+    if (job_.values != nullptr) next_values_ = these_values_ = job_.values->places(keys);
+  }
+
+  const row_job<Arch, T>& job_;
+  range reach_;
+  bool known_ = false, finite_ = true;
+  piece_places these_keys_, next_keys_, these_values_, next_values_;
+};
+
+/// S = score(S), hidden cells -inf; and the largest in each lane. All rows' logits are left where they are
+/// wanted.
+template <class Arch, class T>
+FOVEA_NOINLINE void apply_rules(const row_job<Arch, T>& job, const row_panel<Arch, T>& s,
+                                const row_key_blocks<Arch, T>& block) noexcept {
+  const range keys = block.keys;
+  for (index_type r = 0; r < s.count(); ++r) {
+    const index_type head = s.head(r), query = s.query(r);
+    job.rules.apply(head, query, block.covered, keys, s.logits(r)).store_aligned(s.factor(r));
+    if (job.memory.logits == nullptr) continue;
+    const index_type row = head * job.at.queries.size() + query - job.at.queries.first;
+    std::memcpy(job.memory.logits + row * job.logits_stride + keys.first, s.logits(r),
+                static_cast<std::size_t>(logits_a_row<T>(keys.size())) * sizeof(T));
+  }
+}
+
+/// Dropout of weights.
+template <class Arch, class T>
+void drop(const row_job<Arch, T>& job, const row_panel<Arch, T>& p, range keys) noexcept {
+  if (job.drops)
+    for (index_type r = 0; r < p.count(); ++r) job.rules.drop(p.head(r), p.query(r), keys, p.logits(r));
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END

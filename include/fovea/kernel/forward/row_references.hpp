@@ -1,0 +1,113 @@
+// fovea/kernel/forward/row_references.hpp - the queries and results of heads that share a key/value head, of
+// whatever element, as panels of rows see them: through pointers, once a panel.
+#pragma once
+
+#include <fovea/kernel/forward/row_panel.hpp>
+#include <fovea/view/sequences.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Row of Q = scale * from, register by register, max_rows registers apart, with zeros beyond and where the
+/// last overlaps the one before.
+template <class Arch, class T, class E>
+FOVEA_INLINE void copy_row(const row_panel<Arch, T>& to, index_type r, const E* from, index_type stride,
+                           T scale) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>, apart = row_panel<Arch, T>::max_rows * n;
+  const index_type count = to.channels;
+  T* q = to.q + r * n;
+  index_type c = 0;
+  if constexpr (std::is_same_v<T, E>)
+    if (stride == 1)
+      for (; c + n <= count; c += n, q += apart) (V::load_unaligned(from + c) * V(scale)).store_aligned(q);
+  for (; c < count; c += n, q += apart) {
+    alignas(64) T part[std::size_t{n}] = {};
+    const index_type skipped = c - start_of<Arch, T>(c / n, to.dim);
+    load_elements(from + c * stride, stride, std::min(n - skipped, count - c), part + skipped);
+    (V::load_aligned(part) * V(scale)).store_aligned(q);
+  }
+}
+
+/// to = factor * the row's sums. What the last register has in common with the one before is the same there.
+template <class Arch, class T, class E>
+FOVEA_INLINE void write_row(const row_panel<Arch, T>& from, index_type r, E* to, index_type stride,
+                            index_type columns) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  const V factor = V::load_aligned(from.factor(r));
+  const index_type width = read_width<Arch, T>(columns);
+  for (index_type i = 0; i < from.kept.sums; ++i) {
+    const index_type c = start_of<Arch, T>(i, width);
+    const V o = V::load_aligned(from.sum(r, i)) * factor;
+    if constexpr (std::is_same_v<T, E>)
+      if (stride == 1 && c + n <= columns) {
+        o.store_unaligned(to + c);
+        continue;
+      }
+    alignas(64) T part[std::size_t{n}];
+    o.store_aligned(part);
+    store_elements(part, std::min(n, columns - c), to + c * stride, stride);
+  }
+}
+
+/// The group's queries: to be copied.
+template <class Arch, class T>
+class row_queries_ref {
+  using panel = row_panel<Arch, T>;
+
+ public:
+  template <class E>
+  row_queries_ref(const sequences<const E>& all, index_type batch, index_type first_head) noexcept
+      : all_(&all), batch_(batch), first_head_(first_head), copy_(&copy_rows<E>) {}
+
+  /// A panel's Q = scale * Q.
+  void copy(const panel& to, T scale) const noexcept { copy_(all_, batch_, first_head_, to, scale); }
+
+ private:
+  template <class E>
+  static void copy_rows(const void* all, index_type batch, index_type first_head, const panel& to,
+                        T scale) noexcept {
+    const auto& q = *static_cast<const sequences<const E>*>(all);
+    for (index_type r = 0; r < to.count(); ++r) {
+      const auto head = q.head(batch, first_head + to.head(r));
+      copy_row(to, r, head.at(to.query(r)), head.col_stride, scale);
+    }
+  }
+
+  const void* all_;
+  index_type batch_, first_head_;
+  void (*copy_)(const void*, index_type, index_type, const panel&, T) noexcept;
+};
+
+/// The group's results: to be written.
+template <class Arch, class T>
+class row_results_ref {
+  using panel = row_panel<Arch, T>;
+
+ public:
+  template <class E>
+  row_results_ref(const sequences<E>& all, index_type batch, index_type first_head) noexcept
+      : all_(&all), batch_(batch), first_head_(first_head), write_(&write_rows<E>) {}
+
+  /// A panel's sums, each row times its factor.
+  void write(const panel& from) const noexcept { write_(all_, batch_, first_head_, from); }
+
+ private:
+  template <class E>
+  static void write_rows(const void* all, index_type batch, index_type first_head,
+                         const panel& from) noexcept {
+    const auto& out = *static_cast<const sequences<E>*>(all);
+    for (index_type r = 0; r < from.count(); ++r) {
+      const auto head = out.head(batch, first_head + from.head(r));
+      write_row(from, r, head.at(from.query(r)), head.col_stride, head.cols);
+    }
+  }
+
+  const void* all_;
+  index_type batch_, first_head_;
+  void (*write_)(const void*, index_type, index_type, const panel&) noexcept;
+};
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END
