@@ -27,12 +27,15 @@
 // arXiv:2305.13245.
 #pragma once
 
-#include <fovea/attention_folds.hpp>
+#include <fovea/attention_inside.hpp>
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
-#include <fovea/inspect/rows.hpp>
+#include <fovea/lse_gradient.hpp>
 #include <fovea/mask.hpp>
 #include <fovea/partial.hpp>
+#include <fovea/plan/call_options.hpp>
+#include <fovea/plan/check_gradients.hpp>
+#include <fovea/plan/differentiate.hpp>
 #include <fovea/score.hpp>
 #include <fovea/view.hpp>
 
@@ -44,13 +47,6 @@ struct gradients {
   DQ d_q;
   DK d_k;
   DV d_v;
-
-  gradients(DQ q, DK k, DV v) : d_q(std::move(q)), d_k(std::move(k)), d_v(std::move(v)) {}
-  gradients(const gradients&) = default;
-  gradients(gradients&&) = default;
-  gradients& operator=(const gradients&) = default;
-  gradients& operator=(gradients&&) = default;
-  ~gradients() = default;
 };
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.
@@ -62,23 +58,24 @@ struct gradients {
 ///   ragged                          sequences of different length, packed
 /// Matrices do not tell how many heads they hold: attention<T, n>, or attention<T>{{.heads = n}}.
 /// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one
-/// sink and one dropout, in any order; where a result is made, add_received (received.hpp) among them.
+/// sink and one dropout, in any order; where a result is made, add_received (received.hpp) among them, a
+/// workspace{bytes} for this call alone (plan/options.hpp), and a plan of plan_for or into_plan_for, to which
+/// the call keeps, or which it refuses, saying what is for other sizes, strides, modifiers or workers.
 ///
 /// Every call throws std::invalid_argument, naming the argument and both values, before anything is written;
 /// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
 /// the same time, unless they share a workspace. Cost: 2 Lq Lk (d + dv) operations a head, less what masks
 /// hide in whole blocks; memory O(Lq + Lk) beyond the arguments, see plan.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
-class attention : attention_folds<T, Heads, KVHeads, Arch> {
-  using call = attention_folds<T, Heads, KVHeads, Arch>;
+class attention : public attention_inside<T, Heads, KVHeads, Arch> {
+  using inside = attention_inside<T, Heads, KVHeads, Arch>;
   template <class... X>
-  using compute_of = typename call::template compute_of<X...>;
-  using call::check_workspace, call::emit, call::gradients_of, call::heads_of, call::kv_heads_of;
-  using call::options_, call::problem_of, call::problem_of_keys;
+  using compute_of = typename inside::template compute_of<X...>;
+  using inside::heads_of, inside::kv_heads_of, inside::options_;
 
  public:
   attention() = default;
-  explicit attention(attention_options options) : call(options) {}
+  explicit attention(const attention_options& options) : inside(options) {}
   template <class N>
     requires std::is_arithmetic_v<N>
   explicit attention(N) {
@@ -90,8 +87,8 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    if constexpr (call::template check_types<Q, K, V, Mods...>()) {
-      auto out = this->template result_for<T>(q, k, v);
+    if constexpr (check_call<T, Q, K, V, Mods...>()) {
+      auto out = result_for<T>(q, k, v);
       into(shaped_like(q, out), q, k, v, mods...);
       return out;
     }
@@ -115,8 +112,8 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   template <class O, class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    if constexpr (call::template check_types<Q, K, V, Mods...>())
-      this->attend(view_of(o, heads_of(q), "o"), this->template no_lse<Q, K, V>(), q, k, v, mods...);
+    if constexpr (check_call<T, Q, K, V, Mods...>())
+      attend(view_of(o, heads_of(q), "o"), no_lse<Q, K, V>(), q, k, v, mods...);
   }
 
   template <class O, class Q, key_value_cache Cache, class... Mods>
@@ -129,9 +126,9 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    if constexpr (call::template check_types<Q, K, V, Mods...>()) {
+    if constexpr (check_call<T, Q, K, V, Mods...>()) {
       using compute = compute_of<Q, K, V>;
-      auto out = this->template result_for<T>(q, k, v);
+      auto out = result_for<T>(q, k, v);
       auto lse = make_like<compute>(q, heads_of(q), 1);
       with_lse_into(shaped_like(q, out), shaped_like(q, lse), q, k, v, mods...);
       return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
@@ -150,7 +147,7 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     static_assert(std::is_same_v<element_of<L>, compute_of<Q, K, V>>,
                   "fovea: the LSE is float, or double where q, k or v is double");
-    this->attend(view_of(o, heads_of(q), "o"), view_of(lse, heads_of(q), "lse"), q, k, v, mods...);
+    attend(view_of(o, heads_of(q), "o"), view_of(lse, heads_of(q), "lse"), q, k, v, mods...);
   }
 
   template <class O, class L, class Q, key_value_cache Cache, class... Mods>
@@ -158,71 +155,11 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
     with_lse_into(o, lse, q, cache.keys(), cache.values(), mods...);
   }
 
-  /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk: memory O(Lq Lk).
-  template <class Q, class K, class... Mods>
-  auto weights(const Q& q, const K& k, const Mods&... mods) const {
-    return emit(true, {0, heads_of(q)}, q, keys_of(k), mods...);
-  }
-
-  /// The probabilities of one query head, like q: Lq x Lk for matrices, batch x 1 x Lq x Lk for tensors. In
-  /// the rows of a ragged batch, columns from a sequence's number of keys on are 0.
-  template <class Q, class K, class... Mods>
-  auto weights_of(index_type head, const Q& q, const K& k, const Mods&... mods) const {
-    using compute = compute_of<Q, decltype(keys_of(k))>;
-    const index_type heads = heads_of(q);
-    if (head < 0 || head >= heads) reject("head ", head, " is not one of ", heads);
-    const auto all = emit(true, {head, head + 1}, q, keys_of(k), mods...);
-    auto one = make_like<compute>(q, 1, all.dim());
-    auto&& jobs = shaped_like(q, one);
-    const auto rows = as_sequences(jobs, 1, "weights");
-    fill_rows_of_none(rows, compute(0));
-    for (index_type b = 0; b < rows.batches(); ++b)
-      for (index_type i = 0; i < rows.tokens(b); ++i)
-        for (index_type j = 0; j < all.dim(); ++j) rows.head(b, 0)(i, j) = all(b, 0, i, j);
-    return one;
-  }
-
-  /// What enters the softmax: score(scale * Q K^T), masked cells -inf; batch x heads x Lq x Lk.
-  template <class Q, class K, class... Mods>
-  auto scores(const Q& q, const K& k, const Mods&... mods) const {
-    return emit(false, {0, heads_of(q)}, q, keys_of(k), mods...);
-  }
-
-  /// The LSE of each row, and entropy, mean distance and largest probability as inspect/rows.hpp says, in one
-  /// sweep over blocks of keys: the numbers of statistics_of(weights(q, k, mods...)) in memory O(Lq).
-  template <class Q, class K, class... Mods>
-  row_statistics statistics(const Q& q, const K& k, const Mods&... mods) const {
-    static_assert(check_operand<Q>());
-    const auto& keys = keys_of(k);
-    const auto p = problem_of_keys(sequences<compute_of<Q, decltype(keys)>>{}, q, keys, mods...);
-    row_statistics rows(p.q.batches(), p.heads(), p.q.max_tokens());
-    measure_all<Arch>(p, options_.executor, rows.writer());
-    return rows;
-  }
-
-  /// sweep(state, q, k, mods...) and mix(mixer, q, k, mods...): folds over the logits of each row, and sums
-  /// of the softmax's weights, of one's own (attention_folds.hpp).
-  using call::sweep, call::mix;
-
-  /// What each key receives, sum_ih P_hij over the queries and the query heads of its group, from 0: batch x
-  /// kv_heads x Lk x 1. To sum over calls, or beside a result: add_received (received.hpp), which says more.
-  template <class Q, class K, class... Mods>
-  auto received(const Q& q, const K& k, const Mods&... mods) const {
-    static_assert(check_operand<Q>());
-    const auto& keys = keys_of(k);
-    using compute = compute_of<Q, decltype(keys)>;
-    const auto p = problem_of_keys(sequences<compute>{}, q, keys, mods...);
-    tensor<compute> sums(p.k.batches(), p.k.heads(), p.k.max_tokens(), 1);
-    const auto summed = with_received(p, add_received(sums));
-    run<Arch>(summed, make_plan<Arch>(summed, options_.executor.workers()), options_.executor, {});
-    return sums;
-  }
-
   /// What the call attend(q, k, v, mods...) will do; allocates and computes nothing.
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   plan plan_for(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    const auto p = problem_of(sequences<T>{}, this->template no_lse<Q, K, V>(), q, k, v, mods...);
+    const auto p = problem_of(sequences<T>{}, no_lse<Q, K, V>(), q, k, v, mods...);
     auto plan = make_plan<Arch>(p, options_.executor.workers());
     count_coverage<Arch>(p, plan);
     return plan;
@@ -237,8 +174,8 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
   template <class O, class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   plan into_plan_for(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    const auto p =
-        this->problem_into(view_of(o, heads_of(q), "o"), this->template no_lse<Q, K, V>(), q, k, v, mods...);
+    const auto p = problem_of(view_of(o, heads_of(q), "o"), no_lse<Q, K, V>(), q, k, v, mods...);
+    check_results(p, mods...);
     auto plan = make_plan<Arch>(p, options_.executor.workers());
     count_coverage<Arch>(p, plan);
     return plan;
@@ -266,8 +203,7 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
     auto d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
     backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, out, lse, d_out,
                   mods...);
-    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
-                                                                  std::move(d_v)};
+    return gradients{std::move(d_q), std::move(d_k), std::move(d_v)};
   }
 
   /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element. They and
@@ -277,14 +213,13 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
                      const L& lse, const G& d_out, const Mods&... mods) const {
     const auto g = gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...);
     const auto plan = make_gradient_plan<Arch>(g, options_.executor.workers());
+    const auto memory = memory_of(options_, mods...);
     const auto& p = g.forward;
-    check_workspace(plan, "q", p.q, "k", p.k, "v", p.v, "out", g.out, "lse", g.lse, "d_out", g.d_out, "d_q",
-                    g.d_q.all, "d_k", g.d_k.all, "d_v", g.d_v.all);
-    const auto fill = [](const auto& x) {
-      fill_rows_of_none(x, std::remove_cvref_t<decltype(*x.all.data)>{});
-    };
-    fill(g.d_q), fill(g.d_k), fill(g.d_v);
-    differentiate<Arch>(g, plan, options_.executor, options_.workspace);
+    check_plan(plan, mods...);
+    check_workspace(memory, plan, "q", p.q, "k", p.k, "v", p.v, "out", g.out, "lse", g.lse, "d_out", g.d_out,
+                    "d_q", g.d_q.all, "d_k", g.d_k.all, "d_v", g.d_v.all);
+    fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
+    differentiate<Arch>(g, plan, options_.executor, memory);
   }
 
   /// What a call of backward_into with the same arguments will do; writes and computes nothing.
@@ -293,6 +228,72 @@ class attention : attention_folds<T, Heads, KVHeads, Arch> {
                                   const O& out, const L& lse, const G& d_out, const Mods&... mods) const {
     return make_gradient_plan<Arch>(gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...),
                                     options_.executor.workers());
+  }
+
+ private:
+  /// A call from end to end: the arguments as a problem, checked; a plan; memory; the plan's jobs, run.
+  template <class OE, class L, class Q, class K, class V, class... Mods>
+  void attend(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
+              const Mods&... mods) const {
+    const auto problem = problem_of(out, lse, q, k, v, mods...);
+    check_results(problem, mods...);
+    const auto plan = make_plan<Arch>(problem, options_.executor.workers());
+    check_plan(plan, mods...);
+    const auto memory = memory_of(options_, mods...);
+    check_workspace(memory, plan, "q", problem.q, "k", problem.k, "v", problem.v, "o", out.all, "lse",
+                    lse.all);
+    fill_rows_of_none(out);
+    if (problem.wants_lse()) fill_rows_of_none(lse, -std::numeric_limits<L>::infinity());
+    run<Arch>(problem, plan, options_.executor, memory);
+  }
+
+  template <class OE, class L, class Q, class K, class V, class... Mods>
+  auto problem_of(const sequences<OE>& out, const sequences<L>& lse, const Q& q, const K& k, const V& v,
+                  const Mods&... mods) const {
+    static_assert(check_call<T, Q, K, V, Mods...>());
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const auto queries = view_of(q, heads, "q");
+    const auto keys = view_of(k, kv_heads, "k");
+    const auto values = view_of(v, kv_heads, "v");
+    return with_received(
+        build_problem<mask_intersection>(options_.scale, out, lse, queries, keys, values, mods...), mods...);
+  }
+
+  template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
+  auto gradients_of(DQ& d_q, DK& d_k, DV& d_v, const Q& q, const K& k, const V& v, const O& out, const L& lse,
+                    const G& d_out, const Mods&... mods) const {
+    using compute = compute_of<Q, K, V>;
+    static_assert(check_backward<T, compute, Q, K, V, O, L, G>());
+    static_assert(((modifier<Mods> || lse_gradient_like<Mods> || call_option<Mods>)&&...),
+                  "fovea: what follows d_out is a mask, a score, a sink, a dropout or lse_gradient(d_lse)");
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const auto queries = view_of(q, heads, "q");
+    const auto keys = view_of(k, kv_heads, "k");
+    const auto values = view_of(v, kv_heads, "v");
+    const auto forward = build_problem<mask_intersection>(
+        options_.scale, sequences<const T>{}, sequences<compute>{}, queries, keys, values, mods...);
+    const auto given_out = read_only(view_of(out, heads, "out"));
+    const auto given_lse = read_only(view_of(lse, heads, "lse"));
+    const auto given_d_out = read_only(view_of(d_out, heads, "d_out"));
+    const auto given_d_lse = view_of_lse_gradient<compute>(heads, mods...);
+    const auto to_q = view_of(d_q, heads, "d_q");
+    const auto to_k = view_of(d_k, kv_heads, "d_k");
+    const auto to_v = view_of(d_v, kv_heads, "d_v");
+    const kernel::gradient_problem g{forward,     given_out, given_lse, given_d_out,
+                                     given_d_lse, to_q,      to_k,      to_v};
+    check_gradient_problem(g, mods...);
+    return g;
+  }
+
+  template <class E, class Q, class K, class V>
+  auto result_for(const Q& q, const K& k, const V& v) const {
+    const index_type heads = heads_of(q);
+    static_cast<void>(view_of(k, kv_heads_of(heads), "k"));
+    return make_like<E>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
+  }
+  template <class Q, class K, class V>
+  static auto no_lse() noexcept {
+    return sequences<compute_of<Q, K, V>>{};
   }
 };
 

@@ -188,6 +188,20 @@ TEST(returns, keys_shared_by_a_batch_through_strides_of_zero) {
         for (index_type c = 0; c < value_dim; ++c) EXPECT_EQ(both(b, h, i, c), one(i, h * value_dim + c));
 }
 
+TEST(returns, scores_hide_what_a_short_sequence_lacks) {
+  const inputs in;
+  const std::vector<index_type> rows{0, 6, 9}, key_rows{0, 9, 13};
+  const fovea::ragged q{in.q, rows}, k{in.k, key_rows};
+  const auto scores = attend.scores(q, k), weights = attend.weights(q, k);
+  for (index_type b = 0; b < 2; ++b)
+    for (index_type i = 0; i < 6; ++i)
+      for (index_type j = 0; j < 9; ++j) {
+        const bool there = b == 0 || (i < 3 && j < 4);
+        EXPECT_EQ(scores(b, 0, i, j) == -std::numeric_limits<float>::infinity(), !there);
+        EXPECT_EQ(weights(b, 0, i, j) == 0, !there);
+      }
+}
+
 TEST(returns, a_plan_in_words) {
   const inputs in;
   const auto plan = attend.plan_for(in.q, in.k, in.v, fovea::causal_bottom_right);

@@ -191,6 +191,20 @@ int main() {
 #ifdef FOVEA_WRONG_USE_temporary_workspace
   const fovea::attention<float, 8> wrong{{.workspace = std::vector<std::byte>(99)}};
 #endif
+#ifdef FOVEA_WRONG_USE_temporary_workspace_of_a_call
+  attend(m, m, m, fovea::workspace{std::vector<std::byte>(99)});
+#endif
+#ifdef FOVEA_WRONG_USE_two_workspaces
+  std::vector<std::byte> bytes(99);
+  attend(m, m, m, fovea::workspace{bytes}, fovea::workspace{bytes});
+#endif
+#ifdef FOVEA_WRONG_USE_plan_of_backward
+  attend(m, m, m, fovea::gradient_plan{});
+#endif
+#ifdef FOVEA_WRONG_USE_workspace_of_weights
+  std::vector<std::byte> bytes(99);
+  attend.weights(m, m, fovea::workspace{bytes});
+#endif
 #ifdef FOVEA_WRONG_USE_temporary_pool
   fovea::paged_cache<float, 2> wrong(fovea::page_pool<float, 2>({.pages = 1, .dim = 4}));
   wrong.append(m, m);

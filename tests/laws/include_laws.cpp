@@ -95,6 +95,8 @@ std::string forbidden_within(const std::string& from, const std::string& to,
   if (above == 1 && below == 1 && folder_of(from) != folder_of(to))
     return "law 1: siblings of layer 1 do not know each other";
   if (is_umbrella_of(from, to, headers)) return "law 1: a part never includes an umbrella";
+  if (folder_of(to) == "inspect" && folder_of(from) != "inspect" && from != "inspect.hpp")
+    return "law 1: pictures (inspect/) stand above all else";
   if (above == 2 && below == 2) {
     const std::string room = room_of(from), other = room_of(to);
     const auto known = rooms_below.find(room);

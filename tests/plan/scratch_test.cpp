@@ -46,7 +46,7 @@ struct operands {
 };
 
 /// Everything that a call writes, by an executor and with a workspace, which may be empty: prefill, what keys
-/// receive, statistics, the backward pass.
+/// receive, statistics, weights and scores, the backward pass.
 template <class Attention>
 std::vector<Matrix> results_of(const Attention& attend, operands x) {
   std::vector<Matrix> all;
@@ -59,6 +59,9 @@ std::vector<Matrix> results_of(const Attention& attend, operands x) {
   for (index_type i = 0; i < x.q.rows(); ++i)
     measures.row(i) << float(rows.entropy(0, 0, i, 0)), float(rows.lse(0, 0, i, 0));
   all.push_back(measures);
+  const auto weights = attend.weights(x.q, x.k), scores = attend.scores(x.q, x.k);
+  for (const auto& matrix : {weights, scores})
+    all.push_back(Eigen::Map<const Matrix>(matrix.data(), matrix.heads() * matrix.tokens(), matrix.dim()));
   attend.backward_into(x.d_q, x.d_k, x.d_v, x.q, x.k, x.v, x.o, x.lse, x.q);
   all.push_back(x.d_q), all.push_back(x.d_k), all.push_back(x.d_v);
   return all;

@@ -20,7 +20,7 @@ class gradient_memory {
     T *lse, *delta;
   };
 
-  gradient_memory(const Gradients& g, const gradient_plan& plan, const workspace& memory) noexcept
+  gradient_memory(const Gradients& g, const gradient_plan& plan, const working_memory& memory) noexcept
       : g_(g), plan_(plan), memory_(memory) {
     std::byte* at = memory.shared();
     const auto take = [&](index_type bytes) { return std::exchange(at, at + bytes); };
@@ -76,7 +76,7 @@ class gradient_memory {
  private:
   const Gradients& g_;
   const gradient_plan& plan_;
-  const workspace& memory_;
+  const working_memory& memory_;
   T *terms_, *d_q_, *d_kv_;
   double* of_sinks_;
   gradient_starts* starts_;
@@ -121,7 +121,7 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
   using T = typename Gradients::compute;
   const auto& p = g.forward;
   if (plan.batches == 0) return differentiate_nothing(p);
-  const workspace room(plan, given);
+  const working_memory room(plan, given);
   const gradient_memory<Arch, Gradients> memory(g, plan, room);
   if (plan.workers == 1) executor = executor_ref();
   const index_type width = round_up(p.dim(), kernel::lanes<Arch, T>);

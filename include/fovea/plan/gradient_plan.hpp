@@ -51,6 +51,8 @@ struct gradient_starts {
 /// Who computes what of a backward call, with how much memory beyond the arguments: a value, which depends on
 /// sizes, strides and the executor alone.
 struct gradient_plan {
+  using is_plan = void;
+
   index_type batches = 0, heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;  // tokens: the most
   index_type workers = 1, jobs = 0, jobs_a_sequence = 0;
   bool scratch_a_task = false;  // the executor has more workers than there are tasks
@@ -85,6 +87,28 @@ struct gradient_plan {
   /// nothing.
   index_type workspace_bytes() const noexcept {
     return jobs == 0 && table == 0 ? 0 : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
+  }
+
+  /// f(name, number, the other's) for each number that plans of calls of the same sizes have in common.
+  template <class F>
+  void each_number(const gradient_plan& other, const F& f) const {
+    const auto both = [&](const char* name, auto gradient_plan::*number) {
+      f(name, static_cast<index_type>(this->*number), static_cast<index_type>(other.*number));
+    };
+    using self = gradient_plan;
+    both("sequences", &self::batches), both("query heads", &self::heads), both("queries", &self::queries);
+    both("keys", &self::keys), both("dimensions a head", &self::dim);
+    both("columns of values a head", &self::value_dim), both("bytes a number", &self::compute_bytes);
+    both("workers", &self::workers), both("scratches a task", &self::scratch_a_task);
+    both("jobs", &self::jobs), both("jobs a sequence", &self::jobs_a_sequence);
+    both("queries a block", &self::rows_a_block), both("keys a group", &self::keys_a_group);
+    both("keys a superblock", &self::keys_a_superblock), both("numbers in its panels", &self::panels);
+    both("numbers in its sums of dK", &self::key_sums), both("numbers in its sums of dV", &self::value_sums);
+    both("numbers in its cells", &self::cells), both("numbers in its copy of queries", &self::query_copy);
+    both("numbers in its copy of dO", &self::d_out_copy),
+        both("numbers in its copy of keys", &self::key_copy);
+    both("numbers in its table of a parameter", &self::table), both("numbers in its row terms", &self::terms);
+    both("numbers in its parts of dQ", &self::d_q), both("numbers in its parts of dK and dV", &self::d_kv);
   }
 
   /// The plan in words.

@@ -10,7 +10,7 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Where the scratch of a plan's task lies that the executor gave to `worker`.
 template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& plan, const workspace& memory, index_type task,
+FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& plan, const working_memory& memory, index_type task,
                                            index_type worker) {
   std::byte* at = memory.scratch(scratch_number(plan, task, worker));
   const auto take = [&](index_type elements) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fovea/kernel/problem.hpp>
+#include <fovea/plan/options.hpp>
 
 #include <cmath>
 #include <optional>
@@ -19,7 +20,7 @@ concept received_like = requires { typename std::remove_cvref_t<M>::is_received;
 
 /// What may follow q, k, v where a result is made.
 template <class M>
-concept call_modifier = modifier<M> || received_like<M> || scorer_like<M>;
+concept call_modifier = modifier<M> || received_like<M> || scorer_like<M> || call_option<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;

@@ -170,7 +170,7 @@ class results {
 
 /// Sets the rows of a result that belong to no sequence: those before the first, and those behind the last.
 template <class E>
-void fill_rows_of_none(const sequences<E>& x, E value) noexcept {
+void fill_rows_of_none(const sequences<E>& x, E value = {}) noexcept {
   if (!x.offsets) return;
   const range rows{x.offset(0), x.offset(x.count)};
   for (index_type h = 0; h < x.all.heads; ++h)

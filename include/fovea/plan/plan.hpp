@@ -1,13 +1,15 @@
 // fovea/plan/plan.hpp - what a call will do, as a value.
 #pragma once
 
-#include <fovea/plan/workspace.hpp>
+#include <fovea/plan/working_memory.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
 /// Who computes what, in blocks of which size, with how much memory beyond inputs and outputs. Depends on the
 /// sizes, the strides and the executor of a call, never on the values in it.
 struct plan {
+  using is_plan = void;
+
   index_type batches = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0,
              value_dim = 0;                      // tokens: the most of any sequence
   index_type lanes = 0, compute_bytes = 4;       // of a register, of a number in it
@@ -54,6 +56,30 @@ struct plan {
   bool allocates() const noexcept { return workspace_bytes() > stack_memory::size; }
   index_type part_bytes(index_type elements) const noexcept {
     return round_up(elements * compute_bytes, workspace_alignment);
+  }
+
+  /// f(name, number, the other's) for each number that plans of calls of the same sizes have in common.
+  template <class F>
+  void each_number(const plan& other, const F& f) const {
+    const auto both = [&](const char* name, auto plan::*number) {
+      f(name, static_cast<index_type>(this->*number), static_cast<index_type>(other.*number));
+    };
+    both("sequences", &plan::batches), both("query heads", &plan::heads);
+    both("key/value heads", &plan::kv_heads), both("queries", &plan::queries), both("keys", &plan::keys);
+    both("dimensions a head", &plan::dim), both("columns of values a head", &plan::value_dim);
+    both("numbers a register", &plan::lanes), both("bytes a number", &plan::compute_bytes);
+    both("sums of what keys receive", &plan::receives);
+    both("workers", &plan::workers), both("scratches a task", &plan::scratch_a_task);
+    both("jobs", &plan::jobs), both("jobs a sequence", &plan::jobs_a_sequence);
+    both("blocks of rows a sequence", &plan::row_blocks_a_sequence), both("key splits", &plan::key_splits);
+    both("rows a job", &plan::rows_a_job), both("keys a block", &plan::key_block);
+    both("numbers in its panels", &plan::panels), both("numbers in its logits", &plan::logits);
+    both("numbers in its copy of keys", &plan::key_copy);
+    both("numbers in its copy of values", &plan::value_copy);
+    both("numbers in its copies for masks and scores", &plan::stages);
+    both("numbers in its states of key splits", &plan::states);
+    both("numbers in its LSE", &plan::received_lse),
+        both("numbers in its copy of queries", &plan::query_copy);
   }
 
   /// The plan in words.

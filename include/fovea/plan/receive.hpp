@@ -59,12 +59,12 @@ sequences<const E> copied(const sequences<const E>& from, std::byte* to, executo
 /// A call that sums what keys receive, with memory for the LSE, and for Q where O is Q; other calls, as they
 /// are.
 template <class Problem>
-const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const workspace&) {
+const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const working_memory&) {
   return p;
 }
 template <class Problem, class E>
 auto with_own_rows(kernel::with_key_mass<Problem, E> p, const plan& plan, executor_ref executor,
-                   const workspace& memory) {
+                   const working_memory& memory) {
   std::byte* const own = memory.shared() + plan.state_bytes();
   auto* const lse = reinterpret_cast<typename Problem::compute*>(own);
   const index_type rows = plan.queries;
@@ -108,7 +108,7 @@ inline index_type swept_sums(const plan& plan) noexcept {
 
 /// What all other keys receive, once the LSE of all rows is known.
 template <class Arch, class Problem>
-void receive_swept(const Problem& p, const plan& plan, executor_ref executor, const workspace& memory) {
+void receive_swept(const Problem& p, const plan& plan, executor_ref executor, const working_memory& memory) {
   using T = typename Problem::compute;
   static_assert(keys_a_sum % kernel::geometry<Arch>::few_rows_block == 0 &&
                 keys_a_sum % kernel::geometry<Arch>::key_block == 0);

@@ -3,8 +3,6 @@
 
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/forward/one_key.hpp>
-#include <fovea/kernel/sweep/score_matrix.hpp>
-#include <fovea/kernel/sweep/statistics.hpp>
 #include <fovea/plan/make_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -65,7 +63,7 @@ template <class Arch, class Problem>
 void run(const Problem& call, const plan& plan, executor_ref executor, std::span<std::byte> given) {
   using T = typename Problem::compute;
   stack_memory near;
-  const workspace memory(plan, given, near.bytes);
+  const working_memory memory(plan, given, near.bytes);
   if (plan.workers == 1) executor = executor_ref();
   const auto& p = with_own_rows(call, plan, executor, memory);
   const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
@@ -110,49 +108,6 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
     });
   if constexpr (Problem::receives)
     if (plan.queries_form) receive_swept<Arch>(p, plan, executor, memory);
-}
-
-/// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): see
-/// kernel/sweep/score_matrix.hpp.
-template <class Arch, class Problem, class T = typename Problem::compute>
-void emit_all(const Problem& p, range heads, const sequences<T>& to, bool probabilities) {
-  constexpr index_type rows = rows_a_sweep<Arch, T>;
-  const plan plan = plan_of_sweep<Arch>(p);
-  const workspace memory(plan, {});
-  for (index_type b = 0; b < p.q.batches(); ++b)
-    for (index_type h = heads.first; h < heads.last; ++h)
-      for (index_type first = 0; first < p.q.tokens(b); first += rows) {
-        auto matrix = to.head(b, h - heads.first);
-        matrix.cols = p.k.tokens(b);
-        const auto lse = p.lse.head(b, h);
-        kernel::emit_queries<Arch>(p, b, h, range{first, std::min(first + rows, p.q.tokens(b))},
-                                   scratch_of<T>(plan, memory, 0, 0), matrix, probabilities ? &lse : nullptr);
-      }
-}
-
-/// write(batch, head, row, kernel::row_measures) for each row of each query head, from several threads where
-/// the executor has them: see kernel/sweep/statistics.hpp.
-template <class Arch, class Problem, class Write, class T = typename Problem::compute>
-void measure_all(const Problem& p, executor_ref executor, const Write& write) {
-  constexpr index_type rows = rows_a_sweep<Arch, T>;
-  const index_type blocks = ceil_div(p.q.max_tokens(), rows);
-  plan plan = plan_of_sweep<Arch>(p);
-  plan.value_copy = rows * ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
-  plan.jobs = p.q.batches() * p.heads() * blocks;
-  const index_type workers = executor.workers();
-  share_scratch(plan, plan.jobs > 1 && operations(p) > worth_waking ? workers : 1, plan.jobs);
-  const workspace memory(plan, {});
-  if (plan.workers == 1) executor = executor_ref();
-  executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
-    const index_type b = i / blocks / p.heads(), h = i / blocks % p.heads(), first = i % blocks * rows;
-    const range some{first, std::min(first + rows, p.q.tokens(b))};
-    const auto scratch = scratch_of<T>(plan, memory, i, worker);
-    auto* const states = reinterpret_cast<kernel::row_state*>(scratch.values);
-    if (!some.empty())
-      kernel::measure_queries<Arch>(
-          p, b, h, some, scratch, states,
-          [&](index_type row, const kernel::row_measures& of) { write(b, h, row, of); });
-  });
 }
 
 FOVEA_NAMESPACE_END

@@ -16,7 +16,7 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// What is known of a row in the end; row_statistics (inspect/rows.hpp) says what each means.
+/// What is known of a row in the end; row_statistics (row_statistics.hpp) says what each means.
 struct row_measures {
   double lse, entropy, distance, largest, mass;
   index_type key, visible;

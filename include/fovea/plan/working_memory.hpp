@@ -1,4 +1,4 @@
-// fovea/plan/workspace.hpp - the memory that a plan's workers work in.
+// fovea/plan/working_memory.hpp - the memory that a plan's workers work in.
 #pragma once
 
 #include <fovea/index.hpp>
@@ -38,10 +38,10 @@ struct stack_memory {
 
 /// A scratch for each worker of a plan, then what all share: the user's memory where given (at least
 /// workspace_bytes(), checked by the API), else `near` where that is enough, else own.
-class workspace {
+class working_memory {
  public:
   template <class Plan>
-  workspace(const Plan& plan, std::span<std::byte> given, std::span<std::byte> near = {})
+  working_memory(const Plan& plan, std::span<std::byte> given, std::span<std::byte> near = {})
       : bytes_a_worker_(plan.scratch_bytes()), workers_(plan.workers) {
     const index_type bytes = plan.workspace_bytes();
     if (given.empty()) given = near;
@@ -54,8 +54,8 @@ class workspace {
         (static_cast<std::uintptr_t>(round_up(static_cast<index_type>(start), workspace_alignment)) - start);
   }
 
-  workspace(const workspace&) = delete;
-  ~workspace() = default;
+  working_memory(const working_memory&) = delete;
+  ~working_memory() = default;
 
   std::byte* scratch(index_type number) const noexcept { return first_ + number * bytes_a_worker_; }
   std::byte* shared() const noexcept { return scratch(workers_); }

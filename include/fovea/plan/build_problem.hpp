@@ -1,0 +1,102 @@
+// fovea/plan/build_problem.hpp - the call as kernels know it, from views and modifiers, checked.
+#pragma once
+
+#include <fovea/plan/modifiers.hpp>
+#include <fovea/plan/operands.hpp>
+
+#include <numbers>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// Whether sizes fit each other, masks, scores, sink and dropout fit all sequences, and numbers the type of
+/// the sums. Masks: the intersection to build. `out` and `lse` are not looked at: see check_results.
+template <template <class...> class Masks, class OE, class L, class QE, class Keys, class Values,
+          class... Mods>
+auto build_problem(const std::optional<double>& scale_option, const sequences<OE>& out,
+                   const sequences<L>& lse, const sequences<QE>& q, const Keys& k, const Values& v,
+                   const Mods&... mods) {
+  check_same("q", "sequences", q.batches(), "k", k.batches());
+  if (q.batches() > 0) check_same("q", "dimensions a head", q.dim(), "k", k.dim());
+  check_same("k", "sequences", k.batches(), "v", v.batches());
+  const auto rules = rules_of<Masks>(mods...);
+  decltype(auto) sink = sink_of(mods...);
+  decltype(auto) dropout = dropout_of(mods...);
+  decltype(auto) scorer = scorer_of(mods...);
+  constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<decltype(scorer)>, dot_product>;
+  index_type keys_at_most = 0;  // a cache's lie in memory
+  if constexpr (requires { k.all.tokens; }) keys_at_most = k.all.tokens;
+  if (((q.all.tokens | keys_at_most) >> 22) + ((q.dim() | v.dim()) >> 12) +
+          ((q.batches() | q.heads()) >> 10) >
+      0)
+    check_countable(q.batches(), q.heads(), q.all.tokens, keys_at_most, q.dim(), v.dim());
+  for (index_type b = 0; b < q.batches(); ++b) {
+    check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
+    const place at{b, 0, q.batches(), q.heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
+    if constexpr (decltype(rules)::asks || std::remove_cvref_t<decltype(dropout)>::drops) check_positions(at);
+    rules.check(at);
+    if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
+    check_score_at(dropout, at);
+  }
+  if constexpr (sink_like<decltype(sink)>)
+    if (q.batches() == 0) check_score_at(sink, {.batches = 0, .heads = q.heads()});
+  rules.template check_numbers<L>(), check_numbers_of<L>(sink);
+  const double scale = scale_for(scorer, scale_option, q.all.dim);
+  if (!is_finite(static_cast<L>(scale * std::numbers::log2e)))
+    reject("scale is ", scale, ", which times log2(e) is no finite ",
+           std::is_same_v<L, double> ? "double" : "float");
+  const auto queries = read_only(q);
+  const auto keys = read_only(k);
+  const auto values = read_only(v);
+  using std::remove_const_t;
+  return kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
+                         remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
+                         remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
+                         remove_const_t<decltype(scorer)>>{
+      {queries, keys, values, !scores_dots}, out, lse, static_cast<L>(scale), rules, sink, dropout, scorer};
+}
+
+/// A problem without values: of keys alone.
+template <template <class...> class Masks, class OE, class L, class QE, class Keys, class... Mods>
+auto build_problem_of_keys(const std::optional<double>& scale_option, const sequences<OE>& out,
+                           const sequences<L>& lse, const sequences<QE>& q, const Keys& k,
+                           const Mods&... mods) {
+  static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
+  static_assert(!(call_option<Mods> || ...),
+                "fovea: a plan or a workspace goes with calls that make a result: attend, into, with_lse");
+  const auto keys = read_only(k);
+  const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
+  return build_problem<Masks>(scale_option, out, lse, q, keys, values, mods...);
+}
+
+template <class E, class Problem, class... Mods>
+void check_apart_from_keys(const char* name, const tensor_view<E>& written, const Problem& p,
+                           const Mods&... mods) {
+  check_apart(name, written, "k", p.k), check_apart(name, written, "v", p.v);
+  [[maybe_unused]] const auto check = [&](const char* other, const auto& operand) {
+    check_apart(name, written, other, operand);
+  };
+  (each_operand_of(mods, check), ...);
+}
+
+/// Whether the results have the sizes of the call, can be written, and lie apart from what is read and from
+/// each other; O may be Q itself.
+template <class Problem, class... Mods>
+void check_results(const Problem& p, const Mods&... mods) {
+  const auto& out = p.out;
+  const auto& lse = p.lse;
+  check_result("o", out, "q", p.q, p.value_dim());
+  check_apart_or_same("o", out, "q", p.q), check_apart_from_keys("o", out.all, p, mods...);
+  if (p.wants_lse()) {
+    check_result("lse", lse, "q", p.q, 1);
+    check_apart("lse", lse.all, "o", out.all), check_apart("lse", lse.all, "q", p.q);
+    check_apart_from_keys("lse", lse.all, p, mods...);
+  }
+  if constexpr (Problem::receives) {
+    const auto& sums = p.received.all;
+    check_apart("received", sums, "o", out.all), check_apart("received", sums, "q", p.q);
+    if (p.wants_lse()) check_apart("received", sums, "lse", lse.all);
+    check_apart_from_keys("received", sums, p, mods...);
+  }
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,52 @@
+// fovea/plan/call_options.hpp - the plan and the memory of a call: given among its arguments, or as usual.
+#pragma once
+
+#include <fovea/plan/gradient_plan.hpp>
+#include <fovea/plan/make_plan.hpp>
+#include <fovea/plan/options.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// The memory for a call: the workspace among its arguments, or the option.
+template <class... Mods>
+std::span<std::byte> memory_of(const attention_options& options, const Mods&... mods) {
+  static_assert((0 + ... + int(workspace_like<Mods>)) <= 1, "fovea: a call has at most one workspace");
+  std::span<std::byte> memory = options.workspace;
+  [[maybe_unused]] const auto find = [&](const auto& m) {
+    if constexpr (workspace_like<decltype(m)>) memory = m.bytes;
+  };
+  (find(mods), ...);
+  return memory;
+}
+
+/// Whether a workspace, if there is one, is as large as a plan needs, and apart from some named operands.
+template <class Plan, class... Named>
+void check_workspace(std::span<std::byte> memory, const Plan& plan, const Named&... operands) {
+  const auto given = static_cast<index_type>(memory.size());
+  if (given == 0) return;
+  if (given < plan.workspace_bytes())
+    reject("workspace has ", given, " bytes, fewer than the ", plan.workspace_bytes(), " of the plan");
+  const auto check = [&](const auto& self, const char* name, const auto& x, const auto&... rest) -> void {
+    check_apart("workspace", view_of_list(memory), name, x);
+    if constexpr (sizeof...(rest) > 0) self(self, rest...);
+  };
+  check(check, operands...);
+}
+
+/// Whether a plan, where one is given among the arguments of a call, is the one that the call needs.
+template <class Plan, class... Mods>
+void check_plan(const Plan& needed, const Mods&... mods) {
+  static_assert((0 + ... + int(plan_like<Mods>)) <= 1, "fovea: a call has at most one plan");
+  [[maybe_unused]] const auto check = [&](const auto& m) {
+    if constexpr (plan_like<decltype(m)>) {
+      static_assert(std::is_same_v<std::remove_cvref_t<decltype(m)>, Plan>,
+                    "fovea: attend and into take a plan of plan_for, backward_into one of backward_plan_for");
+      m.each_number(needed, [](const char* name, index_type has, index_type needs) {
+        if (has != needs) reject("the plan has ", has, " ", name, " but the call needs ", needs);
+      });
+    }
+  };
+  (check(mods), ...);
+}
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,86 @@
+// fovea/plan/sweeps.hpp - sweeps over the logits of all query rows, run by an executor: score matrices,
+// statistics, and states and mixers of one's own.
+#pragma once
+
+#include <fovea/executor/concept.hpp>
+#include <fovea/kernel/sweep/folds.hpp>
+#include <fovea/kernel/sweep/score_matrix.hpp>
+#include <fovea/kernel/sweep/statistics.hpp>
+#include <fovea/plan/make_plan.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// What a sweep is over, and what it keeps of each query row beside the query: numbers in its panels, and
+/// numbers of a scratch of its own.
+struct sweep_shape {
+  range heads;
+  index_type columns = 0, own_columns = 0;
+};
+
+/// f(batch, head, rows, scratch) for each few query rows of some query heads, from several threads where the
+/// executor has them.
+template <class Arch, class Problem, class F, class T = typename Problem::compute>
+void each_few_rows(const Problem& p, executor_ref executor, const sweep_shape& shape, const F& f) {
+  constexpr index_type rows = rows_a_sweep<Arch, T>;
+  const index_type blocks = ceil_div(p.q.max_tokens(), rows), heads = shape.heads.size();
+  plan sweep = plan_of_sweep<Arch>(p, shape.columns);
+  sweep.value_copy = rows * shape.own_columns;
+  sweep.jobs = p.q.batches() * heads * blocks;
+  share_scratch(sweep, sweep.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, sweep.jobs);
+  const working_memory memory(sweep, {});
+  if (sweep.workers == 1) executor = executor_ref();
+  executor.for_each(sweep.jobs, [&](index_type i, index_type worker) {
+    const index_type b = i / blocks / heads, h = shape.heads.first + i / blocks % heads;
+    const index_type first = i % blocks * rows;
+    const range few{first, std::min(first + rows, p.q.tokens(b))};
+    if (!few.empty()) f(b, h, few, scratch_of<T>(sweep, memory, i, worker));
+  });
+}
+
+/// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key), which is 0, or
+/// hidden, where a sequence has no such query or key: see kernel/sweep/score_matrix.hpp.
+template <class Arch, class Problem, class T = typename Problem::compute>
+void write_score_matrices(const Problem& p, executor_ref executor, range heads, const sequences<T>& to,
+                          bool probabilities) {
+  each_few_rows<Arch>(p, executor, {heads}, [&](index_type b, index_type h, range rows, const auto& memory) {
+    auto matrix = to.head(b, h - heads.first);
+    matrix.cols = p.k.tokens(b);
+    const auto lse = p.lse.head(b, h);
+    kernel::emit_queries<Arch>(p, b, h, rows, memory, matrix, probabilities ? &lse : nullptr);
+  });
+}
+
+/// write(batch, head, row, kernel::row_measures) for each row of each query head: see
+/// kernel/sweep/statistics.hpp.
+template <class Arch, class Problem, class Write, class T = typename Problem::compute>
+void measure_all(const Problem& p, executor_ref executor, const Write& write) {
+  constexpr index_type columns = ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
+  each_few_rows<Arch>(p, executor, {.heads = {0, p.heads()}, .own_columns = columns},
+                      [&](index_type b, index_type h, range rows, const auto& memory) {
+                        auto* const states = reinterpret_cast<kernel::row_state*>(memory.values);
+                        kernel::measure_queries<Arch>(
+                            p, b, h, rows, memory, states,
+                            [&](index_type row, const kernel::row_measures& of) { write(b, h, row, of); });
+                      });
+}
+
+/// to(batch, head, query, column): what a state stored of each row.
+template <class Arch, class Problem, class State, class T = typename Problem::compute>
+void fold_all(const Problem& p, executor_ref executor, const State& state, const sequences<T>& to) {
+  each_few_rows<Arch>(p, executor, {{0, p.heads()}, State::columns},
+                      [&](index_type b, index_type h, range rows, const auto& memory) {
+                        kernel::fold_queries<Arch>(p, b, h, rows, memory, state, to.head(b, h));
+                      });
+}
+
+/// to(batch, head, query, column): what a mixer summed with each row's weights.
+template <class Arch, class Problem, class Mixer, class T = typename Problem::compute>
+void mix_all(const Problem& p, executor_ref executor, const Mixer& mixer, const sequences<T>& to) {
+  const index_type columns = Mixer::columns + kernel::lane_softmax<Arch, T>::columns;
+  each_few_rows<Arch>(p, executor, {{0, p.heads()}, columns},
+                      [&](index_type b, index_type h, range rows, const auto& memory) {
+                        kernel::mix_queries<Arch>(p, b, h, rows, memory, mixer, to.head(b, h));
+                      });
+}
+
+FOVEA_NAMESPACE_END
