@@ -146,6 +146,11 @@ FOVEA_COLD static bool meet(const pieces& a, const pieces& b) noexcept {
   return sums.meet(1 - a.size - distance, b.size - 1 - distance);
 }
 
+template <class A, class B>
+FOVEA_COLD static bool meet(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
+  return meet(pieces_of(a), pieces_of(b));
+}
+
 /// Whether two indices of a view have one address.
 template <int = 0>
 FOVEA_COLD static bool folds(const std::array<axis, 4>& axes) noexcept {
@@ -167,19 +172,24 @@ FOVEA_COLD static bool folds(const std::array<axis, 4>& axes) noexcept {
   return false;
 }
 
+template <class E>
+FOVEA_COLD static bool folds(const tensor_view<E>& x) noexcept {
+  return folds(pieces_of(x).axes);
+}
+
 }  // namespace overlap
 
 /// Whether some element of one view shares memory with one of the other. Costs nanoseconds where one begins
 /// behind the end of the other.
 template <class A, class B>
 FOVEA_INLINE bool share_memory(const tensor_view<A>& a, const tensor_view<B>& b) noexcept {
-  return !overlap::plainly_apart(a, b) && overlap::meet(overlap::pieces_of(a), overlap::pieces_of(b));
+  return !overlap::plainly_apart(a, b) && overlap::meet(a, b);
 }
 
 /// Whether two elements of a view lie at the same place.
 template <class E>
 bool folds(const tensor_view<E>& x) noexcept {
-  return !overlap::plainly_nested(x) && overlap::folds(overlap::pieces_of(x).axes);
+  return !overlap::plainly_nested(x) && overlap::folds(x);
 }
 
 /// A list as a view.
