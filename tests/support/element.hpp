@@ -2,6 +2,8 @@
 // library.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -39,12 +41,21 @@ constexpr const char* name_of(element_kind kind) noexcept {
   return names[static_cast<int>(kind)];
 }
 
+/// 2^e, as std::ldexp(1.0, e), which took a fifth of the properties' time.
+constexpr double power_of_2(int e) noexcept {
+  return e >= -1022 ? std::bit_cast<double>(static_cast<std::uint64_t>(1023 + e) << 52)
+                    : std::bit_cast<double>(std::uint64_t{1} << (e + 1074));
+}
+/// As std::ilogb, of a finite number; -1023 below the smallest normal one, 0 included.
+constexpr int exponent_of(double x) noexcept {
+  return static_cast<int>(std::bit_cast<std::uint64_t>(x) << 1 >> 53) - 1023;
+}
+
 /// Distance between neighbours around |x|.
 inline double spacing(element_kind kind, double x) noexcept {
   const format f = format_of(kind);
-  int exponent = f.least_exponent;
-  if (x != 0 && std::isfinite(x)) exponent = std::max(exponent, std::ilogb(x));
-  return std::ldexp(1.0, exponent - f.digits + 1);
+  const int exponent = std::isfinite(x) ? std::max(f.least_exponent, exponent_of(x)) : f.least_exponent;
+  return power_of_2(exponent - f.digits + 1);
 }
 
 /// x rounded to the nearest number of the format, ties to even.
@@ -52,7 +63,7 @@ inline double rounded(element_kind kind, double x) noexcept {
   if (kind == element_kind::f64 || x == 0 || !std::isfinite(x)) return x;
   const double step = spacing(kind, x), nearest = std::nearbyint(x / step) * step;
   const format f = format_of(kind);
-  const double largest = std::ldexp(2.0 - std::ldexp(1.0, 1 - f.digits), f.largest_exponent);
+  const double largest = (2.0 - power_of_2(1 - f.digits)) * power_of_2(f.largest_exponent);
   return std::abs(nearest) > largest ? std::copysign(std::numeric_limits<double>::infinity(), x) : nearest;
 }
 
@@ -65,8 +76,9 @@ inline double from_16_bits(element_kind kind, std::uint16_t bits) noexcept {
   if (exponent == exponent_mask)
     return fraction ? std::numeric_limits<double>::quiet_NaN()
                     : sign * std::numeric_limits<double>::infinity();
-  if (exponent == 0) return sign * std::ldexp(fraction, f.least_exponent - fraction_bits);
-  return sign * std::ldexp((1 << fraction_bits) + fraction, exponent - 1 + f.least_exponent - fraction_bits);
+  if (exponent == 0) return sign * fraction * power_of_2(f.least_exponent - fraction_bits);
+  return sign * ((1 << fraction_bits) + fraction) *
+         power_of_2(exponent - 1 + f.least_exponent - fraction_bits);
 }
 
 inline std::uint16_t to_16_bits(element_kind kind, double x) noexcept {
@@ -77,7 +89,7 @@ inline std::uint16_t to_16_bits(element_kind kind, double x) noexcept {
   const double magnitude = std::abs(rounded(kind, x));
   if (std::isinf(magnitude)) return static_cast<std::uint16_t>(sign | infinite);
   const double steps = magnitude / spacing(kind, magnitude);
-  const int exponent = magnitude == 0 ? f.least_exponent : std::max(std::ilogb(magnitude), f.least_exponent);
+  const int exponent = std::max(exponent_of(magnitude), f.least_exponent);
   // A normal number's hidden bit carries into the exponent field; a subnormal has none to carry.
   return static_cast<std::uint16_t>(
       sign |
