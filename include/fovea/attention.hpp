@@ -203,7 +203,8 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     auto d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
     backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, out, lse, d_out,
                   mods...);
-    return gradients{std::move(d_q), std::move(d_k), std::move(d_v)};
+    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
+                                                                  std::move(d_v)};
   }
 
   /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element. They and
@@ -292,9 +293,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     return make_like<E>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
   }
   template <class Q, class K, class V>
-  static auto no_lse() noexcept {
-    return sequences<compute_of<Q, K, V>>{};
-  }
+  using no_lse = sequences<compute_of<Q, K, V>>;
 };
 
 FOVEA_NAMESPACE_END

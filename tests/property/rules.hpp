@@ -36,8 +36,8 @@ class stored_rules {
     for (std::size_t i = 0; i < keep_.size(); ++i) keep_[i].value = r.keep.x[i] != 0;
     for (std::size_t i = 0; i < bias_.size(); ++i) encode(bias_kind, r.addend.x[i], &bias_[i]);
   }
-  const auto& query_ids() const { return query_ids_; }
-  const auto& key_ids() const { return key_ids_; }
+  const auto& query_ids() const { return query_ids_.view; }
+  const auto& key_ids() const { return key_ids_.view; }
   auto keep() const { return over(keep_.empty() ? nullptr : &keep_.data()->value, given.keep); }
   auto bias() const { return over(bias_.data(), given.addend); }
 
@@ -45,6 +45,7 @@ class stored_rules {
   std::vector<float> slopes, sinks;
 
  private:
+  using ids_matrix = Eigen::Matrix<int, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   struct truth {
     Keep value;  // not std::vector<bool>
   };
@@ -52,18 +53,31 @@ class stored_rules {
   static fovea::tensor_view<const E> over(const E* data, const table& t) {
     return fovea::bhsd(data, t.batch, t.heads, t.queries, t.keys);
   }
-  /// A row a sequence, as long as the longest.
-  static Eigen::MatrixXi rows_of(const std::vector<std::vector<index_type>>& lists) {
-    std::size_t longest = 0;
-    for (const auto& list : lists) longest = std::max(longest, list.size());
-    Eigen::MatrixXi m = Eigen::MatrixXi::Constant(static_cast<Eigen::Index>(lists.size()),
-                                                  static_cast<Eigen::Index>(longest), -99);
-    for (std::size_t b = 0; b < lists.size(); ++b)
-      for (std::size_t t = 0; t < lists[b].size(); ++t)
-        m(static_cast<Eigen::Index>(b), static_cast<Eigen::Index>(t)) = static_cast<int>(lists[b][t]);
-    return m;
-  }
-  Eigen::MatrixXi query_ids_ = rows_of(given.query_ids), key_ids_ = rows_of(given.key_ids);
+  /// Ids, a row a sequence, as long as the longest. (No matrix that owns its numbers: Eigen aligns memory
+  /// as each instruction set wants it, and this is compiled for several.)
+  struct id_rows {
+    using lists = std::vector<std::vector<index_type>>;
+    explicit id_rows(const lists& all)
+        : ids(numbers(all)),
+          view(ids.data(), static_cast<Eigen::Index>(all.size()), static_cast<Eigen::Index>(longest(all))) {}
+    static std::size_t longest(const lists& all) {
+      std::size_t most = 0;
+      for (const auto& list : all) most = std::max(most, list.size());
+      return most;
+    }
+    static std::vector<int> numbers(const lists& all) {
+      std::vector<int> ids;
+      for (const auto& list : all)
+        for (std::size_t t = 0; t < longest(all); ++t)
+          ids.push_back(t < list.size() ? static_cast<int>(list[t]) : -99);
+      return ids;
+    }
+    id_rows(const id_rows&) = delete;
+
+    std::vector<int> ids;
+    Eigen::Map<const ids_matrix> view;
+  };
+  id_rows query_ids_{given.query_ids}, key_ids_{given.key_ids};
   std::vector<truth> keep_;
   std::vector<B> bias_;
 };

@@ -3,6 +3,7 @@
 
 #include <fovea/plan/gradient_plan.hpp>
 #include <fovea/plan/make_plan.hpp>
+#include <fovea/plan/operands.hpp>
 #include <fovea/plan/options.hpp>
 
 FOVEA_NAMESPACE_BEGIN
