@@ -10,8 +10,9 @@ void fill(array& a, random_source& random, double spread) {
   for (double& x : a.x) x = random.uniform(-spread, spread);
 }
 
-/// Documents one after another, with rising ids or any, or mixed; each query's has a key.
-void make_documents(rules& r, const problem& p, random_source& random) {
+/// Documents one after another, with rising ids or any, or mixed; each query's has a key. (From a copy of the
+/// source: other rules stay what they were for a seed.)
+void make_documents(rules& r, const problem& p, random_source random) {
   for (std::size_t b = 0; b < p.keys.size(); ++b) {
     const index_type queries = p.queries[b], keys = p.keys[b];
     const bool rising = random.chance(0.5), mixed = !rising && random.chance(0.3);
