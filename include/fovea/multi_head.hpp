@@ -32,10 +32,10 @@ FOVEA_NAMESPACE_BEGIN
 /// say. The weights are members: see multi_head/weights.hpp.
 ///
 /// x is tokens x width, memory tokens x memory_width, the result tokens x width. Both are an Eigen matrix
-/// (one sequence), or ragged{matrix, offsets} or {matrix, offsets}: as many sequences of x as of memory,
-/// packed; rows of no sequence are not read, and results and gradients are 0 there. Positions count from 0 in
-/// each sequence; with a cache, from its own. `mods` are masks, scores and at most one sink, as in attention;
-/// backward is given the same ones.
+/// (one sequence), or ragged{matrix, offsets} or {matrix, offsets}, both with lengths where rows lie between
+/// sequences: as many sequences of x as of memory, packed; rows of no sequence are not read, and results and
+/// gradients are 0 there. Positions count from 0 in each sequence; with a cache, from its own. `mods` are
+/// masks, scores and at most one sink, as in attention; backward is given the same ones.
 ///
 /// Calls are const; threads can share a layer and have a `saved` and a gradient each. Every call throws
 /// std::invalid_argument, naming the argument and both values, before a gradient or a cache is written
@@ -169,7 +169,8 @@ class multi_head : public multi_head_projections<T, Arch> {
   input_gradients backward(const tokens& d_y, const saved& s, multi_head& gradient,
                            const Mods&... mods) const {
     check_backward(d_y, s, gradient);
-    const auto of_y = d_y.rows(s.of_x.rows);
+    matrix room;
+    const auto of_y = d_y.rows(s.of_x, room);
     matrix d_o(of_y.rows(), eigen_index(o_columns())), d_first(s.q.rows(), s.q.cols()),
         d_second(s.kv.rows(), s.kv.cols());
     d_o.noalias() = of_y * this->out_weight;
@@ -231,7 +232,6 @@ class multi_head : public multi_head_projections<T, Arch> {
     if (std::adjacent_find(each.begin(), each.end()) != each.end())
       reject("a cache is given for two of the ", n, " sequences");
     standing at{true};
-    const auto starts = x.offsets();
     for (index_type b = 0; b < n; ++b) {
       const auto* const cache = caches[static_cast<std::size_t>(b)];
       if (cache == nullptr) reject("cache ", b, " is a null pointer");
@@ -241,8 +241,7 @@ class multi_head : public multi_head_projections<T, Arch> {
       const auto& o = this->options();
       same("heads", cache->heads(), o.kv_heads), same("dimensions a key", cache->dim(), o.dim);
       same("dimensions a value", cache->value_dim(), o.value_dim);
-      for (index_type t = 0; t < starts[b + 1] - starts[b]; ++t)
-        at.positions.push_back(cache->position() + t);
+      for (index_type t = 0; t < x.tokens(b); ++t) at.positions.push_back(cache->position() + t);
     }
     return at;
   }

@@ -136,4 +136,130 @@ TEST_F(rows_of_none, no_sequence_at_all) {
   EXPECT_EQ(attend.plan_for(no(q), no(k), no(v)).workspace_bytes(), 0);
 }
 
+/// Four sequences of 2, 0, 3 and 1 rows in 12, with lengths: rows 0, 3, 4, 8, 10 and 11 are of none, and NaN.
+struct rows_between : testing::Test {
+  const std::vector<int> offsets{1, 4, 5, 9};
+  const std::vector<std::int64_t> lengths{2, 0, 3, 1};
+  const std::vector<index_type> own{0, 2, 2, 5, 6}, of_sequences{1, 2, 5, 6, 7, 9};
+  Matrix q = inputs(1), k = inputs(2), v = inputs(3), d_o = inputs(4);
+  fovea::attention<float> attend{{.heads = 2}};
+
+  Matrix inputs(unsigned seed) const {
+    std::srand(seed);
+    Matrix x = Matrix::Constant(12, 8, nan);
+    for (const index_type i : of_sequences) x.row(i).setRandom();
+    return x;
+  }
+  ragged<const Matrix> batch(const Matrix& x) const { return {x, offsets, lengths}; }
+  Matrix packed(const Matrix& x) const {
+    Matrix rows(6, x.cols());
+    for (std::size_t i = 0; i < 6; ++i) rows.row(static_cast<index_type>(i)) = x.row(of_sequences[i]);
+    return rows;
+  }
+  void expect(const Matrix& got, const Matrix& alone, float of_none) const {
+    EXPECT_EQ(packed(got), alone);
+    for (const index_type i : {0, 3, 4, 8, 10, 11}) EXPECT_TRUE((got.row(i).array() == of_none).all()) << i;
+  }
+};
+
+TEST_F(rows_between, are_as_rows_that_see_no_key) {
+  const Matrix qs = packed(q), ks = packed(k), vs = packed(v), ds = packed(d_o);
+  const auto alone = attend.with_lse(ragged{qs, own}, ragged{ks, own}, ragged{vs, own}, fovea::causal);
+  const auto got = attend.with_lse(batch(q), batch(k), batch(v), fovea::causal);
+  expect(got.out, alone.out, 0), expect(got.lse, alone.lse, -infinity);
+  Matrix o = Matrix::Constant(12, 8, nan), lse = Matrix::Constant(12, 2, nan);
+  attend.with_lse_into(ragged{o, offsets, lengths}, ragged{lse, offsets, lengths}, batch(q), batch(k),
+                       batch(v), fovea::causal);
+  expect(o, alone.out, 0), expect(lse, alone.lse, -infinity);
+  Matrix in_place = q;
+  attend.into(ragged{in_place, offsets, lengths}, ragged{in_place, offsets, lengths}, batch(k), batch(v),
+              fovea::causal);
+  expect(in_place, alone.out, 0);
+
+  const auto d = attend.backward(ragged{qs, own}, ragged{ks, own}, ragged{vs, own}, ragged{alone.out, own},
+                                 ragged{alone.lse, own}, ragged{ds, own}, fovea::causal);
+  for (const index_type i : {0, 3, 4, 8, 10, 11}) o.row(i).setConstant(nan), lse.row(i).setConstant(nan);
+  Matrix d_q = Matrix::Constant(12, 8, nan), d_k = d_q, d_v = d_q;
+  attend.backward_into(ragged{d_q, offsets, lengths}, ragged{d_k, offsets, lengths},
+                       ragged{d_v, offsets, lengths}, batch(q), batch(k), batch(v), batch(o), batch(lse),
+                       batch(d_o), fovea::causal);
+  expect(d_q, d.d_q, 0), expect(d_k, d.d_k, 0), expect(d_v, d.d_v, 0);
+  const auto returned =
+      attend.backward(batch(q), batch(k), batch(v), batch(o), batch(lse), batch(d_o), fovea::causal);
+  expect(returned.d_q, d.d_q, 0), expect(returned.d_k, d.d_k, 0), expect(returned.d_v, d.d_v, 0);
+
+  const auto weights = attend.weights(batch(q), batch(k)),
+             of_packed = attend.weights(ragged{qs, own}, ragged{ks, own});
+  EXPECT_TRUE(std::equal(weights.data(), weights.data() + weights.size(), of_packed.data()));
+  const Matrix one = attend.weights_of(0, batch(q), batch(k));
+  expect(one, attend.weights_of(0, ragged{qs, own}, ragged{ks, own}), 0);
+}
+
+/// Queries lie apart and keys do not; large sequences, which are cut into jobs of both forms.
+TEST_F(rows_between, of_queries_alone) {
+  const std::vector<int> starts{3, 105, 190}, counts{90, 85, 7};
+  const std::vector<int> packed_keys{0, 200, 290, 500};
+  const Matrix keys = Matrix::Random(500, 8), values = Matrix::Random(500, 8);
+  Matrix queries = Matrix::Constant(200, 8, nan);
+  for (std::size_t b = 0; b < 3; ++b) queries.middleRows(starts[b], counts[b]).setRandom();
+  const Matrix got = attend(ragged{queries, starts, counts}, ragged{keys, packed_keys},
+                            ragged{values, packed_keys}, fovea::causal_bottom_right);
+  Matrix expected = Matrix::Zero(200, 8);
+  for (std::size_t b = 0; b < 3; ++b) {
+    const index_type n = packed_keys[b + 1] - packed_keys[b];
+    const Matrix of_q = queries.middleRows(starts[b], counts[b]), of_k = keys.middleRows(packed_keys[b], n),
+                 of_v = values.middleRows(packed_keys[b], n);
+    expected.middleRows(starts[b], counts[b]) = attend(of_q, of_k, of_v, fovea::causal_bottom_right);
+  }
+  EXPECT_EQ(got, expected);
+}
+
+TEST_F(rows_between, beside_caches_and_rotated) {
+  fovea::kv_cache<float> first(8, 4, {.heads = 2}), second(8, 4, {.heads = 2});
+  const Matrix ks = packed(k), vs = packed(v);
+  first.append(ks.topRows(5), vs.topRows(5)), second.append(ks.topRows(3), vs.topRows(3));
+  const std::vector<const fovea::kv_cache<float>*> both{&first, &second};
+  const std::vector<int> two{1, 9}, counts{2, 1};
+  const fovea::cache_batch caches(both);
+  const Matrix got = attend(ragged{q, two, counts}, caches, fovea::causal);
+  EXPECT_EQ(Matrix(got.middleRows(1, 2)), attend(q.middleRows(1, 2), first, fovea::causal));
+  EXPECT_EQ(Matrix(got.row(9)), attend(q.row(9), second, fovea::causal));
+  EXPECT_TRUE(got.topRows(1).isZero(0) && got.middleRows(3, 6).isZero(0) && got.bottomRows(2).isZero(0));
+  fovea_test::expect_refused(
+      [&] {
+        attend_shared_prefix(attend, ragged{q, two, counts}, caches, 1);
+      },
+      "q has 2 lengths, but attend_shared_prefix reads all rows of its sequences as those of one: offsets "
+      "alone say where they lie");
+
+  const fovea::rotary_table<float> table(12, 4);
+  const auto angles = table.angles();
+  Matrix turned = q, alone = packed(q);
+  fovea::rotate(ragged{turned, offsets, lengths}, angles, {.heads = 2});
+  fovea::rotate(ragged{alone, own}, angles, {.heads = 2});
+  EXPECT_EQ(packed(turned), alone);
+  EXPECT_TRUE(turned.row(3).array().isNaN().all() && turned.row(8).array().isNaN().all());
+}
+
+TEST_F(rows_between, of_wrong_lengths) {
+  using list = std::vector<int>;
+  const auto refused = [&](const list& at, const list& counts, const std::string& text) {
+    const ragged wrong{q, at, counts};
+    fovea_test::expect_refused([&] { attend(wrong, wrong, wrong); }, text);
+  };
+  refused({0, 4}, {1}, "k has 2 offsets but 1 lengths; a batch of n sequences has n of both");
+  refused({0, 4, 12}, {1, 1}, "k has 3 offsets but 2 lengths; a batch of n sequences has n of both");
+  refused({0, 4}, {5, 1},
+          "k's offset 1 is 4, but sequence 0 ends at 5: sequences follow each other and do not overlap");
+  refused({6, 4}, {1, 1},
+          "k's offset 1 is 4, but sequence 0 ends at 7: sequences follow each other and do not overlap");
+  refused({0, 4}, {1, -1}, "k's length 1 is -1, not within 0 and the 8 tokens from offset 4 on");
+  refused({0, 4}, {1, 9}, "k's length 1 is 9, not within 0 and the 8 tokens from offset 4 on");
+  refused({0, 13}, {1, 0}, "k's offset 1 is 13, not within 0 and 12");
+  refused({-1, 4}, {1, 1}, "k's offset 0 is -1, not within 0 and 12");
+  const list no;
+  const ragged none{q, no, no};
+  EXPECT_TRUE(attend(none, none, none).isZero(0));
+}
+
 }  // namespace rows_of_none_test

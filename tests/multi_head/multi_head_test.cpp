@@ -1,6 +1,8 @@
 // The layer against the textbook in double, and its gradients against central differences.
 #include "support.hpp"
 
+#include <fovea/kv_cache.hpp>
+
 namespace layer_test {
 
 using namespace multi_head_test;
@@ -234,6 +236,48 @@ TEST(MultiHead, RowsOfNoSequence) {
   layer::each_parameter(
       "", [](const std::string& name, const auto& a, const auto& b) { EXPECT_EQ(a, b) << name; }, gradient,
       wanted);
+}
+
+/// The same for rows between sequences, where these have lengths.
+TEST(MultiHead, RowsBetweenSequences) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const layer l = random_layer({.width = 8, .heads = 2, .memory_width = 6, .normalised = true});
+  const offsets of_x{2, 5, 5}, counts_x{1, 0, 3}, of_memory{0, 3, 4}, counts_memory{3, 1, 1},
+      own_x{0, 1, 1, 4}, own_memory{0, 3, 4, 5};
+  matrix x = matrix::Constant(9, 8, nan), memory = matrix::Constant(6, 6, nan), d_y = x;
+  const matrix xs = random_matrix(4, 8, 1), ds = random_matrix(4, 8, 2), memories = random_matrix(5, 6, 3);
+  x.row(2) = xs.row(0), x.middleRows(5, 3) = xs.bottomRows(3), memory.topRows(5) = memories;
+  d_y.row(2) = ds.row(0), d_y.middleRows(5, 3) = ds.bottomRows(3);
+  const auto expect = [](const matrix& got, const matrix& wanted) {
+    ASSERT_EQ(got.rows(), 9);
+    EXPECT_EQ(matrix(got.row(2)), matrix(wanted.row(0)));
+    EXPECT_EQ(matrix(got.middleRows(5, 3)), matrix(wanted.bottomRows(3)));
+    EXPECT_TRUE(got.topRows(2).isZero(0) && got.middleRows(3, 2).isZero(0) && got.bottomRows(1).isZero(0));
+  };
+  layer::saved s, alone;
+  const matrix y = l({x, of_x, counts_x}, {memory, of_memory, counts_memory}, s),
+               y_alone = l({xs, own_x}, {memories, own_memory}, alone);
+  expect(y, y_alone);
+  expect(l(fovea::ragged{x, of_x, counts_x}, l.project({memory, of_memory, counts_memory})), y_alone);
+  layer gradient = l.zero_gradient(), wanted = gradient;
+  const auto d = l.backward(d_y, s, gradient), d_alone = l.backward(ds, alone, wanted);
+  expect(d.x, d_alone.x);
+  EXPECT_EQ(matrix(d.memory.topRows(5)), d_alone.memory);
+  EXPECT_TRUE(d.memory.bottomRows(1).isZero(0));
+  layer::each_parameter(
+      "", [](const std::string& name, const auto& a, const auto& b) { EXPECT_EQ(a, b) << name; }, gradient,
+      wanted);
+  // Self-attention, and a step of decoding with a cache each.
+  const layer self = random_layer({.width = 8, .heads = 2});
+  expect(self({x, of_x, counts_x}, fovea::causal), self({xs, own_x}, fovea::causal));
+  using cache = fovea::kv_cache<double>;
+  const auto empty = [] { return cache(8, 4, {.heads = 2}); };
+  cache a = empty(), b = empty(), c = empty(), a2 = empty(), b2 = empty(), c2 = empty();
+  cache* const caches[] = {&a, &b, &c};
+  cache* const others[] = {&a2, &b2, &c2};
+  using span = std::span<cache* const>;
+  expect(self({x, of_x, counts_x}, span(caches), fovea::causal),
+         self({xs, own_x}, span(others), fovea::causal));
 }
 
 }  // namespace layer_test

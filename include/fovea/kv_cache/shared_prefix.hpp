@@ -26,11 +26,16 @@ struct part_of {
 /// own; the two results are merged. The same as the plain call up to rounding, for about
 /// (prefix + sum of the rest) / (sum of all tokens) of its time where reading is the limit.
 ///
-/// q: the newest tokens of each sequence, packed in the rows of a matrix; none of them lies in the prefix.
+/// q: the newest tokens of each sequence, packed in the rows of a matrix, without lengths; none of them lies
+/// in the prefix.
 /// Throws std::invalid_argument where a sequence has fewer tokens than that.
 template <class T, int Heads, int KVHeads, class Arch, class M, class Cache>
 auto attend_shared_prefix(const attention<T, Heads, KVHeads, Arch>& attend, const ragged<M>& q,
                           const cache_batch<Cache>& batch, index_type prefix) {
+  if (q.lengths)
+    reject("q has ", q.lengths.size(),
+           " lengths, but attend_shared_prefix reads all rows of its sequences as "
+           "those of one: offsets alone say where they lie");
   if (q.offsets.size() != batch.size() + 1)
     reject("q has ", q.offsets.size() - 1, " sequences but the batch has ", batch.size());
   for (index_type b = 0; b < batch.size(); ++b) {

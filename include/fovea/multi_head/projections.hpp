@@ -26,12 +26,6 @@ struct memory_keys_values {
   ~memory_keys_values() = default;
 };
 
-/// Where the rows of sequences lie among all rows of an input.
-struct packed_rows {
-  range rows;
-  index_type count = 0;
-};
-
 /// What backward returns: the gradients of the inputs; `memory` is empty in self-attention.
 template <class T>
 struct multi_head_input_gradients {
@@ -101,9 +95,11 @@ class multi_head_projections : public multi_head_weights<T> {
              o.memory_width);
     x.check("x", o.width), this->check_parameters("the layer");
     s.complete = false;
-    if (keep) s.x = x.rows(), s.memory.resize(0, 0);
-    s.of_x = {x.sequence_rows(), x.count()}, s.queries = x.starts(), s.keys = s.queries;
-    s.q = projection::product(x.rows(), this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
+    matrix room;
+    const auto rows = x.rows(room);
+    if (keep) s.x = rows, s.memory.resize(0, 0);
+    s.of_x = x.packed(), s.queries = x.starts(), s.keys = s.queries;
+    s.q = projection::product(rows, this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
     auto p = parts(s.q, s.kv);
     normalise_and_turn(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
     normalise_and_turn(p.k, s.keys, o.kv_heads, this->k_gain, keep ? &s.k_norm : nullptr, at.positions,
@@ -112,18 +108,22 @@ class multi_head_projections : public multi_head_weights<T> {
   void project_queries(const tokens& x, saved& s, bool keep) const {
     x.check("x", this->options().width), this->check_parameters("the layer");
     s.complete = false;
-    if (keep) s.x = x.rows();
-    s.of_x = {x.sequence_rows(), x.count()}, s.queries = x.starts();
-    s.q = projection::product(x.rows(), this->w_q(), this->b_q());
+    matrix room;
+    const auto rows = x.rows(room);
+    if (keep) s.x = rows;
+    s.of_x = x.packed(), s.queries = x.starts();
+    s.q = projection::product(rows, this->w_q(), this->b_q());
     auto q = projection::columns(s.q, 0, s.q.cols());
     normalise_and_turn(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
   }
   void project_memory(const tokens& memory, saved& s, bool keep) const {
     memory.check("memory", this->options().memory_width), this->check_parameters("the layer");
     s.complete = false;
-    if (keep) s.memory = memory.rows();
-    s.of_memory = {memory.sequence_rows(), memory.count()}, s.keys = memory.starts();
-    s.kv = projection::product(memory.rows(), this->w_kv(), this->b_kv());
+    matrix room;
+    const auto rows = memory.rows(room);
+    if (keep) s.memory = rows;
+    s.of_memory = memory.packed(), s.keys = memory.starts();
+    s.kv = projection::product(rows, this->w_kv(), this->b_kv());
     auto k = projection::columns(s.kv, 0, this->k_rows());
     normalise_and_turn(k, s.keys, this->options().kv_heads, this->k_gain, keep ? &s.k_norm : nullptr);
   }
@@ -162,7 +162,12 @@ class multi_head_projections : public multi_head_weights<T> {
   static matrix spread(matrix rows, const packed_rows& at) {
     if (rows.rows() == at.count) return rows;
     matrix all = matrix::Zero(eigen_index(at.count), rows.cols());
-    all.middleRows(eigen_index(at.rows.first), eigen_index(at.rows.size())) = rows;
+    index_type from = 0;
+    for (const range part : at.parts) {
+      const Eigen::Index count = eigen_index(part.size());
+      all.middleRows(eigen_index(part.first), count) = rows.middleRows(eigen_index(from), count);
+      from += part.size();
+    }
     return all;
   }
   matrix output(const matrix& o, const packed_rows& at) const {

@@ -38,7 +38,7 @@ const X& read_only(const X& x) noexcept {
 
 template <class E>
 sequences<const E> read_only(const sequences<E>& x) noexcept {
-  return {x.all, x.offsets, x.count};
+  return {x.all, x.offsets, x.count, x.lengths};
 }
 
 /// As many tokens as there are keys, of no dimension.
@@ -168,15 +168,22 @@ class results {
   std::size_t count_ = 0;
 };
 
-/// Sets the rows of a result that belong to no sequence: those before the first, and those behind the last.
+/// Sets the rows of a result that belong to no sequence: those before the first, between two, and behind the
+/// last.
 template <class E>
 void fill_rows_of_none(const sequences<E>& x, E value = {}) noexcept {
   if (!x.offsets) return;
-  const range rows{x.offset(0), x.offset(x.count)};
-  for (index_type h = 0; h < x.all.heads; ++h)
-    for (const range none : {range{0, rows.first}, range{rows.last, x.all.tokens}})
+  const auto fill = [&](range none) {
+    for (index_type h = 0; h < x.all.heads; ++h)
       for (index_type t = none.first; t < none.last; ++t)
         for (index_type c = 0; c < x.all.dim; ++c) x.all(0, h, t, c) = value;
+  };
+  index_type end = 0;
+  for (index_type b = 0; b < x.count; ++b) {
+    fill({end, x.offset(b)});
+    end = x.offset(b) + x.tokens(b);
+  }
+  fill({end, x.all.tokens});
 }
 
 /// Whether `x` can take a result: it can be written, with as many tokens and columns.

@@ -225,8 +225,8 @@ bool same_view(const sequences<A>& a, const sequences<B>& b) noexcept {
       !same(a.all.dim, b.all.dim, a.all.dim_stride, b.all.dim_stride) || a.count != b.count)
     return false;
   if (!a.offsets || !b.offsets) return !a.offsets && !b.offsets;
-  for (index_type i = 0; i <= a.count; ++i)
-    if (a.offset(i) != b.offset(i)) return false;
+  for (index_type i = 0; i < a.count; ++i)
+    if (a.offset(i) != b.offset(i) || a.tokens(i) != b.tokens(i)) return false;
   return true;
 }
 

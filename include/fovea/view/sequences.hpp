@@ -28,13 +28,15 @@ template <class E>
 inline constexpr bool is_view<tensor_view<E>> = true;
 
 /// Sequences of equal length (offsets == nullptr: batch entries of `all`), or of different length, packed one
-/// after another along the tokens of `all` (sequence b: tokens offset(b) to offset(b + 1)). The list of
-/// offsets is that of the view that it was made from, which outlives it.
+/// after another along the tokens of `all` (sequence b: tokens(b) of them from offset(b) on, up to
+/// offset(b + 1) where no lengths say less). The lists are those of the view that it was made from, which
+/// outlives it.
 template <class E>
 struct sequences {
   tensor_view<E> all;
   const list_view<index_type>* offsets = nullptr;
   index_type count = offsets ? 0 : all.batch;
+  const list_view<index_type>* lengths = nullptr;
 
   static constexpr bool in_cache = false;
 
@@ -42,16 +44,22 @@ struct sequences {
   index_type heads() const noexcept { return all.heads; }
   index_type dim() const noexcept { return all.dim; }
   index_type offset(index_type b) const noexcept { return (*offsets)[b]; }
-  index_type tokens(index_type b) const noexcept { return offsets ? offset(b + 1) - offset(b) : all.tokens; }
+  index_type tokens(index_type b) const noexcept {
+    return !offsets ? all.tokens : lengths ? (*lengths)[b] : offset(b + 1) - offset(b);
+  }
   index_type max_tokens() const noexcept {
     index_type most = 0;
     for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
-  /// The rows that belong to a sequence, of packed ones; all, of others.
+  /// The rows from the first sequence to the last, of packed ones; all, of others.
   tensor_view<E> sequence_rows() const noexcept {
     tensor_view<E> rows = all;
-    if (offsets) rows.data += offset(0) * all.token_stride, rows.tokens = offset(count) - offset(0);
+    if (!offsets) return rows;
+    rows.tokens = 0;
+    if (count == 0) return rows;
+    rows.data += offset(0) * all.token_stride;
+    rows.tokens = offset(count - 1) + tokens(count - 1) - offset(0);
     return rows;
   }
   matrix_view<E> head(index_type b, index_type h) const noexcept {
