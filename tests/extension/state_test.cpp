@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <limits>
-
 namespace state_test {
 
 using fovea::index_type;
@@ -23,8 +21,7 @@ struct largest_key {
   template <class V>
   void merge(V* stored, const V* other) const {
     const auto larger = other[0] > stored[0];
-    stored[0] = fovea::choose(larger, other[0], stored[0]),
-    stored[1] = fovea::choose(larger, other[1], stored[1]);
+    for (int i = 0; i < columns; ++i) stored[i] = fovea::choose(larger, other[i], stored[i]);
   }
 };
 
@@ -39,7 +36,7 @@ TEST(state, largest_key_in_double) {
         attend.sweep(largest_key(), q, k, fovea::causal_top_left & fovea::sliding_window{.left = 20});
     for (index_type h = 0; h < 2; ++h)
       for (index_type i = 0; i < queries; ++i) {
-        double most = -std::numeric_limits<double>::infinity();
+        double most = -1e9;
         const auto logit = [&](index_type j) {
           return 0.5 * q.row(i).segment(h * dim, dim).cast<double>().dot(k.row(j).cast<double>());
         };
@@ -47,8 +44,7 @@ TEST(state, largest_key_in_double) {
           most = std::max(most, logit(j));
         EXPECT_NEAR(kept(0, h, i, 0), most, 1e-5);
         const auto key = static_cast<index_type>(kept(0, h, i, 1));
-        ASSERT_TRUE(key >= i - 20 && key <= i && key >= 0);
-        EXPECT_NEAR(logit(key), most, 1e-5);
+        ASSERT_TRUE(key >= i - 20 && key <= i && key >= 0 && std::abs(logit(key) - most) < 1e-5);
       }
   }
 }

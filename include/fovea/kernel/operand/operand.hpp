@@ -45,6 +45,10 @@ struct operand {
   /// of T there.
   template <scaled Scaled, class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
+    if constexpr (decoding_head<Head, T>) {
+      f(index_type(0), copy(keys), keys.size(), static_cast<const float*>(nullptr));
+      return;
+    }
     index_type first = 0;
     all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
       using E = typename std::remove_cvref_t<decltype(part)>::element;
@@ -79,7 +83,12 @@ struct operand {
   index_type copies_for_rows(index_type block) const noexcept {
     return in_place() && !may_scale_otherwise<Scaled> ? 0 : block * width;
   }
-  bool in_place() const noexcept { return all.col_stride == 1 && width == all.cols; }
+  bool in_place() const noexcept {
+    if constexpr (decoding_head<Head, T>)
+      return false;
+    else
+      return all.col_stride == 1 && width == all.cols;
+  }
 
   /// Whether rows lie so that they share few sets of L1, where some columns of all rows of a block do not
   /// stay from one tile to the next. With narrow tiles that is too often: AVX2 took 20 to 60 % more time for
@@ -104,6 +113,12 @@ struct operand {
     if constexpr (as_it_is)
       if (all.row_stride == 1 && all.col_stride != 1) return copy_columns(keys);
     T* to = buffer;
+    if constexpr (decoding_head<Head, T>) {
+      all.read(keys, to, width);
+      for (index_type j = 0; j < keys.size() && all.cols < width; ++j)
+        std::fill(to + j * width + all.cols, to + (j + 1) * width, T(0));
+      return {buffer, width, width};
+    }
     all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
       copy_piece(part, to);
       to += part.tokens.rows * width;

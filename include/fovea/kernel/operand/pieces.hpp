@@ -15,9 +15,10 @@ class piece_places {
   FOVEA_INLINE piece_places() noexcept : count_(0) {}
   template <class Head>
   FOVEA_INLINE piece_places(const Head& all, range tokens) noexcept : piece_places() {
-    all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
-      if (count_ < most) places_[count_++] = row_prefetch::place(part.tokens);
-    });
+    if constexpr (requires { all.col_stride; })  // else decoded: nothing lies anywhere
+      all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+        if (count_ < most) places_[count_++] = row_prefetch::place(part.tokens);
+      });
   }
   /// Where the next of them lies, to be asked for beside `now`, a piece of another block.
   FOVEA_INLINE row_prefetch::place beside(const row_prefetch::place& now) noexcept {
