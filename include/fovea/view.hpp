@@ -1,6 +1,6 @@
 // fovea/view.hpp - WHERE elements lie. Eigen matrices, maps and blocks; tensor_view with bhsd, bshd and
-// packed_qkv for 4-D data; ragged for sequences of different length; decoded for keys and values in a store of
-// one's own. All are views: nothing is copied, strides are free.
+// packed_qkv for 4-D data; ragged for sequences of different length; decoded for keys and values in a store
+// of one's own. All are views: nothing is copied, strides are free.
 #pragma once
 
 #include <fovea/view/broadcast.hpp>

@@ -12,9 +12,9 @@ FOVEA_NAMESPACE_BEGIN
 /// One sequence in a store of one's own. It has
 ///   heads(), tokens(), dim() const         sizes
 ///   read(head, tokens, to, stride) const   writes the numbers of some tokens of a head: the dim() of token
-///                                          tokens.first + i from to[i * stride] on. to: of float, or of double
-///                                          where a call sums in double. It does not throw, and is called from
-///                                          several threads at once
+///                                          tokens.first + i from to[i * stride] on
+/// `to` is of float, or of double where a call sums in double. read does not throw, and is called from
+/// several threads at once.
 template <class S>
 concept store_like = requires(const S& store, float* to) {
   store.heads(), store.tokens(), store.dim();
