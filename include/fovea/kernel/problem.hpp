@@ -28,7 +28,6 @@ struct inputs {
   sequences<const QE> q;
   Keys k;
   Values v;
-  bool lanes_alone = false;  // whether all queries go in lanes, however few
 
   index_type heads() const noexcept { return q.all.heads; }
   index_type group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }

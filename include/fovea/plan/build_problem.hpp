@@ -22,7 +22,6 @@ auto build_problem(const std::optional<double>& scale_option, const sequences<OE
   decltype(auto) sink = sink_of(mods...);
   decltype(auto) dropout = dropout_of(mods...);
   decltype(auto) scorer = scorer_of(mods...);
-  constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<decltype(scorer)>, dot_product>;
   index_type keys_at_most = 0;  // a cache's lie in memory
   if constexpr (requires { k.all.tokens; }) keys_at_most = k.all.tokens;
   if (((q.all.tokens | keys_at_most) >> 22) + ((q.dim() | v.dim()) >> 12) +
@@ -52,7 +51,7 @@ auto build_problem(const std::optional<double>& scale_option, const sequences<OE
                          remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
                          remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
                          remove_const_t<decltype(scorer)>>{
-      {queries, keys, values, !scores_dots}, out, lse, static_cast<L>(scale), rules, sink, dropout, scorer};
+      {queries, keys, values}, out, lse, static_cast<L>(scale), rules, sink, dropout, scorer};
 }
 
 /// A problem without values: of keys alone.

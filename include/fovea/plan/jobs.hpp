@@ -29,7 +29,6 @@ struct job_list {
       384 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
 
   index_type queries, keys, group, heads, kv_heads, dim, value_dim;
-  bool lanes_alone = false;  // no query goes with dim in lanes
 
   /// Queries from here on go with dim in lanes. (Here and below kept, as a job asks for them several times:
   /// found anew at each use, divisions took a fifth of a call of 8 heads and one query.)
@@ -101,7 +100,6 @@ struct job_list {
   // All, where they are few; else the last ones, where they would fill at most a quarter of a register (33
   // queries of dim 128 or 256 take 7 to 12 % less time with that).
   index_type first_in_rows() const noexcept {
-    if (lanes_alone) return queries;
     if (queries <= 1) return 0;
     const index_type few = few_queries(), rest = queries % n;
     if (queries <= few) return 0;
@@ -125,8 +123,8 @@ struct job_list {
 
 template <class Arch, class Inputs>
 auto job_list_of(const Inputs& p, index_type b) noexcept {
-  return job_list<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),     p.heads(),
-                                                  p.k.heads(),   p.dim(),       p.value_dim(), p.lanes_alone};
+  return job_list<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),    p.heads(),
+                                                  p.k.heads(),   p.dim(),       p.value_dim()};
 }
 
 FOVEA_NAMESPACE_END

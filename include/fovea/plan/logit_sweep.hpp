@@ -40,13 +40,13 @@ constexpr index_type stage_elements(const Problem& p) noexcept {
   return rules::matrices * kernel::staging_block<Arch, T>::bytes_a_copy / static_cast<index_type>(sizeof(T));
 }
 
-/// One worker's scratch for rows_a_sweep, each of which keeps `columns` numbers beside its query.
+/// One worker's scratch for rows_a_sweep.
 template <class Arch, class Problem>
-plan plan_of_sweep(const Problem& p, index_type columns = 0) noexcept {
+plan plan_of_sweep(const Problem& p) noexcept {
   using T = typename Problem::compute;
   using shape = kernel::geometry<Arch>;
   plan plan{.compute_bytes = static_cast<index_type>(sizeof(T)), .jobs = 1};
-  plan.panels = rows_a_sweep<Arch, T> * (p.dim() + columns);
+  plan.panels = rows_a_sweep<Arch, T> * p.dim();
   plan.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
   plan.key_copy = shape::key_block * p.dim();
   plan.stages = stage_elements<Arch>(p);

@@ -4,17 +4,17 @@
 
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/sweep/folds.hpp>
+#include <fovea/kernel/sweep/row_folds.hpp>
 #include <fovea/kernel/sweep/score_matrix.hpp>
 #include <fovea/kernel/sweep/statistics.hpp>
 #include <fovea/plan/make_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
-/// What a sweep is over, and what it keeps of each query row beside the query: numbers in its panels, and
-/// numbers of a scratch of its own.
+/// What a sweep is over, and how many numbers of a scratch of its own it keeps of each query row.
 struct sweep_shape {
   range heads;
-  index_type columns = 0, own_columns = 0;
+  index_type own_columns = 0;
 };
 
 /// f(batch, head, rows, scratch) for each few query rows of some query heads, from several threads where the
@@ -23,7 +23,7 @@ template <class Arch, class Problem, class F, class T = typename Problem::comput
 void each_few_rows(const Problem& p, executor_ref executor, const sweep_shape& shape, const F& f) {
   constexpr index_type rows = rows_a_sweep<Arch, T>;
   const index_type blocks = ceil_div(p.q.max_tokens(), rows), heads = shape.heads.size();
-  plan sweep = plan_of_sweep<Arch>(p, shape.columns);
+  plan sweep = plan_of_sweep<Arch>(p);
   sweep.value_copy = rows * shape.own_columns;
   sweep.jobs = p.q.batches() * heads * blocks;
   share_scratch(sweep, sweep.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, sweep.jobs);
@@ -64,23 +64,69 @@ void measure_all(const Problem& p, executor_ref executor, const Write& write) {
                       });
 }
 
+/// The jobs of a sequence are those of a call, but for splits of keys.
+template <class Arch, class Problem>
+auto fold_jobs_of(const Problem& p, index_type b) noexcept {
+  auto jobs = job_list_of<Arch>(p, b);
+  jobs.key_splits = 1;
+  return jobs;
+}
+
+/// Their plan; `lane_columns`: registers that a register of queries stores, `registers`: that a row does.
+template <class Arch, class Problem>
+plan plan_of_folds(const Problem& p, index_type lane_columns, kernel::row_registers registers) noexcept {
+  using T = typename Problem::compute;
+  using panel = kernel::row_panel<Arch, T>;
+  plan plan = plan_of_sweep<Arch>(p);
+  for (index_type b = 0; b < p.q.batches(); ++b) {
+    const auto jobs = fold_jobs_of<Arch>(p, b);
+    plan.jobs_a_sequence = std::max(plan.jobs_a_sequence, jobs.count());
+    plan.panels = std::max(
+        {plan.panels, jobs.lanes_a_job * (p.dim() + lane_columns),
+         panel::state_elements(jobs.rows_a_job, registers) + panel::work_elements(jobs.rows_a_job, p.dim())});
+  }
+  plan.key_copy =
+      std::max(plan.key_copy, kernel::geometry<Arch>::few_rows_block * kernel::read_width<Arch, T>(p.dim()));
+  plan.jobs = p.q.batches() * plan.jobs_a_sequence;
+  return plan;
+}
+
+/// f(batch, job, scratch) for each job of each sequence, from several threads where the executor has them.
+template <class Arch, class Problem, class F, class T = typename Problem::compute>
+void each_fold_job(const Problem& p, executor_ref executor, plan plan, const F& f) {
+  share_scratch(plan, plan.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, plan.jobs);
+  const working_memory memory(plan, {});
+  if (plan.workers == 1) executor = executor_ref();
+  executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
+    const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
+    const auto jobs = fold_jobs_of<Arch>(p, b);
+    if (j < jobs.count()) f(b, jobs.at(j), scratch_of<T>(plan, memory, i, worker));
+  });
+}
+
 /// to(batch, head, query, column): what a state stored of each row.
 template <class Arch, class Problem, class State, class T = typename Problem::compute>
 void fold_all(const Problem& p, executor_ref executor, const State& state, const sequences<T>& to) {
-  each_few_rows<Arch>(p, executor, {{0, p.heads()}, State::columns},
-                      [&](index_type b, index_type h, range rows, const auto& memory) {
-                        kernel::fold_queries<Arch>(p, b, h, rows, memory, state, to.head(b, h));
-                      });
+  const plan plan = plan_of_folds<Arch>(p, State::columns, kernel::row_fold<Arch, T, State>::registers);
+  each_fold_job<Arch>(p, executor, plan, [&](index_type b, const job& rows, const auto& memory) {
+    if (rows.dim_in_lanes)
+      kernel::fold_rows<Arch>(p, {b, rows.head, rows.queries, rows.rows}, memory, state, to);
+    else
+      kernel::fold_queries<Arch>(p, b, rows.head, rows.rows, memory, state, to.head(b, rows.head));
+  });
 }
 
 /// to(batch, head, query, column): what a mixer summed with each row's weights.
 template <class Arch, class Problem, class Mixer, class T = typename Problem::compute>
 void mix_all(const Problem& p, executor_ref executor, const Mixer& mixer, const sequences<T>& to) {
-  const index_type columns = Mixer::columns + kernel::lane_softmax<Arch, T>::columns;
-  each_few_rows<Arch>(p, executor, {{0, p.heads()}, columns},
-                      [&](index_type b, index_type h, range rows, const auto& memory) {
-                        kernel::mix_queries<Arch>(p, b, h, rows, memory, mixer, to.head(b, h));
-                      });
+  const plan plan = plan_of_folds<Arch>(p, Mixer::columns + kernel::lane_softmax<Arch, T>::columns,
+                                        kernel::row_mixer<Arch, T, Mixer>::registers);
+  each_fold_job<Arch>(p, executor, plan, [&](index_type b, const job& rows, const auto& memory) {
+    if (rows.dim_in_lanes)
+      kernel::mix_rows<Arch>(p, {b, rows.head, rows.queries, rows.rows}, memory, mixer, to);
+    else
+      kernel::mix_queries<Arch>(p, b, rows.head, rows.rows, memory, mixer, to.head(b, rows.head));
+  });
 }
 
 FOVEA_NAMESPACE_END

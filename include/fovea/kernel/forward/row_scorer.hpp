@@ -1,4 +1,5 @@
-// fovea/kernel/forward/row_scorer.hpp - how logits are made of few queries and keys, dim in lanes.
+// fovea/kernel/forward/row_scorer.hpp - how logits are made of few queries and keys: by the dot product, dim
+// in lanes, or by a scorer of one's own (roles/concept.hpp), keys in lanes.
 #pragma once
 
 #include <fovea/kernel/forward/row_products.hpp>
@@ -6,6 +7,46 @@
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
+
+/// n channels of n keys, from row `first` of a piece and column c on: a register a channel. Past the last key
+/// it is repeated.
+template <class Arch, class T, class E>
+void load_channels(const block_piece<E>& k, index_type first, index_type c, index_type channels,
+                   vec<Arch, T>* to) noexcept {
+  constexpr index_type n = lanes<Arch, T>;
+  for (index_type e = 0; e < n; ++e) {
+    to[e] = load_lanes<Arch, T>(k.rows.from(std::min(first + e, k.count - 1)).data + c);
+    if (k.scales != nullptr) to[e] = to[e] * load_scales<Arch, T>(k.scales + c, channels - c);
+  }
+  isa<Arch>::transpose(to);
+}
+
+/// The logits of a panel's rows against a piece of a block of keys, by a user's scorer.
+template <class Arch, class T, class E, class Scorer>
+FOVEA_NOINLINE FOVEA_FLATTEN void score_piece(const Scorer& scorer, const row_panel<Arch, T>& q,
+                                              const block_piece<E>& k) noexcept {
+  using V = vec<Arch, T>;
+  using panel = row_panel<Arch, T>;
+  constexpr index_type n = panel::n;
+  for (index_type j = 0; j < k.count; j += n) {
+    V sum[std::size_t{panel::max_rows}];
+    for (V& x : sum) x = V(T(0));
+    for (index_type i = 0; i * n < q.dim; ++i) {
+      const index_type c = start_of<Arch, T>(i, q.dim), last = std::min(n, q.channels - c);
+      V key[std::size_t{n}];
+      load_channels<Arch, T>(k, j, c, q.channels, key);
+      for (index_type e = i * n - c; e < last; ++e)
+        for (index_type r = 0; r < q.count(); ++r)
+          sum[r] = scorer.add(sum[r], V(q.q[(i * panel::max_rows + r) * n + e]), key[e]);
+    }
+    const auto bytes = static_cast<std::size_t>(std::min(n, k.count - j)) * sizeof(T);
+    for (index_type r = 0; r < q.count(); ++r) {
+      alignas(64) T logits[std::size_t{n}];
+      scorer.logit(sum[r]).store_aligned(logits);
+      std::memcpy(q.logits(r) + k.first + j, logits, bytes);
+    }
+  }
+}
 
 /// A reference to a scorer and the keys of a head, in whatever pieces, elements and scales.
 template <class Arch, class T>
@@ -31,11 +72,15 @@ class row_scorer_ref {
   };
   template <class Scorer, class Operand>
   static constexpr functions functions_of{
-      [](const void*, const void* operand, const panels& all, range keys, piece_places& next,
+      [](const void* scorer, const void* operand, const panels& all, range keys, piece_places& next,
          piece_places& these) noexcept {
-        each_pieces<scaled::by_channel>(*static_cast<const Operand*>(operand), keys, [&](auto& k) {
-          k.prefetch(next, these);
-          for (const auto& q : all) dot_pieces(q, k), k.prefetch_nothing();
+        each_pieces<scaled::by_channel>(*static_cast<const Operand*>(operand), keys, [&](auto& pieces) {
+          pieces.prefetch(next, these);
+          for (const auto& q : all)
+            if constexpr (std::is_same_v<Scorer, dot_product>)
+              dot_pieces(q, pieces), pieces.prefetch_nothing();
+            else
+              for (const auto& k : pieces) score_piece(*static_cast<const Scorer*>(scorer), q, k);
         });
       },
       [](const void* operand, range keys) noexcept {
