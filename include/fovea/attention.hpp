@@ -215,10 +215,8 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto g = gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...);
     const auto plan = make_gradient_plan<Arch>(g, options_.executor.workers());
     const auto memory = memory_of(options_, mods...);
-    const auto& p = g.forward;
     check_plan(plan, mods...);
-    check_workspace(memory, plan, "q", p.q, "k", p.k, "v", p.v, "out", g.out, "lse", g.lse, "d_out", g.d_out,
-                    "d_q", g.d_q.all, "d_k", g.d_k.all, "d_v", g.d_v.all);
+    check_workspace(memory, plan, g, mods...);
     fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
     differentiate<Arch>(g, plan, options_.executor, memory);
   }
@@ -241,8 +239,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto plan = make_plan<Arch>(problem, options_.executor.workers());
     check_plan(plan, mods...);
     const auto memory = memory_of(options_, mods...);
-    check_workspace(memory, plan, "q", problem.q, "k", problem.k, "v", problem.v, "o", out.all, "lse",
-                    lse.all);
+    check_workspace(memory, plan, problem, mods...);
     fill_rows_of_none(out);
     if (problem.wants_lse()) fill_rows_of_none(lse, -std::numeric_limits<L>::infinity());
     run<Arch>(problem, plan, options_.executor, memory);

@@ -115,6 +115,38 @@ TEST(workspace_argument, is_refused_where_it_is_small_or_shared) {
   EXPECT_EQ(one, Matrix::Constant(1, heads * dim, 7));
 }
 
+/// What a modifier reads or writes, as well as the operands.
+TEST(workspace_argument, is_refused_where_it_shares_with_a_modifier) {
+  operands x;
+  memory room = room_for(1 << 20);
+  float* const first = reinterpret_cast<float*>(room.data());
+  const auto expect_shared = [](const std::string& with, const auto& call) {
+    expect_refused(call, "workspace and " + with +
+                             " share memory; what is written lies apart from what is read and from other "
+                             "results (o may be q itself: the same view)");
+  };
+  Eigen::Map<Matrix> bias(first, tokens, tokens), a_row(first, tokens, heads);
+  const std::span<float> sinks(first, heads);
+  std::fill_n(first, tokens * tokens, 0.f);
+  const Matrix untouched = x.o;
+  const fovea::workspace shared{room};
+  expect_shared("bias", [&] { attend.into(x.o, x.q, x.k, x.v, fovea::bias(bias), shared); });
+  expect_shared("sink's logits", [&] { attend.into(x.o, x.q, x.k, x.v, fovea::sink{sinks}, shared); });
+  expect_shared("received", [&] { attend.into(x.o, x.q, x.k, x.v, fovea::add_received(a_row), shared); });
+  const fovea::attention<float, heads> with_option{{.workspace = room}};
+  expect_shared("bias", [&] { with_option.into(x.o, x.q, x.k, x.v, fovea::bias(bias)); });
+  EXPECT_EQ(x.o, untouched);
+
+  attend.with_lse_into(x.o, x.lse, x.q, x.k, x.v);
+  const auto backward = [&](const auto&... mods) {
+    attend.backward_into(x.d_q, x.d_k, x.d_v, x.q, x.k, x.v, x.o, x.lse, x.d_out(), mods..., shared);
+  };
+  expect_shared("d_lse", [&] { backward(fovea::lse_gradient(a_row)); });
+  const Matrix apart = Matrix::Zero(tokens, tokens);
+  expect_shared("the gradient of bias", [&] { backward(fovea::bias(apart, bias)); });
+  EXPECT_EQ(x.d_q, Matrix::Constant(tokens, heads * dim, 7));
+}
+
 TEST(plan_argument, serves_calls_of_the_same_sizes) {
   operands x, y;
   const auto plan = attend.into_plan_for(x.o, x.q, x.k, x.v, fovea::causal);

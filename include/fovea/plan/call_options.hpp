@@ -1,6 +1,7 @@
 // fovea/plan/call_options.hpp - the plan and the memory of a call: given among its arguments, or as usual.
 #pragma once
 
+#include <fovea/plan/check_gradients.hpp>
 #include <fovea/plan/gradient_plan.hpp>
 #include <fovea/plan/make_plan.hpp>
 #include <fovea/plan/operands.hpp>
@@ -20,18 +21,33 @@ std::span<std::byte> memory_of(const attention_options& options, const Mods&... 
   return memory;
 }
 
-/// Whether a workspace, if there is one, is as large as a plan needs, and apart from some named operands.
-template <class Plan, class... Named>
-void check_workspace(std::span<std::byte> memory, const Plan& plan, const Named&... operands) {
+/// f(name, view) for all that a call with a result reads and writes; `mods`: those of the call.
+template <class F, class Problem, class... Mods>
+void each_operand_of_call(const F& f, const Problem& p, const Mods&... mods) {
+  f("q", p.q), f("k", p.k), f("v", p.v), f("o", p.out.all), f("lse", p.lse.all);
+  if constexpr (Problem::receives) f("received", p.received.all);
+  (each_operand_of(mods, f), ...);
+}
+template <class F, class Gradients, class... Mods>
+  requires requires(const Gradients& g) { g.forward; }
+void each_operand_of_call(const F& f, const Gradients& g, const Mods&... mods) {
+  const auto& p = g.forward;
+  f("q", p.q), f("k", p.k), f("v", p.v), f("out", g.out), f("lse", g.lse), f("d_out", g.d_out);
+  f("d_q", g.d_q.all), f("d_k", g.d_k.all), f("d_v", g.d_v.all), f("d_lse", g.d_lse);
+  each_parameter_gradient(p, f), (each_operand_of(mods, f), ...);
+}
+
+/// Whether a workspace, if there is one, is as large as a plan needs, and apart from all that the call reads
+/// and writes.
+template <class Plan, class Call, class... Mods>
+void check_workspace(std::span<std::byte> memory, const Plan& plan, const Call& call, const Mods&... mods) {
   const auto given = static_cast<index_type>(memory.size());
   if (given == 0) return;
   if (given < plan.workspace_bytes())
     reject("workspace has ", given, " bytes, fewer than the ", plan.workspace_bytes(), " of the plan");
-  const auto check = [&](const auto& self, const char* name, const auto& x, const auto&... rest) -> void {
-    check_apart("workspace", view_of_list(memory), name, x);
-    if constexpr (sizeof...(rest) > 0) self(self, rest...);
-  };
-  check(check, operands...);
+  each_operand_of_call(
+      [&](const char* name, const auto& x) { check_apart("workspace", view_of_list(memory), name, x); }, call,
+      mods...);
 }
 
 /// Whether a plan, where one is given among the arguments of a call, is the one that the call needs.

@@ -12,6 +12,17 @@ tensor_view<E> view_of_gradient(const parameter_gradient<E>& to) noexcept {
           to.batch_stride, to.head_stride, to.query_stride, to.key_stride};
 }
 
+/// f(name, view) for each gradient of a parameter that a backward call adds to.
+template <class Problem, class F>
+void each_parameter_gradient(const Problem& p, const F& f) {
+  p.rules.scores.each([&](const auto& score) {
+    if constexpr (learning_score<decltype(score)>)
+      if (const auto to = score.gradient(); to.data != nullptr)
+        f(gradient_name<std::remove_cvref_t<decltype(score)>>, view_of_gradient(to));
+  });
+  if constexpr (requires { p.sink.gradient(); }) f("sink's d_logits", view_of_list(p.sink.gradient()));
+}
+
 /// Whether gradients, those of parameters among them, can be written, and share nothing with each other or
 /// with what is read; `mods`: those of the call.
 template <class Gradients, class... Mods>
@@ -19,13 +30,7 @@ void check_gradients_apart(const Gradients& g, const Mods&... mods) {
   const auto& p = g.forward;
   results<3 + sizeof...(Mods)> gradients;
   gradients.add("d_q", g.d_q.all), gradients.add("d_k", g.d_k.all), gradients.add("d_v", g.d_v.all);
-  p.rules.scores.each([&](const auto& score) {
-    if constexpr (learning_score<decltype(score)>)
-      if (const auto to = score.gradient(); to.data != nullptr)
-        gradients.add(gradient_name<std::remove_cvref_t<decltype(score)>>, view_of_gradient(to));
-  });
-  if constexpr (requires { p.sink.gradient(); })
-    gradients.add("sink's d_logits", view_of_list(p.sink.gradient()));
+  each_parameter_gradient(p, [&](const char* name, const auto& to) { gradients.add(name, to); });
   const auto read = [&](const char* name, const auto& x) { gradients.check_apart_from(name, x); };
   read("q", p.q), read("k", p.k), read("v", p.v), read("out", g.out), read("lse", g.lse);
   read("d_out", g.d_out), read("d_lse", g.d_lse), (each_operand_of(mods, read), ...);
