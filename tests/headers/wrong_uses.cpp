@@ -198,6 +198,9 @@ int main() {
   std::vector<std::byte> bytes(99);
   attend(m, m, m, fovea::workspace{bytes}, fovea::workspace{bytes});
 #endif
+#ifdef FOVEA_WRONG_USE_two_plans
+  attend(m, m, m, fovea::plan{}, fovea::plan{});
+#endif
 #ifdef FOVEA_WRONG_USE_plan_of_backward
   attend(m, m, m, fovea::gradient_plan{});
 #endif
