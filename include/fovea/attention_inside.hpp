@@ -91,10 +91,10 @@ class attention_inside {
   /// O(Lq).
   template <state_like State, class Q, class K, class... Mods>
   auto sweep(const State& state, const Q& q, const K& k, const Mods&... mods) const {
-    const auto p = problem_of_keys(q, k, mods...);
-    tensor<typename decltype(p)::compute> stored(p.q.batches(), p.heads(), p.q.max_tokens(), State::columns);
-    fold_all<Arch>(p, options_.executor, state, as_sequences(stored, any_heads, "result"));
-    return stored;
+    return columns_of_rows(
+        State::columns,
+        [&](const auto& p, const auto& stored) { fold_all<Arch>(p, options_.executor, state, stored); }, q, k,
+        mods...);
   }
 
   /// Softmax weights summed with something that is no stored value: o_ic is the fold of mixer.add(sum, P_ij,
@@ -103,10 +103,10 @@ class attention_inside {
   /// that sees no key. `mixer`: see roles/concept.hpp. Cost as for sweep.
   template <mixer_like Mixer, class Q, class K, class... Mods>
   auto mix(const Mixer& mixer, const Q& q, const K& k, const Mods&... mods) const {
-    const auto p = problem_of_keys(q, k, mods...);
-    tensor<typename decltype(p)::compute> sums(p.q.batches(), p.heads(), p.q.max_tokens(), Mixer::columns);
-    mix_all<Arch>(p, options_.executor, mixer, as_sequences(sums, any_heads, "result"));
-    return sums;
+    return columns_of_rows(
+        Mixer::columns,
+        [&](const auto& p, const auto& sums) { mix_all<Arch>(p, options_.executor, mixer, sums); }, q, k,
+        mods...);
   }
 
  protected:
@@ -141,6 +141,16 @@ class attention_inside {
     const auto keys = view_of(stored, kv_heads, "k");
     return build_problem_of_keys<mask_intersection>(
         options_.scale, sequences<T>{}, sequences<compute_of<Q, keys_type>>{}, queries, keys, mods...);
+  }
+
+  /// Numbers of each row, batch x heads x Lq x columns, which write(problem, sequences) writes.
+  template <class Write, class Q, class K, class... Mods>
+  auto columns_of_rows(index_type columns, const Write& write, const Q& q, const K& k,
+                       const Mods&... mods) const {
+    const auto p = problem_of_keys(q, k, mods...);
+    tensor<typename decltype(p)::compute> numbers(p.q.batches(), p.heads(), p.q.max_tokens(), columns);
+    write(p, as_sequences(numbers, any_heads, "result"));
+    return numbers;
   }
 
   /// The score matrices of some heads: probabilities, given the LSE of a run without values, or logits.

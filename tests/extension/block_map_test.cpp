@@ -11,13 +11,13 @@ namespace block_map_test {
 using fovea::index_type, fovea::range, fovea::coverage;
 
 struct every_fourth_block {
-  std::atomic<int>* asked;  // how often cover was: of blocks of keys that kernels came to
+  std::atomic<int>* in_vain;  // blocks of keys that kernels came to and that are hidden
   auto visible(auto q, auto k) const { return (((q >> 7) - (k >> 7)) & 3) == 0; }
   coverage cover(range rows, range keys) const {
-    ++*asked;
     if ((rows.first ^ (rows.last - 1)) >> 7 != 0 || (keys.first ^ (keys.last - 1)) >> 7 != 0)
       return coverage::partial;
-    return visible(rows.first, keys.first) ? coverage::full : coverage::none;
+    if (!visible(rows.first, keys.first)) return ++*in_vain, coverage::none;
+    return coverage::full;
   }
   index_type next(range rows, index_type key) const {
     if ((rows.first ^ (rows.last - 1)) >> 7 != 0) return key;
@@ -42,7 +42,7 @@ TEST(block_map, walks_jump_to_the_next_block) {
     std::atomic<int> jumped{0}, walked{0};
     const Matrix o = attend(q, k, v, every_fourth_block{&jumped});
     EXPECT_EQ(o, attend(q, k, v, no_next{{&walked}}));
-    EXPECT_LE(jumped, queries == 128 ? walked * 3 / 4 : walked + 0);
+    EXPECT_TRUE(walked >= 24 && jumped <= (queries == 128 ? 0 : 24)) << jumped << " of " << walked;
     for (index_type i = 0; i < queries; ++i) {
       double sum = 0;
       Eigen::RowVectorXd expected = Eigen::RowVectorXd::Zero(dim);

@@ -23,7 +23,7 @@ TEST(mixer, mean_position_in_double) {
   const fovea::attention<float, 2, 1> attend;
   const float sinks[] = {0.5f, -1};
   for (const auto& [queries, keys, dim] :
-       {std::array<index_type, 3>{1, 9, 16}, {3, 300, 5}, {70, 150, 33}, {9, 4, 8}}) {
+       {std::array<index_type, 3>{1, 9, 16}, {3, 300, 5}, {6, 1000, 24}, {70, 150, 33}, {9, 4, 8}}) {
     const Matrix q = 3 * Matrix::Random(queries, 2 * dim), k = Matrix::Random(keys, dim);
     const fovea::softcap<float> cap{4};
     const fovea::tensor<float> o =

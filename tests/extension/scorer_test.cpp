@@ -28,7 +28,7 @@ TEST(scorer, squared_distance_in_double) {
   const squared_distance scorer{1.5f};
   const fovea::attention<float, 2, 1> attend;
   for (const auto& [queries, keys, dim] :
-       {std::array<index_type, 3>{1, 9, 16}, {3, 300, 5}, {70, 150, 33}, {40, 40, 8}}) {
+       {std::array<index_type, 3>{1, 9, 16}, {3, 300, 5}, {6, 1000, 24}, {70, 150, 33}, {40, 40, 8}}) {
     const Matrix q = Matrix::Random(queries, 2 * dim), k = Matrix::Random(keys, dim),
                  v = Matrix::Random(keys, dim);
     const auto [o, lse] = attend.with_lse(q, k, v, fovea::causal_bottom_right, scorer);

@@ -23,6 +23,17 @@ struct mask_of_ints {
   auto visible(const auto& cells) const noexcept { return cells.load(ids) == cells.load(ids); }
 };
 
+/// A state that does not say how two of it merge is none: few query rows need that.
+struct state_without_merge {
+  static constexpr int columns = 1;
+  void clear(auto* stored) const noexcept { stored[0] = 0; }
+  void absorb(auto* stored, const auto& logit, const auto&) const noexcept { stored[0] = stored[0] + logit; }
+};
+struct state_with_merge : state_without_merge {
+  void merge(auto* stored, const auto* other) const noexcept { stored[0] = stored[0] + other[0]; }
+};
+static_assert(fovea::state_like<state_with_merge> && !fovea::state_like<state_without_merge>);
+
 int main() {
   Matrix m = Matrix::Random(4, 8);
   const Matrix constant = m;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <fovea/executor/concept.hpp>
-#include <fovea/kernel/sweep/folds.hpp>
+#include <fovea/kernel/sweep/lane_folds.hpp>
 #include <fovea/kernel/sweep/row_folds.hpp>
 #include <fovea/kernel/sweep/score_matrix.hpp>
 #include <fovea/kernel/sweep/statistics.hpp>
@@ -17,8 +17,18 @@ struct sweep_shape {
   index_type own_columns = 0;
 };
 
-/// f(batch, head, rows, scratch) for each few query rows of some query heads, from several threads where the
-/// executor has them.
+/// f(task, scratch) for each of a plan's jobs, from several threads where the executor has them.
+template <class Arch, class Problem, class F, class T = typename Problem::compute>
+void run_sweep(const Problem& p, executor_ref executor, plan& sweep, const F& f) {
+  share_scratch(sweep, sweep.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, sweep.jobs);
+  const working_memory memory(sweep, {});
+  if (sweep.workers == 1) executor = executor_ref();
+  executor.for_each(sweep.jobs, [&](index_type task, index_type worker) {
+    f(task, scratch_of<T>(sweep, memory, task, worker));
+  });
+}
+
+/// f(batch, head, rows, scratch) for each few query rows of some query heads.
 template <class Arch, class Problem, class F, class T = typename Problem::compute>
 void each_few_rows(const Problem& p, executor_ref executor, const sweep_shape& shape, const F& f) {
   constexpr index_type rows = rows_a_sweep<Arch, T>;
@@ -26,14 +36,11 @@ void each_few_rows(const Problem& p, executor_ref executor, const sweep_shape& s
   plan sweep = plan_of_sweep<Arch>(p);
   sweep.value_copy = rows * shape.own_columns;
   sweep.jobs = p.q.batches() * heads * blocks;
-  share_scratch(sweep, sweep.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, sweep.jobs);
-  const working_memory memory(sweep, {});
-  if (sweep.workers == 1) executor = executor_ref();
-  executor.for_each(sweep.jobs, [&](index_type i, index_type worker) {
+  run_sweep<Arch>(p, executor, sweep, [&](index_type i, const auto& memory) {
     const index_type b = i / blocks / heads, h = shape.heads.first + i / blocks % heads;
     const index_type first = i % blocks * rows;
     const range few{first, std::min(first + rows, p.q.tokens(b))};
-    if (!few.empty()) f(b, h, few, scratch_of<T>(sweep, memory, i, worker));
+    if (!few.empty()) f(b, h, few, memory);
   });
 }
 
@@ -91,16 +98,13 @@ plan plan_of_folds(const Problem& p, index_type lane_columns, kernel::row_regist
   return plan;
 }
 
-/// f(batch, job, scratch) for each job of each sequence, from several threads where the executor has them.
-template <class Arch, class Problem, class F, class T = typename Problem::compute>
+/// f(batch, job, scratch) for each job of each sequence.
+template <class Arch, class Problem, class F>
 void each_fold_job(const Problem& p, executor_ref executor, plan plan, const F& f) {
-  share_scratch(plan, plan.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, plan.jobs);
-  const working_memory memory(plan, {});
-  if (plan.workers == 1) executor = executor_ref();
-  executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
+  run_sweep<Arch>(p, executor, plan, [&](index_type i, const auto& memory) {
     const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
     const auto jobs = fold_jobs_of<Arch>(p, b);
-    if (j < jobs.count()) f(b, jobs.at(j), scratch_of<T>(plan, memory, i, worker));
+    if (j < jobs.count()) f(b, jobs.at(j), memory);
   });
 }
 

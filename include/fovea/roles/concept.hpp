@@ -3,7 +3,7 @@
 // Attention walks blocks of keys for a block of queries, and asks in this order
 //   a scorer           for logits             s_ij = scale * q_i . k_j
 //   scores and masks   as always              s_ij = score(s_ij), hidden: -inf
-//   a state            for what a row keeps   m_i = max_j s_ij, l_i = sum_j exp(s_ij - m_i)
+//   a state            for what a row stores  m_i = max_j s_ij, l_i = sum_j exp(s_ij - m_i)
 //   a mixer            for what weights sum   o_i = sum_j p_ij v_j, p_ij = exp(s_ij - m_i) / l_i
 // Each of the three may be a type of one's own. Its functions are templates over V, which is a number or a
 // SIMD batch of them: they are written once, with operators and functions that both have. They do not throw,
@@ -45,20 +45,21 @@ struct dot_product {
 
 /// A state is a fold over the visible logits of a row, in the order of the keys: attend.sweep(state, q, k,
 /// mods...). It has
-///   static constexpr int columns        numbers that a row keeps, kept[0] to kept[columns - 1]
-///   void clear(V* kept) const           of no key
-///   void absorb(V* kept, V logit, V key) const
+///   static constexpr int columns        numbers that a row stores, stored[0] to stored[columns - 1]
+///   void clear(V* stored) const         of no key
+///   void absorb(V* stored, V logit, V key) const
 ///                                       takes in a key: its logit in natural units, its position as a number
 ///                                       (exact up to 2^24 in float). Hidden logits are -inf, or not shown at
 ///                                       all: absorbing -inf changes nothing
-///   void merge(V* kept, const V* other) const
-///                                       takes in what was kept of other keys. Lanes may be rows or keys: in
-///                                       either form results are those of a fold in any grouping
+///   void merge(V* stored, const V* other) const
+///                                       takes in what was stored of other keys. Lanes may be rows or keys:
+///                                       in either form results are those of a fold in any grouping
 template <class S>
-concept state_like = requires(const std::remove_cvref_t<S>& s, float* stored) {
+concept state_like = requires(const std::remove_cvref_t<S>& s, float* stored, const float* other) {
   { std::remove_cvref_t<S>::columns } -> std::convertible_to<int>;
   s.clear(stored);
   s.absorb(stored, 0.f, 0.f);
+  s.merge(stored, other);
 };
 
 /// A mixer sums the softmax's weights with something that is no stored value: attend.mix(mixer, q, k,

@@ -28,8 +28,9 @@ struct piece {
 };
 
 /// A head whose numbers no pointer reaches: read(tokens, to, stride) writes rows of them, `stride` apart.
-template <class Head, class T>
-concept decoding_head = requires(const Head& head, T* to) { head.read(range{}, to, index_type{}); };
+template <class Head>
+concept decoding_head =
+    requires(const Head& head, typename Head::element* to) { head.read(range{}, to, index_type{}); };
 
 /// Whether pieces of a head may have scales by channel, or by token: unless the head's type says
 /// `static constexpr bool has_channel_scales = false`, or has_token_scales, which spares a call the room for

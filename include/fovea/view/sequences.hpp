@@ -113,7 +113,7 @@ auto make_like(const X& x, index_type heads, index_type dim) {
   return view_traits<X>::template make_like<T>(x, heads, dim);
 }
 
-/// `made`, seen with the sequences of x: itself, but for packed ones.
+/// `like`, which make_like gave for x, seen with the sequences of x: itself, but for packed ones.
 template <class X, class Y>
 Y& shaped_like(const X&, Y& like) noexcept {
   return like;

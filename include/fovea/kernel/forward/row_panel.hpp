@@ -56,10 +56,10 @@ struct row_panel {
   static constexpr int max_rows = geometry<Arch>::few_rows;
 
   range rows, queries;
-  index_type dim;       // of K as it is read
-  index_type channels;  // of Q
-  row_registers kept;
-  T *sums, *state;  // [row][register], [register][row]
+  index_type dim;           // of K as it is read
+  index_type channels;      // of Q
+  row_registers registers;  // of what a row keeps
+  T *sums, *state;          // [row][register], [register][row]
   T *q, *scaled_q;  // Q, and where it is multiplied by what K's channels are scaled by: [register][max_rows]
   T* s;             // [row][block]
   T* factors;       // a register a row: its largest logits, then the factor of what it summed so far
@@ -74,7 +74,9 @@ struct row_panel {
   }
   FOVEA_INLINE T* logits(index_type r) const noexcept { return s + r * block; }
   FOVEA_INLINE T* factor(index_type r) const noexcept { return factors + r * n; }
-  FOVEA_INLINE T* sum(index_type r, index_type i) const noexcept { return sums + (r * kept.sums + i) * n; }
+  FOVEA_INLINE T* sum(index_type r, index_type i) const noexcept {
+    return sums + (r * registers.sums + i) * n;
+  }
   FOVEA_INLINE T* state_of(index_type r, index_type i) const noexcept {
     return state + (i * count() + r) * n;
   }
@@ -106,8 +108,8 @@ struct row_panel {
   }
 
   /// Elements of T that stay of panels of so many rows when their keys are done, and that these work in.
-  static index_type state_elements(index_type rows, row_registers kept) noexcept {
-    return rows * (kept.sums + kept.state) * n;
+  static index_type state_elements(index_type rows, row_registers registers) noexcept {
+    return rows * (registers.sums + registers.state) * n;
   }
   static index_type work_elements(index_type rows, index_type dim) noexcept {
     return round_up(rows, index_type(max_rows)) * 2 * round_up(dim, n) + rows * (block + n);
@@ -123,7 +125,7 @@ class row_panels {
   static constexpr int most_panels = 8;  // of a job
 
   row_panels(const row_block& at, const row_memory<T>& memory, index_type channels,
-             row_registers kept) noexcept
+             row_registers registers) noexcept
       : count_(0) {
     T *state = memory.state, *work = memory.work;
     const index_type q_elements = panel::max_rows * round_up(channels, panel::n);
@@ -131,11 +133,11 @@ class row_panels {
       const range rows{rest.first, std::min(rest.first + panel::max_rows, rest.last)};
       panel& q = panels_[count_++];
       q.rows = rows, q.queries = at.queries;
-      q.dim = read_width<Arch, T>(channels), q.channels = channels, q.kept = kept;
-      q.sums = state, q.state = state + rows.size() * kept.sums * panel::n;
+      q.dim = read_width<Arch, T>(channels), q.channels = channels, q.registers = registers;
+      q.sums = state, q.state = state + rows.size() * registers.sums * panel::n;
       q.q = work, q.scaled_q = q.q + q_elements, q.s = q.scaled_q + q_elements;
       q.factors = q.s + rows.size() * panel::block;
-      state += panel::state_elements(rows.size(), kept);
+      state += panel::state_elements(rows.size(), registers);
       work += panel::work_elements(rows.size(), channels);
     }
   }

@@ -14,14 +14,15 @@ template <class Arch, class T, class E>
 FOVEA_INLINE void copy_row(const row_panel<Arch, T>& to, index_type r, const E* from, index_type stride,
                            T scale) noexcept {
   using V = vec<Arch, T>;
-  constexpr index_type n = lanes<Arch, T>, apart = row_panel<Arch, T>::max_rows * n;
+  constexpr index_type n = lanes<Arch, T>, register_stride = row_panel<Arch, T>::max_rows * n;
   const index_type count = to.channels;
   T* q = to.q + r * n;
   index_type c = 0;
   if constexpr (std::is_same_v<T, E>)
     if (stride == 1)
-      for (; c + n <= count; c += n, q += apart) (V::load_unaligned(from + c) * V(scale)).store_aligned(q);
-  for (; c < count; c += n, q += apart) {
+      for (; c + n <= count; c += n, q += register_stride)
+        (V::load_unaligned(from + c) * V(scale)).store_aligned(q);
+  for (; c < count; c += n, q += register_stride) {
     alignas(64) T part[std::size_t{n}] = {};
     const index_type skipped = c - start_of<Arch, T>(c / n, to.dim);
     load_elements(from + c * stride, stride, std::min(n - skipped, count - c), part + skipped);
@@ -37,7 +38,7 @@ FOVEA_INLINE void write_row(const row_panel<Arch, T>& from, index_type r, E* to,
   constexpr index_type n = lanes<Arch, T>;
   const V factor = V::load_aligned(from.factor(r));
   const index_type width = read_width<Arch, T>(columns);
-  for (index_type i = 0; i < from.kept.sums; ++i) {
+  for (index_type i = 0; i < from.registers.sums; ++i) {
     const index_type c = start_of<Arch, T>(i, width);
     const V o = V::load_aligned(from.sum(r, i)) * factor;
     if constexpr (std::is_same_v<T, E>)

@@ -53,7 +53,7 @@ struct row_softmax {
         std::remove_reference_t<decltype(row)> more{load(other, r)};
         const auto [mine, theirs] = row.merge(more);
         store(rows, r, row);
-        for (index_type i = 0; i < rows.kept.sums; ++i)
+        for (index_type i = 0; i < rows.registers.sums; ++i)
           rows.add(r, i, mine, V::load_aligned(other.sum(r, i)) * theirs);
       });
   }
@@ -63,7 +63,7 @@ struct row_softmax {
       using row_type = std::remove_reference_t<decltype(row)>;
       if constexpr (row_type::units == unit_of::log2) logit *= static_cast<T>(std::numbers::log2e);
       const V shrink = row.absorb_sink(V(logit));
-      for (index_type i = 0; i < rows.kept.sums; ++i) rows.add(r, i, shrink, V(T(0)));
+      for (index_type i = 0; i < rows.registers.sums; ++i) rows.add(r, i, shrink, V(T(0)));
       alignas(64) T first[std::size_t{panel::n}] = {};
       first[0] = row.l.get(0);
       row.l = V::load_aligned(first);

@@ -11,7 +11,7 @@ struct row_values {
   using panel = row_panel<Arch, T>;
 
   void open(const panel& rows) const noexcept {
-    std::fill_n(rows.sums, rows.count() * rows.kept.sums * panel::n, T(0));
+    std::fill_n(rows.sums, rows.count() * rows.registers.sums * panel::n, T(0));
   }
   void add(const row_panels<Arch, T>& p, row_key_blocks<Arch, T>& block) const noexcept {
     block.add_values(p);

@@ -45,26 +45,27 @@ struct operand {
   /// of T there.
   template <scaled Scaled, class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
-    if constexpr (decoding_head<Head, T>) {
-      f(index_type(0), copy(keys), keys.size(), static_cast<const float*>(nullptr));
-      return;
+    constexpr const float* unscaled = nullptr;
+    if constexpr (decoding_head<Head>) {
+      f(index_type(0), copy(keys), keys.size(), unscaled);
+    } else {
+      index_type first = 0;
+      all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+        using E = typename std::remove_cvref_t<decltype(part)>::element;
+        constexpr bool by_channel = Scaled == scaled::by_channel;
+        const index_type count = part.tokens.rows, here = first;
+        first += count;
+        if constexpr (may_scale_otherwise<Scaled>)
+          if ((by_channel ? part.token_scales : part.channel_scales) != nullptr) {
+            copy_piece(part, buffer);
+            f(here, rows_of<T>{buffer, width, width}, count, unscaled);
+            return;
+          }
+        rows_of<E> rows{part.tokens.data, part.tokens.row_stride, width};
+        if (!in_place()) rows = gathered<E>(part.tokens);
+        f(here, rows, count, by_channel ? part.channel_scales : part.token_scales);
+      });
     }
-    index_type first = 0;
-    all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
-      using E = typename std::remove_cvref_t<decltype(part)>::element;
-      constexpr bool by_channel = Scaled == scaled::by_channel;
-      const index_type count = part.tokens.rows, here = first;
-      first += count;
-      if constexpr (may_scale_otherwise<Scaled>)
-        if ((by_channel ? part.token_scales : part.channel_scales) != nullptr) {
-          copy_piece(part, buffer);
-          f(here, rows_of<T>{buffer, width, width}, count, static_cast<const float*>(nullptr));
-          return;
-        }
-      rows_of<E> rows{part.tokens.data, part.tokens.row_stride, width};
-      if (!in_place()) rows = gathered<E>(part.tokens);
-      f(here, rows, count, by_channel ? part.channel_scales : part.token_scales);
-    });
   }
   /// Whether rows that each_rows gave lie in the buffer.
   template <class E>
@@ -84,7 +85,7 @@ struct operand {
     return in_place() && !may_scale_otherwise<Scaled> ? 0 : block * width;
   }
   bool in_place() const noexcept {
-    if constexpr (decoding_head<Head, T>)
+    if constexpr (decoding_head<Head>)
       return false;
     else
       return all.col_stride == 1 && width == all.cols;
@@ -113,16 +114,16 @@ struct operand {
     if constexpr (as_it_is)
       if (all.row_stride == 1 && all.col_stride != 1) return copy_columns(keys);
     T* to = buffer;
-    if constexpr (decoding_head<Head, T>) {
+    if constexpr (decoding_head<Head>) {
       all.read(keys, to, width);
       for (index_type j = 0; j < keys.size() && all.cols < width; ++j)
         std::fill(to + j * width + all.cols, to + (j + 1) * width, T(0));
-      return {buffer, width, width};
+    } else {
+      all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+        copy_piece(part, to);
+        to += part.tokens.rows * width;
+      });
     }
-    all.each_piece(keys, [&](const auto& part) FOVEA_INLINE_LAMBDA {
-      copy_piece(part, to);
-      to += part.tokens.rows * width;
-    });
     return {buffer, width, width};
   }
 

@@ -15,25 +15,23 @@ class piece_places {
   FOVEA_INLINE piece_places() noexcept : count_(0) {}
   template <class Head>
   FOVEA_INLINE piece_places(const Head& all, range tokens) noexcept : piece_places() {
-    if constexpr (requires { all.col_stride; })  // else decoded: nothing lies anywhere
+    if constexpr (!decoding_head<Head>)  // else nothing lies anywhere
       all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
-        if (count_ < most) places_[count_++] = row_prefetch::place(part.tokens);
+        if (count_ < most) places_[count_++] = byte_rows(part.tokens);
       });
   }
   /// Where the next of them lies, to be asked for beside `now`, a piece of another block.
-  FOVEA_INLINE row_prefetch::place beside(const row_prefetch::place& now) noexcept {
-    return at_ < count_ ? places_[at_++] : now;
-  }
+  FOVEA_INLINE byte_rows beside(const byte_rows& now) noexcept { return at_ < count_ ? places_[at_++] : now; }
   /// What comes after `now`, one of them: the next one; where there is one only, more of it. (Two pieces
   /// further where they are of 4 KB, and into the next block, was no faster.)
-  FOVEA_INLINE row_prefetch::place after(row_prefetch::place now) noexcept {
+  FOVEA_INLINE byte_rows after(byte_rows now) noexcept {
     if (count_ == 1) now.first += 8192;
     return ++at_ < count_ ? places_[at_] : now;
   }
 
  private:
   static constexpr std::size_t most = 8;
-  std::array<row_prefetch::place, most> places_;  // of which count_ are written
+  std::array<byte_rows, most> places_;  // of which count_ are written
   std::size_t count_, at_ = 0;
 };
 
@@ -62,18 +60,18 @@ class block_pieces {
   /// While they are read, what comes next beside them and after them is asked for; or nothing that is not
   /// there already.
   FOVEA_INLINE void prefetch(piece_places& next, piece_places& these) noexcept {
-    each([&](block_piece<E>& part, const row_prefetch::place& here)
+    each([&](block_piece<E>& part, const byte_rows& here)
              FOVEA_INLINE_LAMBDA { part.lines = row_prefetch(next.beside(here), these.after(here)); });
   }
   FOVEA_INLINE void prefetch_nothing() noexcept {
-    each([](block_piece<E>& part, const row_prefetch::place& here)
+    each([](block_piece<E>& part, const byte_rows& here)
              FOVEA_INLINE_LAMBDA { part.lines = row_prefetch(here); });
   }
 
  private:
   template <class F>
   FOVEA_INLINE void each(F&& f) noexcept {
-    for (std::size_t i = 0; i < count_; ++i) f(pieces_[i], row_prefetch::place(pieces_[i].rows.view(1)));
+    for (std::size_t i = 0; i < count_; ++i) f(pieces_[i], byte_rows(pieces_[i].rows.view(1)));
   }
 
   static constexpr std::size_t most = 8;

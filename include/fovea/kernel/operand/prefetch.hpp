@@ -110,6 +110,19 @@ class prefetch {
   line_runs all_[most];  // of which count_ are written
 };
 
+/// Where rows begin, whatever their elements: row i at first + i * stride, in bytes.
+struct byte_rows {
+  const char* first;
+  index_type stride;
+  FOVEA_INLINE byte_rows() noexcept = default;
+  FOVEA_INLINE byte_rows(const char* at, index_type step) noexcept : first(at), stride(step) {}
+  FOVEA_INLINE byte_rows from(index_type row) const noexcept { return {first + row * stride, stride}; }
+  template <class E>
+  FOVEA_INLINE explicit byte_rows(const matrix_view<E>& rows) noexcept
+      : first(reinterpret_cast<const char*>(rows.data)),
+        stride(rows.row_stride * static_cast<index_type>(sizeof(E))) {}
+};
+
 /// Lines to ask for as rows are read: those of other rows that come next, and again, as a processor drops
 /// what is asked for when too much is under way already, those that come a little after the rows themselves.
 /// No state, so that it costs a tile nothing but the instruction.
@@ -120,24 +133,11 @@ class prefetch {
 /// lines with a counter, asked for in shares, 0.71, and from cache twice the time.
 class row_prefetch {
  public:
-  /// A row's lines are at first + row * stride, in bytes.
-  struct place {
-    const char* first;
-    index_type stride;
-    FOVEA_INLINE place() noexcept = default;
-    FOVEA_INLINE place(const char* at, index_type step) noexcept : first(at), stride(step) {}
-    FOVEA_INLINE place from(index_type row) const noexcept { return {first + row * stride, stride}; }
-    template <class E>
-    FOVEA_INLINE explicit place(const matrix_view<E>& rows) noexcept
-        : first(reinterpret_cast<const char*>(rows.data)),
-          stride(rows.row_stride * static_cast<index_type>(sizeof(E))) {}
-  };
-
   FOVEA_INLINE row_prefetch() noexcept = default;
-  FOVEA_INLINE row_prefetch(const place& next, const place& further) noexcept
+  FOVEA_INLINE row_prefetch(const byte_rows& next, const byte_rows& further) noexcept
       : next_(next), further_(further) {}
   /// Nothing that is not there already.
-  FOVEA_INLINE explicit row_prefetch(const place& now) noexcept : next_(now), further_(now) {}
+  FOVEA_INLINE explicit row_prefetch(const byte_rows& now) noexcept : next_(now), further_(now) {}
 
   /// Those of the rows from `row` on.
   FOVEA_INLINE row_prefetch from(index_type row) const noexcept {
@@ -154,7 +154,7 @@ class row_prefetch {
   static constexpr index_type line = 64;
 
  private:
-  place next_, further_;
+  byte_rows next_, further_;
 };
 
 }  // namespace kernel

@@ -99,7 +99,7 @@ void fold_row_block(const Problem& p, const row_block& at, const scratch<T>& mem
     }
 }
 
-/// Folds the logits of some rows of a key/value head; a row of `to` is what the state kept of it.
+/// Folds the logits of some rows of a key/value head; a row of `to` is what the state stored of it.
 template <class Arch, class Problem, class State, class T = typename Problem::compute>
 void fold_rows(const Problem& p, const row_block& at, const scratch<T>& memory, const State& state,
                const sequences<T>& to) noexcept {

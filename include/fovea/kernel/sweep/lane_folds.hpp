@@ -1,5 +1,5 @@
-// fovea/kernel/sweep/folds.hpp - states and mixers of one's own (roles/concept.hpp) in the walk with queries
-// in lanes.
+// fovea/kernel/sweep/lane_folds.hpp - states and mixers of one's own (roles/concept.hpp) in the walk with
+// queries in lanes.
 #pragma once
 
 #include <fovea/kernel/sweep/logit_sweep.hpp>
@@ -39,7 +39,7 @@ struct lane_state {
   }
 };
 
-/// Writes what a state kept: row i of `to`.
+/// Writes what a state stored: row i of `to`.
 template <class Arch, class T>
 struct stored_columns {
   matrix_view<T> to;
@@ -91,7 +91,7 @@ struct lane_mixer {
   }
 };
 
-/// Folds the logits of some rows of a query head; row i of `to` is what the state kept of them.
+/// Folds the logits of some rows of a query head; row i of `to` is what the state stored of them.
 template <class Arch, class Problem, class State, class T = typename Problem::compute>
 void fold_queries(const Problem& p, index_type b, index_type h, range rows, const scratch<T>& memory,
                   const State& state, const matrix_view<T>& to) noexcept {
