@@ -213,6 +213,12 @@ TEST(plan_argument, of_backward_is_refused_where_anything_differs) {
       },
       "the plan has 150 queries but the call needs 151");
   EXPECT_EQ(longer.d_q, Matrix::Constant(tokens + 1, heads * dim, 7));
+  const fovea::attention<float, heads, 2> grouped;
+  Matrix d_k = Matrix::Constant(tokens, 2 * dim, 7), d_v = d_k;
+  const Matrix k = x.k.leftCols(2 * dim), v = x.v.leftCols(2 * dim);
+  expect_refused([&] { grouped.backward_into(x.d_q, d_k, d_v, x.q, k, v, x.o, x.lse, x.d_out(), plan); },
+                 "the plan has 4 key/value heads but the call needs 2");
+  EXPECT_EQ(x.d_q, Matrix::Constant(tokens, heads * dim, 7));
 }
 
 }  // namespace call_options_test

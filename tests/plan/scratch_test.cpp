@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-namespace {
+namespace scratch_test {
 
 using fovea::index_type;
 using fovea_test::expect_refused;
@@ -278,4 +278,4 @@ TEST(nothing_to_do, is_no_error) {
   EXPECT_EQ(cache.tokens(), 5);
 }
 
-}  // namespace
+}  // namespace scratch_test

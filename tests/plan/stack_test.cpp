@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace {
+namespace stack_test {
 
 using fovea::index_type;
 using fovea_test::run_on_stack, fovea_test::stack_of;
@@ -90,4 +90,4 @@ TEST(stack, is_16_KiB_at_most) {
   }
 }
 
-}  // namespace
+}  // namespace stack_test

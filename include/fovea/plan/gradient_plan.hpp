@@ -53,7 +53,9 @@ struct gradient_starts {
 struct gradient_plan {
   using is_plan = void;
 
-  index_type batches = 0, heads = 0, queries = 0, keys = 0, dim = 0, value_dim = 0;  // tokens: the most
+  index_type batches = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0,
+             value_dim = 0;  // tokens: the most of any sequence
+  index_type lanes = 0;      // of a register
   index_type workers = 1, jobs = 0, jobs_a_sequence = 0;
   bool scratch_a_task = false;  // the executor has more workers than there are tasks
   index_type rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
@@ -96,9 +98,10 @@ struct gradient_plan {
       f(name, static_cast<index_type>(this->*number), static_cast<index_type>(other.*number));
     };
     using self = gradient_plan;
-    both("sequences", &self::batches), both("query heads", &self::heads), both("queries", &self::queries);
-    both("keys", &self::keys), both("dimensions a head", &self::dim);
-    both("columns of values a head", &self::value_dim), both("bytes a number", &self::compute_bytes);
+    both("sequences", &self::batches), both("query heads", &self::heads);
+    both("key/value heads", &self::kv_heads), both("queries", &self::queries), both("keys", &self::keys);
+    both("dimensions a head", &self::dim), both("columns of values a head", &self::value_dim);
+    both("numbers a register", &self::lanes), both("bytes a number", &self::compute_bytes);
     both("workers", &self::workers), both("scratches a task", &self::scratch_a_task);
     both("jobs", &self::jobs), both("jobs a sequence", &self::jobs_a_sequence);
     both("queries a block", &self::rows_a_block), both("keys a group", &self::keys_a_group);
@@ -160,10 +163,12 @@ gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcep
   const index_type width = round_up(p.dim(), n), value_width = round_up(p.value_dim(), n);
   gradient_plan plan{.batches = p.q.batches(),
                      .heads = p.heads(),
+                     .kv_heads = p.k.heads(),
                      .queries = p.q.max_tokens(),
                      .keys = p.k.max_tokens(),
                      .dim = p.dim(),
                      .value_dim = p.value_dim(),
+                     .lanes = n,
                      .rows_a_block = shape.rows,
                      .keys_a_group = shape.lanes_a_group,
                      .keys_a_superblock = shape.keys,
