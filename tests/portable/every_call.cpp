@@ -3,6 +3,7 @@
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
 #include <fovea/multi_head.hpp>
+#include <fovea/position.hpp>
 #include <fovea/reference.hpp>
 
 #include <cstdint>
@@ -143,6 +144,29 @@ void layers(const inputs& x, Rows& o) {
   fovea::rotate(turned, table.angles(), options), fovea::rotate_into(o, turned, table.angles(), options);
 }
 
+void positions(const inputs& x, Rows& o) {
+  const std::vector<float> factors{1, 2};
+  const std::vector<int> at{3, 1, 2, 0, 4};
+  const fovea::longrope_scaling longrope{
+      .short_factors = factors, .long_factors = factors, .original_context = 9};
+  const fovea::dynamic_ntk_scaling dynamic{.factor = 2, .original_context = 9, .tokens = 20};
+  const fovea::yarn_scaling yarn{.factor = 2, .original_context = 9};
+  const auto order = fovea::mrope_order::interleaved;
+  for (const fovea::rotary_frequencies& f :
+       {fovea::linear_scaling{.factor = 2}.frequencies(4), fovea::ntk_scaling{.factor = 2}.frequencies(4),
+        fovea::llama3_scaling{}.frequencies(4), fovea::proportional_frequencies(4, 2), yarn.frequencies(4),
+        dynamic.frequencies(4), longrope.frequencies(4), fovea::axial_frequencies({2, 2}),
+        fovea::mrope_frequencies(fovea::plain_frequencies(4), {1, 1, 0}, order)}) {
+    const fovea::rotary_table<float> table({at, at, at}, f);
+    fovea::rotate_back(o, table.angles(), {.heads = 2});
+    fovea::rotate_back_into(o, x.m, table.angles(), {.heads = 2});
+  }
+  const fovea::sinusoidal_table<float> table(5, 8, {.order = fovea::sinusoidal_order::halves});
+  fovea::add_positions(o, table.values()), fovea::add_positions_into(o, x.m, x.m, {.positions = at});
+  fovea::add_positions_gradient(o, x.m, {.scale = 2});
+  o(0, 0) += float(fovea::alibi_slopes(3)[2]);
+}
+
 }  // namespace
 
 int main() {
@@ -159,7 +183,7 @@ int main() {
   fovea::tensor<double> f64(1, 2, 5, 4);
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
-  forward(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o);
+  forward(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o), positions(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;

@@ -2,6 +2,7 @@
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
 #include <fovea/multi_head.hpp>
+#include <fovea/position.hpp>
 
 #include <sstream>
 #include <vector>
@@ -56,6 +57,10 @@ float use_most_of_the_library(const std::vector<fovea::bf16>& half) {
   for (const auto& found : fovea::find_unusual_heads(rows)) file << found.explain();
   o(0, 0) += float(fovea::summarise_head(same, 0, 0).entropy + fovea::rollout(layers)(0, 0, 0, 0) +
                    fovea::head_similarity(weights)(0, 0, 0, 1) + double(fovea::draw(maps).width));
+  const fovea::yarn_scaling yarn{.factor = 4, .original_context = 9};
+  const fovea::rotary_table<float> longer(9, fovea::mrope_frequencies(yarn.frequencies(4), {2, 0, 0}));
+  fovea::rotate_back(o, longer.angles(), {.heads = 2}), fovea::add_positions(o, m);
+  o(0, 0) += float(fovea::alibi_slopes(3)[0] + fovea::axial_frequencies({2, 2}).values[0]);
   return o.sum() + t(0, 0, 0, 0) + attend.weights_of(1, m, m).sum() +
          float(attend.plan_for(m, m, m).explain().size());
 }

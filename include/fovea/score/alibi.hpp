@@ -4,9 +4,34 @@
 #include <fovea/list_view.hpp>
 #include <fovea/score/concept.hpp>
 
+#include <bit>
 #include <cmath>
+#include <vector>
 
 FOVEA_NAMESPACE_BEGIN
+
+/// The slopes of Press et al., arXiv:2108.12409, for any number of heads: with n the largest power of two
+/// that is at most `heads`, those of the first n heads are 2^(-steepness (h + 1) / n), h < n; those of the
+/// others are every second one of 2n heads, 2^(-steepness (2 (h - n) + 1) / (2n)), as in the published code
+/// and in BLOOM, Falcon and MPT (whose alibi_bias_max is `steepness`).
+///
+///   const auto slopes = fovea::alibi_slopes(12);     // a name: alibi views it
+///   attend(q, k, v, fovea::causal, fovea::alibi{slopes});
+///
+/// Throws std::invalid_argument where `heads` is below 0 or `steepness` not finite.
+template <int = 0>
+std::vector<double> alibi_slopes(index_type heads, double steepness = 8) {
+  if (heads < 0) reject("alibi_slopes are of ", heads, " heads, fewer than 0");
+  if (!is_finite(steepness)) reject("alibi_slopes' steepness is ", steepness, ", not a finite number");
+  size_product("alibi_slopes", heads, sizeof(double));
+  std::vector<double> slopes(static_cast<std::size_t>(heads));
+  const std::size_t n = std::bit_floor(slopes.size());
+  for (std::size_t h = 0; h < slopes.size(); ++h) {
+    const double part = h < n ? static_cast<double>(h + 1) : static_cast<double>(h - n) + 0.5;
+    slopes[h] = std::exp2(-steepness * part / static_cast<double>(n));
+  }
+  return slopes;
+}
 
 /// One head's bias: s -> s - slope * |q + offset - k|.
 struct linear_bias {
@@ -42,7 +67,7 @@ struct linear_bias {
 };
 
 /// s -> s - slopes[h] * |q + offset - k|, a slope a query head. (Press et al., arXiv:2108.12409; the slopes
-/// there are 2^(-8 (h + 1) / heads).) The offset places the first query among the keys: Lk - Lq when the
+/// there are alibi_slopes(heads).) The offset places the first query among the keys: Lk - Lq when the
 /// queries are the last; where the keys are a cache's, they stand so already. Slopes are finite as float, of
 /// any real type, in a named vector, array, span or Eigen vector: read during the call, not copied.
 struct alibi {
