@@ -95,7 +95,7 @@ TEST_P(same_view, with_received_and_dropout) {
     }
     EXPECT_NEAR(all, double(s.batch * heads * s.queries), 1e-3 * all);
     const bool copies = plan.queries_form;
-    EXPECT_EQ(plan.query_copy, copies ? s.batch * heads * s.queries * s.dim : 0);
+    EXPECT_EQ(plan.query_copy, copies ? s.batch * heads * s.queries * s.dim * index_type(sizeof(float)) : 0);
     EXPECT_EQ(
         attend.plan_for(of_q(q), of_k(k), of_k(v), fovea::dropout{}, fovea::add_received(sums)).query_copy,
         0);

@@ -3,8 +3,8 @@
 //   config, index, lists  <-  view | element | mask | score | roles | executor  <-  kernel  <-  plan  <-  API
 //          L0                                    L1                           L2         L3        L4
 //
-//   inside kernel:  arch <- tile <- operand <- rules <- softmax, problem <- forward <- sweep
-//                                                                        <- backward
+//   inside kernel:  scratch, arch <- tile <- operand <- rules <- softmax, problem <- forward <- sweep
+//                                                                                 <- backward
 #include "headers.hpp"
 
 #include <algorithm>
@@ -44,15 +44,16 @@ int layer_of(const std::string& path) {
 
 /// The rooms of kernel/, each with those that it may include beside itself.
 const std::map<std::string, std::set<std::string>> rooms_below = {
+    {"scratch.hpp", {}},
     {"arch", {}},
     {"tile", {"arch"}},
-    {"operand", {"arch", "tile"}},
-    {"rules", {"arch", "tile", "operand"}},
+    {"operand", {"scratch.hpp", "arch", "tile"}},
+    {"rules", {"scratch.hpp", "arch", "tile", "operand"}},
     {"softmax.hpp", {"arch", "tile", "operand", "rules"}},
-    {"problem.hpp", {"arch", "tile", "operand", "rules", "softmax.hpp"}},
-    {"forward", {"arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp"}},
-    {"backward", {"arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp"}},
-    {"sweep", {"arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp", "forward"}}};
+    {"problem.hpp", {"scratch.hpp", "arch", "tile", "operand", "rules", "softmax.hpp"}},
+    {"forward", {"scratch.hpp", "arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp"}},
+    {"backward", {"scratch.hpp", "arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp"}},
+    {"sweep", {"scratch.hpp", "arch", "tile", "operand", "rules", "softmax.hpp", "problem.hpp", "forward"}}};
 
 /// forward of kernel/forward/x.hpp, softmax.hpp of kernel/softmax.hpp, arch of its umbrella kernel/arch.hpp.
 std::string room_of(const std::string& path) {

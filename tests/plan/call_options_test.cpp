@@ -183,10 +183,10 @@ TEST(plan_argument, is_refused_where_anything_differs) {
   const fovea::attention<float, heads> parallel{{.executor = two}};
   expect_other(x, "1 workers but the call needs 2", [&] { parallel.into(x.o, x.q, x.k, x.v, plan); });
   const Eigen::MatrixXf columns = x.k;
-  expect_other(x, "0 numbers in its copy of keys but the call needs ",
+  expect_other(x, "0 bytes in its copy of keys but the call needs ",
                [&] { attend.into(x.o, x.q, columns, x.v, plan); });
   const Matrix bias = Matrix::Random(tokens, tokens);
-  expect_other(x, "0 numbers in its copies for masks and scores but the call needs ",
+  expect_other(x, "0 bytes in its copies for masks and scores but the call needs ",
                [&] { attend.into(x.o, x.q, x.k, x.v, fovea::bias(bias), plan); });
   Matrix sums = Matrix::Zero(tokens, heads);
   expect_other(x, "0 sums of what keys receive but the call needs 1",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/rules/rules.hpp>
+#include <fovea/kernel/scratch.hpp>
 #include <fovea/kernel/softmax.hpp>
 #include <fovea/roles/concept.hpp>
 #include <fovea/view/sequences.hpp>
@@ -69,13 +70,6 @@ template <class Problem, class E>
 struct with_key_mass : Problem {
   static constexpr bool receives = true;
   sequences<E> received;  // heads as k, one column, tokens of k or more
-};
-
-/// Where a job's working memory lies.
-template <class T>
-struct scratch {
-  T *panels, *logits, *keys, *values;
-  std::byte* stages;  // of the matrices that rules read: see staging_block
 };
 
 }  // namespace kernel

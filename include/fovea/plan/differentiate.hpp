@@ -22,39 +22,29 @@ class gradient_memory {
 
   gradient_memory(const Gradients& g, const gradient_plan& plan, const working_memory& memory) noexcept
       : g_(g), plan_(plan), memory_(memory) {
-    std::byte* at = memory.shared();
-    const auto take = [&](index_type bytes) { return std::exchange(at, at + bytes); };
-    terms_ = reinterpret_cast<T*>(take(plan.part_bytes(plan.terms)));
-    d_q_ = reinterpret_cast<T*>(take(plan.part_bytes(plan.d_q)));
-    d_kv_ = reinterpret_cast<T*>(take(plan.part_bytes(plan.d_kv)));
-    of_sinks_ = reinterpret_cast<double*>(
-        take(round_up(plan.batches * plan.heads * index_type(sizeof(double)), workspace_alignment)));
-    starts_ = reinterpret_cast<gradient_starts*>(at);
+    kernel::memory_parts parts(memory.shared());
+    terms_ = parts.take<T>(plan.terms), d_q_ = parts.take<T>(plan.d_q), d_kv_ = parts.take<T>(plan.d_kv);
+    of_sinks_ = parts.take<double>(plan.sink_bytes());
+    starts_ = parts.take<gradient_starts>(kernel::bytes_of<gradient_starts>(plan.batches));
     index_type terms = 0, d_q = 0, d_kv = 0;
     for (index_type b = 0; b < plan.batches; ++b) {
       starts_[b] = {terms, d_q, d_kv};
       const auto jobs = gradient_job_list_of<Arch>(g, b);
-      terms += 2 * jobs.heads * jobs.queries;
+      terms += row_terms_bytes<T>(jobs);
       d_q += partial_d_q<Arch>(g, jobs), d_kv += partial_d_kv<Arch>(g, jobs);
     }
   }
 
   kernel::gradient_scratch<T> scratch(index_type task, index_type worker, T** table = nullptr) const {
-    std::byte* at = memory_.scratch(scratch_number(plan_, task, worker));
-    const auto take = [&](index_type elements) {
-      return reinterpret_cast<T*>(std::exchange(at, at + plan_.part_bytes(elements)));
-    };
-    kernel::gradient_scratch<T> s;
-    s.panels = take(plan_.panels), s.d_k = take(plan_.key_sums), s.d_v = take(plan_.value_sums);
-    s.p = take(plan_.cells), s.ds = take(plan_.cells);
-    s.q_copy = take(plan_.query_copy), s.d_out_copy = take(plan_.d_out_copy), s.k_copy = take(plan_.key_copy);
-    if (table) *table = take(plan_.table);
-    return s;
+    const auto [scratch, table_sums] =
+        plan_.scratch.at<T>(memory_.scratch(scratch_number(plan_, task, worker)));
+    if (table) *table = table_sums;
+    return scratch;
   }
 
   row_terms terms_of(index_type b, index_type h) const noexcept {
     const index_type queries = g_.forward.q.tokens(b);
-    T* const first = terms_ + starts_[b].terms + 2 * h * queries;
+    T* const first = kernel::after(terms_, starts_[b].terms) + 2 * h * queries;
     return {first, first + queries};
   }
   double& of_sink(index_type b, index_type h) const noexcept { return of_sinks_[b * plan_.heads + h]; }
@@ -65,12 +55,13 @@ class gradient_memory {
     if constexpr (std::is_same_v<T, std::remove_cvref_t<decltype(*g_.d_q.all.data)>>)
       if (partial_d_q<Arch>(g_, jobs) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
     const index_type width = round_up(g_.forward.dim(), n);
-    return {d_q_ + starts_[b].d_q + (h * jobs.key_splits() + key_split) * jobs.queries * width, width};
+    T* const first = kernel::after(d_q_, starts_[b].d_q);
+    return {first + (h * jobs.key_splits() + key_split) * jobs.queries * width, width};
   }
   /// Where what a part of a group's heads adds to dK and dV is kept: rows of dK, then of dV.
   T* d_k(const gradient_job_list& jobs, index_type b, index_type kv_head, index_type part) const noexcept {
     const index_type a_key = round_up(g_.forward.dim(), n) + round_up(g_.forward.value_dim(), n);
-    return d_kv_ + starts_[b].d_kv + (kv_head * jobs.parts() + part) * jobs.keys * a_key;
+    return kernel::after(d_kv_, starts_[b].d_kv) + (kv_head * jobs.parts() + part) * jobs.keys * a_key;
   }
 
  private:

@@ -43,9 +43,35 @@ struct gradient_job_list {
   }
 };
 
-/// Where a sequence's parts of the shared memory begin, in elements.
+/// Where a sequence's parts of the shared memory begin, in bytes.
 struct gradient_starts {
   index_type terms, d_q, d_kv;
+};
+
+/// Bytes of a worker's scratch, by use: keys and values packed, sums of their gradients, P and dS; copies of
+/// queries, of dO and of keys; a table of the gradients of a parameter.
+struct gradient_parts {
+  index_type panels = 0, key_sums = 0, value_sums = 0, cells = 0;
+  index_type query_copy = 0, d_out_copy = 0, key_copy = 0, table = 0;
+
+  index_type bytes() const noexcept {
+    index_type sum = 0;
+    for (const index_type part :
+         {panels, key_sums, value_sums, cells, cells, query_copy, d_out_copy, key_copy, table})
+      sum += kernel::part_bytes(part);
+    return sum;
+  }
+  /// Where they lie.
+  template <class T>
+  std::pair<kernel::gradient_scratch<T>, T*> at(std::byte* first) const noexcept {
+    kernel::memory_parts parts(first);
+    const auto take = [&](index_type part) { return parts.take<T>(part); };
+    kernel::gradient_scratch<T> s;
+    s.panels = take(panels), s.d_k = take(key_sums), s.d_v = take(value_sums);
+    s.p = take(cells), s.ds = take(cells);
+    s.q_copy = take(query_copy), s.d_out_copy = take(d_out_copy), s.k_copy = take(key_copy);
+    return {s, take(table)};
+  }
 };
 
 /// Who computes what of a backward call, with how much memory beyond the arguments: a value, which depends on
@@ -60,35 +86,29 @@ struct gradient_plan {
   bool scratch_a_task = false;  // the executor has more workers than there are tasks
   index_type rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
   index_type compute_bytes = 4;
-  index_type panels = 0, key_sums = 0, value_sums = 0, cells = 0;  // elements of a worker's scratch, by use
-  index_type query_copy = 0, d_out_copy = 0, key_copy = 0, table = 0;
-  index_type terms = 0, d_q = 0, d_kv = 0;  // elements that all workers share
+  gradient_parts scratch = {};              // bytes of a worker's, by use
+  index_type terms = 0, d_q = 0, d_kv = 0;  // bytes that all workers share
 
   /// Tasks that the queries of a learnt table of so many queries a head make: 1 has the sum over all of them.
   index_type row_blocks_of(index_type table_queries) const noexcept {
     return table_queries == 1 ? 1 : ceil_div(queries, rows_a_block);
   }
 
-  index_type part_bytes(index_type elements) const noexcept {
-    return round_up(elements * compute_bytes, workspace_alignment);
-  }
   /// Bytes of scratch memory of one worker.
-  index_type scratch_bytes() const noexcept {
-    index_type bytes = 0;
-    for (const index_type part :
-         {panels, key_sums, value_sums, cells, cells, query_copy, d_out_copy, key_copy, table})
-      bytes += part_bytes(part);
-    return bytes;
-  }
+  index_type scratch_bytes() const noexcept { return scratch.bytes(); }
   index_type shared_bytes() const noexcept {
-    return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) +
-           round_up(batches * heads * index_type(sizeof(double)), workspace_alignment) +
-           batches * index_type(sizeof(gradient_starts));
+    using kernel::part_bytes;
+    return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) + part_bytes(sink_bytes()) +
+           kernel::bytes_of<gradient_starts>(batches);
   }
+  /// Of what each head adds to the gradient of a sink.
+  index_type sink_bytes() const noexcept { return kernel::bytes_of<double>(batches * heads); }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
   index_type workspace_bytes() const noexcept {
-    return jobs == 0 && table == 0 ? 0 : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
+    return jobs == 0 && scratch.table == 0
+               ? 0
+               : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
   }
 
   /// f(name, number, the other's) for each number that plans of calls of the same sizes have in common.
@@ -105,13 +125,17 @@ struct gradient_plan {
     both("workers", &self::workers), both("scratches a task", &self::scratch_a_task);
     both("jobs", &self::jobs), both("jobs a sequence", &self::jobs_a_sequence);
     both("queries a block", &self::rows_a_block), both("keys a group", &self::keys_a_group);
-    both("keys a superblock", &self::keys_a_superblock), both("numbers in its panels", &self::panels);
-    both("numbers in its sums of dK", &self::key_sums), both("numbers in its sums of dV", &self::value_sums);
-    both("numbers in its cells", &self::cells), both("numbers in its copy of queries", &self::query_copy);
-    both("numbers in its copy of dO", &self::d_out_copy),
-        both("numbers in its copy of keys", &self::key_copy);
-    both("numbers in its table of a parameter", &self::table), both("numbers in its row terms", &self::terms);
-    both("numbers in its parts of dQ", &self::d_q), both("numbers in its parts of dK and dV", &self::d_kv);
+    both("keys a superblock", &self::keys_a_superblock);
+    const auto parts = [&](const char* name, index_type gradient_parts::*part) {
+      f(name, scratch.*part, other.scratch.*part);
+    };
+    using of = gradient_parts;
+    parts("bytes in its panels", &of::panels), parts("bytes in its sums of dK", &of::key_sums);
+    parts("bytes in its sums of dV", &of::value_sums), parts("bytes in its cells", &of::cells);
+    parts("bytes in its copy of queries", &of::query_copy);
+    parts("bytes in its copy of dO", &of::d_out_copy), parts("bytes in its copy of keys", &of::key_copy);
+    parts("bytes in its table of a parameter", &of::table), both("bytes in its row terms", &self::terms);
+    both("bytes in its parts of dQ", &self::d_q), both("bytes in its parts of dK and dV", &self::d_kv);
   }
 
   /// The plan in words.
@@ -120,7 +144,7 @@ struct gradient_plan {
     return n(jobs) + " jobs over keys, in superblocks of " + n(keys_a_superblock) + ": " + n(keys_a_group) +
            " keys in lanes x " + n(rows_a_block) +
            " queries at a time; scores are computed again from the LSE\n" +
-           "partial sums: " + n(part_bytes(d_q)) + " bytes of dQ, " + n(part_bytes(d_kv)) +
+           "partial sums: " + n(kernel::part_bytes(d_q)) + " bytes of dQ, " + n(kernel::part_bytes(d_kv)) +
            " of dK and dV\n" + n(scratch_bytes()) + " bytes of scratch a worker, " + n(workers) +
            (workers == 1 ? " worker" : " workers");
   }
@@ -139,19 +163,25 @@ gradient_job_list gradient_job_list_of(const Gradients& g, index_type b) noexcep
           kernel::gradient_shape<Arch, typename Gradients::compute>::keys};
 }
 
-/// Elements of the partial sums of one sequence.
+/// Bytes of the partial sums of one sequence, and of its rows' terms.
 template <class Arch, class Gradients>
 index_type partial_d_q(const Gradients& g, const gradient_job_list& jobs) noexcept {
   using T = typename Gradients::compute;
   if (jobs.key_splits() == 1 && sums_in_place<Arch, T>(g.d_q)) return 0;
-  return jobs.heads * jobs.key_splits() * jobs.queries * round_up(g.forward.dim(), kernel::lanes<Arch, T>);
+  return kernel::bytes_of<T>(jobs.heads * jobs.key_splits() * jobs.queries *
+                             round_up(g.forward.dim(), kernel::lanes<Arch, T>));
 }
 template <class Arch, class Gradients>
 index_type partial_d_kv(const Gradients& g, const gradient_job_list& jobs) noexcept {
-  constexpr index_type n = kernel::lanes<Arch, typename Gradients::compute>;
+  using T = typename Gradients::compute;
+  constexpr index_type n = kernel::lanes<Arch, T>;
   if (jobs.parts() == 1) return 0;
-  return jobs.kv_heads * jobs.parts() * jobs.keys *
-         (round_up(g.forward.dim(), n) + round_up(g.forward.value_dim(), n));
+  return kernel::bytes_of<T>(jobs.kv_heads * jobs.parts() * jobs.keys *
+                             (round_up(g.forward.dim(), n) + round_up(g.forward.value_dim(), n)));
+}
+template <class T>
+index_type row_terms_bytes(const gradient_job_list& jobs) noexcept {
+  return kernel::bytes_of<T>(2 * jobs.heads * jobs.queries);
 }
 
 template <class Arch, class Gradients>
@@ -174,25 +204,29 @@ gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcep
                      .keys_a_superblock = shape.keys,
                      .compute_bytes = static_cast<index_type>(sizeof(T))};
   const index_type keys = std::min(shape.keys, round_up(plan.keys, shape.lanes_a_group));
-  plan.panels = keys * (plan.dim + plan.value_dim);
-  plan.key_sums = keys * width, plan.value_sums = keys * value_width;
-  plan.cells = shape.cells();
-  plan.query_copy = shape.rows * std::max(width, value_width), plan.d_out_copy = shape.rows * value_width;
+  using kernel::bytes_of;
+  plan.scratch = {.panels = bytes_of<T>(keys * (plan.dim + plan.value_dim)),
+                  .key_sums = bytes_of<T>(keys * width),
+                  .value_sums = bytes_of<T>(keys * value_width),
+                  .cells = bytes_of<T>(shape.cells()),
+                  .query_copy = bytes_of<T>(shape.rows * std::max(width, value_width)),
+                  .d_out_copy = bytes_of<T>(shape.rows * value_width)};
   if (plan.batches > 0)
-    plan.key_copy =
-        kernel::operand_of<Arch>(p.k.head(0, 0), width, static_cast<T*>(nullptr)).copies_for_read(keys);
+    plan.scratch.key_copy =
+        kernel::operand_of<Arch>(p.k.head(0, 0), width, static_cast<T*>(nullptr)).bytes_for_read(keys);
   index_type table_tasks = 0;
   p.rules.scores.each([&](const auto& score) {
     if constexpr (learning_score<decltype(score)>)
       if (const auto table = score.gradient(); table.data != nullptr) {
-        plan.table = std::max(plan.table, std::min(table.queries, shape.rows) * round_up(table.keys, n));
+        const index_type cells = std::min(table.queries, shape.rows) * round_up(table.keys, n);
+        plan.scratch.table = std::max(plan.scratch.table, bytes_of<T>(cells));
         table_tasks = std::max(table_tasks, table.batch * table.heads * plan.row_blocks_of(table.queries));
       }
   });
   for (index_type b = 0; b < plan.batches; ++b) {
     const auto jobs = gradient_job_list_of<Arch>(g, b);
     plan.jobs_a_sequence = std::max(plan.jobs_a_sequence, jobs.count());
-    plan.terms += 2 * jobs.heads * jobs.queries;
+    plan.terms += row_terms_bytes<T>(jobs);
     plan.d_q += partial_d_q<Arch>(g, jobs), plan.d_kv += partial_d_kv<Arch>(g, jobs);
   }
   plan.jobs = plan.batches * plan.jobs_a_sequence;

@@ -73,9 +73,9 @@ struct job_list {
     return {in_rows, head,     queries_in_rows(), {block * a_job, std::min((block + 1) * a_job, all)},
             block,   key_split};
   }
-  /// Elements that the state of a block of rows takes, and where that of a key split lies among all of them.
+  /// Bytes that the state of a block of rows takes, and where that of a key split lies among all of them.
   index_type state_a_job() const noexcept {
-    return kernel::row_panel<Arch, T>::state_elements(rows_a_job, kernel::attending_rows<Arch, T>(value_dim));
+    return kernel::row_panel<Arch, T>::state_bytes(rows_a_job, kernel::attending_rows<Arch, T>(value_dim));
   }
   index_type state_of(const job& j) const noexcept {
     return ((j.head * row_blocks_a_head + j.block) * key_splits + j.key_split) * state_a_job();

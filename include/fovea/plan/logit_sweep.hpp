@@ -2,6 +2,8 @@
 #pragma once
 
 #include <fovea/kernel/arch/geometry.hpp>
+#include <fovea/kernel/forward/lane_panel.hpp>
+#include <fovea/kernel/operand/operand.hpp>
 #include <fovea/kernel/problem.hpp>
 #include <fovea/kernel/rules/cells.hpp>
 #include <fovea/plan/plan.hpp>
@@ -12,19 +14,7 @@ FOVEA_NAMESPACE_BEGIN
 template <class T>
 FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& plan, const working_memory& memory, index_type task,
                                            index_type worker) {
-  std::byte* at = memory.scratch(scratch_number(plan, task, worker));
-  const auto take = [&](index_type elements) {
-    T* part = reinterpret_cast<T*>(at);
-    at += plan.part_bytes(elements);
-    return part;
-  };
-  kernel::scratch<T> scratch;
-  scratch.panels = take(plan.panels);
-  scratch.logits = take(plan.logits);
-  scratch.keys = take(plan.key_copy);
-  scratch.values = take(plan.value_copy);
-  scratch.stages = reinterpret_cast<std::byte*>(take(plan.stages));
-  return scratch;
+  return {memory.scratch(scratch_number(plan, task, worker)), plan.scratch};
 }
 
 /// Query rows that see a block of keys together in a sweep over logits.
@@ -32,25 +22,23 @@ template <class Arch, class T>
 inline constexpr index_type rows_a_sweep =
     kernel::geometry<Arch>::panels * kernel::geometry<Arch>::tile_vectors * kernel::lanes<Arch, T>;
 
-/// Elements that staged cells of each matrix of the rules take.
+/// Scratch for the cells that the rules of a call read.
 template <class Arch, class Problem>
-constexpr index_type stage_elements(const Problem& p) noexcept {
-  using T = typename Problem::compute;
+constexpr index_type stage_bytes(const Problem& p) noexcept {
   using rules = decltype(p.rules.bind(p.at(0, 0)));
-  return rules::matrices * kernel::staging_block<Arch, T>::bytes_a_copy / static_cast<index_type>(sizeof(T));
+  return kernel::staging_block<Arch, typename Problem::compute>::bytes(rules::matrices);
 }
 
 /// One worker's scratch for rows_a_sweep.
 template <class Arch, class Problem>
-plan plan_of_sweep(const Problem& p) noexcept {
+kernel::scratch_parts scratch_of_sweep(const Problem& p) noexcept {
   using T = typename Problem::compute;
   using shape = kernel::geometry<Arch>;
-  plan plan{.compute_bytes = static_cast<index_type>(sizeof(T)), .jobs = 1};
-  plan.panels = rows_a_sweep<Arch, T> * p.dim();
-  plan.logits = shape::key_block * shape::tile_vectors * kernel::lanes<Arch, T>;
-  plan.key_copy = shape::key_block * p.dim();
-  plan.stages = stage_elements<Arch>(p);
-  return plan;
+  const index_type registers = rows_a_sweep<Arch, T> / kernel::lanes<Arch, T>;
+  return {.panels = kernel::query_panel<Arch, T>::bytes(registers, p.dim(), 0, 0),
+          .logits = kernel::logit_block<Arch, T>::bytes(shape::key_block, shape::tile_vectors),
+          .keys = kernel::copy_bytes<T>(shape::key_block, p.dim()),
+          .stages = stage_bytes<Arch>(p)};
 }
 
 FOVEA_NAMESPACE_END

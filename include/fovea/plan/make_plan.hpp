@@ -39,12 +39,6 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
   const auto operand = [&](const auto& x, index_type width) {
     return kernel::operand_of<Arch>(x.head(0, 0), width, static_cast<T*>(nullptr));
   };
-  const auto needs = [&](index_type panels, index_type logits, index_type key_copy, index_type value_copy) {
-    plan.panels = std::max(plan.panels, panels);
-    plan.logits = std::max(plan.logits, logits);
-    plan.key_copy = std::max(plan.key_copy, key_copy);
-    plan.value_copy = std::max(plan.value_copy, value_copy);
-  };
   for (index_type b = 0; b < plan.batches; ++b) {
     const auto jobs = job_list_of<Arch>(p, b);
     if (jobs.count() == 0) continue;
@@ -57,11 +51,13 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
       plan.queries_form = true;
       plan.rows_a_job = std::max(plan.rows_a_job, jobs.lanes_a_job);
       plan.key_block = std::max(plan.key_block, block);
-      needs(registers * kernel::query_panel<Arch, T>::state_elements(plan.dim, plan.value_dim,
-                                                                     kernel::lane_softmax<Arch, T>::columns),
-            std::min(block, p.k.tokens(b)) * n * std::min(index_type(shape::tile_vectors), registers),
-            operand(p.k, plan.dim).copies_for_read(block),
-            operand(p.v, plan.value_dim).copies_for_columns(block));
+      plan.scratch.include(
+          {.panels = kernel::query_panel<Arch, T>::bytes(registers, plan.dim, plan.value_dim,
+                                                         kernel::lane_softmax<Arch, T>::columns),
+           .logits = kernel::logit_block<Arch, T>::bytes(
+               std::min(block, p.k.tokens(b)), std::min(index_type(shape::tile_vectors), registers)),
+           .keys = operand(p.k, plan.dim).bytes_for_read(block),
+           .values = operand(p.v, plan.value_dim).bytes_for_columns(block)});
     }
     if (jobs.row_jobs() > 0) {
       using panel = kernel::row_panel<Arch, T>;
@@ -69,17 +65,17 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
       plan.rows_form = true;
       plan.rows_a_job = std::max(plan.rows_a_job, jobs.rows_a_job);
       plan.key_block = std::max(plan.key_block, block);
-      needs(jobs.state_a_job() + panel::work_elements(jobs.rows_a_job, plan.dim), 0,
-            operand(p.k, kernel::read_width<Arch, T>(plan.dim))
-                .template copies_for_rows<kernel::scaled::by_channel>(block),
-            operand(p.v, kernel::read_width<Arch, T>(plan.value_dim))
-                .template copies_for_rows<kernel::scaled::by_token>(block));
+      plan.scratch.include({.panels = jobs.state_a_job() + panel::work_bytes(jobs.rows_a_job, plan.dim),
+                            .keys = operand(p.k, kernel::read_width<Arch, T>(plan.dim))
+                                        .template bytes_for_rows<kernel::scaled::by_channel>(block),
+                            .values = operand(p.v, kernel::read_width<Arch, T>(plan.value_dim))
+                                          .template bytes_for_rows<kernel::scaled::by_token>(block)});
       plan.key_splits = std::max(plan.key_splits, jobs.key_splits);
       plan.states += jobs.all_states();
     }
   }
-  plan.copies_keys = plan.key_copy > 0;
-  plan.copies_values = plan.value_copy > 0;
+  plan.copies_keys = plan.scratch.keys > 0;
+  plan.copies_values = plan.scratch.values > 0;
   plan.jobs = plan.batches * plan.jobs_a_sequence;
   return plan;
 }
@@ -87,7 +83,7 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
 template <class Arch, class Problem>
 plan make_plan(const Problem& p, index_type workers) noexcept {
   plan plan = plan_to_attend<Arch>(p);
-  if (plan.queries_form) plan.stages = stage_elements<Arch>(p);
+  if (plan.queries_form) plan.scratch.stages = stage_bytes<Arch>(p);
   index_type tasks = plan.jobs;
   if constexpr (Problem::receives) {
     plan_to_receive<Arch>(p, plan);

@@ -22,12 +22,11 @@ struct plan {
   index_type rows_a_job = 0, key_block = 0;
   index_type tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
-  index_type panels = 0, logits = 0, key_copy = 0, value_copy = 0,
-             stages = 0;        // elements of a scratch, by use
-  index_type states = 0;        // elements that key splits leave to be merged
-  bool receives = false;        // what keys receive is summed
-  index_type received_lse = 0;  // elements of the LSE for it, where the caller does not want them
-  index_type query_copy = 0;    // and of Q, where O is Q itself and is written before Q is read again
+  kernel::scratch_parts scratch = {};  // bytes of a worker's, by use
+  index_type states = 0;               // bytes that key splits leave to be merged
+  bool receives = false;               // what keys receive is summed
+  index_type received_lse = 0;         // bytes of the LSE for it, where the caller does not want them
+  index_type query_copy = 0;           // and of Q, where O is Q itself and is written before Q is read again
 
   // Filled in by attention::plan_for, for job rows x key_block keys:
   index_type full_blocks = -1, partial_blocks = -1, hidden_blocks = -1;
@@ -35,28 +34,25 @@ struct plan {
              longest_span = 0;  // keys from the first to the last block that a job computes
 
   /// Bytes of scratch memory of one worker.
-  index_type scratch_bytes() const noexcept {
-    return part_bytes(panels) + part_bytes(logits) + part_bytes(key_copy) + part_bytes(value_copy) +
-           part_bytes(stages);
-  }
+  index_type scratch_bytes() const noexcept { return scratch.bytes(); }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
   index_type workspace_bytes() const noexcept {
+    using kernel::part_bytes;
     return jobs == 0 ? 0
                      : workers * scratch_bytes() + state_bytes() + part_bytes(received_lse) +
                            part_bytes(query_copy) + workspace_alignment - 1;
   }
   /// Bytes of what jobs over key splits leave to be merged.
   index_type state_bytes() const noexcept {
-    return key_splits == 1
-               ? 0
-               : part_bytes(states) + round_up(batches * index_type(sizeof(index_type)), workspace_alignment);
+    return kernel::part_bytes(states) + kernel::part_bytes(start_bytes());
+  }
+  /// Of where each sequence's begins there.
+  index_type start_bytes() const noexcept {
+    return key_splits == 1 ? 0 : kernel::bytes_of<index_type>(batches);
   }
   /// Whether a call without a workspace allocates one: less than stack_memory::size lies on the stack.
   bool allocates() const noexcept { return workspace_bytes() > stack_memory::size; }
-  index_type part_bytes(index_type elements) const noexcept {
-    return round_up(elements * compute_bytes, workspace_alignment);
-  }
 
   /// f(name, number, the other's) for each number that plans of calls of the same sizes have in common.
   template <class F>
@@ -73,13 +69,16 @@ struct plan {
     both("jobs", &plan::jobs), both("jobs a sequence", &plan::jobs_a_sequence);
     both("blocks of rows a sequence", &plan::row_blocks_a_sequence), both("key splits", &plan::key_splits);
     both("rows a job", &plan::rows_a_job), both("keys a block", &plan::key_block);
-    both("numbers in its panels", &plan::panels), both("numbers in its logits", &plan::logits);
-    both("numbers in its copy of keys", &plan::key_copy);
-    both("numbers in its copy of values", &plan::value_copy);
-    both("numbers in its copies for masks and scores", &plan::stages);
-    both("numbers in its states of key splits", &plan::states);
-    both("numbers in its LSE", &plan::received_lse),
-        both("numbers in its copy of queries", &plan::query_copy);
+    const auto parts = [&](const char* name, index_type kernel::scratch_parts::*part) {
+      f(name, scratch.*part, other.scratch.*part);
+    };
+    using parts_of = kernel::scratch_parts;
+    parts("bytes in its panels", &parts_of::panels), parts("bytes in its logits", &parts_of::logits);
+    parts("bytes in its copy of keys", &parts_of::keys);
+    parts("bytes in its copy of values", &parts_of::values);
+    parts("bytes in its copies for masks and scores", &parts_of::stages);
+    both("bytes in its states of key splits", &plan::states);
+    both("bytes in its LSE", &plan::received_lse), both("bytes in its copy of queries", &plan::query_copy);
   }
 
   /// The plan in words.

@@ -19,25 +19,43 @@ bool keeps_logits(const Cut& jobs) noexcept {
   return jobs.queries_in_lanes == 0;
 }
 
+/// Of all elements of sequences, see copied().
+template <class E>
+index_type bytes_of_copy(const sequences<const E>& x) noexcept {
+  return kernel::bytes_of<E>(x.all.batch * x.all.heads * x.all.tokens * x.all.dim);
+}
+
 /// Adds to a plan what the sums need.
 template <class Arch, class Problem>
 void plan_to_receive(const Problem& p, plan& plan) noexcept {
   using T = typename Problem::compute;
   plan.receives = true;
-  if (plan.queries_form && same_view(p.out, p.q))
-    plan.query_copy = p.q.all.batch * p.q.all.heads * p.q.all.tokens * p.q.all.dim;
-  plan.received_lse = p.wants_lse() ? 0 : plan.batches * plan.heads * plan.queries;
-  plan.value_copy = std::max(plan.value_copy, keys_a_sum + plan.lanes);
+  if (plan.queries_form && same_view(p.out, p.q)) plan.query_copy = bytes_of_copy(p.q);
+  plan.received_lse = p.wants_lse() ? 0 : kernel::bytes_of<T>(plan.batches * plan.heads * plan.queries);
+  plan.scratch.include({.values = kernel::key_sums_bytes<Arch, T>(keys_a_sum)});
   for (index_type b = 0; b < plan.batches; ++b)
-    if (const auto jobs = job_list_of<Arch>(p, b); keeps_logits(jobs)) {
-      const index_type rows = jobs.queries * jobs.group;
-      plan.logits = std::max(plan.logits, rows * kernel::logits_a_row<T>(jobs.keys));
-    } else {
-      const auto sweep = plan_of_sweep<Arch>(p);
-      plan.panels = std::max(plan.panels, sweep.panels), plan.logits = std::max(plan.logits, sweep.logits);
-      plan.key_copy = std::max(plan.key_copy, sweep.key_copy), plan.stages = sweep.stages;
-    }
+    if (const auto jobs = job_list_of<Arch>(p, b); keeps_logits(jobs))
+      plan.scratch.include({.logits = kernel::kept_logits_bytes<T>(jobs.queries * jobs.group, jobs.keys)});
+    else
+      plan.scratch.include(scratch_of_sweep<Arch>(p));
 }
+
+/// What all workers share, after the scratches: what jobs over key splits leave to be merged, and where each
+/// sequence's begins there, in bytes; the LSE for what keys receive, and a copy of Q.
+template <class T>
+struct shared_parts {
+  T* states;
+  index_type* starts;
+  T* received_lse;
+  std::byte* query_copy;
+
+  shared_parts(const plan& plan, const working_memory& memory) noexcept {
+    kernel::memory_parts parts(memory.shared());
+    states = parts.take<T>(plan.states), starts = parts.take<index_type>(plan.start_bytes());
+    received_lse = parts.take<T>(plan.received_lse);
+    query_copy = parts.take<std::byte>(plan.query_copy);
+  }
+};
 
 /// The same sequences with elements of their own at `to`.
 template <class E>
@@ -58,18 +76,16 @@ sequences<const E> copied(const sequences<const E>& from, std::byte* to, executo
 
 /// A call that sums what keys receive, with memory for the LSE, and for Q where O is Q; other calls, as they
 /// are.
-template <class Problem>
-const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const working_memory&) {
+template <class Problem, class T>
+const Problem& with_own_rows(const Problem& p, const plan&, executor_ref, const shared_parts<T>&) {
   return p;
 }
-template <class Problem, class E>
+template <class Problem, class E, class T>
 auto with_own_rows(kernel::with_key_mass<Problem, E> p, const plan& plan, executor_ref executor,
-                   const working_memory& memory) {
-  std::byte* const own = memory.shared() + plan.state_bytes();
-  auto* const lse = reinterpret_cast<typename Problem::compute*>(own);
-  const index_type rows = plan.queries;
-  if (!p.wants_lse()) p.lse = {{lse, plan.batches, plan.heads, rows, 1, plan.heads * rows, rows, 1, 1}};
-  if (plan.query_copy > 0) p.q = copied(p.q, own + plan.part_bytes(plan.received_lse), executor);
+                   const shared_parts<T>& own) {
+  const index_type rows = plan.queries, a_sequence = plan.heads * rows;
+  if (!p.wants_lse()) p.lse = {{own.received_lse, plan.batches, plan.heads, rows, 1, a_sequence, rows, 1, 1}};
+  if (plan.query_copy > 0) p.q = copied(p.q, own.query_copy, executor);
   return p;
 }
 

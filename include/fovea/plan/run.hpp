@@ -15,10 +15,10 @@ void run_rows(const Problem& p, const job_list<Arch, T>& jobs, index_type b, con
   if (jobs.keys == 1 && logits == nullptr) at.rows.first = kernel::attend_lone_key<Arch>(p, at);
   if (at.rows.empty()) return;
   if (jobs.key_splits > 1) {
-    const kernel::row_memory<T> rows{states + jobs.state_of(mine), memory.panels, logits};
+    const kernel::row_memory<T> rows{kernel::after(states, jobs.state_of(mine)), memory.panels, logits};
     kernel::attend_rows<Arch>(p, at, jobs.key_split(mine.key_split), rows, memory);
   } else {
-    const kernel::row_memory<T> rows{memory.panels, memory.panels + jobs.state_a_job(), logits};
+    const kernel::row_memory<T> rows{memory.panels, kernel::after(memory.panels, jobs.state_a_job()), logits};
     kernel::attend_rows<Arch>(p, at, jobs.key_split(0), rows, memory);
     kernel::close_rows<Arch>(p, at, 1, 0, rows);
   }
@@ -29,7 +29,7 @@ template <class Arch, class Problem, class T>
 void merge_splits(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& first,
                   const kernel::scratch<T>& memory, T* states) noexcept {
   const kernel::row_block at{b, first.head, first.queries, first.rows};
-  const kernel::row_memory<T> rows{states + jobs.state_of(first), memory.panels};
+  const kernel::row_memory<T> rows{kernel::after(states, jobs.state_of(first)), memory.panels};
   kernel::close_rows<Arch>(p, at, jobs.key_splits, jobs.state_a_job(), rows);
 }
 
@@ -65,15 +65,15 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
   stack_memory near;
   const working_memory memory(plan, given, near.bytes);
   if (plan.workers == 1) executor = executor_ref();
-  const auto& p = with_own_rows(call, plan, executor, memory);
+  const shared_parts<T> shared(plan, memory);
+  const auto& p = with_own_rows(call, plan, executor, shared);
   const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
-  // What jobs over key splits leave to be merged, and where each sequence's begins there.
-  T* const states = reinterpret_cast<T*>(memory.shared());
-  index_type* const starts = reinterpret_cast<index_type*>(memory.shared() + plan.part_bytes(plan.states));
   if (plan.key_splits > 1)
     for (index_type b = 0, start = 0; b < plan.batches; start += job_list_of<Arch>(p, b++).all_states())
-      starts[b] = start;
-  const auto states_of = [&](index_type b) { return plan.key_splits > 1 ? states + starts[b] : states; };
+      shared.starts[b] = start;
+  const auto states_of = [&](index_type b) {
+    return plan.key_splits > 1 ? kernel::after(shared.states, shared.starts[b]) : shared.states;
+  };
 
   // Of a call of one sequence its jobs are counted once: its divisions took 3 % of 4 heads of 16 x 16 cells.
   const bool alone = plan.batches == 1;

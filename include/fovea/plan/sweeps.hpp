@@ -11,11 +11,11 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// What a sweep is over, and how many numbers of a scratch of its own it keeps of each query row.
-struct sweep_shape {
-  range heads;
-  index_type own_columns = 0;
-};
+/// A plan of jobs that sweep over logits, with so much scratch each; how many there are is yet to be said.
+template <class Problem>
+plan plan_of_sweep(const Problem&, const kernel::scratch_parts& scratch) noexcept {
+  return {.compute_bytes = static_cast<index_type>(sizeof(typename Problem::compute)), .scratch = scratch};
+}
 
 /// f(task, scratch) for each of a plan's jobs, from several threads where the executor has them.
 template <class Arch, class Problem, class F, class T = typename Problem::compute>
@@ -28,16 +28,17 @@ void run_sweep(const Problem& p, executor_ref executor, plan& sweep, const F& f)
   });
 }
 
-/// f(batch, head, rows, scratch) for each few query rows of some query heads.
+/// f(batch, head, rows, scratch) for each few query rows of some query heads; `own`: bytes of scratch that it
+/// wants for such rows in place of values.
 template <class Arch, class Problem, class F, class T = typename Problem::compute>
-void each_few_rows(const Problem& p, executor_ref executor, const sweep_shape& shape, const F& f) {
+void each_few_rows(const Problem& p, executor_ref executor, range query_heads, index_type own, const F& f) {
   constexpr index_type rows = rows_a_sweep<Arch, T>;
-  const index_type blocks = ceil_div(p.q.max_tokens(), rows), heads = shape.heads.size();
-  plan sweep = plan_of_sweep<Arch>(p);
-  sweep.value_copy = rows * shape.own_columns;
+  const index_type blocks = ceil_div(p.q.max_tokens(), rows), heads = query_heads.size();
+  plan sweep = plan_of_sweep(p, scratch_of_sweep<Arch>(p));
+  sweep.scratch.values = own;
   sweep.jobs = p.q.batches() * heads * blocks;
   run_sweep<Arch>(p, executor, sweep, [&](index_type i, const auto& memory) {
-    const index_type b = i / blocks / heads, h = shape.heads.first + i / blocks % heads;
+    const index_type b = i / blocks / heads, h = query_heads.first + i / blocks % heads;
     const index_type first = i % blocks * rows;
     const range few{first, std::min(first + rows, p.q.tokens(b))};
     if (!few.empty()) f(b, h, few, memory);
@@ -49,7 +50,7 @@ void each_few_rows(const Problem& p, executor_ref executor, const sweep_shape& s
 template <class Arch, class Problem, class T = typename Problem::compute>
 void write_score_matrices(const Problem& p, executor_ref executor, range heads, const sequences<T>& to,
                           bool probabilities) {
-  each_few_rows<Arch>(p, executor, {heads}, [&](index_type b, index_type h, range rows, const auto& memory) {
+  each_few_rows<Arch>(p, executor, heads, 0, [&](index_type b, index_type h, range rows, const auto& memory) {
     auto matrix = to.head(b, h - heads.first);
     matrix.cols = p.k.tokens(b);
     const auto lse = p.lse.head(b, h);
@@ -61,12 +62,10 @@ void write_score_matrices(const Problem& p, executor_ref executor, range heads, 
 /// kernel/sweep/statistics.hpp.
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
 void measure_all(const Problem& p, executor_ref executor, const Write& write) {
-  constexpr index_type columns = ceil_div(index_type(sizeof(kernel::row_state)), index_type(sizeof(T)));
-  each_few_rows<Arch>(p, executor, {.heads = {0, p.heads()}, .own_columns = columns},
+  each_few_rows<Arch>(p, executor, {0, p.heads()}, kernel::row_states_bytes(rows_a_sweep<Arch, T>),
                       [&](index_type b, index_type h, range rows, const auto& memory) {
-                        auto* const states = reinterpret_cast<kernel::row_state*>(memory.values);
                         kernel::measure_queries<Arch>(
-                            p, b, h, rows, memory, states,
+                            p, b, h, rows, memory,
                             [&](index_type row, const kernel::row_measures& of) { write(b, h, row, of); });
                       });
 }
@@ -84,16 +83,17 @@ template <class Arch, class Problem>
 plan plan_of_folds(const Problem& p, index_type lane_columns, kernel::row_registers registers) noexcept {
   using T = typename Problem::compute;
   using panel = kernel::row_panel<Arch, T>;
-  plan plan = plan_of_sweep<Arch>(p);
+  plan plan = plan_of_sweep(p, scratch_of_sweep<Arch>(p));
   for (index_type b = 0; b < p.q.batches(); ++b) {
     const auto jobs = fold_jobs_of<Arch>(p, b);
     plan.jobs_a_sequence = std::max(plan.jobs_a_sequence, jobs.count());
-    plan.panels = std::max(
-        {plan.panels, jobs.lanes_a_job * (p.dim() + lane_columns),
-         panel::state_elements(jobs.rows_a_job, registers) + panel::work_elements(jobs.rows_a_job, p.dim())});
+    plan.scratch.include(
+        {.panels = kernel::query_panel<Arch, T>::bytes(jobs.lanes_a_job / jobs.n, p.dim(), 0, lane_columns)});
+    plan.scratch.include({.panels = panel::state_bytes(jobs.rows_a_job, registers) +
+                                    panel::work_bytes(jobs.rows_a_job, p.dim())});
   }
-  plan.key_copy =
-      std::max(plan.key_copy, kernel::geometry<Arch>::few_rows_block * kernel::read_width<Arch, T>(p.dim()));
+  const index_type width = kernel::read_width<Arch, T>(p.dim());
+  plan.scratch.include({.keys = kernel::copy_bytes<T>(kernel::geometry<Arch>::few_rows_block, width)});
   plan.jobs = p.q.batches() * plan.jobs_a_sequence;
   return plan;
 }

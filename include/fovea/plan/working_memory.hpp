@@ -1,16 +1,13 @@
 // fovea/plan/working_memory.hpp - the memory that a plan's workers work in.
 #pragma once
 
-#include <fovea/index.hpp>
+#include <fovea/kernel/scratch.hpp>
 
 #include <cstdint>
 #include <memory>
 #include <span>
 
 FOVEA_NAMESPACE_BEGIN
-
-/// How every part of a workspace is aligned.
-inline constexpr index_type workspace_alignment = 64;
 
 /// Gives a plan as many workers as can have a task at a time: no part of the call has more than `tasks`.
 /// Where the executor has more workers each task has a scratch, since any of them may take it up.

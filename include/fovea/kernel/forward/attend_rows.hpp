@@ -81,8 +81,8 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
             row_softmax<Arch, T>{Problem::units == unit_of::natural}, row_values<Arch, T>{});
 }
 
-/// Writes the rows' results: the states over `spans` spans of the keys, each `stride` after the one before,
-/// are merged in order.
+/// Writes the rows' results: the states over `spans` spans of the keys, each `stride` bytes after the one
+/// before, are merged in order.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void close_rows(const Problem& p, const row_block& at, index_type spans, index_type stride,
                                const row_memory<T>& memory) noexcept {

@@ -8,6 +8,7 @@
 
 #include <fovea/kernel/arch.hpp>
 #include <fovea/kernel/rules/rules.hpp>
+#include <fovea/kernel/scratch.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
@@ -31,9 +32,9 @@ struct query_panel {
   T* sum(index_type column, int w) const noexcept { return sums + column * width + w * n; }
   T* state_of(int column, int w) const noexcept { return state + column * width + w * n; }
 
-  /// Elements of T that a register of queries keeps.
-  static index_type state_elements(index_type dim, index_type sums, index_type states) noexcept {
-    return n * (dim + sums + states);
+  /// Bytes of what so many registers of queries keep.
+  static index_type bytes(index_type registers, index_type dim, index_type sums, index_type states) noexcept {
+    return bytes_of<T>(registers * n * (dim + sums + states));
   }
 };
 
@@ -56,6 +57,9 @@ struct logit_block {
 
   int registers() const noexcept { return static_cast<int>(width / n); }
   bool empty() const noexcept { return covered == coverage::none; }
+  static index_type bytes(index_type keys, index_type registers) noexcept {
+    return bytes_of<T>(keys * registers * n);
+  }
   T* at(index_type key, int w) const noexcept { return s + key * width + w * n; }
 };
 
@@ -79,7 +83,7 @@ class query_panels {
                            of_sums,
                            of_sums + width * sums,
                            static_cast<int>(width)};
-      memory += registers * query_panel<Arch, T>::state_elements(dim, sums, states);
+      memory = after(memory, query_panel<Arch, T>::bytes(registers, dim, sums, states));
       rows.first += width;
       left -= registers;
     }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fovea/kernel/arch.hpp>
+#include <fovea/kernel/scratch.hpp>
 #include <fovea/kernel/tile/tile.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -30,6 +31,10 @@ struct row_memory {
 template <class T>
 index_type logits_a_row(index_type keys) noexcept {
   return round_up(keys, 64 / static_cast<index_type>(sizeof(T)));
+}
+template <class T>
+index_type kept_logits_bytes(index_type rows, index_type keys) noexcept {
+  return bytes_of<T>(rows * logits_a_row<T>(keys));
 }
 
 /// What a row keeps from the first block of keys to the last, in registers: its sums, and its state.
@@ -87,10 +92,10 @@ struct row_panel {
     isa<Arch>::fma(V::load_aligned(to), shrink, more).store_aligned(to);
   }
 
-  /// The same rows, what they keep so many elements further.
+  /// The same rows, what they keep so many bytes further.
   row_panel at_state(index_type further) const noexcept {
     row_panel other = *this;
-    other.sums += further, other.state += further;
+    other.sums = after(sums, further), other.state = after(state, further);
     return other;
   }
 
@@ -107,12 +112,12 @@ struct row_panel {
     if (r < count()) f(std::integral_constant<int, 1>{}, r);
   }
 
-  /// Elements of T that stay of panels of so many rows when their keys are done, and that these work in.
-  static index_type state_elements(index_type rows, row_registers registers) noexcept {
-    return rows * (registers.sums + registers.state) * n;
+  /// Bytes that stay of panels of so many rows when their keys are done, and that these work in.
+  static index_type state_bytes(index_type rows, row_registers registers) noexcept {
+    return bytes_of<T>(rows * (registers.sums + registers.state) * n);
   }
-  static index_type work_elements(index_type rows, index_type dim) noexcept {
-    return round_up(rows, index_type(max_rows)) * 2 * round_up(dim, n) + rows * (block + n);
+  static index_type work_bytes(index_type rows, index_type dim) noexcept {
+    return bytes_of<T>(round_up(rows, index_type(max_rows)) * 2 * round_up(dim, n) + rows * (block + n));
   }
 };
 
@@ -137,8 +142,8 @@ class row_panels {
       q.sums = state, q.state = state + rows.size() * registers.sums * panel::n;
       q.q = work, q.scaled_q = q.q + q_elements, q.s = q.scaled_q + q_elements;
       q.factors = q.s + rows.size() * panel::block;
-      state += panel::state_elements(rows.size(), registers);
-      work += panel::work_elements(rows.size(), channels);
+      state = after(state, panel::state_bytes(rows.size(), registers));
+      work = after(work, panel::work_bytes(rows.size(), channels));
     }
   }
   const panel* begin() const noexcept { return panels_; }

@@ -2,6 +2,7 @@
 // contiguous.
 #pragma once
 
+#include <fovea/kernel/scratch.hpp>
 #include <fovea/kernel/tile/load_store.hpp>
 #include <fovea/view/matrix.hpp>
 
@@ -16,6 +17,12 @@ struct rows_of {
   rows_of from(index_type row) const noexcept { return {data + row * stride, stride, dim}; }
   matrix_view<const E> view(index_type rows) const noexcept { return {data, rows, dim, stride, 1}; }
 };
+
+/// Bytes of a copy of a block as rows of T.
+template <class T>
+constexpr index_type copy_bytes(index_type block, index_type width) noexcept {
+  return bytes_of<T>(block * width);
+}
 
 /// The scales (see piece) that a product of rows as they are stored takes into account by itself: those of
 /// the keys' channels, which become part of Q; those of the values' tokens, which become part of P.
@@ -73,16 +80,16 @@ struct operand {
     return static_cast<const void*>(rows.data) == static_cast<const void*>(buffer);
   }
 
-  /// How much room the buffer needs for a block of keys: for rows of T, and for rows of E.
-  index_type copies_for_read(index_type block) const noexcept {
-    return as_it_is && in_place() ? 0 : block * width;
+  /// Bytes of the buffer for a block of keys: of rows of T, and of rows of E. None where they lie in place.
+  index_type bytes_for_read(index_type block) const noexcept {
+    return as_it_is && in_place() ? 0 : copy_bytes<T>(block, width);
   }
-  index_type copies_for_columns(index_type block) const noexcept {
-    return far_apart() ? block * width : copies_for_read(block);
+  index_type bytes_for_columns(index_type block) const noexcept {
+    return far_apart() ? copy_bytes<T>(block, width) : bytes_for_read(block);
   }
   template <scaled Scaled>
-  index_type copies_for_rows(index_type block) const noexcept {
-    return in_place() && !may_scale_otherwise<Scaled> ? 0 : block * width;
+  index_type bytes_for_rows(index_type block) const noexcept {
+    return in_place() && !may_scale_otherwise<Scaled> ? 0 : copy_bytes<T>(block, width);
   }
   bool in_place() const noexcept {
     if constexpr (decoding_head<Head>)

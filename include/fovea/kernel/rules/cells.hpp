@@ -33,6 +33,9 @@ template <class Arch, class T>
 struct staging_block {
   static constexpr index_type n = lanes<Arch, T>;
   static constexpr index_type bytes_a_copy = n * n * static_cast<index_type>(sizeof(T));
+  /// Scratch for copies of so many matrices.
+  static constexpr index_type bytes(index_type matrices) noexcept { return matrices * bytes_a_copy; }
+
   index_type query, key, queries, keys;
   std::byte* room;  // bytes_a_copy for each copy
 

@@ -15,6 +15,12 @@ FOVEA_INLINE softmax_state<Arch, T, Units> state_of_lse(vec<Arch, T> lse) noexce
   return {lse, vec<Arch, T>(T(0))};
 }
 
+/// Scratch for the sums of so many keys, which are added up in whole registers, from any key on.
+template <class Arch, class T>
+constexpr index_type key_sums_bytes(index_type keys) noexcept {
+  return bytes_of<T>(keys + lanes<Arch, T>);
+}
+
 /// sums[j] += the sum over its queries of P, from a block of logits. `sums` has room for whole registers.
 template <class Arch, unit_of Units, class T>
 FOVEA_NOINLINE void add_columns(const logit_block<Arch, T>& s, const matrix_view<T>& lse, T* sums) noexcept {
@@ -52,8 +58,8 @@ FOVEA_NOINLINE void receive_queries(const Problem& p, index_type b, index_type k
     }
 }
 
-/// The same where attend_rows left the logits in `kept`; `at`: all rows of the key/value head. keys.first is
-/// a multiple of its block.
+/// The same where attend_rows left the logits; `at`: all rows of the key/value head. keys.first is a multiple
+/// of its block.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void receive_rows(const Problem& p, const row_block& at, range keys, const T* logits,
                                  T* sums) noexcept {

@@ -87,7 +87,7 @@ void fold_row_block(const Problem& p, const row_block& at, const scratch<T>& mem
                     const Close& close) noexcept {
   row_group<Arch, Problem> group(p, at, memory.keys);
   const row_memory<T> rows{memory.panels,
-                           memory.panels + row_panel<Arch, T>::state_elements(at.rows.size(), registers)};
+                           after(memory.panels, row_panel<Arch, T>::state_bytes(at.rows.size(), registers))};
   const row_panels<Arch, T> panels(at, rows, p.dim(), registers);
   row_job<Arch, T> job = group.job({0, p.k.tokens(at.batch)}, scale, rows);
   job.drops = Problem::drops && registers.sums > 0;

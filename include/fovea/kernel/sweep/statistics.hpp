@@ -94,11 +94,14 @@ FOVEA_NOINLINE void measure_block(const logit_block<Arch, T>& block, index_type 
   }
 }
 
-/// write(row, row_measures) for rows of one query head; `states` has room for them. p.v has no columns.
+/// Scratch for the states of so many rows, where values would be.
+constexpr index_type row_states_bytes(index_type rows) noexcept { return bytes_of<row_state>(rows); }
+
+/// write(row, row_measures) for rows of one query head. p.v has no columns.
 template <class Arch, class Problem, class Write, class T = typename Problem::compute>
 FOVEA_NOINLINE void measure_queries(const Problem& p, index_type b, index_type h, range rows,
-                                    const scratch<T>& memory, row_state* states,
-                                    const Write& write) noexcept {
+                                    const scratch<T>& memory, const Write& write) noexcept {
+  auto* const states = reinterpret_cast<row_state*>(memory.values);
   const index_type offset = p.k.tokens(b) - p.q.tokens(b);
   for (index_type i = 0; i < rows.size(); ++i) states[i] = {};
 
