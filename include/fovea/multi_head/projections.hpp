@@ -140,21 +140,14 @@ class multi_head_projections : public multi_head_weights<T> {
       rotate<Arch>(batch, o.rotary, {.heads = heads, .pairs = o.pairs, .positions = positions});
     }
   }
-  /// The other way: turned by the negative angles, and back through the norm.
+  /// The other way: turned back, and back through the norm.
   template <class X>
   void normalise_and_turn_backward(X& d, const std::vector<index_type>& offsets, index_type heads,
                                    const auto& gain, const head_norm_saved<T>& norm_saved,
                                    auto& d_gain) const {
     const auto& o = this->options();
-    if (const auto& sin = o.rotary.sin; sin.cols > 0) {
-      const ragged batch{d, offsets};
-      const index_type rows = as_sequences(batch, heads, "d").max_tokens();
-      matrix minus(rows, sin.cols);
-      for (index_type p = 0; p < rows; ++p)
-        for (index_type i = 0; i < sin.cols; ++i) minus.data()[p * sin.cols + i] = -sin(p, i);
-      const rotary_angles<T> back{o.rotary.cos.only({0, rows}), {minus.data(), rows, sin.cols, sin.cols, 1}};
-      rotate<Arch>(batch, back, {.heads = heads, .pairs = o.pairs});
-    }
+    if (o.rotary.cos.cols > 0)
+      rotate_back<Arch>(ragged{d, offsets}, o.rotary, {.heads = heads, .pairs = o.pairs});
     if (gain.size() > 0) normalise_heads_backward(d, heads, gain, norm_saved, d_gain);
   }
 
