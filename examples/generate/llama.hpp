@@ -23,7 +23,7 @@ class llama {
                     ? weights_.take(file, "output.weight", vocabulary, config_.hidden)
                     : embedding_),
         norm_(weights_.take(file, "output_norm.weight", 1, config_.hidden)),
-        rotation_(config_.rotary_dim, config_.rotary_base, config_.rotary_scale, factors(file)) {
+        rotation_(config_.rotary, factors(file)) {
     const auto& c = config_;
     const Eigen::Index q = c.heads * c.dim, kv = c.kv_heads * c.dim;
     for (Eigen::Index i = 0; i < c.layers; ++i) {

@@ -4,13 +4,15 @@
 
 #include "gguf.hpp"
 
+#include <fovea/position.hpp>
+
 namespace generate {
 
 struct llama_config {
   Eigen::Index layers, heads, kv_heads, hidden, inner, dim;
   Eigen::Index context;
   Eigen::Index rotary_dim;
-  double rotary_base, rotary_scale;
+  fovea::rotary_frequencies rotary;
   float epsilon;
 
   llama_config(const gguf& file, int vocabulary) {
@@ -62,20 +64,30 @@ struct llama_config {
     if (rotary_dim % 2 != 0 || rotary_dim > dim)
       file.refuse(key("rope.dimension_count"),
                   "it is even and at most the " + std::to_string(dim) + " dimensions of a head");
-    rotary_base = number(file, "rope.freq_base", 10000);
-    if (!(rotary_base > 0 && rotary_base < std::numeric_limits<double>::infinity()))
+    const double base = number(file, "rope.freq_base", 10000);
+    if (!(base > 0 && base < std::numeric_limits<double>::infinity()))
       file.refuse(key("rope.freq_base"), "it is a number above 0");
     const std::string kind =
         file.has(key("rope.scaling.type")) ? file.text(key("rope.scaling.type")) : "linear";
-    if (kind != "none" && kind != "linear") file.refuse(key("rope.scaling.type"), "done are none and linear");
+    if (kind != "none" && kind != "linear" && kind != "yarn")
+      file.refuse(key("rope.scaling.type"), "done are none, linear and yarn");
     const char* const name =
         file.has(key("rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear";
-    rotary_scale = number(file, name, 1);
-    if (rotary_scale == 0 || kind == "none") rotary_scale = 1;  // 0: as if it were not there
-    if (!(rotary_scale > 0 && rotary_scale < std::numeric_limits<double>::infinity()))
+    double factor = number(file, name, 1);
+    if (factor == 0 || kind == "none") factor = 1;  // 0: as if it were not there
+    if (!(factor > 0 && factor < std::numeric_limits<double>::infinity()))
       file.refuse(key(name), "it is a number above 0");
     if (number(file, "rope.scaling.attn_factor", 1) != 1)
       file.refuse(key("rope.scaling.attn_factor"), "only 1 is done");
+    if (kind == "yarn") {
+      if (factor < 1) file.refuse(key(name), "with yarn it is at least 1");
+      if (base <= 1) file.refuse(key("rope.freq_base"), "with yarn it is above 1");
+      const auto original = size(file, "rope.scaling.original_context_length", context);
+      rotary =
+          fovea::yarn_scaling{.factor = factor, .original_context = original}.frequencies(rotary_dim, base);
+    } else {
+      rotary = fovea::linear_scaling{.factor = factor}.frequencies(rotary_dim, base);
+    }
   }
 
   void refuse_what_is_not_done(const gguf& file, int vocabulary) const {

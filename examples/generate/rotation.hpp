@@ -1,49 +1,34 @@
-// rotation.hpp - the angles by which a model turns queries and keys: pair i of a head by
-//   position / scale * base^(-2i / dim) / factors[i]
+// rotation.hpp - the angles by which a model turns queries and keys, for as many positions as are asked for.
 #pragma once
 
 #include "gguf.hpp"
 
 #include <fovea/position.hpp>
 
-#include <cmath>
-
 namespace generate {
 
 class rotation {
  public:
-  /// dim: how many dimensions of each head turn. scale: "linear" scaling, arXiv:2306.15595. factors: dim / 2
-  /// of them (Llama 3.1's rope_freqs), or none.
-  rotation(Eigen::Index dim, double base, double scale, const std::vector<float>& factors) {
-    for (Eigen::Index i = 0; i < dim / 2; ++i) {
-      const double step = std::pow(base, -static_cast<double>(i) / static_cast<double>(dim / 2)) / scale;
-      steps_.push_back(factors.empty() ? step
-                                       : step / static_cast<double>(factors[static_cast<std::size_t>(i)]));
-    }
+  /// factors: what each frequency is divided by (Llama 3.1's rope_freqs), or none.
+  rotation(fovea::rotary_frequencies frequencies, const std::vector<float>& factors)
+      : frequencies_(std::move(frequencies)) {
+    for (std::size_t i = 0; i < factors.size(); ++i)
+      frequencies_.values[i] /= static_cast<double>(factors[i]);
   }
 
   /// Of the positions from 0 on, at least `positions` of them.
   fovea::rotary_angles<float> angles(Eigen::Index positions) {
-    if (positions > cos_.rows()) compute(std::max<Eigen::Index>(2 * positions, 1024));
-    const auto view = [](const Matrix& m) {
-      return fovea::matrix_view<const float>{m.data(), m.rows(), m.cols(), m.cols(), 1};
-    };
-    return {view(cos_), view(sin_)};
+    if (positions > rows_) {
+      rows_ = std::max<Eigen::Index>(2 * positions, 1024);
+      table_ = fovea::rotary_table<float>(rows_, frequencies_);
+    }
+    return table_.angles();
   }
 
  private:
-  void compute(Eigen::Index positions) {
-    cos_.resize(positions, static_cast<Eigen::Index>(steps_.size()));
-    sin_.resize(cos_.rows(), cos_.cols());
-    for (Eigen::Index p = 0; p < cos_.rows(); ++p)
-      for (Eigen::Index i = 0; i < cos_.cols(); ++i) {
-        const double angle = static_cast<double>(p) * steps_[static_cast<std::size_t>(i)];
-        cos_(p, i) = static_cast<float>(std::cos(angle)), sin_(p, i) = static_cast<float>(std::sin(angle));
-      }
-  }
-
-  std::vector<double> steps_;
-  Matrix cos_, sin_;
+  fovea::rotary_frequencies frequencies_;
+  Eigen::Index rows_ = 0;
+  fovea::rotary_table<float> table_{0, frequencies_};
 };
 
 }  // namespace generate

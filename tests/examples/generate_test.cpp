@@ -146,6 +146,17 @@ TEST(Generate, DoesWhatTheMetadataSays) {
             slower);
   EXPECT_EQ(printed({{"llama.rope.scaling.type", word("none")}, {"llama.rope.scaling.factor", real(4)}}),
             base);
+  // YaRN: fast pairs keep their frequency, slow ones turn a quarter as fast, and logits are sharpened; which
+  // are fast depends on the trained context, and a factor of 1 changes nothing.
+  const auto yarn = [&](float factor, std::uint32_t original) {
+    return printed({{"llama.rope.scaling.type", word("yarn")},
+                    {"llama.rope.scaling.factor", real(factor)},
+                    {"llama.rope.scaling.original_context_length", size(original)}});
+  };
+  EXPECT_EQ(yarn(1, 100), base);
+  EXPECT_GT(distance(yarn(4, 100), base), 1e-3f);
+  EXPECT_GT(distance(yarn(4, 100), slower), 1e-3f);
+  EXPECT_GT(distance(yarn(4, 100), yarn(4, 1000)), 1e-4f);
   EXPECT_EQ(logits(with([](model& m) { m.metadata.erase("llama.rope.freq_base"); })), base);
   EXPECT_GT(distance(printed({{"llama.rope.freq_base", real(500)}}), base), 1e-3f);
   // Half of a head turns: as if the other half turned ever so slowly.

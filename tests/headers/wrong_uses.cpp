@@ -1,5 +1,6 @@
 // Uses that must not compile, one a macro; without any of them the file compiles.
 #include <fovea/kv_cache.hpp>
+#include <fovea/position/sinusoidal.hpp>
 
 #include <string>
 #include <vector>
@@ -225,6 +226,9 @@ int main() {
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_angles
   fovea::rotate(m, fovea::rotary_table<float>(4, 4).angles());
+#endif
+#ifdef FOVEA_WRONG_USE_temporary_values
+  static_cast<void>(fovea::sinusoidal_table<float>(4, 4).values());
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_tensor
   attend(m, m, m, fovea::bias(fovea::tensor<float>(1, 1, 4, 4).view()));

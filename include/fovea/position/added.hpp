@@ -23,7 +23,6 @@ namespace position {
 /// The table as a matrix, one row a position, of as many columns as the tokens of x have.
 template <class XE, class Table>
 auto table_rows(const sequences<XE>& x, Table& table, const char* name) {
-  static_assert(viewable<Table>, "fovea: a table of positions is an Eigen matrix or a tensor of one");
   const auto rows = as_sequences(table, any_heads, name);
   if (rows.batches() != 1 || rows.all.heads != 1)
     reject(name, " has ", rows.batches(), " sequences of ", rows.all.heads, " heads, not one of one");
