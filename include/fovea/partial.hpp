@@ -18,11 +18,6 @@ struct partial {
 
   partial() = default;
   partial(Out o, Lse l) : out(std::move(o)), lse(std::move(l)) {}
-  partial(const partial&) = default;
-  partial(partial&&) = default;
-  partial& operator=(const partial&) = default;
-  partial& operator=(partial&&) = default;
-  ~partial() = default;
 };
 
 /// a <- the result over the keys of both:

@@ -20,11 +20,6 @@ struct attention_maps {
   std::string single = {};                     // what a single map is of, in place of its layer and head
 
   attention_maps() = default;
-  attention_maps(const attention_maps&) = default;
-  attention_maps(attention_maps&&) = default;
-  attention_maps& operator=(const attention_maps&) = default;
-  attention_maps& operator=(attention_maps&&) = default;
-  ~attention_maps() = default;
   attention_maps(std::string text, std::vector<std::string> rows, std::vector<std::string> columns,
                  tensor<float> probabilities)
       : title(std::move(text)),

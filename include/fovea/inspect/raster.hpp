@@ -12,11 +12,6 @@ struct raster {
   std::vector<std::uint8_t> pixels;
 
   raster() = default;
-  raster(const raster&) = default;
-  raster(raster&&) = default;
-  raster& operator=(const raster&) = default;
-  raster& operator=(raster&&) = default;
-  ~raster() = default;
   /// White.
   raster(index_type w, index_type h)
       : width(w), height(h), pixels(static_cast<std::size_t>(3 * w * h), 255) {}

@@ -126,7 +126,6 @@ class basic_cache {
   basic_cache(std::shared_ptr<store_type> memory, Layout layout)
       : store_(std::move(memory)), layout_(std::move(layout)) {}
   basic_cache(const basic_cache&) = default;
-  basic_cache& operator=(const basic_cache&) = default;
   /// A cache that was moved from has no tokens and no memory: it can be assigned to.
   basic_cache(basic_cache&& other) noexcept
       : store_(std::move(other.store_)),

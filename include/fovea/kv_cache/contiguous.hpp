@@ -37,7 +37,6 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
                  capacity) {}
   kv_cache(kv_cache&&) = default;
   kv_cache& operator=(kv_cache&&) = default;
-  ~kv_cache() = default;
 
   index_type capacity() const noexcept { return this->layout_.capacity(); }
 

@@ -35,13 +35,6 @@ struct scale_blocks {
 struct open_block {
   range slots = {0, 0};     // of the store that they will have
   std::vector<float> rows;  // [head][scale_blocks::tokens][dim]
-
-  open_block() = default;
-  open_block(const open_block&) = default;
-  open_block(open_block&&) = default;
-  open_block& operator=(const open_block&) = default;
-  open_block& operator=(open_block&&) = default;
-  ~open_block() = default;
 };
 
 /// to[i] = round(from[i * stride] / scale); returns the scale. Numbers of which the largest is so small

@@ -90,11 +90,6 @@ class ring {
 class paged {
  public:
   explicit paged(index_type page_tokens) noexcept : page_tokens_(page_tokens) {}
-  paged(const paged&) = default;
-  paged(paged&&) = default;
-  paged& operator=(const paged&) = default;
-  paged& operator=(paged&&) = default;
-  ~paged() = default;
   index_type tokens() const noexcept { return tokens_; }
   paged emptied() const noexcept { return paged(page_tokens_); }
   index_type position() const noexcept { return tokens_; }

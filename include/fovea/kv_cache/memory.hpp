@@ -25,9 +25,6 @@ struct aligned_release {
 class zeroed_memory {
  public:
   zeroed_memory() noexcept = default;
-  zeroed_memory(zeroed_memory&&) noexcept = default;
-  zeroed_memory& operator=(zeroed_memory&&) noexcept = default;
-  ~zeroed_memory() = default;
   explicit zeroed_memory(index_type bytes) {
     const bool large = bytes >= 2 * large_page;
     const std::size_t alignment = large ? large_page : 64;

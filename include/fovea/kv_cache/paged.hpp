@@ -28,7 +28,6 @@ class page_pool {
   }
   page_pool(const page_pool&) = delete;
   page_pool& operator=(const page_pool&) = delete;
-  ~page_pool() = default;
 
   index_type pages() const noexcept { return static_cast<index_type>(holders_.size()); }
   index_type free_pages() const noexcept { return static_cast<index_type>(free_.size()); }

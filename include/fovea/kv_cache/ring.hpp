@@ -43,7 +43,6 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
              caching::ring(options.sinks, window)) {}
   ring_cache(ring_cache&&) = default;
   ring_cache& operator=(ring_cache&&) = default;
-  ~ring_cache() = default;
 
   index_type window() const noexcept { return this->layout_.capacity() - sinks(); }
   index_type sinks() const noexcept { return this->layout_.sinks(); }

@@ -12,13 +12,6 @@ FOVEA_NAMESPACE_BEGIN
 template <class T>
 struct head_norm_saved {
   Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> unit, inverse;
-
-  head_norm_saved() = default;
-  head_norm_saved(const head_norm_saved&) = default;
-  head_norm_saved(head_norm_saved&&) = default;
-  head_norm_saved& operator=(const head_norm_saved&) = default;
-  head_norm_saved& operator=(head_norm_saved&&) = default;
-  ~head_norm_saved() = default;
 };
 
 /// x <- x / sqrt(mean of x^2 + epsilon) * gain, for each head of each row of x (tokens x heads * dim); gain

@@ -18,12 +18,7 @@ struct memory_keys_values {
   std::vector<index_type> offsets;  // of the memory's sequences
   layer_sizes layer = {};           // that made them
 
-  memory_keys_values() = default;
-  memory_keys_values(const memory_keys_values&) = default;
-  memory_keys_values(memory_keys_values&&) = default;
-  memory_keys_values& operator=(const memory_keys_values&) = default;
-  memory_keys_values& operator=(memory_keys_values&&) = default;
-  ~memory_keys_values() = default;
+  memory_keys_values() = default;  // so that {rows, offsets} in a call are token_rows
 };
 
 /// What backward returns: the gradients of the inputs; `memory` is empty in self-attention.
@@ -33,11 +28,6 @@ struct multi_head_input_gradients {
   matrix x, memory;
 
   multi_head_input_gradients() = default;
-  multi_head_input_gradients(const multi_head_input_gradients&) = default;
-  multi_head_input_gradients(multi_head_input_gradients&&) = default;
-  multi_head_input_gradients& operator=(const multi_head_input_gradients&) = default;
-  multi_head_input_gradients& operator=(multi_head_input_gradients&&) = default;
-  ~multi_head_input_gradients() = default;
   multi_head_input_gradients(matrix of_x, matrix of_memory)
       : x(std::move(of_x)), memory(std::move(of_memory)) {}
 };

@@ -40,7 +40,6 @@ class token_rows {
   token_rows(const ragged<M>& x) : token_rows(x.tokens, x.offsets, x.lengths) {}
   token_rows(const token_rows&) = delete;
   token_rows& operator=(const token_rows&) = delete;
-  ~token_rows() = default;
 
   using some_rows = Eigen::Ref<const matrix, 0, Eigen::OuterStride<>>;
   /// The rows of the sequences, one after another: as they lie, or, where others lie between them, copied to

@@ -47,11 +47,6 @@ struct multi_head_weights {
   row q_gain, k_gain;    // dim each, of the norm of queries and keys, or empty
 
   multi_head_weights() = default;
-  multi_head_weights(const multi_head_weights&) = default;
-  multi_head_weights(multi_head_weights&&) = default;
-  multi_head_weights& operator=(const multi_head_weights&) = default;
-  multi_head_weights& operator=(multi_head_weights&&) = default;
-  ~multi_head_weights() = default;
   explicit multi_head_weights(const multi_head_options<T>& o) : options_(completed(o)) {
     const auto& s = options_;
     const index_type own = has_memory_weight() ? q_rows() : rows();

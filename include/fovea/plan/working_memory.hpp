@@ -52,7 +52,6 @@ class working_memory {
   }
 
   working_memory(const working_memory&) = delete;
-  ~working_memory() = default;
 
   std::byte* scratch(index_type number) const noexcept { return first_ + number * bytes_a_worker_; }
   std::byte* shared() const noexcept { return scratch(workers_); }

@@ -20,12 +20,6 @@ struct rotary_angles {
 template <class T = float>
 class rotary_table {
  public:
-  rotary_table(const rotary_table&) = default;
-  rotary_table(rotary_table&&) = default;
-  rotary_table& operator=(const rotary_table&) = default;
-  rotary_table& operator=(rotary_table&&) = default;
-  ~rotary_table() = default;
-
   /// Of the angles position * base^(-2i / r), i < r/2, for the positions 0 to `positions` - 1. Throws
   /// std::invalid_argument where `positions` is negative, `rotary_dim` (r) odd or negative, or `base` not a
   /// finite number above 0; std::length_error where positions * r numbers are more than can be counted.

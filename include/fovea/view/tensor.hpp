@@ -51,11 +51,6 @@ class tensor {
   using value_type = E;
 
   tensor() = default;
-  tensor(const tensor&) = default;
-  tensor(tensor&&) = default;
-  tensor& operator=(const tensor&) = default;
-  tensor& operator=(tensor&&) = default;
-  ~tensor() = default;
   tensor(index_type batch, index_type heads, index_type tokens, index_type dim)
       : sizes_{batch, heads, tokens, dim}, elements_(checked_size(sizes_)) {}
 
