@@ -34,24 +34,21 @@ class attention_inside {
   /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk: memory O(Lq Lk).
   template <class Q, class K, class... Mods>
   auto weights(const Q& q, const K& k, const Mods&... mods) const {
-    return score_matrices(true, {0, heads_of(q)}, q, keys_of(k), mods...);
+    return score_matrices(true, q, k, mods...);
   }
 
   /// The probabilities of one query head, like q: Lq x Lk for matrices, batch x 1 x Lq x Lk for tensors. In
   /// the rows of a ragged batch, columns from a sequence's number of keys on are 0.
   template <class Q, class K, class... Mods>
   auto weights_of(index_type head, const Q& q, const K& k, const Mods&... mods) const {
-    using compute = compute_of<Q, decltype(keys_of(k))>;
     const index_type heads = heads_of(q);
     if (head < 0 || head >= heads) reject("head ", head, " is not one of ", heads);
-    const auto all = score_matrices(true, {head, head + 1}, q, keys_of(k), mods...);
-    auto one = make_like<compute>(q, 1, all.dim());
+    auto p = problem_of_keys(q, k, mods...);
+    auto one = make_like<typename decltype(p)::compute>(q, 1, p.k.max_tokens());
     auto&& like_q = shaped_like(q, one);
     const auto rows = as_sequences(like_q, 1, "weights");
-    fill_rows_of_none(rows, compute(0));
-    for (index_type b = 0; b < rows.batches(); ++b)
-      for (index_type i = 0; i < rows.tokens(b); ++i)
-        for (index_type j = 0; j < all.dim(); ++j) rows.head(b, 0)(i, j) = all(b, 0, i, j);
+    fill_rows_of_none(rows);
+    write_matrices(true, {head, head + 1}, p, rows);
     return one;
   }
 
@@ -59,7 +56,7 @@ class attention_inside {
   /// a sequence has no such query or key.
   template <class Q, class K, class... Mods>
   auto scores(const Q& q, const K& k, const Mods&... mods) const {
-    return score_matrices(false, {0, heads_of(q)}, q, keys_of(k), mods...);
+    return score_matrices(false, q, k, mods...);
   }
 
   /// The LSE of each row, and entropy, mean distance and largest probability (row_statistics.hpp), in one
@@ -153,21 +150,22 @@ class attention_inside {
     return numbers;
   }
 
-  /// The score matrices of some heads: probabilities, given the LSE of a run without values, or logits.
+  /// The score matrices of all heads; and of some, to `to`: probabilities, given the LSE of a run without
+  /// values, or logits.
   template <class Q, class K, class... Mods>
-  auto score_matrices(bool probabilities, range heads, const Q& q, const K& k, const Mods&... mods) const {
+  auto score_matrices(bool probabilities, const Q& q, const K& k, const Mods&... mods) const {
     auto p = problem_of_keys(q, k, mods...);
-    using compute = typename decltype(p)::compute;
-    tensor<compute> result(p.q.batches(), heads.size(), p.q.max_tokens(), p.k.max_tokens());
-    tensor<compute> lse(p.q.batches(), p.heads(), p.q.max_tokens(), 1);
-    p.lse = as_sequences(lse, any_heads, "lse");
-    if (probabilities)
-      run<Arch>(p, make_plan<Arch>(p, options_.executor.workers()), options_.executor, {});
-    else
-      std::fill_n(result.data(), result.size(), -std::numeric_limits<compute>::infinity());
-    write_score_matrices<Arch>(p, options_.executor, heads, as_sequences(result, any_heads, "result"),
-                               probabilities);
+    tensor<typename decltype(p)::compute> result(p.q.batches(), p.heads(), p.q.max_tokens(),
+                                                 p.k.max_tokens());
+    write_matrices(probabilities, {0, p.heads()}, p, as_sequences(result, any_heads, "result"));
     return result;
+  }
+  template <class Problem, class Compute>
+  void write_matrices(bool probabilities, range heads, Problem& p, const sequences<Compute>& to) const {
+    tensor<Compute> lse(p.q.batches(), p.heads(), p.q.max_tokens(), 1);
+    p.lse = as_sequences(lse, any_heads, "lse");
+    if (probabilities) run<Arch>(p, make_plan<Arch>(p, options_.executor.workers()), options_.executor, {});
+    write_score_matrices<Arch>(p, options_.executor, heads, to, probabilities);
   }
 };
 

@@ -45,17 +45,20 @@ void each_few_rows(const Problem& p, executor_ref executor, range query_heads, i
   });
 }
 
-/// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key), which is 0, or
-/// hidden, where a sequence has no such query or key: see kernel/sweep/score_matrix.hpp.
+/// Score matrices of the query heads `heads`, to to(batch, head - heads.first, query, key): probabilities, or
+/// logits; 0, or hidden, where a sequence has no such query or key. See kernel/sweep/score_matrix.hpp.
 template <class Arch, class Problem, class T = typename Problem::compute>
 void write_score_matrices(const Problem& p, executor_ref executor, range heads, const sequences<T>& to,
                           bool probabilities) {
   each_few_rows<Arch>(p, executor, heads, 0, [&](index_type b, index_type h, range rows, const auto& memory) {
-    auto matrix = to.head(b, h - heads.first);
-    matrix.cols = p.k.tokens(b);
     const auto lse = p.lse.head(b, h);
-    kernel::emit_queries<Arch>(p, b, h, rows, memory, matrix, probabilities ? &lse : nullptr);
+    kernel::emit_queries<Arch>(p, b, h, rows, memory, to.head(b, h - heads.first),
+                               probabilities ? &lse : nullptr);
   });
+  for (index_type b = 0; b < to.batches(); ++b)
+    for (index_type h = 0; h < to.heads(); ++h)
+      kernel::fill_rows(to.head(b, h), {p.q.tokens(b), to.tokens(b)},
+                        probabilities ? T(0) : kernel::hidden<T>);
 }
 
 /// write(batch, head, row, kernel::row_measures) for each row of each query head: see
