@@ -53,6 +53,24 @@ TEST(include_laws, hold) {
   EXPECT_TRUE(found.empty()) << joined(found);
 }
 
+TEST(mirror, holds) {
+  const auto library = fovea_test::read_folders(FOVEA_HEADERS), tests = fovea_test::read_folders(FOVEA_TESTS);
+  ASSERT_GT(library.size(), 10u) << FOVEA_HEADERS;
+  const broken found = fovea_test::broken_mirror(library, tests);
+  EXPECT_TRUE(found.empty()) << joined(found);
+}
+
+TEST(mirror, sees_what_breaks_it) {
+  using fovea_test::broken_mirror;
+  EXPECT_TRUE(broken_mirror({"kernel", "kernel/arch", "kernel/tile", "roles"},
+                            {"api", "extension", "kernel", "kernel/arch", "onnx", "onnx/cases"})
+                  .empty());
+  EXPECT_EQ(broken_mirror({"mask", "view"}, {"mask"}), broken{"include/fovea/view has no folder tests/view"});
+  EXPECT_EQ(
+      broken_mirror({"kernel"}, {"kernel", "kernel/new", "odds"}),
+      (broken{"tests/kernel/new is no folder of include/fovea", "tests/odds is no folder of include/fovea"}));
+}
+
 TEST(house_rules, hold) {
   const broken found = fovea_test::broken_house_rules(real_headers());
   EXPECT_TRUE(found.empty()) << joined(found);

@@ -1,6 +1,6 @@
 // attention::statistics: found block by block, equal to what the matrix of probabilities says in double.
-#include "../support/allocations.hpp"
-#include "../support/random.hpp"
+#include "../../support/allocations.hpp"
+#include "../../support/random.hpp"
 
 #include <fovea/inspect/rows.hpp>
 #include <fovea/kv_cache.hpp>
@@ -10,7 +10,7 @@
 
 #include <vector>
 
-namespace {
+namespace statistics_test {
 
 using fovea::index_type;
 
@@ -278,4 +278,4 @@ TEST(statistics, mistakes_are_named) {
   EXPECT_THROW(attend.statistics(in.q, in.k, fovea::causal), std::invalid_argument);
 }
 
-}  // namespace
+}  // namespace statistics_test

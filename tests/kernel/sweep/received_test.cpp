@@ -1,7 +1,7 @@
 // add_received: what each key receives is the column sum of the probabilities, in double.
-#include "../support/allocations.hpp"
-#include "../support/random.hpp"
-#include "../support/refusal.hpp"
+#include "../../support/allocations.hpp"
+#include "../../support/random.hpp"
+#include "../../support/refusal.hpp"
 
 #include <fovea/attention.hpp>
 #include <fovea/reference.hpp>
@@ -10,7 +10,7 @@
 
 #include <vector>
 
-namespace {
+namespace received_test {
 
 using fovea::index_type;
 using fovea::tensor;
@@ -247,4 +247,4 @@ TEST(received, mistakes_are_named) {
       {"workspace has 64 bytes"});
 }
 
-}  // namespace
+}  // namespace received_test
