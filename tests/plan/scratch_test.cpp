@@ -60,6 +60,7 @@ std::vector<Matrix> results_of(const Attention& attend, operands x) {
     measures.row(i) << float(rows.entropy(0, 0, i, 0)), float(rows.lse(0, 0, i, 0));
   all.push_back(measures);
   const auto weights = attend.weights(x.q, x.k), scores = attend.scores(x.q, x.k);
+  all.push_back(attend.weights_of(0, x.q, x.k));
   for (const auto& matrix : {weights, scores})
     all.push_back(Eigen::Map<const Matrix>(matrix.data(), matrix.heads() * matrix.tokens(), matrix.dim()));
   attend.backward_into(x.d_q, x.d_k, x.d_v, x.q, x.k, x.v, x.o, x.lse, x.q);
