@@ -57,7 +57,7 @@ FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a,
   // Tiles at the end of a count are not unrolled: a third of the code of all tiles, for steps that are rare.
   // (Four steps of the others take as long as two and 16 KB more in a call with its gradient; one at a time
   // took up to 3 % more with 32 registers.)
-  constexpr bool whole = R >= std::min(geometry<Arch>::tile_rows, geometry<Arch>::tile_queries);
+  constexpr bool whole = R >= 4 || R * C >= 8;
   if constexpr (std::is_same_v<std::remove_cvref_t<decltype(each_step)>, no_prefetch> && whole) {
     FOVEA_UNROLL(2)
     for (index_type t = 0; t < depth; ++t) step_of(t);
