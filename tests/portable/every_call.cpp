@@ -1,5 +1,6 @@
 // Every public call, with each mask, score, element, view and cache: compiled with every warning, and as other people
 // compile. It is never run.
+#include <fovea/hard.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
 #include <fovea/multi_head.hpp>
@@ -46,6 +47,15 @@ void forward(const inputs& x, Rows& o) {
   const fovea::ragged packed{x.m, x.offsets};
   o += attend(packed, packed, packed, fovea::causal);
   o(0, 0) += float(attend.plan_for(x.m, x.m, x.m).explain().size());
+}
+
+void hard_choices(const inputs& x, Rows& o) {
+  const fovea::hard<float, 2> look;
+  look.into(o, x.m, x.m, x.m, fovea::argmax{}, fovea::causal, fovea::softcap{3.f});
+  o += look(x.m, x.m, x.m, fovea::top<3>{}, fovea::sink{x.slopes});
+  const auto seen = look.with_log_p(x.m, x.m, x.m, fovea::sampled{.seed = 1}, fovea::causal);
+  o += look.reinforce(x.m, x.m, x.m, seen, x.m, x.lse, fovea::causal).d_q;
+  o += look.straight_through(x.m, x.m, x.m, x.m, fovea::causal).d_q;
 }
 
 template <class E>
@@ -183,7 +193,7 @@ int main() {
   fovea::tensor<double> f64(1, 2, 5, 4);
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
-  forward(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o), positions(x, o);
+  forward(x, o), hard_choices(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o), positions(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;

@@ -136,6 +136,8 @@
 #endif
 #endif
 
+#include <fovea/hard.hpp>
+#include <fovea/hard/reference.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
 #include <fovea/multi_head.hpp>

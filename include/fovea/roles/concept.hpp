@@ -52,15 +52,41 @@ struct dot_product {
 ///                                       (exact up to 2^24 in float). Hidden logits are -inf, or not shown at
 ///                                       all: absorbing -inf changes nothing
 ///   void merge(V* stored, const V* other) const
-///                                       takes in what was stored of other keys. Lanes may be rows or keys:
-///                                       in either form results are those of a fold in any grouping
+///                                       takes in what was stored of other keys, V being a number. Lanes may
+///                                       be rows or keys: in either form results are those of a fold in any
+///                                       grouping
+/// and may have
+///   bind(place) const                   the state of one head of one sequence, of as many columns; a type
+///                                       with absorb() only in what it binds says so by
+///                                       `using is_state = void;`
+///   using reads_cells = void            absorb(stored, logit, cells) in place of a key: cells.q() and
+///                                       cells.k() are where query and key stand, as integers of the width
+///                                       of V, exact however many (hard/pick.hpp has such a state)
 template <class S>
-concept state_like = requires(const std::remove_cvref_t<S>& s, float* stored, const float* other) {
-  { std::remove_cvref_t<S>::columns } -> std::convertible_to<int>;
-  s.clear(stored);
-  s.absorb(stored, 0.f, 0.f);
-  s.merge(stored, other);
-};
+concept state_like =
+    requires {
+      { std::remove_cvref_t<S>::columns } -> std::convertible_to<int>;
+    } &&
+    (
+        requires { typename std::remove_cvref_t<S>::is_state; } ||
+        requires(const std::remove_cvref_t<S>& s, float* stored, const float* other) {
+          s.clear(stored);
+          s.absorb(stored, 0.f, 0.f);
+          s.merge(stored, other);
+        });
+
+/// The state of one head of one sequence: what it binds, or itself.
+template <class S>
+decltype(auto) bind_state(const S& state, const place& at) noexcept {
+  if constexpr (requires { state.bind(at); })
+    return state.bind(at);
+  else
+    return (state);
+}
+
+/// Whether a state, as bound, is told the cells of its logits.
+template <class S>
+concept reads_cells_state = requires { typename std::remove_cvref_t<S>::reads_cells; };
 
 /// A mixer sums the softmax's weights with something that is no stored value: attend.mix(mixer, q, k,
 /// mods...). It has

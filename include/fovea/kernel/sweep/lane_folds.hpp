@@ -32,8 +32,13 @@ struct lane_state {
     for (int w = 0; w < queries.registers(); ++w) {
       V stored[std::size_t{columns}];
       for (int c = 0; c < columns; ++c) stored[c] = V::load_aligned(queries.state_of(c, w));
+      const range rows = queries.rows_of(w);
       for (index_type j = 0; j < s.keys.size(); ++j)
-        state.absorb(stored, V::load_aligned(s.at(j, w)), number_of_key<Arch, T>(s.keys.first + j));
+        if constexpr (reads_cells_state<State>)
+          state.absorb(stored, V::load_aligned(s.at(j, w)),
+                       cells<Arch, T, in_lanes::queries>{rows.first, s.keys.first + j, rows.size()});
+        else
+          state.absorb(stored, V::load_aligned(s.at(j, w)), number_of_key<Arch, T>(s.keys.first + j));
       for (int c = 0; c < columns; ++c) stored[c].store_aligned(queries.state_of(c, w));
     }
   }
@@ -97,7 +102,9 @@ void fold_queries(const Problem& p, index_type b, index_type h, range rows, cons
                   const State& state, const matrix_view<T>& to) noexcept {
   const lane_head<Arch, Problem> head(p, b, h, memory);
   const lane_job<Arch, T> job = head.job(rows, p.scale);
-  walk_lanes(job, lane_state<Arch, T, State>{state}, stored_columns<Arch, T>{to});
+  const auto& bound = bind_state(state, p.at(b, h));
+  walk_lanes(job, lane_state<Arch, T, std::remove_cvref_t<decltype(bound)>>{bound},
+             stored_columns<Arch, T>{to});
 }
 
 /// Mixes the weights of some rows of a query head into `to`.

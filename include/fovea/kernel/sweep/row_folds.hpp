@@ -21,31 +21,47 @@ struct row_fold {
   static constexpr int columns = State::columns;
   static constexpr row_registers registers{0, columns};
   const State& state;
+  place first;  // where the group's first head stands
 
+  decltype(auto) bound_to(index_type head) const noexcept {
+    place at = first;
+    at.head += head;
+    return bind_state(state, at);
+  }
   void open(const panel& rows) const noexcept {
     V stored[std::size_t{columns}];
-    state.clear(stored);
-    for (index_type r = 0; r < rows.count(); ++r)
+    for (index_type r = 0; r < rows.count(); ++r) {
+      bound_to(rows.head(r)).clear(stored);
       for (int c = 0; c < columns; ++c) stored[c].store_aligned(rows.state_of(r, c));
+    }
   }
   FOVEA_NOINLINE FOVEA_FLATTEN void absorb(const panel& s,
                                            const row_key_blocks<Arch, T>& block) const noexcept {
     for (index_type r = 0; r < s.count(); ++r) {
+      const auto& bound = bound_to(s.head(r));
       V stored[std::size_t{columns}];
       for (int c = 0; c < columns; ++c) stored[c] = V::load_aligned(s.state_of(r, c));
-      for (index_type j = 0; j < block.keys.size(); j += panel::n)  // lanes beyond the last key: -inf
-        state.absorb(stored, V::load_aligned(s.logits(r) + j),
-                     numbers_of_keys<Arch, T>(block.keys.first + j));
+      for (index_type j = 0; j < block.keys.size(); j += panel::n) {  // lanes beyond the last key: -inf
+        const V logit = V::load_aligned(s.logits(r) + j);
+        const range keys{block.keys.first + j, block.keys.last};
+        if constexpr (reads_cells_state<decltype(bound)>)
+          bound.absorb(
+              stored, logit,
+              cells<Arch, T, in_lanes::keys>{s.query(r), keys.first, std::min(keys.size(), panel::n)});
+        else
+          bound.absorb(stored, logit, numbers_of_keys<Arch, T>(keys.first));
+      }
       for (int c = 0; c < columns; ++c) stored[c].store_aligned(s.state_of(r, c));
     }
   }
   /// Row r's columns: its lanes, merged in their order.
   void merge_lanes(const panel& rows, index_type r, T* stored) const noexcept {
+    const auto& bound = bound_to(rows.head(r));
     T lane[std::size_t{columns}];
     for (int c = 0; c < columns; ++c) stored[c] = rows.state_of(r, c)[0];
     for (index_type i = 1; i < panel::n; ++i) {
       for (int c = 0; c < columns; ++c) lane[c] = rows.state_of(r, c)[i];
-      state.merge(stored, lane);
+      bound.merge(stored, lane);
     }
   }
 };
@@ -103,7 +119,7 @@ void fold_row_block(const Problem& p, const row_block& at, const scratch<T>& mem
 template <class Arch, class Problem, class State, class T = typename Problem::compute>
 void fold_rows(const Problem& p, const row_block& at, const scratch<T>& memory, const State& state,
                const sequences<T>& to) noexcept {
-  const row_fold<Arch, T, State> of{state};
+  const row_fold<Arch, T, State> of{state, p.at(at.batch, at.kv_head * p.group())};
   fold_row_block<Arch>(p, at, memory, p.scale, of.registers, of, no_row_mixer(), to,
                        [&](const auto& rows, index_type r, index_type, T* row, index_type stride) {
                          T stored[std::size_t{State::columns}];

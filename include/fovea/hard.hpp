@@ -1,0 +1,273 @@
+// fovea/hard.hpp - hard attention: each row looks at one key (or k), and reads its value alone.
+//
+//   o_i = v_a(i),   a(i) = argmax_j s_ij,   or a(i) ~ softmax(s_i),   s = score(scale * Q K^T)
+//
+//   fovea::hard<float, 8> look;                                          // as attention<float, 8>
+//   Matrix o = look(q, k, v, fovea::argmax{}, fovea::causal);            // the largest logit's value
+//   auto seen = look.with_log_p(q, k, v, fovea::sampled{.seed = step});   // {out, picks, log_p, lse}
+//   Matrix best = look(q, k, v, fovea::top<4>{});                        // softmax over the 4 largest
+//
+// Hard attention over the places of a picture: Mnih, Heess, Graves & Kavukcuoglu, "Recurrent models of visual
+// attention", arXiv:1406.6247; Xu et al., "Show, attend and tell", arXiv:1502.03044, section 4.1.
+//
+// Masks, scores, scorers, views, elements, caches, executors and errors are those of attention.hpp. Beside
+// them:
+//
+// * One pass over the keys; of V only the rows that were picked are read, so that a NaN in any other does not
+//   reach a result. A row that sees a NaN logit picks nothing, and is NaN.
+// * A row that sees no key picks nothing: pick -1, o = 0, log_p = 0, lse -inf.
+// * A sink picks nothing as well, with its softmax probability, or where its logit is larger than all others;
+//   log_p is then its own. Of top<K> it takes no place, but its part of the softmax over the picks.
+// * Positions are exact up to 2^31 - 1 keys.
+// * Neither dropout, a plan nor a workspace takes part.
+// * The same bits for any executor. Samples are a function of (seed, sequence, head, query, key): see sampled.
+#pragma once
+
+#include <fovea/attention.hpp>
+#include <fovea/hard/finish.hpp>
+#include <fovea/hard/gradient.hpp>
+#include <fovea/hard/pick.hpp>
+
+#include <numeric>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// What hard<...>::with_log_p returns. picks: batch x heads x Lq x choice.picks, a key or -1; log_p, like
+/// with_lse's LSE with a column a pick, ln softmax(s) at the picks; lse: of all keys and the sink.
+template <class Out, class L>
+struct picked {
+  Out out;
+  tensor<index_type> picks;
+  L log_p, lse;
+};
+
+/// T, Heads, KVHeads, options: as attention has them. `choice`: argmax{}, sampled{.seed = n} or top<K>{};
+/// `mods`: masks, scores, at most one sink and one scorer. Cost: 2 Lq Lk d operations a head, less what masks
+/// hide in whole blocks, and the choice's; dv for each pick. Memory O(Lq) beyond the arguments.
+template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
+class hard : public attention_inside<T, Heads, KVHeads, Arch> {
+  using inside = attention_inside<T, Heads, KVHeads, Arch>;
+  template <class... X>
+  using compute_of = typename inside::template compute_of<X...>;
+  using inside::heads_of, inside::kv_heads_of, inside::options_;
+
+ public:
+  hard() = default;
+  explicit hard(const attention_options& options) : inside(options) {}
+
+  /// O, of the kind and storage order of q.
+  template <class Q, class K, class V, choice_like Choice, class... Mods>
+    requires(!key_value_cache<K>)
+  auto operator()(const Q& q, const K& k, const V& v, const Choice& choice, const Mods&... mods) const {
+    auto out = make_like<T>(q, heads_of(q), view_of(v, kv_heads_of(heads_of(q)), "v").dim());
+    into(shaped_like(q, out), q, k, v, choice, mods...);
+    return out;
+  }
+  /// Queries that are the last tokens of a cache, here and below.
+  template <class Q, key_value_cache Cache, choice_like Choice, class... Mods>
+  auto operator()(const Q& q, const Cache& cache, const Choice& choice, const Mods&... mods) const {
+    return (*this)(q, cache.keys(), cache.values(), choice, mods...);
+  }
+
+  /// Writes O into `o`, which has its size and any element, and may be q itself.
+  template <class O, class Q, class K, class V, choice_like Choice, class... Mods>
+    requires(!key_value_cache<K>)
+  void into(O&& o, const Q& q, const K& k, const V& v, const Choice& choice, const Mods&... mods) const {
+    const auto out = view_of(o, heads_of(q), "o");
+    look<false>(
+        out, q, k, v, choice, [](auto&&...) {}, mods...);
+  }
+  template <class O, class Q, key_value_cache Cache, choice_like Choice, class... Mods>
+  void into(O&& o, const Q& q, const Cache& cache, const Choice& choice, const Mods&... mods) const {
+    into(o, q, cache.keys(), cache.values(), choice, mods...);
+  }
+
+  /// The keys alone, batch x heads x Lq x choice.picks; -1: none. k may be a cache; no value is read.
+  template <class Q, class K, choice_like Choice, class... Mods>
+  tensor<index_type> picks(const Q& q, const K& k, const Choice& choice, const Mods&... mods) const {
+    const auto queries = view_of(q, heads_of(q), "q");
+    tensor<index_type> found = no_picks(queries, Choice::picks);
+    each_row<false>(
+        q, k, choice,
+        [&](index_type b, index_type h, index_type i, const auto& row, auto) {
+          for (int n = 0; n < row.found; ++n) found(b, h, i, n) = row.keys[n];
+        },
+        mods...);
+    return found;
+  }
+
+  /// O, the picks, their log-probabilities and the LSE, in the same pass; one exponential a logit more.
+  template <class Q, class K, class V, choice_like Choice, class... Mods>
+    requires(!key_value_cache<K>)
+  auto with_log_p(const Q& q, const K& k, const V& v, const Choice& choice, const Mods&... mods) const {
+    using compute = compute_of<Q, K, V>;
+    const index_type heads = heads_of(q);
+    auto out = make_like<T>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
+    auto log_p = make_like<compute>(q, heads, Choice::picks), lse = make_like<compute>(q, heads, 1);
+    auto&& like_q = shaped_like(q, out);
+    auto&& log_p_like_q = shaped_like(q, log_p);
+    auto&& lse_like_q = shaped_like(q, lse);
+    const auto to_out = view_of(like_q, heads, "o");
+    const auto to_log_p = view_of(log_p_like_q, heads, "log_p"), to_lse = view_of(lse_like_q, heads, "lse");
+    fill_rows_of_none(to_log_p), fill_rows_of_none(to_lse, -std::numeric_limits<compute>::infinity());
+    tensor<index_type> found = no_picks(to_out, Choice::picks);
+    look<true>(
+        to_out, q, k, v, choice,
+        [&](index_type b, index_type h, index_type i, const auto& row) {
+          for (int n = 0; n < row.found; ++n) found(b, h, i, n) = row.keys[n];
+          for (int n = 0; n < Choice::picks; ++n)
+            to_log_p.head(b, h)(i, n) = static_cast<compute>(row.log_p(n));
+          to_lse.head(b, h)(i, 0) = static_cast<compute>(row.lse);
+        },
+        mods...);
+    return picked<decltype(out), decltype(lse)>{std::move(out), std::move(found), std::move(log_p),
+                                                std::move(lse)};
+  }
+  template <class Q, key_value_cache Cache, choice_like Choice, class... Mods>
+  auto with_log_p(const Q& q, const Cache& cache, const Choice& choice, const Mods&... mods) const {
+    return with_log_p(q, cache.keys(), cache.values(), choice, mods...);
+  }
+
+  /// The gradients of a loss with hard attention in it, by REINFORCE: {d_q, d_k, d_v}. `seen`: what
+  /// with_log_p returned for the same q, k, v and mods, of argmax or sampled; d_out: the loss's gradient by O,
+  /// which goes to the values that were picked; d_log_p, a number a row and head, like seen.log_p: what the
+  /// gradient by the logits is weighed with,
+  ///   dV_j = sum_(i: a(i) = j) dO_i     dS_ij = d_log_p_i ([j = a(i)] - P_ij) times the scores' derivatives
+  /// For a loss L to be small in the mean, d_log_p_i = L - baseline: E[(L - baseline) d log p(a)] = d E[L],
+  /// whatever the baseline, which makes the mean's noise small where it is near to L's own mean. (Williams,
+  /// "Simple statistical gradient-following algorithms for connectionist reinforcement learning", 1992;
+  /// Mnih et al., arXiv:1406.6247, section 3.) Gradients of a bias, of slopes and sinks go where these say.
+  /// Keys that a sink kept from being picked, and rows that see no key, have dV 0; a sink's own probability
+  /// takes part in dS. Costs of a backward call with values of one column; memory O(Lq + Lk dv).
+  template <class Q, class K, class V, class Seen, class G, class L, class... Mods>
+  auto reinforce(const Q& q, const K& k, const V& v, const Seen& seen, const G& d_out, const L& d_log_p,
+                 const Mods&... mods) const {
+    using compute = compute_of<Q, K, V>;
+    static_assert(!(dropout_like<Mods> || ...), "fovea: hard attention has no dropout");
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const auto queries = view_of(q, heads, "q");
+    const auto keys = view_of(k, kv_heads, "k");
+    const auto values = view_of(v, kv_heads, "v");
+    const auto given_d_out = read_only(view_of(d_out, heads, "d_out"));
+    const auto given_d = read_only(view_of(d_log_p, heads, "d_log_p"));
+    auto&& log_p_like_q = shaped_like(q, seen.log_p);
+    const auto log_p = read_only(view_of(log_p_like_q, heads, "log_p"));
+    check_picks(seen.picks, queries, keys);
+    check_like("d_out", given_d_out, "q", queries, values.dim());
+    check_like("d_log_p", given_d, "q", queries, 1), check_like("log_p", log_p, "q", queries, 1);
+    for (index_type b = 0; b < keys.batches(); ++b)
+      check_same("k", "tokens", keys.tokens(b), "v", values.tokens(b));
+
+    auto ones = make_like<compute>(k, kv_heads, 1), of_ones = make_like<compute>(k, kv_heads, 1);
+    auto d_pick = make_like<compute>(q, heads, 1), d_lse = d_pick, none = d_pick;
+    fill(view_of(ones, kv_heads, "v").all, compute(1)), fill(view_of(none, heads, "o").all, compute(0));
+    fill(view_of(d_pick, heads, "o").all, compute(0)), fill(view_of(d_lse, heads, "o").all, compute(0));
+    std::vector<double> of_sinks(static_cast<std::size_t>(heads));
+    auto&& d_pick_like_q = shaped_like(q, d_pick);
+    auto&& d_lse_like_q = shaped_like(q, d_lse);
+    split_log_p_gradient(seen.picks, given_d, log_p, view_of(d_pick_like_q, heads, "d_out"),
+                         view_of(d_lse_like_q, heads, "d_lse"), of_sinks);
+    std::vector<index_type> numbers(static_cast<std::size_t>(keys.max_tokens()));
+    std::iota(numbers.begin(), numbers.end(), index_type(0));
+
+    const attention<T, Heads, KVHeads, Arch> soft(options_);
+    auto d_q = make_like<element_of<Q>>(q, heads, queries.dim());
+    auto d_k = make_like<element_of<K>>(k, kv_heads, keys.dim());
+    auto d_v = make_like<element_of<V>>(v, kv_heads, values.dim());
+    soft.backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(k, of_ones), q, k,
+                       shaped_like(k, ones), shaped_like(q, none), shaped_like(q, seen.lse), d_pick_like_q,
+                       lse_gradient(d_lse_like_q), only_picks{seen.picks.view(), {numbers.data()}},
+                       with_picked_sink(mods, of_sinks)...);
+    auto&& d_v_like_v = shaped_like(v, d_v);
+    const auto to_v = view_of(d_v_like_v, kv_heads, "d_v");
+    fill_rows_of_none(to_v);
+    const index_type group = heads / kv_heads;
+    for (index_type b = 0; b < keys.batches(); ++b)
+      for (index_type h = 0; h < kv_heads; ++h) {
+        tensor<compute> sums(1, 1, keys.tokens(b), values.dim());
+        add_picked_gradients(seen.picks, given_d_out, b, {h * group, (h + 1) * group}, to_v.head(b, h), sums);
+      }
+    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
+                                                                  std::move(d_v)};
+  }
+
+  /// The straight-through estimator, {d_q, d_k, d_v}: the call went forward with O, the picks' values, and
+  /// goes back as if O had been the softmax's, O = soft + stop_gradient(hard - soft). Biased, and with less
+  /// noise than reinforce. (Bengio, Leonard & Courville, "Estimating or propagating gradients through
+  /// stochastic neurons", arXiv:1308.3432.) Costs of a soft call and its backward.
+  template <class Q, class K, class V, class G, class... Mods>
+  auto straight_through(const Q& q, const K& k, const V& v, const G& d_out, const Mods&... mods) const {
+    static_assert(!(dropout_like<Mods> || ...), "fovea: hard attention has no dropout");
+    const attention<T, Heads, KVHeads, Arch> soft(options_);
+    const auto [out, lse] = soft.with_lse(q, k, v, mods...);
+    return soft.backward(q, k, v, shaped_like(q, out), shaped_like(q, lse), d_out, mods...);
+  }
+
+ private:
+  template <class E>
+  static void fill(const tensor_view<E>& x, E value) noexcept {
+    for (index_type b = 0; b < x.batch; ++b)
+      for (index_type h = 0; h < x.heads; ++h)
+        for (index_type i = 0; i < x.tokens; ++i)
+          for (index_type c = 0; c < x.dim; ++c) x(b, h, i, c) = value;
+  }
+  template <class Sequences>
+  static tensor<index_type> no_picks(const Sequences& like_q, index_type picks) {
+    tensor<index_type> none(like_q.batches(), like_q.heads(), like_q.max_tokens(), picks);
+    std::fill_n(none.data(), none.size(), index_type(-1));
+    return none;
+  }
+
+  /// f(batch, head, query, row_picks, worker) for each row, by all workers.
+  template <bool Sum, class Q, class K, class Choice, class F, class... Mods>
+  void each_row(const Q& q, const K& k, const Choice& choice, const F& f, const Mods&... mods) const {
+    static_assert(((modifier<Mods> || scorer_like<Mods>)&&...),
+                  "fovea: what follows a choice is a mask, a score, a sink or a scorer");
+    static_assert(!(dropout_like<Mods> || ...), "fovea: hard attention has no dropout");
+    const auto stored = this->sweep(state_of_choice<Choice, Sum>{choice}, q, k, mods...);
+    const auto queries = view_of(q, heads_of(q), "q");
+    const auto all_keys = view_of(keys_of(k), kv_heads_of(heads_of(q)), "k");
+    decltype(auto) sink = sink_of(mods...);
+    const auto heads = stored.heads();
+    const auto finish = [&](index_type task, index_type worker) {
+      const index_type b = task / heads, h = task % heads;
+      const place at{b, h, queries.batches(), heads, queries.tokens(b), all_keys.tokens(b), false};
+      double logit = 0;
+      const double* given = nullptr;
+      if constexpr (sink_like<decltype(sink)>) logit = static_cast<double>(sink.logit(h)), given = &logit;
+      for (index_type i = 0; i < queries.tokens(b); ++i)
+        f(b, h, i, finish_row<Sum>(choice, at, i, &stored(b, h, i, 0), given), worker);
+    };
+    (stored.size() > 4096 ? options_.executor : executor_ref()).for_each(stored.batch() * heads, finish);
+  }
+
+  /// O to `out`, and also(batch, head, query, row_picks) for each row.
+  template <bool Sum, class OE, class Q, class K, class V, class Choice, class F, class... Mods>
+  void look(const sequences<OE>& out, const Q& q, const K& k, const V& v, const Choice& choice, const F& also,
+            const Mods&... mods) const {
+    static_assert(check_call<T, Q, K, V, Mods...>());
+    using compute = compute_of<Q, K, V>;
+    const index_type kv_heads = kv_heads_of(heads_of(q)), group = heads_of(q) / kv_heads;
+    const auto queries = view_of(q, heads_of(q), "q");
+    const auto keys = view_of(k, kv_heads, "k");
+    const auto values = view_of(v, kv_heads, "v");
+    check_results(build_problem<mask_intersection>(options_.scale, out, sequences<compute>{}, queries, keys,
+                                                   values, mods...),
+                  mods...);
+    const auto shown = read_only(values);
+    const auto width = static_cast<std::size_t>(values.dim());
+    std::vector<compute> rows(static_cast<std::size_t>(options_.executor.workers()) * 2 * width);
+    fill_rows_of_none(out);
+    each_row<Sum>(
+        q, k, choice,
+        [&](index_type b, index_type h, index_type i, const auto& row, index_type worker) {
+          compute* const sums = rows.data() + static_cast<std::size_t>(worker) * 2 * width;
+          const auto to = out.head(b, h);
+          write_picked_values(row, shown.head(b, h / group), to.at(i), to.col_stride, sums, sums + width);
+          also(b, h, i, row);
+        },
+        mods...);
+  }
+};
+
+FOVEA_NAMESPACE_END
