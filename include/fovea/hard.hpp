@@ -20,7 +20,8 @@
 //   log_p is then its own. Of top<K> it takes no place, but its part of the softmax over the picks.
 // * Positions are exact up to 2^31 - 1 keys.
 // * Neither dropout, a plan nor a workspace takes part.
-// * The same bits for any executor. Samples are a function of (seed, sequence, head, query, key): see sampled.
+// * The same bits for any executor. Samples are a function of (seed, sequence, head, query, key): see
+//   sampled.
 #pragma once
 
 #include <fovea/attention.hpp>
@@ -129,16 +130,15 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
   }
 
   /// The gradients of a loss with hard attention in it, by REINFORCE: {d_q, d_k, d_v}. `seen`: what
-  /// with_log_p returned for the same q, k, v and mods, of argmax or sampled; d_out: the loss's gradient by O,
-  /// which goes to the values that were picked; d_log_p, a number a row and head, like seen.log_p: what the
-  /// gradient by the logits is weighed with,
-  ///   dV_j = sum_(i: a(i) = j) dO_i     dS_ij = d_log_p_i ([j = a(i)] - P_ij) times the scores' derivatives
-  /// For a loss L to be small in the mean, d_log_p_i = L - baseline: E[(L - baseline) d log p(a)] = d E[L],
-  /// whatever the baseline, which makes the mean's noise small where it is near to L's own mean. (Williams,
-  /// "Simple statistical gradient-following algorithms for connectionist reinforcement learning", 1992;
-  /// Mnih et al., arXiv:1406.6247, section 3.) Gradients of a bias, of slopes and sinks go where these say.
-  /// Keys that a sink kept from being picked, and rows that see no key, have dV 0; a sink's own probability
-  /// takes part in dS. Costs of a backward call with values of one column; memory O(Lq + Lk dv).
+  /// with_log_p returned for the same q, k, v and mods, of argmax or sampled; d_out: the loss's gradient by
+  /// O, which goes to the values that were picked; d_log_p: its gradient by seen.log_p, and like that,
+  ///   dV_j = sum_(i: a(i) = j) dO_i    dS_ij = d_log_p_i ([j = a(i)] - P_ij) times the scores' derivatives
+  /// To make a loss L small in the mean, d_log_p_i = L - baseline, or baseline - reward: the mean of
+  /// (L - baseline) d log p(a) is d E[L] whatever the baseline; one near to E[L] makes its noise small.
+  /// (Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
+  /// 1992; Mnih et al., arXiv:1406.6247, section 3.) Gradients of a bias, of slopes and sinks go where these
+  /// say; a row that picked its sink raises that. A row that sees no key has gradient 0. Cost of a backward
+  /// call with values of one column; memory O(Lq + Lk dv). k and v are no caches.
   template <class Q, class K, class V, class Seen, class G, class L, class... Mods>
   auto reinforce(const Q& q, const K& k, const V& v, const Seen& seen, const G& d_out, const L& d_log_p,
                  const Mods&... mods) const {
