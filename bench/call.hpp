@@ -29,6 +29,7 @@ call textbook_call(const workload& w);
 /// fovea's attention over caches that hold the keys and values.
 call cached_call(const workload& w);
 call backward_call(const workload& w);
+call hard_call(const workload& w);
 
 /// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to
 /// compile.

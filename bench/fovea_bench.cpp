@@ -7,7 +7,7 @@
 //
 // Rows are named by their workload; the textbook's have "/textbook" behind it. Counters of a row:
 //   best_ms           the shortest of all calls; the counters below are made from it
-//   gflops            useful operations (causal: half of the square; op=backward: 10 Lq Lk d a head)
+//   gflops            useful operations (causal: half of the square; op=backward: 10 Lq Lk d a head, op=hard: 2)
 //   of_peak           their share of the multiply-add peak of the compute type
 //   bytes_per_second  K and V, read once
 //   of_bandwidth      its share of a plain read, over and over, of a buffer as large as K and V
@@ -144,6 +144,8 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it has no cache\n", name.c_str());
     else if (w.op == operation::backward)
       std::fprintf(stderr, "%s: no textbook row, it computes no gradients\n", name.c_str());
+    else if (w.op != operation::forward)
+      std::fprintf(stderr, "%s: no textbook row, it reads all values\n", name.c_str());
     else if (w.with != modifier::none)
       std::fprintf(stderr, "%s: no textbook row, it has masks only\n", name.c_str());
     else if (double(w.threads) * double(w.queries) * double(w.keys) * double(wide(w) ? 8 : 4) <
@@ -174,6 +176,7 @@ void register_machines(const std::set<std::pair<bool, index_type>>& machines) {
 bench::call bench::fovea_call(const workload& w) {
   if (w.cache != cache::none) return cached_call(w);
   if (w.op == operation::backward) return backward_call(w);
+  if (w.op != operation::forward) return hard_call(w);
   call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,
                                                         [&]<class T>(T) { timed = fovea_call_for<T>(w); });

@@ -15,9 +15,9 @@ namespace bench {
 
 using index_type = std::ptrdiff_t;
 
-enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
-enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
-enum class operation { forward, backward };
+enum class element { f32, f64, bf16, f16, i8 };                  // i8: in a cache alone
+enum class layout { bhsd, bshd, eigen, eigen_col };              // eigen: row-major, eigen_col: column-major
+enum class operation { forward, backward, hard, hard_sampled };  // hard: argmax
 enum class mask { none, causal, window };
 enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
@@ -73,8 +73,10 @@ inline constexpr names<modifier, 7> modifier_names{{{"none", modifier::none},
                                                     {"lengths", modifier::lengths},
                                                     {"function", modifier::function}}};
 
-inline constexpr names<operation, 2> operation_names{
-    {{"forward", operation::forward}, {"backward", operation::backward}}};
+inline constexpr names<operation> operation_names{{{"forward", operation::forward},
+                                                   {"backward", operation::backward},
+                                                   {"hard", operation::hard},
+                                                   {"hard_sampled", operation::hard_sampled}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -206,10 +208,11 @@ inline void check(const workload& w) {
   if ((w.dtype == element::f64) != (w.kv == element::f64))
     throw std::invalid_argument("dtype=" + std::string(name_of(element_names, w.dtype)) + " beside kv=" +
                                 std::string(name_of(element_names, w.kv)) + ": f64 is timed with f64 only");
-  if (w.op == operation::backward &&
+  if (w.op != operation::forward &&
       (w.dtype != element::f32 || w.kv != element::f32 || w.cache != cache::none ||
        w.layout != layout::bhsd || w.with != modifier::none))
-    throw std::invalid_argument("op=backward: timed in f32 and bhsd, without modifiers");
+    throw std::invalid_argument("op=" + std::string(name_of(operation_names, w.op)) +
+                                ": timed in f32 and bhsd, without modifiers");
   if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
   if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
   if (w.cache != cache::none && (w.dtype != element::f32 || w.kv == element::f64 || w.mask == mask::window ||
@@ -297,9 +300,10 @@ inline std::string to_text(const workload& w) {
   const std::string mask = w.mask == mask::none     ? "none"
                            : w.mask == mask::causal ? "causal"
                                                     : "window:" + std::to_string(w.window);
-  return std::string(w.op == operation::backward ? "op=backward," : "") + n("B", w.batch) + n("Hq", w.heads) +
-         n("Hkv", w.kv_heads) + n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) +
-         "mask=" + mask + ",dtype=" + std::string(name_of(element_names, w.dtype)) +
+  const std::string op = "op=" + std::string(name_of(operation_names, w.op)) + ",";
+  return (w.op == operation::forward ? "" : op) + n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) +
+         n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) + "mask=" + mask +
+         ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
          (w.cache == cache::none ? "" : ",cache=" + std::string(name_of(cache_names, w.cache))) +
          (w.cache == cache::paged ? ":" + std::to_string(w.page_tokens) : "") + lengths_text(w) +
@@ -329,7 +333,7 @@ inline double useful_cells(const workload& w) {
   return cells;
 }
 
-/// Useful floating-point operations: 2 (d + dv) a cell and head, which is 4 Lq Lk d where dv = d and nothing
+/// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
@@ -340,8 +344,9 @@ inline double useful_flops(const workload& w) {
     }
     return sum;
   }
-  const double a_cell = w.op == operation::forward ? 2.0 * double(w.dim + w.value_dim)
-                                                   : 6.0 * double(w.dim) + 4.0 * double(w.value_dim);
+  const double a_cell = w.op == operation::forward    ? 2.0 * double(w.dim + w.value_dim)
+                        : w.op == operation::backward ? 6.0 * double(w.dim) + 4.0 * double(w.value_dim)
+                                                      : 2.0 * double(w.dim);
   return a_cell * useful_cells(w) * double(w.batch * w.heads);
 }
 

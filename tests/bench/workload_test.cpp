@@ -121,6 +121,7 @@ TEST(workload, refuses_and_names_the_culprit) {
 
 TEST(workload, counts_useful_work) {
   EXPECT_EQ(useful_flops(parse_workload("op=backward,Hq=8,Lq=1024,d=64")), 10.0 * 8 * 1024 * 1024 * 64);
+  EXPECT_EQ(useful_flops(parse_workload("op=hard,Hq=8,Lq=1024,d=64")), 2.0 * 8 * 1024 * 1024 * 64);
   EXPECT_EQ(useful_flops(parse_workload("op=backward,Hq=2,Lq=3,Lk=5,d=6,dv=7")),
             (6.0 * 6 + 4 * 7) * 2 * 3 * 5);
   EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64")), 4.0 * 8 * 1024 * 1024 * 64);
