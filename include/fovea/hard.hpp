@@ -44,9 +44,9 @@ struct picked {
 
 /// T, Heads, KVHeads, options: as attention has them. `choice`: argmax{}, sampled{.seed = n} or top<K>{};
 /// `mods`: masks, scores, at most one sink and one scorer. Cost: 2 Lq Lk d operations a head, less what masks
-/// hide in whole blocks, and the choice's; dv for each pick. Memory O(Lq) beyond the arguments. (1x8x1024x64
-/// on a Zen 5 with one thread: attention 9.6 ms, argmax 6.1, sampled 22.4; one query, 32/8 x 4096 x 128: 1.02,
-/// 0.38, 0.71.)
+/// hide in whole blocks, and the choice's; dv for each pick. Memory O(Lq) beyond the arguments. (On a Zen 5
+/// with one thread: 1x8x1024x64 takes 6.1 ms with argmax, 22.4 sampled, where attention takes 9.6; one query,
+/// 32/8 x 4096 x 128, takes 0.38, 0.71 and 1.02.)
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class hard : public attention_inside<T, Heads, KVHeads, Arch> {
   using inside = attention_inside<T, Heads, KVHeads, Arch>;
