@@ -262,8 +262,10 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
                     const G& d_out, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
     static_assert(check_backward<T, compute, Q, K, V, O, L, G>());
-    static_assert(((modifier<Mods> || lse_gradient_like<Mods> || call_option<Mods>)&&...),
-                  "fovea: what follows d_out is a mask, a score, a sink, a dropout or lse_gradient(d_lse)");
+    static_assert(
+        ((modifier<Mods> || scorer_like<Mods> || lse_gradient_like<Mods> || call_option<Mods>)&&...),
+        "fovea: what follows d_out is a mask, a score, a sink, a dropout, a scorer or "
+        "lse_gradient(d_lse)");
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");

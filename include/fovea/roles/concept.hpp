@@ -33,8 +33,11 @@ V choose(const Truth& which, const V& a, const V& b) noexcept {
 ///   V add(V sum, V q, V k) const        the sum, which starts at 0, after one more channel: (q_c, k_c), c
 ///                                       from 0 to dim - 1
 ///   V logit(V sum) const                the logit, in natural units: scores and masks follow
-/// The option .scale, which is of q . k, is refused beside a scorer; backward takes none yet. Cost: Lq Lk d
-/// calls of add a head, less what masks hide in whole blocks.
+/// The option .scale, which is of q . k, is refused beside a scorer. Cost: Lq Lk d calls of add a head, less
+/// what masks hide in whole blocks.
+/// backward takes it where V may be a dual number (score/dual.hpp: operators, abs, exp, log, sqrt, tanh, min,
+/// max, select) and add adds: add(sum, q, k) = sum + f(q, k). Cost: 2 Lq Lk d calls of add with numbers, as
+/// many with dual ones.
 template <class S>
 concept scorer_like = requires { typename std::remove_cvref_t<S>::is_scorer; };
 

@@ -6,15 +6,17 @@
 #pragma once
 
 #include <fovea/kernel/backward/gradient_rules.hpp>
+#include <fovea/kernel/backward/gradient_scorer.hpp>
 #include <fovea/kernel/backward/key_superblock.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// One query head as the walk sees it: its rules; Q and dO, registers wide; of each row LSE and delta (see
+/// One query head as the walk sees it: its scorer and rules; Q and dO, registers wide; of each row LSE and delta (see
 /// row_terms); where its dQ is summed; the scale of Q K^T.
 template <class Arch, class T>
 struct gradient_head {
+  gradient_scorer_ref<Arch, T> scorer;
   gradient_rules_ref<Arch, T> rules;
   block_ref<T> q, d_out;
   const T *lse, *delta;
@@ -72,12 +74,12 @@ FOVEA_NOINLINE void differentiate_head(const gradient_head<Arch, T>& head,
       if (!head.rules.ask(group, rows.rows)) return;
       const bool finite = block.finite(group);
       const index_type first = group.keys().first;
-      group.score(rows, plain, finite);              // (R, C)   P = exp(Q K^T - LSE)
-      group.differentiate(rows, head.scale, plain);  // (R, C)   dS = P (dO V^T - D)
+      head.scorer.score(group, rows, plain, finite);  // (R, C)   P = exp(Q K^T - LSE)
+      group.differentiate(rows, head.scale, plain);   // (R, C)   dS = P (dO V^T - D)
       if (!plain || group.hides()) head.rules.apply(group, rows, head.scale, finite);
-      group.add_to_values(rows, finite, keys.d_v(first));                       // (C, dv)  dV += P^T dO
-      group.add_to_keys(rows, finite, keys.d_k(first));                         // (C, d)   dK += dS^T Q
-      group.add_to_queries(rows, keys.rows_from(first), finite, keys.width());  // (R, d)   dQ += dS K
+      group.add_to_values(rows, finite, keys.d_v(first));  // (C, dv)  dV += P^T dO
+      // (C, d)   dK += dS^T Q   (R, d)   dQ += dS K
+      head.scorer.pull_back(group, rows, keys.rows_from(first), finite, keys.d_k(first));
     });
 }
 
@@ -105,9 +107,10 @@ void differentiate_keys(const Gradients& g, const gradient_job& job, const gradi
       const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy);
       const auto d_out = operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy);
       const auto terms = terms_of(h);
-      differentiate_head<Arch, T>({gradient_rules_ref<Arch, T>(rules), block_ref<T>(q), block_ref<T>(d_out),
-                                   terms.lse, terms.delta, d_q_of(h), p.scale},
-                                  keys);
+      differentiate_head<Arch, T>(
+          {gradient_scorer_ref<Arch, T>(p.scorer), gradient_rules_ref<Arch, T>(rules), block_ref<T>(q),
+           block_ref<T>(d_out), terms.lse, terms.delta, d_q_of(h), p.scale},
+          keys);
     }
     close(block, memory.d_k, memory.d_v);
   }

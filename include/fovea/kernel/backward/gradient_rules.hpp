@@ -12,7 +12,7 @@ namespace kernel {
 /// What becomes of a register of cells whose products are S and dO V^T.
 template <class State, class Rules, class Dropout, int From = 0>
 struct cell_gradients {
-  static constexpr bool plain = !Rules::natural && !Dropout::drops;
+  static constexpr bool plain = State::units == unit_of::log2 && !Rules::natural && !Dropout::drops;
   static constexpr bool hides = Rules::hide || Dropout::drops;  // whatever the mask says
   Rules rules;
   Dropout dropout;

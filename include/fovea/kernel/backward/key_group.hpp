@@ -50,6 +50,16 @@ class key_group {
   }
 
   range keys() const noexcept { return keys_; }
+  index_type dim() const noexcept { return dim_; }
+
+  /// K^T of the register of keys from lane j on: channel c is channel_stride further for each.
+  static constexpr index_type channel_stride = tile_lanes;
+  const T* keys_in_lanes(index_type j) const noexcept {
+    return k_ + j / tile_lanes * tile_lanes * dim_ + j % tile_lanes;
+  }
+  /// Cells of P and dS, a row of lanes after another.
+  T* p_at(index_type row, index_type lane) const noexcept { return p_ + row * sizes_.stride() + lane; }
+  T* ds_at(index_type row, index_type lane) const noexcept { return ds_ + row * sizes_.stride() + lane; }
 
   /// Asks the mask what `rows` see, tile by tile; returns whether they see anything.
   template <class Mask>
@@ -143,14 +153,22 @@ class key_group {
     });
   }
 
+  /// f(row, lanes) for each row that sees some key: whole registers of lanes, some beyond the last key.
+  template <class F>
+  FOVEA_INLINE void each_seen_row(F&& f) const noexcept {
+    for (int t = 0; t < seen_.count(); ++t)
+      if (const range lanes{seen_[t].lanes.first, std::min(seen_[t].lanes.last, round_up(keys_.size(), n))};
+          !lanes.empty())
+        for (index_type i = seen_[t].rows.first; i < seen_[t].rows.last; ++i) f(i, lanes);
+  }
   /// f(row, cells, dS) for the registers of cells that are seen, after differentiate().
   template <class F>
   FOVEA_INLINE void each_register(const gradient_rows<T>& r, F&& f) const noexcept {
-    for (int t = 0; t < seen_.count(); ++t)
-      for (index_type i = seen_[t].rows.first; i < seen_[t].rows.last; ++i)
-        for (index_type j = seen_[t].lanes.first; j < std::min(seen_[t].lanes.last, keys_.size()); j += n)
-          f(i, here{r.rows.first + i, keys_.first + j, std::min(n, keys_.size() - j)},
-            V::load_aligned(ds_ + i * sizes_.stride() + j));
+    each_seen_row([&](index_type i, range lanes) FOVEA_INLINE_LAMBDA {
+      for (index_type j = lanes.first; j < lanes.last; j += n)
+        f(i, here{r.rows.first + i, keys_.first + j, std::min(n, keys_.size() - j)},
+          V::load_aligned(ds_at(i, j)));
+    });
   }
 
  private:

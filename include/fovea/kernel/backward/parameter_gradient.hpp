@@ -4,6 +4,7 @@
 #pragma once
 
 #include <fovea/kernel/backward/gradient_rules.hpp>
+#include <fovea/kernel/backward/gradient_scorer.hpp>
 #include <fovea/kernel/backward/key_superblock.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -69,7 +70,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
           operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy).read(block_rows);
       const gradient_rows<T> block{
           block_rows, q, d_out, nullptr, 0, terms.lse + block_rows.first, terms.delta + block_rows.first};
-      group.score(block, of_cells.plain, true);
+      gradient_scorer_ref<Arch, T>(p.scorer).score(group, block, of_cells.plain, true);
       group.differentiate(block, T(1), of_cells.plain);
       group.apply_rules(block, T(1), of_cells, true);
       group.each_register(block, [&](index_type i, const auto& cells, const auto& ds) FOVEA_INLINE_LAMBDA {
