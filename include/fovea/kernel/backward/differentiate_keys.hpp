@@ -12,8 +12,8 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// One query head as the walk sees it: its scorer and rules; Q and dO, registers wide; of each row LSE and delta (see
-/// row_terms); where its dQ is summed; the scale of Q K^T.
+/// One query head as the walk sees it: its scorer and rules; Q and dO, registers wide; of each row LSE and
+/// delta (see row_terms); where its dQ is summed; the scale of Q K^T.
 template <class Arch, class T>
 struct gradient_head {
   gradient_scorer_ref<Arch, T> scorer;

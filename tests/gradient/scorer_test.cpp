@@ -1,0 +1,136 @@
+// Gradients of scorers of one's own, beside all that a call may have: against differences of the forward call
+// in double, and float against double.
+#include "support.hpp"
+
+#include <fovea/executor.hpp>
+
+#include <limits>
+
+namespace fovea_test {
+namespace {
+
+/// -sqrt(|q - k|^2 + 0.1) / length: the logit's slope depends on the sum.
+struct distance {
+  using is_scorer = void;
+  double length;
+  template <class V>
+  V add(const V& sum, const V& q, const V& k) const {
+    return sum + (q - k) * (q - k);
+  }
+  template <class V>
+  V logit(const V& sum) const {
+    using std::sqrt;
+    using number = fovea::number_in<V>;
+    return -sqrt(sum + V(static_cast<number>(0.1))) / V(static_cast<number>(length));
+  }
+};
+
+/// sum_c tanh(q_c + k_c), as additive attention has it.
+struct additive {
+  using is_scorer = void;
+  template <class V>
+  V add(const V& sum, const V& q, const V& k) const {
+    using std::tanh;
+    return sum + tanh(q + k);
+  }
+  template <class V>
+  V logit(const V& sum) const {
+    return sum;
+  }
+};
+
+constexpr sizes all_sizes[] = {{1, 1, 1, 1, 1, 1, 1}, {2, 2, 1, 5, 9, 3, 4}, {1, 4, 2, 75, 420, 17, 8}};
+
+/// f(mods...) with a scorer, a learned bias a key, a mask with holes and dropout.
+template <class T, class Scorer, class F>
+auto with_rules(const Scorer& scorer, const sizes& n, tensor<T>& bias, tensor<T>& d_bias, const F& f) {
+  const auto holes = fovea::mask([](auto q, auto k) { return (k == q) | ((k & 3) != 1); });
+  const index_type offset = n.keys - n.queries;
+  return f(scorer, fovea::softcap{20.0}, fovea::bias(bias, d_bias), holes, fovea::causal_offset{offset},
+           fovea::dropout{.rate = 0.2, .seed = 5});
+}
+
+template <class Arch, class Scorer>
+void expect_differences(const Scorer& scorer) {
+  for (const sizes& n : all_sizes) {
+    SCOPED_TRACE(words(n));
+    const fovea::attention<double, fovea::dynamic_heads, fovea::dynamic_heads, Arch> attend{
+        {.heads = n.heads, .kv_heads = n.kv_heads}};
+    operands<double> x(n);
+    tensor<double> bias = normal<double>(1, n.heads, 1, n.keys, 7), d_bias(1, n.heads, 1, n.keys);
+    const auto loss = [&] {
+      return with_rules(scorer, n, bias, d_bias, [&](const auto&... mods) {
+        const auto r = attend.with_lse(x.q, x.k, x.v, mods...);
+        double sum = 0;
+        for (index_type i = 0; i < r.out.size(); ++i) sum += r.out.data()[i] * x.d_out.data()[i];
+        for (index_type i = 0; i < r.lse.size(); ++i)
+          if (std::isfinite(r.lse.data()[i])) sum += r.lse.data()[i] * x.d_lse.data()[i];
+        return sum;
+      });
+    };
+    const auto got = with_rules(scorer, n, bias, d_bias, [&](const auto&... mods) {
+      const auto r = attend.with_lse(x.q, x.k, x.v, mods...);
+      return attend.backward(x.q, x.k, x.v, r.out, r.lse, x.d_out, fovea::lse_gradient(x.d_lse), mods...);
+    });
+    random_source random(3);
+    const auto expect = [&](const char* name, tensor<double>& values, const tensor<double>& gradient) {
+      for (int probe = 0; probe < 8; ++probe) {
+        const index_type i = random.integer(0, values.size() - 1);
+        const double at = values.data()[i], step = 1e-4;
+        const auto moved = [&](double by) {
+          values.data()[i] = at + by * step;
+          return loss();
+        };
+        const double want = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * step);
+        values.data()[i] = at;
+        EXPECT_NEAR(gradient.data()[i], want, 1e-8 * (1 + std::abs(want))) << name << " " << i;
+      }
+    };
+    expect("d_q", x.q, got.d_q), expect("d_k", x.k, got.d_k), expect("d_v", x.v, got.d_v);
+    expect("d_bias", bias, d_bias);
+  }
+}
+
+TEST(scorer_gradient, is_that_of_differences) {
+  expect_differences<xsimd::default_arch>(distance{1.5});
+  expect_differences<xsimd::default_arch>(additive{});
+  expect_differences<xsimd::sse2>(distance{1.5});
+}
+
+/// Float against double; a worker and three; what is hidden, NaN.
+TEST(scorer_gradient, float_has_the_bits_of_any_executor_and_sees_nothing_hidden) {
+  const sizes n{2, 4, 2, 75, 420, 17, 8};
+  const operands<float> x(n);
+  operands<float> y = x;
+  for (index_type b = 0; b < n.batch; ++b)
+    for (index_type h = 0; h < n.kv_heads; ++h)
+      for (index_type c = 0; c < n.dim; ++c) y.k(b, h, 400, c) = std::numeric_limits<float>::quiet_NaN();
+  const auto holes = fovea::mask([](auto, auto k) { return k != 400; });
+  const auto call = [&](const auto& from, fovea::executor_ref executor) {
+    using T = std::remove_cvref_t<decltype(from.q(0, 0, 0, 0))>;
+    const fovea::attention<T> attend{{.heads = n.heads, .kv_heads = n.kv_heads, .executor = executor}};
+    const auto r = attend.with_lse(from.q, from.k, from.v, holes, distance{1.5});
+    return attend.backward(from.q, from.k, from.v, r.out, r.lse, from.d_out, holes, distance{1.5});
+  };
+  fovea::threads three{3};
+  const auto serial = call(x, {}), parallel = call(y, three);
+  const auto exact = call(as<double>(x), {});
+  const auto expect = [](const auto& a, const auto& b, const auto& in_double) {
+    for (index_type i = 0; i < a.size(); ++i) {
+      ASSERT_EQ(a.data()[i], b.data()[i]) << i;
+      ASSERT_NEAR(a.data()[i], in_double.data()[i], 3e-5) << i;
+    }
+  };
+  expect(serial.d_q, parallel.d_q, exact.d_q), expect(serial.d_k, parallel.d_k, exact.d_k);
+  expect(serial.d_v, parallel.d_v, exact.d_v);
+}
+
+TEST(scorer_gradient, has_no_scale) {
+  const tensor<float> x = normal<float>(1, 1, 4, 8, 1);
+  const fovea::attention<float, 1> scaled{{.scale = 0.5}};
+  expect_refused([&] { static_cast<void>(scaled(x, x, x, distance{1})); },
+                 "the option scale is 0.5, but a scorer makes logits of its own: it has no scale");
+}
+
+}  // namespace
+}  // namespace fovea_test
