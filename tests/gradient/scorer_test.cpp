@@ -20,8 +20,8 @@ struct distance {
   template <class V>
   V logit(const V& sum) const {
     using std::sqrt;
-    using number = fovea::number_in<V>;
-    return -sqrt(sum + V(static_cast<number>(0.1))) / V(static_cast<number>(length));
+    using element = fovea::number_in<V>;
+    return -sqrt(sum + V(static_cast<element>(0.1))) / V(static_cast<element>(length));
   }
 };
 
