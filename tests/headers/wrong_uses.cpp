@@ -1,4 +1,4 @@
-// Uses that must not compile, one a macro; without any of them the file compiles.
+// Uses that must not compile, one a macro, each by itself; without any of them the file compiles.
 #include <fovea/kv_cache.hpp>
 #include <fovea/position/sinusoidal.hpp>
 
@@ -51,24 +51,28 @@ int main() {
     m = fovea::attention<float, 2>{{.scale = 0.1, .executor = pool}}(fovea::ragged{m, offsets}, cache);
   }
 #ifdef FOVEA_WRONG_USE_element_of_the_class
-  fovea::attention<int, 2> wrong;
+  { fovea::attention<int, 2> wrong; }
 #endif
 #ifdef FOVEA_WRONG_USE_heads
-  fovea::attention<float, 0> wrong;
+  { fovea::attention<float, 0> wrong; }
 #endif
 #ifdef FOVEA_WRONG_USE_kv_heads
-  fovea::attention<float, 4, 3> wrong;
+  { fovea::attention<float, 4, 3> wrong; }
 #endif
 #ifdef FOVEA_WRONG_USE_bare_scale
-  fovea::attention<float, 8> wrong{0.1};
+  { fovea::attention<float, 8> wrong{0.1}; }
 #endif
 #ifdef FOVEA_WRONG_USE_query_element
-  const Eigen::MatrixXd wide = m.cast<double>();
-  attend(wide, m, m);
+  {
+    const Eigen::MatrixXd wide = m.cast<double>();
+    attend(wide, m, m);
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_integer_query
-  const Eigen::MatrixXi whole = m.cast<int>();
-  attend(whole, m, m);
+  {
+    const Eigen::MatrixXi whole = m.cast<int>();
+    attend(whole, m, m);
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_not_a_view
   attend(std::string("q"), m, m);
@@ -125,19 +129,25 @@ int main() {
   attend(m, m, m, fovea::boolean_mask(m));
 #endif
 #ifdef FOVEA_WRONG_USE_mask_of_halves
-  const Eigen::Matrix<Eigen::half, 4, 4> halves = Eigen::Matrix<Eigen::half, 4, 4>::Zero();
-  attend(m, m, m, fovea::boolean_mask(halves));
+  {
+    const Eigen::Matrix<Eigen::half, 4, 4> halves = Eigen::Matrix<Eigen::half, 4, 4>::Zero();
+    attend(m, m, m, fovea::boolean_mask(halves));
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_mask_of_bf16
-  const fovea::tensor<fovea::bf16> numbers(1, 1, 4, 4);
-  attend(m, m, m, fovea::boolean_mask(numbers));
+  {
+    const fovea::tensor<fovea::bf16> numbers(1, 1, 4, 4);
+    attend(m, m, m, fovea::boolean_mask(numbers));
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_bias_of_bools
   attend(m, m, m, fovea::bias(bools));
 #endif
 #ifdef FOVEA_WRONG_USE_bias_of_ints
-  const Eigen::MatrixXi whole = m.cast<int>();
-  attend(m, m, m, fovea::bias(whole));
+  {
+    const Eigen::MatrixXi whole = m.cast<int>();
+    attend(m, m, m, fovea::bias(whole));
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_bias
   attend(m, m, m, fovea::bias(Matrix(4, 4)));
@@ -158,8 +168,10 @@ int main() {
   attend(m, m, m, fovea::documents{two});
 #endif
 #ifdef FOVEA_WRONG_USE_ids_of_two_types
-  const std::vector<long> of_keys(4);
-  attend(m, m, m, fovea::documents{offsets, of_keys});
+  {
+    const std::vector<long> of_keys(4);
+    attend(m, m, m, fovea::documents{offsets, of_keys});
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_starts
   attend(m, m, m, fovea::left_padding{Eigen::VectorXi(1)});
@@ -174,13 +186,13 @@ int main() {
   attend(m, m, m, fovea::sink{std::vector<float>{1, 2}});
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_offsets
-  const fovea::ragged wrong{m, std::vector<int>{0, 4}};
+  { const fovea::ragged wrong{m, std::vector<int>{0, 4}}; }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_positions
-  const fovea::rotary_options wrong{.positions = std::vector<int>{0, 4}};
+  { const fovea::rotary_options wrong{.positions = std::vector<int>{0, 4}}; }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_packed
-  const fovea::ragged wrong{Matrix(4, 8), offsets};
+  { const fovea::ragged wrong{Matrix(4, 8), offsets}; }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_gradient_of_slopes
   attend(m, m, m, fovea::alibi{.slopes = two, .d_slopes = std::vector<float>(2)});
@@ -189,26 +201,28 @@ int main() {
   attend(m, m, m, fovea::add_received(Matrix(4, 2)));
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_lse_gradient
-  const auto wrong = fovea::lse_gradient(Matrix(4, 2));
+  { const auto wrong = fovea::lse_gradient(Matrix(4, 2)); }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_caches
-  const fovea::cache_batch wrong{std::vector<const fovea::kv_cache<float, 2>*>{&cache}};
+  { const fovea::cache_batch wrong{std::vector<const fovea::kv_cache<float, 2>*>{&cache}}; }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_file
   fovea::kv_cache<float, 2>::over(std::vector<std::byte>(99));
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_executor
-  const fovea::attention<float, 8> wrong{{.executor = fovea::threads{2}}};
+  { const fovea::attention<float, 8> wrong{{.executor = fovea::threads{2}}}; }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_workspace
-  const fovea::attention<float, 8> wrong{{.workspace = std::vector<std::byte>(99)}};
+  { const fovea::attention<float, 8> wrong{{.workspace = std::vector<std::byte>(99)}}; }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_workspace_of_a_call
   attend(m, m, m, fovea::workspace{std::vector<std::byte>(99)});
 #endif
 #ifdef FOVEA_WRONG_USE_two_workspaces
-  std::vector<std::byte> bytes(99);
-  attend(m, m, m, fovea::workspace{bytes}, fovea::workspace{bytes});
+  {
+    std::vector<std::byte> bytes(99);
+    attend(m, m, m, fovea::workspace{bytes}, fovea::workspace{bytes});
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_two_plans
   attend(m, m, m, fovea::plan{}, fovea::plan{});
@@ -217,12 +231,16 @@ int main() {
   attend(m, m, m, fovea::gradient_plan{});
 #endif
 #ifdef FOVEA_WRONG_USE_workspace_of_weights
-  std::vector<std::byte> bytes(99);
-  attend.weights(m, m, fovea::workspace{bytes});
+  {
+    std::vector<std::byte> bytes(99);
+    attend.weights(m, m, fovea::workspace{bytes});
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_pool
-  fovea::paged_cache<float, 2> wrong(fovea::page_pool<float, 2>({.pages = 1, .dim = 4}));
-  wrong.append(m, m);
+  {
+    fovea::paged_cache<float, 2> wrong(fovea::page_pool<float, 2>({.pages = 1, .dim = 4}));
+    wrong.append(m, m);
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_angles
   fovea::rotate(m, fovea::rotary_table<float>(4, 4).angles());
@@ -240,8 +258,10 @@ int main() {
   attend(m, m, m, fovea::alibi{0.5f});
 #endif
 #ifdef FOVEA_WRONG_USE_matrix_of_offsets
-  const Eigen::MatrixXi starts = Eigen::MatrixXi::Zero(2, 2);
-  const fovea::ragged wrong{m, starts};
+  {
+    const Eigen::MatrixXi starts = Eigen::MatrixXi::Zero(2, 2);
+    const fovea::ragged wrong{m, starts};
+  }
 #endif
 #ifdef FOVEA_WRONG_USE_backward_of_a_cache
   attend.backward_into(m, m, m, m, cache.keys(), cache.values(), m, m, m);
