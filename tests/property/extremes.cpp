@@ -8,8 +8,6 @@
 namespace fovea_test {
 namespace {
 
-constexpr double infinite = std::numeric_limits<double>::infinity();
-
 // A huge finite bias hides like -inf as long as a row has anything else; alone, it is a constant that changes
 // nothing.
 void huge_finite_bias(const subject& s, layout l) {

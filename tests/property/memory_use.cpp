@@ -7,10 +7,10 @@
 namespace fovea_test {
 namespace {
 
-constexpr std::byte canary{0xa5};
+constexpr std::byte canary_byte{0xa5};
 
 bool all_canaries(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte x) { return x == canary; });
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte x) { return x == canary_byte; });
 }
 
 /// One that three workers share in every layout and under every mask: four heads and more than worth_waking.
@@ -36,7 +36,7 @@ void workspace_is_what_the_plan_said(const subject& s, layout l) {
       for (const index_type shift : {0, 1}) {
         const std::size_t size = static_cast<std::size_t>(plan.workspace_bytes);
         const std::size_t first = static_cast<std::size_t>(64 + shift);
-        std::vector<std::byte> bytes(first + size + 64, canary);
+        std::vector<std::byte> bytes(first + size + 64, canary_byte);
         memory.call.workspace = {bytes.data() + first, size};
         const outcome given = memory.run();
         EXPECT_EQ(given.allocated.calls, 0u) << "with a workspace " << plan.words;
@@ -60,7 +60,7 @@ void workers_keep_to_their_scratch(const subject& s, layout l) {
     const plan_facts plan = s.plan_for(memory.call);
     if (plan.workers != 3) continue;
     ++shared;
-    std::vector<std::byte> bytes(static_cast<std::size_t>(plan.workspace_bytes), canary);
+    std::vector<std::byte> bytes(static_cast<std::size_t>(plan.workspace_bytes), canary_byte);
     memory.call.workspace = bytes;
     memory.run();
     const std::size_t others = static_cast<std::size_t>(2 * plan.scratch_bytes);

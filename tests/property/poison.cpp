@@ -8,7 +8,6 @@ namespace fovea_test {
 namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-constexpr double infinite = std::numeric_limits<double>::infinity();
 
 /// f(b, h, i) for every row of every query head.
 template <class F>

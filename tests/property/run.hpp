@@ -6,7 +6,11 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace fovea_test {
+
+inline constexpr double infinite = std::numeric_limits<double>::infinity();
 
 struct outcome {
   array out, lse;
