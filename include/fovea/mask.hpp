@@ -9,7 +9,7 @@
 //   left_padding{starts}                    left padding: k >= starts[b]
 //   documents{ids}                          ids[q] == ids[k]: documents packed in one sequence
 //   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk
-//   mask(f)                                 f(q, k), any function of the positions
+//   mask(f)                                 f(q, k), any function of the positions, or f(b, h, q, k)
 //   a & b                                   what both show
 //   !a                                      what a hides
 //

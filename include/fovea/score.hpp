@@ -3,7 +3,8 @@
 //   softcap{cap}                   s -> cap * tanh(s / cap), always first
 //   alibi{slopes}                  s -> s - slopes[h] * |q - k|
 //   bias(m)                        s -> s + m(q, k); broadcasts to batch x heads x Lq x Lk; -inf hides
-//   score(f)                       s -> f(s, q, k), any function, written once for scalars and SIMD batches
+//   score(f)                       s -> f(s, q, k), any function, written once for scalars and SIMD batches, or
+//                                  f(s, b, h, q, k)
 //   sink{logits}                   exp(logits[h]) joins the denominator
 //   dropout{rate, seed}            after the softmax: weights are left out at random, for training
 //

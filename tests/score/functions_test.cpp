@@ -166,4 +166,55 @@ TEST(functions, may_read_a_table_at_any_position_they_are_asked_about) {
       EXPECT_EQ(w(0, 0, i, j) > 0, document[std::size_t(i)] == document[std::size_t(j)]) << i << " " << j;
 }
 
+/// Functions of (b, h, ...) on a batch give each head the bits that functions of positions give it alone.
+TEST(functions, may_ask_for_the_sequence_and_the_head) {
+  const index_type batch = 2, heads = 3, keys = 50, dim = 8;
+  const auto keeps = [](index_type b, index_type h, auto q, auto k) {
+    using position = decltype(q);
+    return ((k + q * position(static_cast<int>(b + 1))) & position(3)) != position(static_cast<int>(h));
+  };
+  const auto tilts = [](auto s, index_type b, index_type h, auto q, auto k) {
+    using number = decltype(s);
+    using element = fovea::number_in<number>;
+    return s * number(static_cast<element>(h + 1)) -
+           number(static_cast<element>(0.01 * double(b + 1))) * (q - k);
+  };
+  const auto slopes = [](auto s, index_type, index_type h, auto, auto) {
+    using number = decltype(s);
+    return number(static_cast<fovea::number_in<number>>(h + 1));
+  };
+  static_assert(fovea::asks_for_heads<decltype(tilts)>);
+  for (const index_type queries : {1, 3, 40}) {
+    fovea::tensor<float> q(batch, heads, queries, dim), k(batch, heads, keys, dim), v = k;
+    for (index_type i = 0; i < q.size(); ++i) q.data()[i] = std::sin(0.7f * static_cast<float>(i));
+    for (index_type i = 0; i < k.size(); ++i) k.data()[i] = std::cos(1.3f * static_cast<float>(i));
+    const fovea::attention<float> attend{{.heads = heads}};
+    const auto all = attend.with_lse(q, k, v, fovea::mask(keeps), fovea::score(tilts));
+    const auto found =
+        attend.backward(q, k, v, all.out, all.lse, all.out, fovea::mask(keeps), fovea::score(tilts));
+    const auto told =
+        attend.backward(q, k, v, all.out, all.lse, all.out, fovea::mask(keeps), fovea::score(tilts, slopes));
+    const auto expected =
+        fovea::reference(q, k, v, {.heads = heads}, fovea::mask(keeps), fovea::score(tilts));
+    for (index_type b = 0; b < batch; ++b)
+      for (index_type h = 0; h < heads; ++h) {
+        const auto head = [&](const auto& x) {
+          return Eigen::Map<const Matrix>(&x(b, h, 0, 0), x.tokens(), x.dim());
+        };
+        const fovea::attention<float, 1> alone;
+        const Matrix hq = head(q), hk = head(k), hv = head(v), out = head(all.out);
+        const auto mask = fovea::mask([&](auto i, auto j) { return keeps(b, h, i, j); });
+        const auto score = fovea::score([&](auto s, auto i, auto j) { return tilts(s, b, h, i, j); });
+        const auto one = alone.with_lse(hq, hk, hv, mask, score);
+        EXPECT_EQ(one.out, out);
+        const auto g = alone.backward(hq, hk, hv, one.out, one.lse, out, mask, score);
+        EXPECT_EQ(g.d_q, head(found.d_q));
+        EXPECT_LT((g.d_k - head(found.d_k)).cwiseAbs().maxCoeff(), 1e-6f);
+        EXPECT_LT((g.d_q - head(told.d_q)).cwiseAbs().maxCoeff(), 1e-6f);
+        for (index_type i = 0; i < queries; ++i)
+          for (index_type c = 0; c < dim; ++c) EXPECT_NEAR(out(i, c), expected.out(b, h, i, c), 1e-5);
+      }
+  }
+}
+
 }  // namespace functions_test
