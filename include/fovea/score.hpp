@@ -3,9 +3,10 @@
 //   softcap{cap}                   s -> cap * tanh(s / cap), always first
 //   alibi{slopes}                  s -> s - slopes[h] * |q - k|
 //   bias(m)                        s -> s + m(q, k); broadcasts to batch x heads x Lq x Lk; -inf hides
-//   score(f)                       s -> f(s, q, k), any function, written once for scalars and SIMD batches, or
-//                                  f(s, b, h, q, k)
+//   score(f)                       s -> f(s, q, k) or f(s, b, h, q, k), any function, written once for
+//                                  scalars and SIMD batches
 //   sink{logits}                   exp(logits[h]) joins the denominator
+//   off_by_one                     1 joins it
 //   dropout{rate, seed}            after the softmax: weights are left out at random, for training
 //
 // A score of your own is a struct with `stage` and apply(s, q, k) (see score/concept.hpp).

@@ -115,4 +115,30 @@ TEST(score, sink_joins_the_denominator) {
   }
 }
 
+TEST(score, off_by_one_is_a_sink_of_0_in_every_head) {
+  for (const index_type queries : {1, 5, 40}) {
+    const Matrix q = Matrix::Random(queries, 12), k = Matrix::Random(50, 12);
+    const fovea::attention<float, 2> attend;
+    const std::vector<float> zeros(2);
+    const auto got = attend.with_lse(q, k, k, fovea::off_by_one),
+               same = attend.with_lse(q, k, k, fovea::sink{zeros});
+    EXPECT_EQ(got.out, same.out);
+    EXPECT_EQ(got.lse, same.lse);
+    const auto g = attend.backward(q, k, k, got.out, got.lse, q, fovea::off_by_one);
+    EXPECT_EQ(g.d_q, attend.backward(q, k, k, got.out, got.lse, q, fovea::sink{zeros}).d_q);
+    const auto plain = attend.with_lse(q, k, k);
+    for (index_type i = 0; i < queries; ++i)
+      for (index_type c = 0; c < 12; ++c) {
+        const float sum = std::exp(plain.lse(i, c / 6));
+        EXPECT_NEAR(got.out(i, c), plain.out(i, c) * sum / (1 + sum), 1e-6f);
+      }
+  }
+  // A row that sees no key has all its weight there: 0, and an LSE of log 1.
+  const Matrix q = Matrix::Random(3, 4), k = Matrix::Random(3, 4);
+  const auto none = fovea::attention<float, 1>{}.with_lse(
+      q, k, k, fovea::mask([](auto i, auto) { return i != i; }), fovea::off_by_one);
+  EXPECT_EQ(none.out, Matrix::Zero(3, 4));
+  EXPECT_NEAR(none.lse.cwiseAbs().maxCoeff(), 0.f, 1e-6f);
+}
+
 }  // namespace

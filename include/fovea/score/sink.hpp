@@ -8,10 +8,9 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Adds exp(logits[h]) to the denominator of every row of query head h; the LSE includes it. (Miller,
-/// "Attention is off by one", with a logit of 0; gpt-oss has a learnt logit a head.) It is no key: masks and
-/// other scores do not touch it. Logits are of any real type, in a named vector, array, span or Eigen vector:
-/// read during the call, not copied.
+/// Adds exp(logits[h]) to the denominator of every row of query head h; the LSE includes it. (gpt-oss has a
+/// learnt logit a head.) It is no key: masks and other scores do not touch it. Logits are of any real type,
+/// in a named vector, array, span or Eigen vector: read during the call, not copied.
 struct sink {
   list_view<double> logits;
   borrowed_span<float> d_logits = {};  // where a backward call writes their gradient, if wanted
@@ -38,5 +37,12 @@ struct sink {
   void each_operand(const auto& f) const { f("sink's logits", logits); }
   double logit(index_type head) const noexcept { return logits[head]; }
 };
+
+/// The softmax off by one: 1 joins every row's denominator, exp(s_j) / (1 + sum_i exp(s_i)), so that a head
+/// may attend to nothing. A sink with a logit of 0 in every head. (Miller, "Attention is off by one", 2023.)
+struct off_by_one_sink {
+  double logit(index_type) const noexcept { return 0; }
+};
+inline constexpr off_by_one_sink off_by_one;
 
 FOVEA_NAMESPACE_END
