@@ -7,6 +7,7 @@
 //                                           or .from say, or a causal mask of the call, or a cache; or 0
 //   key_lengths{lengths}                    right padding: k < lengths[b]
 //   left_padding{starts}                    left padding: k >= starts[b]
+//   prefix{lengths}                         k < lengths[b] or k <= q: a prefix that all see, causal behind it
 //   documents{ids}                          ids[q] == ids[k]: documents packed in one sequence
 //   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk
 //   mask(f)                                 f(q, k), any function of the positions, or f(b, h, q, k)
@@ -24,6 +25,7 @@
 #include <fovea/mask/intersection.hpp>
 #include <fovea/mask/lengths.hpp>
 #include <fovea/mask/predicate.hpp>
+#include <fovea/mask/prefix.hpp>
 #include <fovea/mask/sliding_window.hpp>
 #include <fovea/view.hpp>
 

@@ -1,7 +1,9 @@
 // What masks say of blocks agrees with what they say of cells; masks join; masks of a user's own.
 #include "../support/random.hpp"
+#include "../support/refusal.hpp"
 
 #include <fovea/attention.hpp>
+#include <fovea/kv_cache.hpp>
 
 #include <gtest/gtest.h>
 
@@ -58,6 +60,9 @@ TEST(mask, blocks_agree_with_cells) {
     expect_true_of_cells(fovea::key_lengths{length}, at);
     expect_true_of_cells(fovea::key_lengths{nothing}, at);
     expect_true_of_cells(fovea::left_padding{length}, at);
+    for (const index_type offset : {-60, -3, 0, 7, 60})
+      for (const auto* lengths : {&length, &nothing})
+        expect_true_of_cells(fovea::prefix{*lengths, offset}, at);
   }
 }
 
@@ -83,6 +88,8 @@ TEST(mask, visible_cells) {
   const std::vector<index_type> three = {3};
   EXPECT_EQ(seen(fovea::key_lengths{three}, at), "1110 1110 ");
   EXPECT_EQ(seen(fovea::left_padding{three}, at), "0001 0001 ");
+  EXPECT_EQ(seen(fovea::prefix{three, 2}, at), "1110 1111 ");
+  EXPECT_EQ(seen(fovea::prefix{three, 0}, at), "1110 1110 ");
 }
 
 TEST(mask, joining_is_intersection) {
@@ -93,6 +100,39 @@ TEST(mask, joining_is_intersection) {
   EXPECT_EQ(joined, attend(x, x, x, fovea::causal, window));
   EXPECT_EQ(joined, attend(x, x, x, window, fovea::causal));
   EXPECT_EQ(joined, attend(x, x, x, fovea::sliding_window{.left = 5, .right = 0}));
+}
+
+/// In calls of every form, and with a cache: what the matrix of its cells shows.
+TEST(mask, prefix_in_calls) {
+  const std::vector<int> lengths = {9};
+  for (const auto& [queries, keys] :
+       {std::pair<index_type, index_type>{33, 33}, {1, 40}, {3, 150}, {70, 300}}) {
+    const Matrix q = Matrix::Random(queries, 8), k = Matrix::Random(keys, 8), v = Matrix::Random(keys, 8);
+    const fovea::attention<float, 2> attend;
+    Eigen::Matrix<bool, -1, -1> keep(queries, keys);
+    for (index_type i = 0; i < queries; ++i)
+      for (index_type j = 0; j < keys; ++j) keep(i, j) = j < 9 || j <= i + keys - queries;
+    const fovea::prefix mask{lengths, keys - queries};
+    const auto got = attend.with_lse(q, k, v, mask),
+               expected = attend.with_lse(q, k, v, fovea::boolean_mask(keep));
+    EXPECT_TRUE(got.out.isApprox(expected.out, 1e-5f));
+    EXPECT_TRUE(got.lse.isApprox(expected.lse, 1e-5f));
+    const auto g = attend.backward(q, k, v, got.out, got.lse, q, mask),
+               h = attend.backward(q, k, v, got.out, got.lse, q, fovea::boolean_mask(keep));
+    EXPECT_TRUE(g.d_q.isApprox(h.d_q, 1e-4f) && g.d_k.isApprox(h.d_k, 1e-4f) && g.d_v.isApprox(h.d_v, 1e-4f));
+    fovea::kv_cache<float, 2> cache{keys, 4};
+    cache.append(k, v);
+    EXPECT_EQ(attend(q, cache, fovea::prefix{lengths}), got.out);
+  }
+  const Matrix x = Matrix::Random(30, 8);
+  fovea_test::expect_refused(
+      [&] { fovea::attention<float, 2>{}(Matrix(x.topRows(4)), x, x, fovea::prefix{lengths}); },
+      "prefix needs as many queries as keys, not 4 queries and 30 keys; say .offset = n (the first query "
+      "stands "
+      "at key n)");
+  const std::vector<int> long_one = {31};
+  fovea_test::expect_refused([&] { fovea::attention<float, 2>{}(x, x, x, fovea::prefix{long_one}); },
+                             "prefix's entry 0 is 31, not within 0 and the 30 keys");
 }
 
 TEST(mask, booleans_in_any_matrix) {
