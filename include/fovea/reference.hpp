@@ -127,11 +127,14 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         for (double x : logits) sum += p(x);
         if constexpr (sink_like<decltype(sink)>) sum += p(static_cast<double>(sink.logit(h)));
         r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
-        for (index_type j = 0; j < K_.rows; ++j)
-          for (index_type c = 0; c < columns && s[j] != -std::numeric_limits<double>::infinity(); ++c) {
-            r.out(b, h, i, c) += p(s[j]) / sum * dropout_factor({i, j}) * V_(j, c);
-            r.magnitude(b, h, i, c) += p(s[j]) / sum * dropout_factor({i, j}) * std::abs(V_(j, c));
+        for (index_type j = 0; j < K_.rows; ++j) {
+          if (s[j] == -std::numeric_limits<double>::infinity()) continue;
+          const double weight = p(s[j]) / sum * dropout_factor({i, j});
+          for (index_type c = 0; c < columns; ++c) {
+            r.out(b, h, i, c) += weight * V_(j, c);
+            r.magnitude(b, h, i, c) += weight * std::abs(V_(j, c));
           }
+        }
       }
     }
   return r;

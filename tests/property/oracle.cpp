@@ -75,10 +75,12 @@ expectation textbook(const problem& p) {
             p.rules.features & sink ? std::exp(p.rules.sinks[static_cast<std::size_t>(h)] - largest) : 0;
         for (const double x : s) sum += std::exp(x - largest);
         e.lse(b, h, i, 0) = largest + std::log(sum);
-        for (std::size_t j = 0; j < s.size(); ++j)
-          for (index_type c = 0; c < n.value_dim && s[j] != hidden; ++c)
-            e.out(b, h, i, c) +=
-                std::exp(s[j] - largest) / sum * p.v(b, p.kv_head(h), static_cast<index_type>(j), c);
+        for (std::size_t j = 0; j < s.size(); ++j) {
+          if (s[j] == hidden) continue;
+          const double weight = std::exp(s[j] - largest) / sum;
+          for (index_type c = 0; c < n.value_dim; ++c)
+            e.out(b, h, i, c) += weight * p.v(b, p.kv_head(h), static_cast<index_type>(j), c);
+        }
       }
   return e;
 }
