@@ -72,6 +72,13 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
     return (*this)(q, cache.keys(), cache.values(), choice, mods...);
   }
 
+  template <class Q, class... X>
+  void operator()(const Q&, const X&...) const {
+    static_assert(never<Q>,
+                  "fovea: look takes q, k, v (or q and a cache), then a choice: argmax{}, "
+                  "sampled{.seed = n} or top<K>{}; then masks and scores");
+  }
+
   /// Writes O into `o`, which has its size and any element, and may be q itself.
   template <class O, class Q, class K, class V, choice_like Choice, class... Mods>
     requires(!key_value_cache<K>)

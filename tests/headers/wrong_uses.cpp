@@ -1,4 +1,5 @@
 // Uses that must not compile, one a macro, each by itself; without any of them the file compiles.
+#include <fovea/hard.hpp>
 #include <fovea/kv_cache.hpp>
 #include <fovea/position/sinusoidal.hpp>
 
@@ -241,6 +242,12 @@ int main() {
     fovea::paged_cache<float, 2> wrong(fovea::page_pool<float, 2>({.pages = 1, .dim = 4}));
     wrong.append(m, m);
   }
+#endif
+#ifdef FOVEA_WRONG_USE_no_choice
+  fovea::hard<float, 2>()(m, m, m, fovea::causal);
+#endif
+#ifdef FOVEA_WRONG_USE_dropout_of_hard_attention
+  fovea::hard<float, 2>()(m, m, m, fovea::argmax{}, fovea::dropout{.rate = 0.5});
 #endif
 #ifdef FOVEA_WRONG_USE_temporary_angles
   fovea::rotate(m, fovea::rotary_table<float>(4, 4).angles());

@@ -85,10 +85,11 @@ struct gumbel_noise {
   template <class V, class I>
   V at(const I& query, const I& key) const noexcept {
     using std::min;
+    using T = element_of_register_t<V>;
     const auto [upper, lower] = threefry<I>(key0, key1, query, key);
-    const V fine = fraction_of<V>(upper) + (fraction_of<V>(lower) + V(0x1p-24f)) * V(0x1p-23f);
-    const V u = min(fine, V(1 - 0x1p-24f));
-    const V e = choose(u < V(0.25f), twice_artanh(u / (V(2) - u)), -natural_logarithm<V, I>(V(1) - u));
+    const V fine = fraction_of<V>(upper) + (fraction_of<V>(lower) + V(T(0x1p-24))) * V(T(0x1p-23));
+    const V u = min(fine, V(T(1 - 0x1p-24)));
+    const V e = choose(u < V(T(0.25)), twice_artanh(u / (V(2) - u)), -natural_logarithm<V, I>(V(1) - u));
     return -natural_logarithm<V, I>(e);
   }
 };

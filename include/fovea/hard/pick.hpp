@@ -14,12 +14,17 @@ index_type key_with_bits(T number) noexcept {
   return static_cast<index_type>(std::bit_cast<kernel::position_t<T>>(number));
 }
 
+template <class V>
+V minus_infinity() noexcept {
+  return V(-std::numeric_limits<element_of_register_t<V>>::infinity());
+}
+
 /// sum_j exp(s_j - m), m = max_j s_j, after one more s. -inf changes nothing, a NaN stays.
 template <class V>
 V sum_with(const V& sum, const V& m, const V& s) noexcept {
   using std::abs, std::exp;
   const V e = exp(-abs(s - m));
-  return choose(s == V(-std::numeric_limits<float>::infinity()), sum, choose(s > m, sum * e + V(1), sum + e));
+  return choose(s == minus_infinity<V>(), sum, choose(s > m, sum * e + V(1), sum + e));
 }
 
 /// The same of two sums, each with its own m; relative to the larger.
@@ -45,7 +50,7 @@ struct pick_state {
   template <class V>
   void clear(V* stored) const noexcept {
     for (int c = 0; c < columns; ++c) stored[c] = V(0);
-    for (int i = 0; i < Picks; ++i) stored[i] = V(-std::numeric_limits<float>::infinity());
+    for (int i = 0; i < Picks; ++i) stored[i] = minus_infinity<V>();
     if constexpr (Sum) stored[most] = stored[logit] = stored[0];
   }
 
@@ -130,7 +135,7 @@ struct sampled {
 /// The K keys with the largest logits, largest first; of equal ones, those with the lowest indices.
 template <int K>
 struct top {
-  static_assert(K > 0 && K <= 64, "fovea: top<K> picks 1 to 64 keys");
+  static_assert(K > 0 && K <= 32, "fovea: top<K> picks 1 to 32 keys");
   static constexpr int picks = K;
   static constexpr bool samples = false;
   template <bool Sum>
