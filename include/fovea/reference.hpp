@@ -28,6 +28,7 @@ struct cell {
   double load(const auto& m) const { return load_element<double>(m(query, key)); }
   bool nonzero(const auto& m) const { return m(query, key) != 0; }
   bool same_number(const auto& of_query, const auto& of_key) const { return of_query[query] == of_key[key]; }
+  bool ask(const auto& f) const { return f(query, key); }
   static double sum_or_hidden(double s, double bias) {
     return std::isinf(bias) && bias < 0 ? bias : s + bias;
   }

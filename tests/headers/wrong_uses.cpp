@@ -165,6 +165,12 @@ int main() {
 #ifdef FOVEA_WRONG_USE_temporary_ids_a_sequence
   attend(m, m, m, fovea::documents{Eigen::MatrixXi(1, 4)});
 #endif
+#ifdef FOVEA_WRONG_USE_temporary_map
+  attend(m, m, m, fovea::block_map(Eigen::MatrixXi(4, 4), {}));
+#endif
+#ifdef FOVEA_WRONG_USE_map_of_reals
+  attend(m, m, m, fovea::block_map(m, {}));
+#endif
 #ifdef FOVEA_WRONG_USE_ids_of_reals
   attend(m, m, m, fovea::documents{two});
 #endif

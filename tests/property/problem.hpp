@@ -31,10 +31,11 @@ enum feature : unsigned {
   sink = 1u << 14,
   complement = 1u << 16,
   documents = 1u << 17,
+  blocks = 1u << 18,
   exact_tables = 1u << 15,  // bias in float even where q has 16 bits, booleans as bytes
 };
 
-inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents;
+inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks;
 inline constexpr unsigned any_addend = alibi | bias | function;
 
 struct rules_kind {
@@ -62,6 +63,7 @@ inline constexpr std::array all_rules = {
     rules_kind{predicate, "predicate"},
     rules_kind{prefix, "user_struct"},
     rules_kind{documents, "documents"},
+    rules_kind{blocks, "block_map"},
     rules_kind{joined_masks, "joined_masks"},
     rules_kind{softcap, "softcap"},
     rules_kind{alibi, "alibi"},
@@ -99,8 +101,10 @@ struct rules {
   std::vector<std::vector<index_type>> query_ids, key_ids;  // documents: of each token, a list a sequence
   index_type period = 2;                                    // predicate: (k & period) == 0, or k == q
   index_type prefix_keys = 0;                               // prefix: k < prefix_keys, or k <= q
-  index_type hole = 0;                // complement: k != q + hole, a window's complement
-  table keep{1, 1, 1, 1, 1.0};        // boolean
+  index_type hole = 0;          // complement: k != q + hole, a window's complement
+  table keep{1, 1, 1, 1, 1.0};  // boolean
+  table map{1, 1, 1, 1, 1.0};   // blocks: batch x heads x blocks of queries x blocks of keys
+  index_type block_queries = 16, block_keys = 16;
   double cap = 0;                     // softcap
   std::vector<double> slopes, sinks;  // alibi, sink: one a query head
   index_type alibi_offset = 0;

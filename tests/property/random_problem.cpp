@@ -30,6 +30,18 @@ void make_documents(rules& r, const problem& p, random_source random) {
   }
 }
 
+/// Blocks of any sides, a map for all or for each sequence and head, from all hidden to all visible. (From a
+/// copy of the source, as documents.)
+void make_map(rules& r, const sizes& n, random_source random) {
+  r.block_queries = random.integer(16, 70), r.block_keys = random.integer(16, 70);
+  const auto one_or = [&](index_type full) { return random.chance(0.5) ? index_type(1) : full; };
+  const auto blocks = [](index_type tokens, index_type side) { return tokens / side + 1; };
+  r.map = table(one_or(n.batch), one_or(n.heads), blocks(n.queries, r.block_queries),
+                blocks(n.keys, r.block_keys));
+  const double share = random.uniform(0, 1);
+  for (double& x : r.map.x) x = random.chance(share);
+}
+
 void make_masks(rules& r, const problem& p, random_source& random) {
   const index_type queries = p.n.queries, keys = p.n.keys;
   r.offset = keys - queries + random.integer(-3, 3);
@@ -40,7 +52,7 @@ void make_masks(rules& r, const problem& p, random_source& random) {
     r.lengths.push_back(n - random.integer(0, random.chance(0.5) ? n : n / 4));
     r.starts.push_back(random.integer(0, random.chance(0.2) ? n : n / 4));
   }
-  make_documents(r, p, random);
+  make_documents(r, p, random), make_map(r, p.n, random);
   r.period = index_type(1) << random.integer(0, 3);
   r.prefix_keys = random.integer(0, keys);
 }

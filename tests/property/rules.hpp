@@ -30,15 +30,17 @@ template <class B, class Keep>
 class stored_rules {
  public:
   stored_rules(const rules& r, element_kind bias_kind)
-      : given(r), keep_(r.keep.x.size()), bias_(r.addend.x.size()) {
+      : given(r), keep_(r.keep.x.size()), map_(r.map.x.size()), bias_(r.addend.x.size()) {
     for (const double x : r.slopes) slopes.push_back(static_cast<float>(x));
     for (const double x : r.sinks) sinks.push_back(static_cast<float>(x));
     for (std::size_t i = 0; i < keep_.size(); ++i) keep_[i].value = r.keep.x[i] != 0;
+    for (std::size_t i = 0; i < map_.size(); ++i) map_[i].value = r.map.x[i] != 0;
     for (std::size_t i = 0; i < bias_.size(); ++i) encode(bias_kind, r.addend.x[i], &bias_[i]);
   }
   const auto& query_ids() const { return query_ids_.view; }
   const auto& key_ids() const { return key_ids_.view; }
   auto keep() const { return over(keep_.empty() ? nullptr : &keep_.data()->value, given.keep); }
+  auto map() const { return over(&map_.data()->value, given.map); }
   auto bias() const { return over(bias_.data(), given.addend); }
 
   const rules& given;
@@ -78,7 +80,7 @@ class stored_rules {
     Eigen::Map<const ids_matrix> view;
   };
   id_rows query_ids_{given.query_ids}, key_ids_{given.key_ids};
-  std::vector<truth> keep_;
+  std::vector<truth> keep_, map_;
   std::vector<B> bias_;
 };
 
@@ -107,6 +109,8 @@ auto masks_of(const auto& r) {
         return fovea::documents{r.query_ids(), r.key_ids()};
       }),
       where<(Has & boolean) != 0>([&] { return fovea::boolean_mask(r.keep()); }),
+      where<(Has & blocks) != 0>(
+          [&] { return fovea::block_map(r.map(), {.queries = p.block_queries, .keys = p.block_keys}); }),
       where<(Has & predicate) != 0>([&] {
         const int period = static_cast<int>(p.period);
         return fovea::mask(

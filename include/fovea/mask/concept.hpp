@@ -28,6 +28,8 @@ FOVEA_NAMESPACE_BEGIN
 ///   next(rows, key) const       -> index_type: of the keys from `key` on, the first that may be visible to
 ///                               this range of rows; any number from Lk on where there is none. By default
 ///                               `key`. Walks over blocks of keys jump there.
+///   shown(rows, keys) const     -> range: those of a block's keys that some of these rows may see, where the
+///                               others are left out before anything is computed. By default all of them.
 ///   staged(block) const         the mask with its elements in a block of cells copied, each matrix by
 ///                               block.copy(matrix_view). `matrices` says how many it copies (static
 ///                               constexpr int), each_matrix(f) calls f with each.
@@ -113,6 +115,17 @@ index_type next_of(const M& m, range rows, index_type key) noexcept {
     return std::max(m.next(rows, key), key);
   else
     return key;
+}
+
+template <class M>
+inline constexpr bool tells_shown = requires(const M& m, range r) { m.shown(r, r); };
+
+template <class M>
+range shown_of(const M& m, range rows, range keys) noexcept {
+  if constexpr (tells_shown<M>)
+    return intersect(m.shown(rows, keys), keys);
+  else
+    return keys;
 }
 
 /// A mask that is never asked, as it shows everything whatever the sizes.

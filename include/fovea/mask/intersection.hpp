@@ -67,6 +67,12 @@ struct mask_intersection {
     masks.each([&](const auto& m) { key = next_of(m, rows, key); });
     return key;
   }
+  range shown(range rows, range keys) const noexcept
+    requires(tells_shown<Masks> || ...)
+  {
+    masks.each([&](const auto& m) { keys = shown_of(m, rows, keys); });
+    return keys;
+  }
 
  private:
   /// The place with the diagonals that these masks name; those of a larger intersection around count first.

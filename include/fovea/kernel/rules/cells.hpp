@@ -209,6 +209,17 @@ struct cells {
     return number::load_aligned(same) != number(T(0));
   }
 
+  /// What f(q, k) says of each lane, one after another: for what is looked up.
+  template <class F>
+  truth_value ask(const F& f) const noexcept {
+    alignas(64) T shown[std::size_t{width}];
+    for (int i = 0; i < width; ++i) {
+      const index_type lane = std::min<index_type>(i, count - 1);
+      shown[i] = f(queries ? query + lane : query, queries ? key : key + lane) ? T(1) : T(0);
+    }
+    return number::load_aligned(shown) != number(T(0));
+  }
+
   static truth_value truth(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
     return as_truth_of<Arch, T>(b);
   }

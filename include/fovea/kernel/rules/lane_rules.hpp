@@ -117,6 +117,11 @@ class rules_ref {
     using mask_type = std::remove_cvref_t<decltype(rules_type::mask)>;
 
     static coverage cover_panel(const void* bound, range rows, range& keys) noexcept {
+      if constexpr (tells_shown<mask_type>) {
+        constexpr index_type step = geometry<Arch>::tile_rows;
+        const range shown = shown_of(mask(bound), rows, keys);
+        keys = {keys.first + (shown.first - keys.first) / step * step, shown.last};
+      }
       const coverage covered = keys.empty() ? coverage::none : cover_of(mask(bound), rows, keys);
       if constexpr (is_unsure<mask_type>)
         if (covered == coverage::partial) return ask_each<Arch, T>(mask(bound), rows, keys);

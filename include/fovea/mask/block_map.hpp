@@ -1,0 +1,95 @@
+// fovea/mask/block_map.hpp - a byte a block of queries x keys says whether it is visible.
+#pragma once
+
+#include <fovea/mask/concept.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// The sides of the blocks of a map, in queries and in keys.
+struct block_sides {
+  index_type queries = 64, keys = 64;
+};
+
+/// One head's map: cell (q, k) is visible where the element at (q / sides.queries, k / sides.keys) is not
+/// zero.
+template <class Matrix>
+struct mapped_cells {
+  using reads_cells = void;
+  Matrix map;
+  block_sides sides;
+  index_type keys;
+
+  auto visible(const auto& cells) const noexcept {
+    return cells.ask([this](index_type q, index_type k) { return shows(q / sides.queries, k / sides.keys); });
+  }
+  /// Reads an element a block: it says all that can be said.
+  coverage cover(range rows, range block) const noexcept {
+    if (rows.empty() || block.empty()) return coverage::none;
+    const range down = blocks_of(rows, sides.queries), across = blocks_of(block, sides.keys);
+    bool all = true, any = false;
+    for (index_type i = down.first; i < down.last; ++i)
+      for (index_type j = across.first; j < across.last; ++j) {
+        const bool now = shows(i, j);
+        all = all && now, any = any || now;
+        if (any && !all) return coverage::partial;
+      }
+    return all ? coverage::full : coverage::none;
+  }
+  range reach(range rows) const noexcept { return shown(rows, {0, keys}); }
+  index_type next(range rows, index_type key) const noexcept {
+    const range down = blocks_of(rows, sides.queries);
+    while (key < keys && !seen(down, key / sides.keys)) key = (key / sides.keys + 1) * sides.keys;
+    return std::min(key, keys);
+  }
+  range shown(range rows, range block) const noexcept {
+    const range down = blocks_of(rows, sides.queries);
+    range some{std::min(next(rows, block.first), block.last), block.last};
+    while (!some.empty() && !seen(down, (some.last - 1) / sides.keys))
+      some.last = (some.last - 1) / sides.keys * sides.keys;
+    return some;
+  }
+
+ private:
+  static range blocks_of(range cells, index_type side) noexcept {
+    return cells.empty() ? range{} : range{cells.first / side, (cells.last - 1) / side + 1};
+  }
+  bool shows(index_type i, index_type j) const noexcept { return map(i, j) != 0; }
+  bool seen(range down, index_type j) const noexcept {
+    for (index_type i = down.first; i < down.last; ++i)
+      if (shows(i, j)) return true;
+    return false;
+  }
+};
+
+/// A map of blocks. It is read, never copied. Made by block_map(...).
+template <class Table>
+struct block_map_mask {
+  using is_mask = void;
+  Table map;
+  block_sides sides;
+
+  void check(const place& at) const {
+    const auto& m = map.table;
+    if (sides.queries < 16 || sides.keys < 16)
+      reject("block_map's blocks are ", sides.queries, " x ", sides.keys, ", smaller than 16 x 16");
+    one_or_all(m.batch, at.batches, "batch entries"), one_or_all(m.heads, at.heads, "heads");
+    covers(m.tokens, at.queries, sides.queries, "rows", "queries");
+    covers(m.dim, at.keys, sides.keys, "columns", "keys");
+  }
+  void each_operand(const auto& f) const { f("block_map", map.table); }
+  auto bind(const place& at) const noexcept {
+    return mapped_cells<decltype(map.bind(at))>{map.bind(at), sides, at.keys};
+  }
+
+ private:
+  static void one_or_all(index_type has, index_type full, const char* what) {
+    if (has != 1 && has != full) reject("block_map has ", has, " ", what, ", neither 1 nor ", full);
+  }
+  static void covers(index_type has, index_type tokens, index_type side, const char* what, const char* of) {
+    if (has != 1 && has < ceil_div(tokens, side))
+      reject("block_map has ", has, " ", what, ", neither 1 nor at least the ", ceil_div(tokens, side),
+             " blocks of ", side, " that hold ", tokens, " ", of);
+  }
+};
+
+FOVEA_NAMESPACE_END
