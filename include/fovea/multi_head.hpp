@@ -171,27 +171,26 @@ class multi_head : public multi_head_projections<T, Arch> {
     check_backward(d_y, s, gradient);
     matrix room;
     const auto of_y = d_y.rows(s.of_x, room);
-    matrix d_o(of_y.rows(), eigen_index(o_columns())), d_first(s.q.rows(), s.q.cols()),
-        d_second(s.kv.rows(), s.kv.cols());
-    d_o.noalias() = of_y * this->out_weight;
+    const matrix d_o = projection::input_gradient<T>(of_y, this->out_weight);
+    matrix d_first(s.q.rows(), s.q.cols()), d_second(s.kv.rows(), s.kv.cols());
     const auto p = parts(s.q, s.kv);
     auto d = parts(d_first, d_second);
     attend_.backward_into(ragged{d.q, s.queries}, ragged{d.k, s.keys}, ragged{d.v, s.keys},
                           ragged{p.q, s.queries}, ragged{p.k, s.keys}, ragged{p.v, s.keys},
-                          ragged{s.o, s.queries}, ragged{s.lse, s.queries},
-                          ragged{std::as_const(d_o), s.queries}, mods...);
-    gradient.out_weight.noalias() += of_y.transpose() * s.o;
-    if (this->out_bias.size() > 0) gradient.out_bias += of_y.colwise().sum();
+                          ragged{s.o, s.queries}, ragged{s.lse, s.queries}, ragged{d_o, s.queries}, mods...);
+    projection::add_weight_gradient<T>(of_y, s.o, gradient.out_weight, gradient.out_bias);
     const auto& o = this->options();
     normalise_and_turn_backward(d.q, s.queries, o.heads, this->q_gain, s.q_norm, gradient.q_gain);
     normalise_and_turn_backward(d.k, s.keys, o.kv_heads, this->k_gain, s.k_norm, gradient.k_gain);
-    using projection::product_backward;
     if (s.kv.cols() == 0)
-      return {spread(product_backward(d_first, s.x, this->qkv_weight, gradient.qkv_weight, gradient.qkv_bias),
+      return {spread(projection::product_backward<T>(d_first, s.x, this->qkv_weight, gradient.qkv_weight,
+                                                     gradient.qkv_bias),
                      s.of_x),
               {}};
-    return {spread(product_backward(d_first, s.x, this->w_q(), gradient.w_q(), gradient.b_q()), s.of_x),
-            spread(product_backward(d_second, s.memory, this->w_kv(), gradient.w_kv(), gradient.b_kv()),
+    return {spread(projection::product_backward<T>(d_first, s.x, this->w_q(), gradient.w_q(), gradient.b_q()),
+                   s.of_x),
+            spread(projection::product_backward<T>(d_second, s.memory, this->w_kv(), gradient.w_kv(),
+                                                   gradient.b_kv()),
                    s.of_memory)};
   }
 

@@ -20,24 +20,49 @@ struct parts {
   Block q, k, v;
 };
 
+// The three products take references to rows, whatever matrix or block these are: each is compiled once an
+// element (a step of training compiled for as long again with one for each type of operand).
+template <class T>
+using row_matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class T>
+using some_rows = Eigen::Ref<const row_matrix<T>, 0, Eigen::OuterStride<>>;
+template <class T>
+using row_vector = Eigen::Matrix<T, 1, Eigen::Dynamic, Eigen::RowMajor>;
+
 /// y = x W^T + b, b perhaps empty.
-template <class X, class W, class B>
-auto product(const X& x, const W& w, const B& b) {
-  Eigen::Matrix<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> y(x.rows(), w.rows());
+template <class T>
+row_matrix<T> product(const some_rows<T>& x, const some_rows<T>& w,
+                      const Eigen::Ref<const row_vector<T>>& b) {
+  row_matrix<T> y(x.rows(), w.rows());
   y.noalias() = x * w.transpose();
   if (b.size() > 0) y.rowwise() += b;
   return y;
 }
 
-/// d_W += d_y^T x   d_b += sum of the rows of d_y; returns d_x = d_y W.
-template <class D, class X, class W, class DW, class DB>
-auto product_backward(const D& d_y, const X& x, const W& w, DW&& d_w, DB&& d_b) {
-  d_w.noalias() += d_y.transpose() * x;
-  if (d_b.size() > 0) d_b += d_y.colwise().sum();
-  Eigen::Matrix<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> d_x(d_y.rows(),
-                                                                                         w.cols());
+/// d_x = d_y W
+template <class T>
+row_matrix<T> input_gradient(const some_rows<T>& d_y, const some_rows<T>& w) {
+  row_matrix<T> d_x(d_y.rows(), w.cols());
   d_x.noalias() = d_y * w;
   return d_x;
+}
+
+/// d_W += d_y^T x   d_b += sum of the rows of d_y
+template <class T>
+void add_weight_gradient(const some_rows<T>& d_y, const some_rows<T>& x,
+                         Eigen::Ref<row_matrix<T>, 0, Eigen::OuterStride<>> d_w,
+                         Eigen::Ref<row_vector<T>> d_b) {
+  d_w.noalias() += d_y.transpose() * x;
+  if (d_b.size() > 0) d_b += d_y.colwise().sum();
+}
+
+/// Both; returns d_x.
+template <class T>
+row_matrix<T> product_backward(const some_rows<T>& d_y, const some_rows<T>& x, const some_rows<T>& w,
+                               Eigen::Ref<row_matrix<T>, 0, Eigen::OuterStride<>> d_w,
+                               Eigen::Ref<row_vector<T>> d_b) {
+  add_weight_gradient<T>(d_y, x, d_w, d_b);
+  return input_gradient<T>(d_y, w);
 }
 
 }  // namespace projection

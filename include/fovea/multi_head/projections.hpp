@@ -89,7 +89,7 @@ class multi_head_projections : public multi_head_weights<T> {
     const auto rows = x.rows(room);
     if (keep) s.x = rows, s.memory.resize(0, 0);
     s.of_x = x.packed(), s.queries = x.starts(), s.keys = s.queries;
-    s.q = projection::product(rows, this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
+    s.q = projection::product<T>(rows, this->qkv_weight, this->qkv_bias), s.kv.resize(0, 0);
     auto p = parts(s.q, s.kv);
     normalise_and_turn(p.q, s.queries, o.heads, this->q_gain, keep ? &s.q_norm : nullptr, at.positions);
     normalise_and_turn(p.k, s.keys, o.kv_heads, this->k_gain, keep ? &s.k_norm : nullptr, at.positions,
@@ -102,7 +102,7 @@ class multi_head_projections : public multi_head_weights<T> {
     const auto rows = x.rows(room);
     if (keep) s.x = rows;
     s.of_x = x.packed(), s.queries = x.starts();
-    s.q = projection::product(rows, this->w_q(), this->b_q());
+    s.q = projection::product<T>(rows, this->w_q(), this->b_q());
     auto q = projection::columns(s.q, 0, s.q.cols());
     normalise_and_turn(q, s.queries, this->options().heads, this->q_gain, keep ? &s.q_norm : nullptr);
   }
@@ -113,7 +113,7 @@ class multi_head_projections : public multi_head_weights<T> {
     const auto rows = memory.rows(room);
     if (keep) s.memory = rows;
     s.of_memory = memory.packed(), s.keys = memory.starts();
-    s.kv = projection::product(rows, this->w_kv(), this->b_kv());
+    s.kv = projection::product<T>(rows, this->w_kv(), this->b_kv());
     auto k = projection::columns(s.kv, 0, this->k_rows());
     normalise_and_turn(k, s.keys, this->options().kv_heads, this->k_gain, keep ? &s.k_norm : nullptr);
   }
@@ -154,7 +154,7 @@ class multi_head_projections : public multi_head_weights<T> {
     return all;
   }
   matrix output(const matrix& o, const packed_rows& at) const {
-    return spread(projection::product(o, this->out_weight, this->out_bias), at);
+    return spread(projection::product<T>(o, this->out_weight, this->out_bias), at);
   }
 
   void check_memory(const memory_keys_values<T>& memory) const {
