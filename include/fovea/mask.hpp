@@ -9,6 +9,8 @@
 //   left_padding{starts}                    left padding: k >= starts[b]
 //   prefix{lengths}                         k < lengths[b] or k <= q: a prefix that all see, causal behind it
 //   documents{ids}                          ids[q] == ids[k]: documents packed in one sequence
+//   block_diffusion{size}                   k / size <= q / size: blocks, one after another
+//   chunked{size}                           k / size == q / size
 //   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk
 //   block_map(m, {.queries = r, .keys = c})  m(q / r, k / c) != 0: blocks that it hides are not walked over
 //   mask(f)                                 f(q, k), any function of the positions, or f(b, h, q, k)
@@ -28,6 +30,7 @@
 #include <fovea/mask/lengths.hpp>
 #include <fovea/mask/predicate.hpp>
 #include <fovea/mask/prefix.hpp>
+#include <fovea/mask/row_intervals.hpp>
 #include <fovea/mask/sliding_window.hpp>
 #include <fovea/view.hpp>
 

@@ -1,5 +1,5 @@
-// block_map(m, sides): what it says of blocks is so, exactly; it gets what its booleans get; hidden blocks are
-// neither read nor walked over.
+// block_map(m, sides): what it says of blocks is so, exactly; it gets what its booleans get; hidden blocks
+// are not read.
 #include "../support/random.hpp"
 #include "../support/refusal.hpp"
 

@@ -29,6 +29,8 @@ bool visible(const problem& p, index_type b, index_type h, index_type i, index_t
   if (has(bias) && r.addend.at(b, h, i, j) == -std::numeric_limits<double>::infinity()) return false;
   const auto id = [&](const auto& ids, index_type t) { return ids[sequence][static_cast<std::size_t>(t)]; };
   if (has(documents) && id(r.query_ids, i) != id(r.key_ids, j)) return false;
+  if (has(diffusion) && i / r.chunk < j / r.chunk) return false;
+  if (has(chunks) && i / r.chunk != j / r.chunk) return false;
   if (has(blocks) && r.map.at(b, h, i / r.block_queries, j / r.block_keys) == 0) return false;
   if (has(prefix) && j >= r.prefix_keys && j > i) return false;
   return true;

@@ -32,10 +32,13 @@ enum feature : unsigned {
   complement = 1u << 16,
   documents = 1u << 17,
   blocks = 1u << 18,
+  diffusion = 1u << 19,
+  chunks = 1u << 20,
   exact_tables = 1u << 15,  // bias in float even where q has 16 bits, booleans as bytes
 };
 
-inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks;
+inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks;
+inline constexpr unsigned as_many_keys = causal | diffusion | chunks;  // as queries
 inline constexpr unsigned any_addend = alibi | bias | function;
 
 struct rules_kind {
@@ -64,6 +67,8 @@ inline constexpr std::array all_rules = {
     rules_kind{prefix, "user_struct"},
     rules_kind{documents, "documents"},
     rules_kind{blocks, "block_map"},
+    rules_kind{diffusion, "block_diffusion"},
+    rules_kind{chunks, "chunked"},
     rules_kind{joined_masks, "joined_masks"},
     rules_kind{softcap, "softcap"},
     rules_kind{alibi, "alibi"},
@@ -105,6 +110,7 @@ struct rules {
   table keep{1, 1, 1, 1, 1.0};  // boolean
   table map{1, 1, 1, 1, 1.0};   // blocks: batch x heads x blocks of queries x blocks of keys
   index_type block_queries = 16, block_keys = 16;
+  index_type chunk = 1;               // diffusion, chunks: tokens of one
   double cap = 0;                     // softcap
   std::vector<double> slopes, sinks;  // alibi, sink: one a query head
   index_type alibi_offset = 0;

@@ -30,8 +30,8 @@ void make_documents(rules& r, const problem& p, random_source random) {
   }
 }
 
-/// Blocks of any sides, a map for all or for each sequence and head, from all hidden to all visible. (From a
-/// copy of the source, as documents.)
+/// Blocks of any sides, a map for all or for each sequence and head, from all hidden to all visible; chunks.
+/// (From a copy of the source, as documents.)
 void make_map(rules& r, const sizes& n, random_source random) {
   r.block_queries = random.integer(16, 70), r.block_keys = random.integer(16, 70);
   const auto one_or = [&](index_type full) { return random.chance(0.5) ? index_type(1) : full; };
@@ -40,6 +40,7 @@ void make_map(rules& r, const sizes& n, random_source random) {
                 blocks(n.keys, r.block_keys));
   const double share = random.uniform(0, 1);
   for (double& x : r.map.x) x = random.chance(share);
+  r.chunk = random.integer(1, 80);
 }
 
 void make_masks(rules& r, const problem& p, random_source& random) {
@@ -82,7 +83,7 @@ sizes fitted(const subject& s, layout l, sizes n) {
   const view_kind views = view_of(l);
   if (views == view_kind::rows || views == view_kind::columns) n.batch = 1;
   if (l == layout::packed_qkv) n.keys = n.queries, n.value_dim = n.dim;
-  if (s.rules.features & causal) n.keys = n.queries;
+  if (s.rules.features & as_many_keys) n.keys = n.queries;
   return n;
 }
 
@@ -101,7 +102,7 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   const bool ragged = l == layout::ragged;
   for (std::size_t b = 1; ragged && b < p.queries.size(); ++b) {  // the first is the longest
     p.queries[b] = random.integer(0, n.queries);
-    p.keys[b] = s.rules.features & causal ? p.queries[b] : random.integer(0, n.keys);
+    p.keys[b] = s.rules.features & as_many_keys ? p.queries[b] : random.integer(0, n.keys);
   }
   p.q = array(n.batch, n.heads, n.queries, n.dim), fill(p.q, random, spread);
   p.k = array(n.batch, n.kv_heads, n.keys, n.dim), fill(p.k, random, spread);

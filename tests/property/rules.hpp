@@ -111,7 +111,8 @@ auto masks_of(const auto& r) {
       where<(Has & boolean) != 0>([&] { return fovea::boolean_mask(r.keep()); }),
       where<(Has & blocks) != 0>(
           [&] { return fovea::block_map(r.map(), {.queries = p.block_queries, .keys = p.block_keys}); }),
-      where<(Has & predicate) != 0>([&] {
+      where<(Has & diffusion) != 0>([&] { return fovea::block_diffusion{p.chunk}; }),
+      where<(Has & chunks) != 0>([&] { return fovea::chunked{p.chunk}; }), where<(Has & predicate) != 0>([&] {
         const int period = static_cast<int>(p.period);
         return fovea::mask(
             [period](auto q, auto k) { return ((k & decltype(k)(period)) == decltype(k)(0)) | (k == q); });
