@@ -57,8 +57,8 @@ auto boolean_mask(M&& m) {
 /// off. Query rows are those of the call, with a cache as well. The map is read during the call. Throws
 /// std::invalid_argument, with both numbers, where sides are smaller or the map is.
 ///
-/// Hidden blocks are skipped as far as kernels go by blocks themselves: with AVX-512 by 48 queries forward and
-/// 72 backward, so that sides of a multiple of these cost least. Of 8,192 tokens, 4 heads of dim 64, a tenth
+/// Hidden blocks are skipped as far as kernels go by blocks themselves: with AVX-512 by 48 queries, 72
+/// backward, so that sides of a multiple of these cost least. Of 8,192 tokens, 4 heads of dim 64, a tenth
 /// of the blocks visible: of 64 x 64, a call takes 0.18 of the time without a mask, backward 0.29; of 96
 /// queries x 128 keys 0.11 and 0.21.
 template <viewable M>
