@@ -21,12 +21,14 @@ class piece_places {
       });
   }
   /// Where the next of them lies, to be asked for beside `now`, a piece of another block.
-  FOVEA_INLINE byte_rows beside(const byte_rows& now) noexcept { return at_ < count_ ? places_[at_++] : now; }
+  FOVEA_INLINE byte_rows beside(const byte_rows& now) noexcept {
+    return at_ < count_ ? places_[at_++] : now.first_row();
+  }
   /// What comes after `now`, one of them: the next one; where there is one only, more of it. (Two pieces
   /// further where they are of 4 KB, and into the next block, was no faster.)
   FOVEA_INLINE byte_rows after(byte_rows now) noexcept {
     if (count_ == 1) now.first += 8192;
-    return ++at_ < count_ ? places_[at_] : now;
+    return ++at_ < count_ ? places_[at_] : count_ == 1 ? now : now.first_row();
   }
 
  private:
