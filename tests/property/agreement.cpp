@@ -109,6 +109,7 @@ void make_narrow(problem& p, random_source& random) {
   }
   const bool alone =
       (r.features & any_mask) == boolean && r.keep.queries == p.n.queries && r.keep.keys == p.n.keys;
+  for (double& x : r.map.x) x = 1;  // blocks are too large to show one of several keys
   for (double& x : r.keep.x) x = !alone;
   for (index_type b = 0; alone && b < r.keep.batch; ++b)
     for (index_type h = 0; h < r.keep.heads; ++h)
