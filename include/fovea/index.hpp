@@ -197,4 +197,9 @@ void do_or_undo(const Work& work, const Undo& undo) {
 #endif
 }
 
+/// Whether a size is that of all, or 1, which is repeated.
+inline void check_one_or_all(index_type has, index_type full, const char* name, const char* what) {
+  if (has != 1 && has != full) reject(name, " has ", has, " ", what, ", neither 1 nor ", full);
+}
+
 FOVEA_NAMESPACE_END

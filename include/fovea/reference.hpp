@@ -58,6 +58,23 @@ reference_head in_double(const Head& head) {
   return all;
 }
 
+/// scale * q_i . k_j, or what a scorer makes of them.
+template <class Scorer>
+double reference_logit(const reference_head& q, index_type i, const reference_head& k, index_type j,
+                       double scale, const Scorer& scorer) {
+  constexpr bool scores_dots = std::is_same_v<Scorer, dot_product>;
+  double sum = 0;
+  for (index_type c = 0; c < q.cols; ++c)
+    if constexpr (scores_dots)
+      sum += q(i, c) * k(j, c);
+    else
+      sum = scorer.add(sum, q(i, c), k(j, c));
+  if constexpr (scores_dots)
+    return scale * sum;
+  else
+    return scorer.logit(sum);
+}
+
 /// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values()
 /// are k and v too, q then being its last tokens. Masks and scores are checked as attention does.
 template <viewable Q, viewable K, viewable V, class... Mods>
@@ -74,7 +91,6 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
   decltype(auto) sink = sink_of(mods...);
   decltype(auto) dropout = dropout_of(mods...);
   decltype(auto) scorer = scorer_of(mods...);
-  constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<decltype(scorer)>, dot_product>;
   const index_type batches = qs.batches(), rows = qs.max_tokens(), columns = vs.dim();
   reference_result r{{batches, heads, rows, columns},
                      {batches, heads, rows, 1},
@@ -104,20 +120,9 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
         if constexpr (sink_like<decltype(sink)>) maximum = static_cast<double>(sink.logit(h));
         for (index_type j = 0; j < K_.rows; ++j) {
           if (!visible_at(bound.mask, cell{i, j})) continue;
-          double dot = 0, magnitude = 0;
-          for (index_type c = 0; c < Q_.cols; ++c) {
-            const double x = Q_(i, c) * K_(j, c);
-            magnitude += std::abs(x);
-            if constexpr (scores_dots)
-              dot += x;
-            else
-              dot = scorer.add(dot, Q_(i, c), K_(j, c));
-          }
-          if constexpr (scores_dots)
-            dot *= scale;
-          else
-            dot = scorer.logit(dot);
-          s[j] = bound.score(dot, cell{i, j});
+          double magnitude = 0;
+          for (index_type c = 0; c < Q_.cols; ++c) magnitude += std::abs(Q_(i, c) * K_(j, c));
+          s[j] = bound.score(reference_logit(Q_, i, K_, j, scale, scorer), cell{i, j});
           const double size = std::isfinite(s[j]) ? std::max(std::abs(s[j]), std::abs(scale) * magnitude) : 0;
           r.logits(b, h, i, 0) = std::max(r.logits(b, h, i, 0), size);
           if (!(s[j] <= maximum)) maximum = s[j];  // a NaN stays

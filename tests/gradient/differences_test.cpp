@@ -17,17 +17,12 @@ namespace {
 
 constexpr double infinite = std::numeric_limits<double>::infinity();
 
-/// sum out * d_out + sum lse * d_lse: a loss that has these gradients.
 template <class Rules>
 double loss(const sizes& n, const operands<double>& x, const Rules& rules) {
   const fovea::attention<double> attend{{.heads = n.heads, .kv_heads = n.kv_heads}};
   return rules.with([&](auto... mods) {
     const auto r = attend.with_lse(x.q, x.k, x.v, mods...);
-    double sum = 0;
-    for (index_type i = 0; i < r.out.size(); ++i) sum += r.out.data()[i] * x.d_out.data()[i];
-    for (index_type i = 0; i < r.lse.size(); ++i)
-      if (std::isfinite(r.lse.data()[i])) sum += r.lse.data()[i] * x.d_lse.data()[i];
-    return sum;
+    return loss_of(r, x);
   });
 }
 

@@ -61,11 +61,7 @@ void expect_differences(const Scorer& scorer) {
     const auto loss = [&] {
       return with_rules(scorer, n, bias, d_bias, [&](const auto&... mods) {
         const auto r = attend.with_lse(x.q, x.k, x.v, mods...);
-        double sum = 0;
-        for (index_type i = 0; i < r.out.size(); ++i) sum += r.out.data()[i] * x.d_out.data()[i];
-        for (index_type i = 0; i < r.lse.size(); ++i)
-          if (std::isfinite(r.lse.data()[i])) sum += r.lse.data()[i] * x.d_lse.data()[i];
-        return sum;
+        return loss_of(r, x);
       });
     };
     const auto got = with_rules(scorer, n, bias, d_bias, [&](const auto&... mods) {

@@ -63,6 +63,15 @@ struct operands {
         d_lse(normal<fovea::compute_t<T>>(n.batch, n.heads, n.queries, 1, seed + 4)) {}
 };
 
+/// sum out * d_out + sum lse * d_lse of what with_lse gave: a loss that has these gradients.
+double loss_of(const auto& result, const operands<double>& x) {
+  double sum = 0;
+  for (index_type i = 0; i < result.out.size(); ++i) sum += result.out.data()[i] * x.d_out.data()[i];
+  for (index_type i = 0; i < result.lse.size(); ++i)
+    if (std::isfinite(result.lse.data()[i])) sum += result.lse.data()[i] * x.d_lse.data()[i];
+  return sum;
+}
+
 /// The same numbers as other elements; exact where the first were rounded to them.
 template <class To, class From>
 tensor<To> as(const tensor<From>& x) {

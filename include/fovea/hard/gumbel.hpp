@@ -7,6 +7,7 @@
 
 #include <fovea/kernel/arch/generic.hpp>
 #include <fovea/roles/concept.hpp>
+#include <fovea/score/dual.hpp>
 #include <fovea/score/threefry.hpp>
 
 #include <bit>
@@ -24,20 +25,8 @@ V number_with_bits(const I& bits) noexcept {
     return kernel::bits_as<typename V::value_type>(bits);
 }
 
-/// What V is, or what it holds.
 template <class V>
-struct element_of_register {
-  using type = typename V::value_type;
-};
-template <class V>
-  requires std::is_arithmetic_v<V>
-struct element_of_register<V> {
-  using type = V;
-};
-template <class V>
-using element_of_register_t = typename element_of_register<V>::type;
-template <class V>
-inline constexpr bool in_float = sizeof(element_of_register_t<V>) == sizeof(float);
+inline constexpr bool in_float = sizeof(number_in<V>) == sizeof(float);
 
 /// A word's upper 23 bits as a number from 0 on, below 1.
 template <class V, class I>
@@ -55,8 +44,7 @@ V twice_artanh(const V& x) noexcept {
   constexpr int terms = in_float<V> ? 5 : 11;
   const V square = x * x;
   V sum(0);
-  for (int n = terms - 1; n >= 0; --n)
-    sum = sum * square + V(static_cast<element_of_register_t<V>>(2 / (2.0 * n + 1)));
+  for (int n = terms - 1; n >= 0; --n) sum = sum * square + V(static_cast<number_in<V>>(2 / (2.0 * n + 1)));
   return sum * x;
 }
 
@@ -64,7 +52,7 @@ V twice_artanh(const V& x) noexcept {
 /// AVX-512.)
 template <class V, class I>
 V natural_logarithm(const V& x) noexcept {
-  using T = element_of_register_t<V>;
+  using T = number_in<V>;
   using word = kernel::position_t<T>;
   constexpr int digits = in_float<V> ? 23 : 52;
   constexpr word one = std::bit_cast<word>(T(1)), root = std::bit_cast<word>(std::numbers::sqrt2_v<T> / 2);
@@ -85,7 +73,7 @@ struct gumbel_noise {
   template <class V, class I>
   V at(const I& query, const I& key) const noexcept {
     using std::min;
-    using T = element_of_register_t<V>;
+    using T = number_in<V>;
     const auto [upper, lower] = threefry<I>(key0, key1, query, key);
     const V fine = fraction_of<V>(upper) + (fraction_of<V>(lower) + V(T(0x1p-24))) * V(T(0x1p-23));
     const V u = min(fine, V(T(1 - 0x1p-24)));

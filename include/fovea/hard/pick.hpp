@@ -16,7 +16,7 @@ index_type key_with_bits(T number) noexcept {
 
 template <class V>
 V minus_infinity() noexcept {
-  return V(-std::numeric_limits<element_of_register_t<V>>::infinity());
+  return V(-std::numeric_limits<number_in<V>>::infinity());
 }
 
 /// sum_j exp(s_j - m), m = max_j s_j, after one more s. -inf changes nothing, a NaN stays.

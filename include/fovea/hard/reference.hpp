@@ -25,17 +25,8 @@ std::vector<double> reference_logits(const reference_head& q, const reference_he
   for (index_type i = 0; i < q.rows; ++i)
     for (index_type j = 0; j < k.rows; ++j) {
       if (!visible_at(rules.mask, cell{i, j})) continue;
-      double dot = 0;
-      for (index_type c = 0; c < q.cols; ++c)
-        if constexpr (std::is_same_v<Scorer, dot_product>)
-          dot += q(i, c) * k(j, c);
-        else
-          dot = scorer.add(dot, q(i, c), k(j, c));
-      if constexpr (std::is_same_v<Scorer, dot_product>)
-        dot *= scale;
-      else
-        dot = scorer.logit(dot);
-      logits[static_cast<std::size_t>(i * k.rows + j)] = rules.score(dot, cell{i, j});
+      logits[static_cast<std::size_t>(i * k.rows + j)] =
+          rules.score(reference_logit(q, i, k, j, scale, scorer), cell{i, j});
     }
   return logits;
 }

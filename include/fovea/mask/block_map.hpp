@@ -43,10 +43,10 @@ struct mapped_cells {
   }
   range shown(range rows, range block) const noexcept {
     const range down = blocks_of(rows, sides.queries);
-    range some{std::min(next(rows, block.first), block.last), block.last};
-    while (!some.empty() && !seen(down, (some.last - 1) / sides.keys))
-      some.last = (some.last - 1) / sides.keys * sides.keys;
-    return some;
+    range part{std::min(next(rows, block.first), block.last), block.last};
+    while (!part.empty() && !seen(down, (part.last - 1) / sides.keys))
+      part.last = (part.last - 1) / sides.keys * sides.keys;
+    return part;
   }
 
  private:
@@ -72,7 +72,8 @@ struct block_map_mask {
     const auto& m = map.table;
     if (sides.queries < 16 || sides.keys < 16)
       reject("block_map's blocks are ", sides.queries, " x ", sides.keys, ", smaller than 16 x 16");
-    one_or_all(m.batch, at.batches, "batch entries"), one_or_all(m.heads, at.heads, "heads");
+    check_one_or_all(m.batch, at.batches, "block_map", "batch entries");
+    check_one_or_all(m.heads, at.heads, "block_map", "heads");
     covers(m.tokens, at.queries, sides.queries, "rows", "queries");
     covers(m.dim, at.keys, sides.keys, "columns", "keys");
   }
@@ -82,9 +83,6 @@ struct block_map_mask {
   }
 
  private:
-  static void one_or_all(index_type has, index_type full, const char* what) {
-    if (has != 1 && has != full) reject("block_map has ", has, " ", what, ", neither 1 nor ", full);
-  }
   static void covers(index_type has, index_type tokens, index_type side, const char* what, const char* of) {
     if (has != 1 && has < ceil_div(tokens, side))
       reject("block_map has ", has, " ", what, ", neither 1 nor at least the ", ceil_div(tokens, side),

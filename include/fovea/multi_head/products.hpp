@@ -2,7 +2,7 @@
 // results.
 #pragma once
 
-#include <fovea/view/eigen.hpp>
+#include <fovea/multi_head/token_rows.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace projection {
@@ -23,16 +23,15 @@ struct parts {
 // The three products take references to rows, whatever matrix or block these are: each is compiled once an
 // element (a step of training compiled for as long again with one for each type of operand).
 template <class T>
-using row_matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using row_matrix = typename token_rows<T>::matrix;
 template <class T>
-using some_rows = Eigen::Ref<const row_matrix<T>, 0, Eigen::OuterStride<>>;
+using rows_ref = typename token_rows<T>::rows_ref;
 template <class T>
 using row_vector = Eigen::Matrix<T, 1, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// y = x W^T + b, b perhaps empty.
 template <class T>
-row_matrix<T> product(const some_rows<T>& x, const some_rows<T>& w,
-                      const Eigen::Ref<const row_vector<T>>& b) {
+row_matrix<T> product(const rows_ref<T>& x, const rows_ref<T>& w, const Eigen::Ref<const row_vector<T>>& b) {
   row_matrix<T> y(x.rows(), w.rows());
   y.noalias() = x * w.transpose();
   if (b.size() > 0) y.rowwise() += b;
@@ -41,7 +40,7 @@ row_matrix<T> product(const some_rows<T>& x, const some_rows<T>& w,
 
 /// d_x = d_y W
 template <class T>
-row_matrix<T> input_gradient(const some_rows<T>& d_y, const some_rows<T>& w) {
+row_matrix<T> input_gradient(const rows_ref<T>& d_y, const rows_ref<T>& w) {
   row_matrix<T> d_x(d_y.rows(), w.cols());
   d_x.noalias() = d_y * w;
   return d_x;
@@ -49,7 +48,7 @@ row_matrix<T> input_gradient(const some_rows<T>& d_y, const some_rows<T>& w) {
 
 /// d_W += d_y^T x   d_b += sum of the rows of d_y
 template <class T>
-void add_weight_gradient(const some_rows<T>& d_y, const some_rows<T>& x,
+void add_weight_gradient(const rows_ref<T>& d_y, const rows_ref<T>& x,
                          Eigen::Ref<row_matrix<T>, 0, Eigen::OuterStride<>> d_w,
                          Eigen::Ref<row_vector<T>> d_b) {
   d_w.noalias() += d_y.transpose() * x;
@@ -58,7 +57,7 @@ void add_weight_gradient(const some_rows<T>& d_y, const some_rows<T>& x,
 
 /// Both; returns d_x.
 template <class T>
-row_matrix<T> product_backward(const some_rows<T>& d_y, const some_rows<T>& x, const some_rows<T>& w,
+row_matrix<T> product_backward(const rows_ref<T>& d_y, const rows_ref<T>& x, const rows_ref<T>& w,
                                Eigen::Ref<row_matrix<T>, 0, Eigen::OuterStride<>> d_w,
                                Eigen::Ref<row_vector<T>> d_b) {
   add_weight_gradient<T>(d_y, x, d_w, d_b);

@@ -41,11 +41,11 @@ class token_rows {
   token_rows(const token_rows&) = delete;
   token_rows& operator=(const token_rows&) = delete;
 
-  using some_rows = Eigen::Ref<const matrix, 0, Eigen::OuterStride<>>;
+  using rows_ref = Eigen::Ref<const matrix, 0, Eigen::OuterStride<>>;
   /// The rows of the sequences, one after another: as they lie, or, where others lie between them, copied to
   /// `room`.
-  some_rows rows(matrix& room) const { return rows(packed(), room); }
-  some_rows rows(const packed_rows& at, matrix& room) const {
+  rows_ref rows(matrix& room) const { return rows(packed(), room); }
+  rows_ref rows(const packed_rows& at, matrix& room) const {
     if (at.parts.size() < 2) {
       const range all = at.parts.empty() ? range{} : at.parts[0];
       return rows_.middleRows(eigen_index(all.first), eigen_index(all.size()));
@@ -95,7 +95,7 @@ class token_rows {
   /// A list that is given may be empty, which check() refuses.
   list_view<index_type> offsets() const noexcept { return offsets_ ? offsets_ : list_view<index_type>(one_); }
 
-  some_rows rows_;
+  rows_ref rows_;
   std::array<index_type, 2> one_;
   list_view<index_type> offsets_ = {}, lengths_ = {};
 };

@@ -11,10 +11,10 @@ struct broadcast {
   tensor_view<E> table;
 
   void check(const place& at, const char* name) const {
-    fits(table.batch, at.batches, name, "batch entries");
-    fits(table.heads, at.heads, name, "heads");
-    fits(table.tokens, at.queries, name, "rows (queries)");
-    fits(table.dim, at.keys, name, "columns (keys)");
+    check_one_or_all(table.batch, at.batches, name, "batch entries");
+    check_one_or_all(table.heads, at.heads, name, "heads");
+    check_one_or_all(table.tokens, at.queries, name, "rows (queries)");
+    check_one_or_all(table.dim, at.keys, name, "columns (keys)");
   }
 
   matrix_view<E> bind(const place& at) const noexcept {
@@ -22,11 +22,6 @@ struct broadcast {
                (table.heads == 1 ? 0 : at.head * table.head_stride);
     return {first, at.queries, at.keys, table.tokens == 1 ? 0 : table.token_stride,
             table.dim == 1 ? 0 : table.dim_stride};
-  }
-
- private:
-  static void fits(index_type has, index_type full, const char* name, const char* what) {
-    if (has != 1 && has != full) reject(name, " has ", has, " ", what, ", neither 1 nor ", full);
   }
 };
 
