@@ -30,17 +30,6 @@ decltype(auto) keys_of(const K& k) noexcept {
     return (k);
 }
 
-/// To be read only.
-template <class X>
-const X& read_only(const X& x) noexcept {
-  return x;
-}
-
-template <class E>
-sequences<const E> read_only(const sequences<E>& x) noexcept {
-  return {x.all, x.offsets, x.count, x.lengths};
-}
-
 /// As many tokens as there are keys, of no dimension.
 template <class Keys>
 struct without_columns : Keys {

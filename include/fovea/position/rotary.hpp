@@ -57,37 +57,28 @@ void check(const sequences<OE>& out, const sequences<XE>& x, const rotary_angles
   check_apart("out", out.all, "the table of sines", table(sin));
 }
 
-/// Turns token t of one head, which stands at position p, or (Back) the other way. A plain loop: compilers
+/// Turns token t of one head, which stands at position p, forth (way 1) or back (-1). A plain loop: compilers
 /// vectorise it for strides of 1, and by hand, in registers or by way of a buffer, it was no faster.
-template <class Arch, class T, bool Back = false, class OE, class XE, class E>
+template <class Arch, class T, class OE, class XE, class E>
 void turn_token(const matrix_view<OE>& out, const matrix_view<XE>& x, index_type t, index_type p,
-                const rotary_angles<E>& angles, rotary_pairs pairs) noexcept {
+                const rotary_angles<E>& angles, rotary_pairs pairs, T way = 1) noexcept {
   const bool halves = pairs == rotary_pairs::halves;
   const index_type half = angles.cos.cols;
   for (index_type i = 0; i < half; ++i) {
     const index_type a = halves ? i : 2 * i, b = halves ? i + half : 2 * i + 1;
     const T u = load_element<T>(x(t, a)), v = load_element<T>(x(t, b));
-    const T cos = load_element<T>(angles.cos(p, i)), forth = load_element<T>(angles.sin(p, i));
-    const T sin = Back ? -forth : forth;
+    const T cos = load_element<T>(angles.cos(p, i)), sin = way * load_element<T>(angles.sin(p, i));
     out(t, a) = store_element<OE>(u * cos - v * sin);
     out(t, b) = store_element<OE>(u * sin + v * cos);
   }
   for (index_type i = 2 * half; i < x.cols; ++i) out(t, i) = store_element<OE>(load_element<T>(x(t, i)));
 }
 
-/// What rotate_into and rotate_back_into do.
-template <class Arch, bool Back, class Out, class X, class E>
-void turn(Out& out, const X& x, const rotary_angles<E>& angles, const rotary_options& options) {
-  using T = common_compute_t<element_of<Out>, element_of<X>, E>;
-  const auto from = as_sequences(x, options.heads, "x");
-  const auto to = as_sequences(out, options.heads, "out");
-  static_assert(!std::is_const_v<std::remove_pointer_t<decltype(to.all.data)>>,
-                "fovea: the result is written to; it can not be const");
-  check(to, from, angles);
-  if constexpr (!tells_heads<X>)
-    if (options.heads == any_heads && angles.cos.cols > 0 && 2 * angles.cos.cols < from.all.dim)
-      reject("x is a matrix of ", from.all.dim, " columns, of which the table rotates ", 2 * angles.cos.cols,
-             ": say how many heads they are by the option heads (1, where the others are to stay)");
+/// Turns all tokens of sequences of the same shape; compiled once for the elements, whatever holds them.
+template <class Arch, class OE, class XE, class E>
+FOVEA_NOINLINE void turn_sequences(const sequences<OE>& to, const sequences<const XE>& from,
+                                   const rotary_angles<E>& angles, const rotary_options& options, int way) {
+  using T = common_compute_t<OE, XE, E>;
   const auto at = checked_positions(from, angles.cos.rows, options.first, options.positions);
   // In the order of memory: all heads of a token together, or all tokens of a head.
   const bool together = std::abs(from.all.head_stride) <= std::abs(from.all.token_stride);
@@ -96,8 +87,23 @@ void turn(Out& out, const X& x, const rotary_angles<E>& angles, const rotary_opt
     for (index_type first = 0; first < heads; first += group)
       for (index_type t = 0; t < from.tokens(b); ++t)
         for (index_type h = first; h < first + group; ++h)
-          turn_token<Arch, T, Back>(to.head(b, h), from.head(b, h), t, at.of(before, t), angles,
-                                    options.pairs);
+          turn_token<Arch>(to.head(b, h), from.head(b, h), t, at.of(before, t), angles, options.pairs,
+                           T(way));
+}
+
+/// What rotate_into (way 1) and rotate_back_into (-1) do.
+template <class Arch, class Out, class X, class E>
+void turn(Out& out, const X& x, const rotary_angles<E>& angles, const rotary_options& options, int way) {
+  const auto from = read_only(as_sequences(x, options.heads, "x"));
+  const auto to = as_sequences(out, options.heads, "out");
+  static_assert(!std::is_const_v<std::remove_pointer_t<decltype(to.all.data)>>,
+                "fovea: the result is written to; it can not be const");
+  check(to, from, angles);
+  if constexpr (!tells_heads<X>)
+    if (options.heads == any_heads && angles.cos.cols > 0 && 2 * angles.cos.cols < from.all.dim)
+      reject("x is a matrix of ", from.all.dim, " columns, of which the table rotates ", 2 * angles.cos.cols,
+             ": say how many heads they are by the option heads (1, where the others are to stay)");
+  turn_sequences<Arch>(to, from, angles, options, way);
 }
 
 }  // namespace position
@@ -113,7 +119,7 @@ void turn(Out& out, const X& x, const rotary_angles<E>& angles, const rotary_opt
 /// token and head, which is the time to read x and write out; no memory.
 template <class Arch = xsimd::default_arch, viewable Out, viewable X, class E>
 void rotate_into(Out&& out, const X& x, const rotary_angles<E>& angles, const rotary_options& options = {}) {
-  position::turn<Arch, false>(out, x, angles, options);
+  position::turn<Arch>(out, x, angles, options, 1);
 }
 
 /// Turns x in place; see rotate_into.
@@ -132,7 +138,7 @@ void rotate(X&& x, const rotary_angles<E>& angles, const rotary_options& options
 template <class Arch = xsimd::default_arch, viewable Out, viewable X, class E>
 void rotate_back_into(Out&& d_x, const X& d_out, const rotary_angles<E>& angles,
                       const rotary_options& options = {}) {
-  position::turn<Arch, true>(d_x, d_out, angles, options);
+  position::turn<Arch>(d_x, d_out, angles, options, -1);
 }
 
 /// Turns d back in place; see rotate_back_into.

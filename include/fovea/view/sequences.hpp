@@ -119,4 +119,15 @@ Y& shaped_like(const X&, Y& like) noexcept {
   return like;
 }
 
+/// To be read only.
+template <class X>
+const X& read_only(const X& x) noexcept {
+  return x;
+}
+
+template <class E>
+sequences<const E> read_only(const sequences<E>& x) noexcept {
+  return {x.all, x.offsets, x.count, x.lengths};
+}
+
 FOVEA_NAMESPACE_END
