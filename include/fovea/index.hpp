@@ -127,6 +127,15 @@ constexpr bool is_finite(T x) noexcept {
     return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
 
+/// A number as a V: a scalar, a SIMD batch, or a dual number of either.
+template <class V, class N>
+V number_as(N x) noexcept {
+  if constexpr (requires { typename V::value_type; })
+    return V(static_cast<typename V::value_type>(x));
+  else
+    return static_cast<V>(x);
+}
+
 /// Throws Error with the parts joined to one sentence; numbers are written in decimal. Without exceptions the
 /// sentence goes to FOVEA_ERROR_HANDLER (config.hpp). (Not inlined, but static: each object has its own.
 /// Inlined, sentences took a quarter of the time that compiling a call takes.)

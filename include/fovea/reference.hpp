@@ -68,11 +68,11 @@ double reference_logit(const reference_head& q, index_type i, const reference_he
     if constexpr (scores_dots)
       sum += q(i, c) * k(j, c);
     else
-      sum = scorer.add(sum, q(i, c), k(j, c));
+      sum = add_channel(scorer, sum, q(i, c), k(j, c), parameter_of<double>(scorer, c));
   if constexpr (scores_dots)
     return scale * sum;
   else
-    return scorer.logit(sum);
+    return logit_of(scorer, sum);
 }
 
 /// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values()
@@ -107,6 +107,7 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
       rules.check(at);
       check_score_at(sink, at), check_score_at(dropout, at);
       const auto bound = rules.bind(at);
+      decltype(auto) bound_scorer = bind_scorer(scorer, at);
       const auto dropout_factor = [&](const cell& c) {
         if constexpr (std::remove_cvref_t<decltype(dropout)>::drops)
           return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
@@ -122,7 +123,7 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
           if (!visible_at(bound.mask, cell{i, j})) continue;
           double magnitude = 0;
           for (index_type c = 0; c < Q_.cols; ++c) magnitude += std::abs(Q_(i, c) * K_(j, c));
-          s[j] = bound.score(reference_logit(Q_, i, K_, j, scale, scorer), cell{i, j});
+          s[j] = bound.score(reference_logit(Q_, i, K_, j, scale, bound_scorer), cell{i, j});
           const double size = std::isfinite(s[j]) ? std::max(std::abs(s[j]), std::abs(scale) * magnitude) : 0;
           r.logits(b, h, i, 0) = std::max(r.logits(b, h, i, 0), size);
           if (!(s[j] <= maximum)) maximum = s[j];  // a NaN stays

@@ -62,7 +62,8 @@ hard_reference_result hard_reference(const Q& q, const K& k, const V& v, referen
       const auto Q_ = in_double(qs.head(b, h));
       const place at{b, h, batches, heads, Q_.rows, K_.rows, std::remove_cvref_t<decltype(ks)>::in_cache};
       rules.check(at), check_score_at(sink, at);
-      const std::vector<double> logits = reference_logits(Q_, K_, scale, rules.bind(at), scorer);
+      const std::vector<double> logits =
+          reference_logits(Q_, K_, scale, rules.bind(at), bind_scorer(scorer, at));
       double sink_logit = none;
       if constexpr (sink_like<decltype(sink)>) sink_logit = static_cast<double>(sink.logit(h));
       for (index_type i = 0; i < Q_.rows; ++i) {

@@ -34,11 +34,13 @@ auto build_problem(const std::optional<double>& scale_option, const sequences<OE
     if constexpr (decltype(rules)::asks || std::remove_cvref_t<decltype(dropout)>::drops) check_positions(at);
     rules.check(at);
     if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
-    check_score_at(dropout, at);
+    check_score_at(dropout, at), check_score_at(scorer, at);
   }
   if constexpr (sink_like<decltype(sink)>)
     if (q.batches() == 0) check_score_at(sink, {.batches = 0, .heads = q.heads()});
   rules.template check_numbers<L>(), check_numbers_of<L>(sink);
+  if constexpr (requires { scorer.channels(); })
+    if (q.batches() > 0) check_same("q", "dimensions a head", q.dim(), "the scorer", scorer.channels());
   const double scale = scale_for(scorer, scale_option, q.all.dim);
   if (!is_finite(static_cast<L>(scale * std::numbers::log2e)))
     reject("scale is ", scale, ", which times log2(e) is no finite ",

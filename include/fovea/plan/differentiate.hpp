@@ -24,14 +24,16 @@ class gradient_memory {
       : g_(g), plan_(plan), memory_(memory) {
     kernel::memory_parts parts(memory.shared());
     terms_ = parts.take<T>(plan.terms), d_q_ = parts.take<T>(plan.d_q), d_kv_ = parts.take<T>(plan.d_kv);
+    d_parameters_ = parts.take<double>(plan.d_parameters);
     of_sinks_ = parts.take<double>(plan.sink_bytes());
     starts_ = parts.take<gradient_starts>(kernel::bytes_of<gradient_starts>(plan.batches));
-    index_type terms = 0, d_q = 0, d_kv = 0;
+    index_type terms = 0, d_q = 0, d_kv = 0, d_parameters = 0;
     for (index_type b = 0; b < plan.batches; ++b) {
-      starts_[b] = {terms, d_q, d_kv};
+      starts_[b] = {terms, d_q, d_kv, d_parameters};
       const auto jobs = gradient_job_list_of<Arch>(g, b);
       terms += row_terms_bytes<T>(jobs);
       d_q += partial_d_q<Arch>(g, jobs), d_kv += partial_d_kv<Arch>(g, jobs);
+      d_parameters += partial_d_parameters(g, jobs);
     }
   }
 
@@ -46,6 +48,13 @@ class gradient_memory {
     const index_type queries = g_.forward.q.tokens(b);
     T* const first = kernel::after(terms_, starts_[b].terms) + 2 * h * queries;
     return {first, first + queries};
+  }
+  /// Where the gradient by a scorer's parameters is summed over a head and key split; null: it is not wanted.
+  double* d_parameters(const gradient_job_list& jobs, index_type b, index_type h,
+                       index_type key_split) const noexcept {
+    if (plan_.d_parameters == 0) return nullptr;
+    return kernel::after(d_parameters_, starts_[b].d_parameters) +
+           (h * jobs.key_splits() + key_split) * g_.forward.dim();
   }
   double& of_sink(index_type b, index_type h) const noexcept { return of_sinks_[b * plan_.heads + h]; }
 
@@ -69,7 +78,7 @@ class gradient_memory {
   const gradient_plan& plan_;
   const working_memory& memory_;
   T *terms_, *d_q_, *d_kv_;
-  double* of_sinks_;
+  double *d_parameters_, *of_sinks_;
   gradient_starts* starts_;
 };
 
@@ -85,9 +94,28 @@ FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type distance, in
   kernel::write_rows<Arch>(sums, width, to, {0, to.rows});
 }
 
+/// The gradient by the parameters of a scorer: in order, of sequences and key splits.
+template <class Arch, class Gradients, class Memory>
+void set_scorer_gradient(const Gradients& g, index_type batches, const Memory& memory) {
+  const auto& p = g.forward;
+  for (index_type h = 0; h < p.heads(); ++h)
+    for (index_type c = 0; c < p.dim(); ++c) {
+      double sum = 0;
+      for (index_type b = 0; b < batches; ++b) {
+        const auto jobs = gradient_job_list_of<Arch>(g, b);
+        for (index_type split = 0; split < jobs.key_splits(); ++split)
+          sum += memory.d_parameters(jobs, b, h, split)[c];
+      }
+      p.scorer.set_gradient(h, c, sum);
+    }
+}
+
 /// A backward call of no sequence: sums over nothing.
 template <class Problem>
 void differentiate_nothing(const Problem& p) noexcept {
+  if constexpr (learning_scorer<decltype(p.scorer)>)
+    for (index_type h = 0; h < p.heads(); ++h)
+      for (index_type c = 0; c < p.dim(); ++c) p.scorer.set_gradient(h, c, 0);
   if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })
     for (index_type h = 0; h < p.heads(); ++h) p.sink.set_gradient(h, 0);
   p.rules.scores.each([](const auto& score) {
@@ -141,6 +169,7 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
     kernel::differentiate_keys<Arch>(
         g, job, memory.scratch(i, worker),
         [&](index_type h) { return memory.d_q(jobs, b, h, job.key_split); },
+        [&](index_type h) { return memory.d_parameters(jobs, b, h, job.key_split); },
         [&](index_type h) { return memory.terms_of(b, h); },
         [&](range keys, const T* d_k, const T* d_v) {
           if (jobs.parts() == 1) {
@@ -173,6 +202,8 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
       for (index_type b = 0; b < plan.batches; ++b) sum += memory.of_sink(b, h);
       p.sink.set_gradient(h, sum);
     }
+
+  if constexpr (learning_scorer<decltype(p.scorer)>) set_scorer_gradient<Arch>(g, plan.batches, memory);
 
   p.rules.scores.each_numbered([&](auto number, const auto& score) {
     if constexpr (learning_score<decltype(score)>) {

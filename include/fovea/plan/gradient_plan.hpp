@@ -45,7 +45,7 @@ struct gradient_job_list {
 
 /// Where a sequence's parts of the shared memory begin, in bytes.
 struct gradient_starts {
-  index_type terms, d_q, d_kv;
+  index_type terms, d_q, d_kv, d_parameters;
 };
 
 /// Bytes of a worker's scratch, by use: keys and values packed, sums of their gradients, P and dS; copies of
@@ -86,8 +86,8 @@ struct gradient_plan {
   bool scratch_a_task = false;  // the executor has more workers than there are tasks
   index_type rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
   index_type compute_bytes = 4;
-  gradient_parts scratch = {};              // bytes of a worker's, by use
-  index_type terms = 0, d_q = 0, d_kv = 0;  // bytes that all workers share
+  gradient_parts scratch = {};                                // bytes of a worker's, by use
+  index_type terms = 0, d_q = 0, d_kv = 0, d_parameters = 0;  // bytes that all workers share
 
   /// Tasks that the queries of a learnt table of so many queries a head make: 1 has the sum over all of them.
   index_type row_blocks_of(index_type table_queries) const noexcept {
@@ -98,8 +98,8 @@ struct gradient_plan {
   index_type scratch_bytes() const noexcept { return scratch.bytes(); }
   index_type shared_bytes() const noexcept {
     using kernel::part_bytes;
-    return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) + part_bytes(sink_bytes()) +
-           kernel::bytes_of<gradient_starts>(batches);
+    return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) + part_bytes(d_parameters) +
+           part_bytes(sink_bytes()) + kernel::bytes_of<gradient_starts>(batches);
   }
   /// Of what each head adds to the gradient of a sink.
   index_type sink_bytes() const noexcept { return kernel::bytes_of<double>(batches * heads); }
@@ -136,6 +136,7 @@ struct gradient_plan {
     parts("bytes in its copy of dO", &of::d_out_copy), parts("bytes in its copy of keys", &of::key_copy);
     parts("bytes in its table of a parameter", &of::table), both("bytes in its row terms", &self::terms);
     both("bytes in its parts of dQ", &self::d_q), both("bytes in its parts of dK and dV", &self::d_kv);
+    both("bytes in its sums of a scorer's parameters", &self::d_parameters);
   }
 
   /// The plan in words.
@@ -178,6 +179,13 @@ index_type partial_d_kv(const Gradients& g, const gradient_job_list& jobs) noexc
   if (jobs.parts() == 1) return 0;
   return kernel::bytes_of<T>(jobs.kv_heads * jobs.parts() * jobs.keys *
                              (round_up(g.forward.dim(), n) + round_up(g.forward.value_dim(), n)));
+}
+/// Of what key splits add to the gradient of a scorer's parameters, a number a head and channel.
+template <class Gradients>
+index_type partial_d_parameters(const Gradients& g, const gradient_job_list& jobs) noexcept {
+  if constexpr (learning_scorer<decltype(g.forward.scorer)>)
+    return kernel::bytes_of<double>(jobs.heads * jobs.key_splits() * g.forward.dim());
+  return 0;
 }
 template <class T>
 index_type row_terms_bytes(const gradient_job_list& jobs) noexcept {
@@ -228,6 +236,7 @@ gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcep
     plan.jobs_a_sequence = std::max(plan.jobs_a_sequence, jobs.count());
     plan.terms += row_terms_bytes<T>(jobs);
     plan.d_q += partial_d_q<Arch>(g, jobs), plan.d_kv += partial_d_kv<Arch>(g, jobs);
+    plan.d_parameters += partial_d_parameters(g, jobs);
   }
   plan.jobs = plan.batches * plan.jobs_a_sequence;
   const index_type tasks = std::max({plan.jobs, plan.batches * plan.heads, table_tasks});

@@ -32,14 +32,71 @@ V choose(const Truth& which, const V& a, const V& b) noexcept {
 ///   using is_scorer = void;
 ///   V add(V sum, V q, V k) const        the sum, which starts at 0, after one more channel: (q_c, k_c), c
 ///                                       from 0 to dim - 1
-///   V logit(V sum) const                the logit, in natural units: scores and masks follow
+/// and may have
+///   V logit(V sum) const                the logit, in natural units: scores and masks follow; without it
+///                                       the sum
+///   bind(place) const                   the scorer of one head of one sequence
+///   check(place) const                  throws std::invalid_argument where it does not fit a sequence
+///   parameter(c) const                  once bound: a number w_c a channel, which then is add's last
+///                                       argument, add(sum, q, k, w)
+///   channels() const                    how many of these it has: q's dim, or the call is refused
 /// The option .scale, which is of q . k, is refused beside a scorer. Cost: Lq Lk d calls of add a head, less
 /// what masks hide in whole blocks.
 /// backward takes it where V may be a dual number (score/dual.hpp: operators, abs, exp, log, sqrt, tanh, min,
-/// max, select) and add adds: add(sum, q, k) = sum + f(q, k). Cost: 2 Lq Lk d calls of add with numbers, as
-/// many with dual ones.
+/// max, select) and add adds: add(sum, q, k, w) = sum + f(q, k, w). For that a scorer may have
+///   slopes(V q, V k, V w) const         {df / dq, df / dk, df / dw}, in place of dual numbers; no w and no
+///                                       third one without parameters
+///   set_gradient(head, c, double) const takes dL / dw_c of a head, of all sequences: called by backward once
+///                                       for each, in order, on the calling thread, with the same bits for
+///                                       any number of workers
+/// Cost: 2 Lq Lk d calls of add with numbers (1 without logit), and 2 with dual ones (3 where parameters
+/// learn), or 1 of slopes.
 template <class S>
 concept scorer_like = requires { typename std::remove_cvref_t<S>::is_scorer; };
+
+/// The scorer of one head of one sequence: what it binds, or itself.
+template <class S>
+decltype(auto) bind_scorer(const S& scorer, const place& at) noexcept {
+  if constexpr (requires { scorer.bind(at); })
+    return scorer.bind(at);
+  else
+    return (scorer);
+}
+
+/// Whether parameters of a scorer learn, as the call gives it.
+template <class S>
+concept learning_scorer =
+    requires(const std::remove_cvref_t<S>& s) { s.set_gradient(index_type(0), index_type(0), 0.0); };
+
+/// Whether a scorer, as bound, has a parameter a channel.
+template <class S>
+concept scorer_with_parameters = requires(const S& s) { s.parameter(index_type(0)); };
+
+/// The parameter of a channel as a V, or nothing where a scorer has none.
+struct no_parameter {};
+template <class V, class S>
+auto parameter_of(const S& scorer, index_type c) noexcept {
+  if constexpr (scorer_with_parameters<S>)
+    return number_as<V>(scorer.parameter(c));
+  else
+    return no_parameter{};
+}
+
+template <class S, class V, class W>
+V add_channel(const S& scorer, const V& sum, const V& q, const V& k, const W& w) noexcept {
+  if constexpr (std::is_same_v<W, no_parameter>)
+    return scorer.add(sum, q, k);
+  else
+    return scorer.add(sum, q, k, w);
+}
+
+template <class S, class V>
+V logit_of(const S& scorer, const V& sum) noexcept {
+  if constexpr (requires { scorer.logit(sum); })
+    return scorer.logit(sum);
+  else
+    return sum;
+}
 
 /// The library's own: q . k, scale being part of q.
 struct dot_product {

@@ -12,15 +12,6 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// A number as a V: a scalar, a SIMD batch, or a dual number of either.
-template <class V, class N>
-V number_as(N x) noexcept {
-  if constexpr (requires { typename V::value_type; })
-    return V(static_cast<typename V::value_type>(x));
-  else
-    return static_cast<V>(x);
-}
-
 /// value + slope * e with e * e = 0; V is a scalar or a SIMD batch. What scores are written with is here:
 /// + - * /, abs, exp, log, sqrt, tanh, min, max, and comparisons, which compare values. Numbers and V's
 /// convert, with slope 0.

@@ -84,18 +84,22 @@ FOVEA_NOINLINE void differentiate_head(const gradient_head<Arch, T>& head,
 }
 
 /// dK and dV of the keys and, for `d_q_of(head)`, what these keys add to dQ.
-/// `terms_of(head)` gives {lse, delta} of the rows; `close(keys, d_k, d_v)` takes a superblock's sums.
-template <class Arch, class Gradients, class T, class DQ, class Terms, class Close>
+/// `terms_of(head)` gives {lse, delta} of the rows, `d_parameters_of(head)` where its gradient by the
+/// parameters of a scorer is summed; `close(keys, d_k, d_v)` takes a superblock's sums.
+template <class Arch, class Gradients, class T, class DQ, class DW, class Terms, class Close>
 void differentiate_keys(const Gradients& g, const gradient_job& job, const gradient_scratch<T>& memory,
-                        const DQ& d_q_of, const Terms& terms_of, const Close& close) noexcept {
+                        const DQ& d_q_of, const DW& d_parameters_of, const Terms& terms_of,
+                        const Close& close) noexcept {
   const auto& p = g.forward;
   const index_type b = job.batch, width = round_up(p.dim(), lanes<Arch, T>),
                    value_width = round_up(p.value_dim(), lanes<Arch, T>);
   const auto k = p.k.head(b, job.kv_head);
   const auto v = p.v.head(b, job.kv_head);
   const auto k_of = operand_of<Arch>(k, width, memory.k_copy);
-  for (index_type h = job.heads.first; h < job.heads.last; ++h)
+  for (index_type h = job.heads.first; h < job.heads.last; ++h) {
     clear_rows<Arch>(d_q_of(h), p.q.tokens(b), width);
+    if (double* const d_w = d_parameters_of(h)) std::fill_n(d_w, p.dim(), 0.0);
+  }
 
   for (range block = job.keys; !block.empty(); block.first = block.last, block.last = job.keys.last) {
     block.last = std::min(block.first + gradient_shape<Arch, T>::keys, job.keys.last);
@@ -106,10 +110,11 @@ void differentiate_keys(const Gradients& g, const gradient_job& job, const gradi
           p.rules.bind(p.at(b, h)), p.dropout.bind(p.at(b, h)));
       const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy);
       const auto d_out = operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy);
+      decltype(auto) scorer = bind_scorer(p.scorer, p.at(b, h));
       const auto terms = terms_of(h);
       differentiate_head<Arch, T>(
-          {gradient_scorer_ref<Arch, T>(p.scorer), gradient_rules_ref<Arch, T>(rules), block_ref<T>(q),
-           block_ref<T>(d_out), terms.lse, terms.delta, d_q_of(h), p.scale},
+          {gradient_scorer_ref<Arch, T>(scorer, d_parameters_of(h)), gradient_rules_ref<Arch, T>(rules),
+           block_ref<T>(q), block_ref<T>(d_out), terms.lse, terms.delta, d_q_of(h), p.scale},
           keys);
     }
     close(block, memory.d_k, memory.d_v);

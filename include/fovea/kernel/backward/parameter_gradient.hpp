@@ -54,6 +54,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
   const auto rules = p.rules.bind(at);
   const auto dropout = p.dropout.bind(at);
   const auto& bound = bind_score(score, at);
+  const auto& scorer = bind_scorer(p.scorer, at);
   const auto of_cells =
       gradients_of_cells<softmax_state<Arch, T, Gradients::units>, Number + 1>(rules, dropout);
   const auto k = p.k.head(b, h / p.group());
@@ -70,7 +71,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
           operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy).read(block_rows);
       const gradient_rows<T> block{
           block_rows, q, d_out, nullptr, 0, terms.lse + block_rows.first, terms.delta + block_rows.first};
-      gradient_scorer_ref<Arch, T>(p.scorer).score(group, block, of_cells.plain, true);
+      gradient_scorer_ref<Arch, T>(scorer).score(group, block, of_cells.plain, true);
       group.differentiate(block, T(1), of_cells.plain);
       group.apply_rules(block, T(1), of_cells, true);
       group.each_register(block, [&](index_type i, const auto& cells, const auto& ds) FOVEA_INLINE_LAMBDA {

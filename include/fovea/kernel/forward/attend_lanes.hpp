@@ -49,6 +49,7 @@ struct lane_head {
   const Problem& p;
   index_type b, h;
   bound_rules<decltype(p.rules.bind(p.at(0, 0))), decltype(p.dropout.bind(p.at(0, 0)))> rules;
+  decltype(bind_scorer(p.scorer, p.at(0, 0))) scorer;
   decltype(p.q.head(0, 0)) q;
   decltype(operand_of<Arch>(p.k.head(0, 0), p.dim(), static_cast<T*>(nullptr))) keys;
   scratch<T> memory;
@@ -58,6 +59,7 @@ struct lane_head {
         b(batch),
         h(head),
         rules{p.rules.bind(p.at(b, h)), p.dropout.bind(p.at(b, h))},
+        scorer(bind_scorer(p.scorer, p.at(b, h))),
         q(p.q.head(b, h)),
         keys(operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), given.keys)),
         memory(given) {}
@@ -70,7 +72,7 @@ struct lane_head {
             query_ref<Arch, T>(q),
             scale,
             block_ref<T>(keys),
-            scorer_ref<Arch, T>(p.scorer),
+            scorer_ref<Arch, T>(scorer),
             rules_ref<Arch, T>(rules),
             memory};
   }

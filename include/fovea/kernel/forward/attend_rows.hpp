@@ -55,7 +55,7 @@ struct row_group {
             {p.q, at.batch, first_head},
             p.dim(),
             scale,
-            {p.scorer, keys},
+            {p.scorer, p.at(at.batch, first_head), keys},
             row_rules_ref<Arch, T>(rules),
             memory};
   }

@@ -24,11 +24,13 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_keys(const Scorer& scorer, const T* q, i
       V query[std::size_t{W}];
       FOVEA_UNROLL_ALL
       for (int w = 0; w < W; ++w) query[w] = V::load_aligned(q + (c * W + w) * n);
-      sum.each([&](auto r, auto w, V& x)
-                   FOVEA_INLINE_LAMBDA { x = scorer.add(x, query[w], V(k.data[(j + r) * k.stride + c])); });
+      const auto parameter = parameter_of<V>(scorer, c);
+      sum.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
+        x = add_channel(scorer, x, query[w], V(k.data[(j + r) * k.stride + c]), parameter);
+      });
     }
     sum.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
-      const V logit = scorer.logit(x);
+      const V logit = logit_of(scorer, x);
       logit.store_aligned(s.at(j + r, w));
       largest[w] = xsimd::max(largest[w], logit);
     });

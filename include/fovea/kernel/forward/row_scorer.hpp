@@ -21,10 +21,17 @@ void load_channels(const block_piece<E>& k, index_type first, index_type c, inde
   isa<Arch>::transpose(to);
 }
 
+/// The scorer of the head of each row of a panel, `at` being its first head's place.
+template <class Scorer>
+decltype(auto) scorer_of_row(const Scorer& scorer, place at, index_type head) noexcept {
+  at.head += head;
+  return bind_scorer(scorer, at);
+}
+
 /// The logits of a panel's rows against a piece of a block of keys, by a user's scorer.
 template <class Arch, class T, class E, class Scorer>
-FOVEA_NOINLINE FOVEA_FLATTEN void score_piece(const Scorer& scorer, const row_panel<Arch, T>& q,
-                                              const block_piece<E>& k) noexcept {
+FOVEA_NOINLINE FOVEA_FLATTEN void score_piece(const Scorer& scorer, const place& at,
+                                              const row_panel<Arch, T>& q, const block_piece<E>& k) noexcept {
   using V = vec<Arch, T>;
   using panel = row_panel<Arch, T>;
   constexpr index_type n = panel::n;
@@ -35,14 +42,26 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_piece(const Scorer& scorer, const row_pa
       const index_type c = start_of<Arch, T>(i, q.dim), last = std::min(n, q.channels - c);
       V key[std::size_t{n}];
       load_channels<Arch, T>(k, j, c, q.channels, key);
-      for (index_type e = i * n - c; e < last; ++e)
-        for (index_type r = 0; r < q.count(); ++r)
-          sum[r] = scorer.add(sum[r], V(q.q[(i * panel::max_rows + r) * n + e]), key[e]);
+      const range unread{i * n - c, last};  // the last register overlaps the one before
+      const auto query = [&](index_type r, index_type e) {
+        return V(q.q[(i * panel::max_rows + r) * n + e]);
+      };
+      if constexpr (std::is_reference_v<decltype(bind_scorer(scorer, at))>) {
+        for (index_type e = unread.first; e < unread.last; ++e)
+          for (index_type r = 0; r < q.count(); ++r)
+            sum[r] = add_channel(scorer, sum[r], query(r, e), key[e], parameter_of<V>(scorer, c + e));
+      } else {
+        for (index_type r = 0; r < q.count(); ++r) {
+          const auto bound = scorer_of_row(scorer, at, q.head(r));
+          for (index_type e = unread.first; e < unread.last; ++e)
+            sum[r] = add_channel(bound, sum[r], query(r, e), key[e], parameter_of<V>(bound, c + e));
+        }
+      }
     }
     const auto bytes = static_cast<std::size_t>(std::min(n, k.count - j)) * sizeof(T);
     for (index_type r = 0; r < q.count(); ++r) {
       alignas(64) T logits[std::size_t{n}];
-      scorer.logit(sum[r]).store_aligned(logits);
+      logit_of(scorer_of_row(scorer, at, q.head(r)), sum[r]).store_aligned(logits);
       std::memcpy(q.logits(r) + k.first + j, logits, bytes);
     }
   }
@@ -55,32 +74,33 @@ class row_scorer_ref {
 
  public:
   template <class Scorer, class Operand>
-  row_scorer_ref(const Scorer& scorer, const Operand& keys) noexcept
-      : scorer_(&scorer), keys_(&keys), of_(&functions_of<Scorer, Operand>) {}
+  row_scorer_ref(const Scorer& scorer, const place& first_head, const Operand& keys) noexcept
+      : scorer_(&scorer), keys_(&keys), at_(first_head), of_(&functions_of<Scorer, Operand>) {}
 
   /// The logits of all rows against a block of keys, each of which is read once. `next`: what is asked for
   /// meanwhile, beside what comes after `these`.
   void dot(const panels& all, range keys, piece_places& next, piece_places& these) const noexcept {
-    of_->dot(scorer_, keys_, all, keys, next, these);
+    of_->dot(scorer_, at_, keys_, all, keys, next, these);
   }
   piece_places places(range keys) const noexcept { return of_->places(keys_, keys); }
 
  private:
   struct functions {
-    void (*dot)(const void*, const void*, const panels&, range, piece_places&, piece_places&) noexcept;
+    void (*dot)(const void*, const place&, const void*, const panels&, range, piece_places&,
+                piece_places&) noexcept;
     piece_places (*places)(const void*, range) noexcept;
   };
   template <class Scorer, class Operand>
   static constexpr functions functions_of{
-      [](const void* scorer, const void* operand, const panels& all, range keys, piece_places& next,
-         piece_places& these) noexcept {
+      [](const void* scorer, const place& at, const void* operand, const panels& all, range keys,
+         piece_places& next, piece_places& these) noexcept {
         each_pieces<scaled::by_channel>(*static_cast<const Operand*>(operand), keys, [&](auto& pieces) {
           pieces.prefetch(next, these);
           for (const auto& q : all)
             if constexpr (std::is_same_v<Scorer, dot_product>)
               dot_pieces(q, pieces), pieces.prefetch_nothing();
             else
-              for (const auto& k : pieces) score_piece(*static_cast<const Scorer*>(scorer), q, k);
+              for (const auto& k : pieces) score_piece(*static_cast<const Scorer*>(scorer), at, q, k);
         });
       },
       [](const void* operand, range keys) noexcept {
@@ -88,6 +108,7 @@ class row_scorer_ref {
       }};
 
   const void *scorer_, *keys_;
+  place at_;
   const functions* of_;
 };
 
