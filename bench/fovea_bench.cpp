@@ -144,6 +144,8 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it has no cache\n", name.c_str());
     else if (w.op == operation::backward)
       std::fprintf(stderr, "%s: no textbook row, it computes no gradients\n", name.c_str());
+    else if (w.op == operation::additive)
+      std::fprintf(stderr, "%s: no textbook row, it scores by products\n", name.c_str());
     else if (w.op != operation::forward)
       std::fprintf(stderr, "%s: no textbook row, it reads all values\n", name.c_str());
     else if (w.with != modifier::none)
@@ -176,6 +178,7 @@ void register_machines(const std::set<std::pair<bool, index_type>>& machines) {
 bench::call bench::fovea_call(const workload& w) {
   if (w.cache != cache::none) return cached_call(w);
   if (w.op == operation::backward) return backward_call(w);
+  if (w.op == operation::additive) return additive_call(w);
   if (w.op != operation::forward) return hard_call(w);
   call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,

@@ -17,7 +17,7 @@ using index_type = std::ptrdiff_t;
 
 enum class element { f32, f64, bf16, f16, i8 };                  // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };              // eigen: row-major, eigen_col: column-major
-enum class operation { forward, backward, hard, hard_sampled };  // hard: argmax
+enum class operation { forward, backward, hard, hard_sampled, additive };  // hard: argmax
 enum class mask { none, causal, window };
 enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
@@ -37,6 +37,7 @@ struct workload {
   index_type batch = 1, heads = 8, kv_heads = 8;  // B, Hq, Hkv
   index_type queries = 1024, keys = 1024;         // Lq, Lk
   index_type dim = 64, value_dim = 64;            // d, dv
+  index_type hidden = 0;                          // of additive attention
   bench::mask mask = mask::none;
   index_type window = 0;  // keys seen before a query's own, for mask::window
   element dtype = element::f32, kv = element::f32;
@@ -73,10 +74,11 @@ inline constexpr names<modifier, 7> modifier_names{{{"none", modifier::none},
                                                     {"lengths", modifier::lengths},
                                                     {"function", modifier::function}}};
 
-inline constexpr names<operation> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 5> operation_names{{{"forward", operation::forward},
                                                    {"backward", operation::backward},
                                                    {"hard", operation::hard},
-                                                   {"hard_sampled", operation::hard_sampled}}};
+                                                   {"hard_sampled", operation::hard_sampled},
+                                                   {"additive", operation::additive}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -107,6 +109,7 @@ inline std::vector<key_entry> known_keys() {
       {"Lk", "N", "Lq", "key tokens of a sequence"},
       {"d", "N", "64", "dim of a head of Q and K"},
       {"dv", "N", "d", "dim of a head of V"},
+      {"hidden", "N", "64", "op=additive: columns of the projections, a head"},
       {"mask", "none|causal|window:N", "none", "with a cache: causal"},
       {"dtype", elements, "f32", "elements of Q and O"},
       {"kv", elements, "dtype", "elements of K and V"},
@@ -213,6 +216,8 @@ inline void check(const workload& w) {
        w.layout != layout::bhsd || w.with != modifier::none))
     throw std::invalid_argument("op=" + std::string(name_of(operation_names, w.op)) +
                                 ": timed in f32 and bhsd, without modifiers");
+  if ((w.op == operation::additive) != (w.hidden > 0))
+    throw std::invalid_argument("hidden=" + std::to_string(w.hidden) + ": it goes with op=additive");
   if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
   if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
   if (w.cache != cache::none && (w.dtype != element::f32 || w.kv == element::f64 || w.mask == mask::window ||
@@ -244,13 +249,14 @@ inline workload parse_workload(std::string_view text) try {
   const auto given = [&](std::string_view key) {
     return std::any_of(words.begin(), words.end(), [&](const word& x) { return x.key == key; });
   };
-  const std::array<std::pair<std::string_view, index_type*>, 8> numbers{{{"B", &w.batch},
+  const std::array<std::pair<std::string_view, index_type*>, 9> numbers{{{"B", &w.batch},
                                                                          {"Hq", &w.heads},
                                                                          {"Hkv", &w.kv_heads},
                                                                          {"Lq", &w.queries},
                                                                          {"Lk", &w.keys},
                                                                          {"d", &w.dim},
                                                                          {"dv", &w.value_dim},
+                                                                         {"hidden", &w.hidden},
                                                                          {"threads", &w.threads}}};
   for (const word& x : words) {
     const auto number =
@@ -280,6 +286,7 @@ inline workload parse_workload(std::string_view text) try {
   if (!given("Lk")) w.keys = w.queries;
   if (!given("dv")) w.value_dim = w.dim;
   if (!given("kv")) w.kv = w.dtype;
+  if (!given("hidden") && w.op == operation::additive) w.hidden = 64;
   if (w.cache != cache::none && w.mask == mask::none) w.mask = mask::causal;
   if (!w.lengths.empty()) w.keys = *std::max_element(w.lengths.begin(), w.lengths.end());
   check(w);
@@ -302,7 +309,8 @@ inline std::string to_text(const workload& w) {
                                                     : "window:" + std::to_string(w.window);
   const std::string op = "op=" + std::string(name_of(operation_names, w.op)) + ",";
   return (w.op == operation::forward ? "" : op) + n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) +
-         n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) + "mask=" + mask +
+         n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) +
+         (w.hidden == 0 ? "" : n("hidden", w.hidden)) + "mask=" + mask +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
          (w.cache == cache::none ? "" : ",cache=" + std::string(name_of(cache_names, w.cache))) +
@@ -333,7 +341,8 @@ inline double useful_cells(const workload& w) {
   return cells;
 }
 
-/// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d), which is 4 Lq Lk d where dv = d and nothing
+/// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d; op=additive: 2 hidden + 2 dv, a tanh
+/// counted as one), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
@@ -346,6 +355,7 @@ inline double useful_flops(const workload& w) {
   }
   const double a_cell = w.op == operation::forward    ? 2.0 * double(w.dim + w.value_dim)
                         : w.op == operation::backward ? 6.0 * double(w.dim) + 4.0 * double(w.value_dim)
+                        : w.op == operation::additive ? 2.0 * double(w.hidden + w.value_dim)
                                                       : 2.0 * double(w.dim);
   return a_cell * useful_cells(w) * double(w.batch * w.heads);
 }

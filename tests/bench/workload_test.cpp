@@ -18,7 +18,7 @@ std::string refusal(std::string_view words) try {
 /// The parser takes each key that --help names, and says no other.
 TEST(workload, help_names_every_key) {
   const std::string help = help_text(), unknown = refusal("speed=9");
-  EXPECT_EQ(known_keys().size(), 16u);
+  EXPECT_EQ(known_keys().size(), 17u);
   for (const auto& entry : known_keys()) {
     EXPECT_NE(help.find("\n  " + entry.key + "="), std::string::npos) << entry.key;
     EXPECT_NE(unknown.find(" " + entry.key), std::string::npos) << entry.key;

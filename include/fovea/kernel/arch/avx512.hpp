@@ -28,6 +28,18 @@ struct isa<Arch> : generic_isa<Arch> {
       return vec<Arch, T>(_mm512_fmadd_pd(a, b, c));
   }
 
+  /// a / b for normal b within a unit in the last place, by 14 bits of 1 / b and a step of Newton's: 3
+  /// operations, where an Intel divides for 16 cycles.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> quotient(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
+    if constexpr (sizeof(T) == 4) {
+      const __m512 reciprocal = _mm512_rcp14_ps(b), first = _mm512_mul_ps(a, reciprocal);
+      return vec<Arch, T>(_mm512_fmadd_ps(_mm512_fnmadd_ps(b, first, a), reciprocal, first));
+    } else {
+      return a / b;
+    }
+  }
+
   FOVEA_INLINE static vec<Arch, float> load_bf16(const void* from) noexcept {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
     return vec<Arch, float>(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));

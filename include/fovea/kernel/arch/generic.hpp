@@ -67,6 +67,12 @@ struct generic_isa {
     return xsimd::fma(a, b, c);
   }
 
+  /// a / b.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> quotient(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {
+    return a / b;
+  }
+
   /// a0 b0 a1 b1 ... of the lower halves, of the upper halves.
   template <class T>
   FOVEA_INLINE static vec<Arch, T> zip_lo(const vec<Arch, T>& a, const vec<Arch, T>& b) noexcept {

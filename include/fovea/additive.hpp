@@ -1,0 +1,204 @@
+// fovea/additive.hpp - additive attention: what scores a query and a key is a small network.
+//
+//   s_ij = v^T tanh(W_q q_i + W_k k_j + b)        O = softmax(s) V, for each head
+//   normalised: g v / |v| in place of v
+//
+//   fovea::additive<float, 8> attend({.hidden = 64, .query_dim = 64});
+//   attend.w_q.setRandom(), attend.w_k.setRandom(), attend.v.setRandom();      // or trained
+//   Matrix o = attend(q, k, v, fovea::causal);                                 // as attention<float, 8>
+//   auto [out, lse] = attend.with_lse(q, k, v);                                // training
+//   auto gradient = attend.zero_gradient();
+//   auto [d_q, d_k, d_v] = attend.backward(q, k, v, out, lse, d_out, gradient);
+//
+// Bahdanau, Cho & Bengio, "Neural machine translation by jointly learning to align and translate",
+// arXiv:1409.0473, A.1.2. Normalised: Salimans & Kingma, "Weight normalization", arXiv:1602.07868.
+//
+// Masks, scores, views, elements, executors and errors are those of attention.hpp, and so is what is promised
+// of bits. Each head has its own W_q, b and v, and each key/value head its W_k, of that head's columns; where
+// all heads read the whole token, give a tensor_view whose head_stride is 0.
+#pragma once
+
+#include <fovea/additive/head_products.hpp>
+#include <fovea/additive/scorer.hpp>
+#include <fovea/additive/weights.hpp>
+#include <fovea/attention.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// T: float or double. The parameters are members: see additive/weights.hpp. q (Lq, query_dim) a head, k (Lk,
+/// key_dim), v (Lk, dv), o (Lq, dv); `mods`: masks, scores, at most one sink and one dropout.
+///
+/// W_q q + b and W_k k are made once, by Eigen on the calling thread: memory O((Lq + Lk) hidden) beyond the
+/// arguments. Then Lq Lk hidden values of tanh a head, less what masks hide in whole blocks, in registers: of
+/// exp(2 W_q q) exp(2 W_k k), or where a projection is beyond 21 (double: 170) of the sum, to 4 or 6 units in
+/// the last place of 1. backward takes twice as many.
+template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
+class additive : public additive_weights<T> {
+  using base = additive_weights<T>;
+
+ public:
+  additive() = default;
+  explicit additive(const additive_options& options)
+      : base(with_heads(options)),
+        attend_({.heads = options.heads, .kv_heads = options.kv_heads, .executor = options.executor}) {}
+
+  /// A gradient for this, 0.
+  base zero_gradient() const {
+    base gradient(this->options());
+    gradient.g.setZero();
+    return gradient;
+  }
+
+  /// O, of the kind and storage order of q.
+  template <class Q, class K, class V, class... Mods>
+    requires(!key_value_cache<K>)
+  auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    auto out = result_for(q, v);
+    into(shaped_like(q, out), q, k, v, mods...);
+    return out;
+  }
+  /// Queries that are the last tokens of a cache, which keeps what project_keys makes of keys, and values.
+  template <class Q, key_value_cache Cache, class... Mods>
+  auto operator()(const Q& q, const Cache& cache, const Mods&... mods) const {
+    this->check_parameters("additive", this->options());
+    const auto v = scored_v();
+    auto z = projected<true>(q);
+    return attend_(shaped_like(q, z), cache, tanh_scorer<T>{{this->options().hidden, v.data()}}, mods...);
+  }
+
+  /// Writes O into `o`, which has its size and any element.
+  template <class O, class Q, class K, class V, class... Mods>
+  void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    scored(q, k, nullptr, [&](const auto& z_q, const auto& z_k, const auto& scorer) {
+      attend_.into(o, z_q, z_k, v, scorer, mods...);
+    });
+  }
+
+  /// {O, LSE}, as attention gives them.
+  template <class Q, class K, class V, class... Mods>
+  auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    auto out = result_for(q, v);
+    auto lse = make_like<T>(q, this->options().heads, 1);
+    with_lse_into(shaped_like(q, out), shaped_like(q, lse), q, k, v, mods...);
+    return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
+  }
+  template <class O, class L, class Q, class K, class V, class... Mods>
+  void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    scored(q, k, nullptr, [&](const auto& z_q, const auto& z_k, const auto& scorer) {
+      attend_.with_lse_into(o, lse, z_q, z_k, v, scorer, mods...);
+    });
+  }
+
+  /// The probabilities, batch x heads x Lq x Lk, for looking at.
+  template <class Q, class K, class... Mods>
+  tensor<T> weights(const Q& q, const K& k, const Mods&... mods) const {
+    tensor<T> p;
+    scored(q, k, nullptr, [&](const auto& z_q, const auto& z_k, const auto& scorer) {
+      p = attend_.weights(z_q, z_k, scorer, mods...);
+    });
+    return p;
+  }
+
+  /// W_k k of each key/value head, of the kind of k: what a cache keeps in place of keys, its dim being
+  /// hidden.
+  template <class K>
+  auto project_keys(const K& k) const {
+    this->check_parameters("additive", this->options());
+    return projected<false>(k);
+  }
+
+  /// {d_q, d_k, d_v}, like q, k and v, as attention's backward gives them; the gradients of the parameters
+  /// are added to `gradient`, with the same bits for any executor.
+  template <class Q, class K, class V, class O, class L, class G, class... Mods>
+  auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
+                base& gradient, const Mods&... mods) const {
+    const auto& o = this->options();
+    gradient.check_parameters("the gradient", o);
+    if (&gradient == this) reject("the gradient is the attention itself, not another value");
+    std::vector<double> d_scored(static_cast<std::size_t>(o.heads * o.hidden));
+    auto d_q = make_like<element_of<Q>>(q, o.heads, o.query_dim);
+    auto d_k = make_like<element_of<K>>(k, o.kv_heads, o.key_dim);
+    auto d_v = make_like<element_of<V>>(v, o.kv_heads, view_of(v, o.kv_heads, "v").dim());
+    auto d_z_q = make_like<T>(q, o.heads, o.hidden);
+    auto d_z_k = make_like<T>(k, o.kv_heads, o.hidden);
+    scored(q, k, d_scored.data(), [&](const auto& z_q, const auto& z_k, const auto& scorer) {
+      attend_.backward_into(shaped_like(q, d_z_q), shaped_like(k, d_z_k), shaped_like(v, d_v), z_q, z_k, v,
+                            out, lse, d_out, scorer, mods...);
+    });
+    typename base::row none;
+    back_to(q, o.heads, d_z_q, this->w_q, gradient.w_q, gradient.b, d_q);
+    back_to(k, o.kv_heads, d_z_k, this->w_k, gradient.w_k, none, d_k);
+    this->add_v_gradient(d_scored, gradient);
+    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
+                                                                  std::move(d_v)};
+  }
+
+ private:
+  using base::scored_v;
+
+  static additive_options with_heads(additive_options o) {
+    if (Heads != dynamic_heads) o.heads = Heads;
+    if (KVHeads != dynamic_heads) o.kv_heads = KVHeads;
+    return o;
+  }
+
+  template <class Q, class V>
+  auto result_for(const Q& q, const V& v) const {
+    return make_like<T>(q, this->options().heads, view_of(v, this->options().kv_heads, "v").dim());
+  }
+
+  /// W_q q + b, or W_k k.
+  template <bool Queries, class X>
+  auto projected(const X& x) const {
+    const auto& o = this->options();
+    const char* const name = Queries ? "q" : "k";
+    const index_type heads = Queries ? o.heads : o.kv_heads, dim = Queries ? o.query_dim : o.key_dim;
+    const auto rows = read_only(view_of(x, heads, name));
+    if (rows.dim() != dim)
+      reject(name, " has ", rows.dim(), " dimensions a head but additive's ",
+             Queries ? "query_dim" : "key_dim", " is ", dim);
+    auto z = make_like<T>(x, heads, o.hidden);
+    std::fill_n(z.data(), z.size(), T(0));  // rows of no sequence too
+    auto&& like_x = shaped_like(x, z);
+    projection::project_heads<T>(rows, Queries ? this->w_q : this->w_k,
+                                 Queries ? this->b : typename base::row(), view_of(like_x, heads, name));
+    return z;
+  }
+
+  /// f(z_q, z_k, scorer), in whichever form these are.
+  template <class Q, class K, class F>
+  void scored(const Q& q, const K& k, double* d_v, const F& f) const {
+    this->check_parameters("additive", this->options());
+    const auto v = scored_v();
+    auto z_q = projected<true>(q);
+    auto z_k = projected<false>(k);
+    const auto numbers = [](auto& z) {
+      return Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(z.data(), eigen_index(z.size()));
+    };
+    using exponential = exponential_scorer<T>;
+    const auto moderate = [&](auto& z) { return (numbers(z).abs() <= exponential::largest).all(); };
+    const additive_parameters<T> parameters{this->options().hidden, v.data(), d_v};
+    if (moderate(z_q) && moderate(z_k)) {
+      numbers(z_q) = (2 * numbers(z_q)).exp(), numbers(z_k) = (2 * numbers(z_k)).exp();
+      f(shaped_like(q, z_q), shaped_like(k, z_k), exponential{parameters});
+    } else {
+      f(shaped_like(q, z_q), shaped_like(k, z_k), tanh_scorer<T>{parameters});
+    }
+  }
+
+  /// From the gradient by a projection to those by what was projected, by W and b.
+  template <class X, class DZ, class DX>
+  static void back_to(const X& x, index_type heads, DZ& d_z, const typename base::matrix& w,
+                      typename base::matrix& d_w, typename base::row& d_b, DX& d_x) {
+    auto&& d_z_like_x = shaped_like(x, d_z);
+    auto&& d_x_like_x = shaped_like(x, d_x);
+    const auto to = view_of(d_x_like_x, heads, "d_x");
+    fill_rows_of_none(to);
+    projection::project_heads_backward<T>(read_only(view_of(d_z_like_x, heads, "d_z")),
+                                          read_only(view_of(x, heads, "x")), w, d_w, d_b, to);
+  }
+
+  attention<T, Heads, KVHeads, Arch> attend_;
+};
+
+FOVEA_NAMESPACE_END
