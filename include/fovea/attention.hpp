@@ -38,6 +38,7 @@
 #include <fovea/plan/differentiate.hpp>
 #include <fovea/score.hpp>
 #include <fovea/view.hpp>
+#include <fovea/weights_into.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -58,9 +59,9 @@ struct gradients {
 ///   ragged                          sequences of different length, packed
 /// Matrices do not tell how many heads they hold: attention<T, n>, or attention<T>{{.heads = n}}.
 /// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one
-/// sink and one dropout, in any order; where a result is made, add_received (received.hpp) among them, a
-/// workspace{bytes} for this call alone (plan/options.hpp), and a plan of plan_for or into_plan_for, to which
-/// the call keeps, or which it refuses, saying what is for other sizes, strides, modifiers or workers.
+/// sink and one dropout, in any order; where a result is made, add_received (received.hpp), weights_into
+/// (weights_into.hpp), a workspace{bytes} for this call alone (plan/options.hpp), and a plan of plan_for or
+/// into_plan_for, to which the call keeps, or which it refuses, saying what is for other sizes or workers.
 ///
 /// Every call throws std::invalid_argument, naming the argument and both values, before anything is written;
 /// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
@@ -241,6 +242,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto memory = memory_of(options_, mods...);
     check_workspace(memory, plan, problem, mods...);
     fill_rows_of_none(out);
+    if constexpr (decltype(problem)::keeps_weights) fill_rows_of_none(problem.weights);
     if (problem.wants_lse()) fill_rows_of_none(lse, -std::numeric_limits<L>::infinity());
     run<Arch>(problem, plan, options_.executor, memory);
   }
@@ -253,8 +255,8 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");
     const auto values = view_of(v, kv_heads, "v");
-    return with_received(
-        build_problem<mask_intersection>(options_.scale, out, lse, queries, keys, values, mods...), mods...);
+    const auto p = build_problem<mask_intersection>(options_.scale, out, lse, queries, keys, values, mods...);
+    return with_received(with_weights_into(p, mods...), mods...);
   }
 
   template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>

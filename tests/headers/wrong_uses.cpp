@@ -207,6 +207,15 @@ int main() {
 #ifdef FOVEA_WRONG_USE_temporary_sums
   attend(m, m, m, fovea::add_received(Matrix(4, 2)));
 #endif
+#ifdef FOVEA_WRONG_USE_temporary_weights
+  attend(m, m, m, fovea::weights_into(Matrix(4, 4), 0));
+#endif
+#ifdef FOVEA_WRONG_USE_weights_of_no_head
+  { Matrix w(4, 4); attend(m, m, m, fovea::weights_into(w)); }
+#endif
+#ifdef FOVEA_WRONG_USE_weights_of_weights
+  { Matrix w(4, 4); attend.weights(m, m, fovea::weights_into(w, 0)); }
+#endif
 #ifdef FOVEA_WRONG_USE_temporary_lse_gradient
   { const auto wrong = fovea::lse_gradient(Matrix(4, 2)); }
 #endif

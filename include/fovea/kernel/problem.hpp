@@ -19,6 +19,14 @@ struct no_dropout {
   no_dropout bind(const place&) const noexcept { return {}; }
 };
 
+/// Weights are not kept (kernel/sweep/kept_weights.hpp keeps them): a walk has its own state and mixer.
+struct no_weights {
+  static constexpr bool kept = false;
+  const auto& state(const auto& softmax, const auto&...) const noexcept { return softmax; }
+  const auto& mixer(const auto& values) const noexcept { return values; }
+  void close(const auto&...) const noexcept {}
+};
+
 /// What is read. QE: the elements of q; Keys, Values: sequences, or what a cache shows of itself, with
 /// heads(), dim(), batches(), tokens(b), max_tokens(), in_cache and head(b, h), which is a matrix_view or
 /// reads like one.
@@ -46,7 +54,7 @@ template <class T, class QE, class Keys, class Values, class OE, class Rules, cl
 struct problem : inputs<T, QE, Keys, Values> {
   using plain = problem;
   static constexpr bool rules_hide = Rules::hide, drops = std::remove_cvref_t<Dropout>::drops,
-                        receives = false;
+                        receives = false, keeps_weights = false;
   static constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<Scorer>, dot_product>;
   static constexpr unit_of units = Rules::natural || !scores_dots ? unit_of::natural : unit_of::log2;
 
@@ -63,6 +71,14 @@ struct problem : inputs<T, QE, Keys, Values> {
     return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
   }
   bool wants_lse() const noexcept { return lse.all.data != nullptr; }
+};
+
+/// A call that also writes the weights of the query heads `kept`, a matrix each, in this order.
+template <class Problem>
+struct with_weights : Problem {
+  static constexpr bool keeps_weights = true;
+  sequences<typename Problem::compute> weights;
+  list_view<index_type> kept;
 };
 
 /// A call that also adds up, for each key, the probabilities of its column.

@@ -62,6 +62,7 @@ auto build_problem_of_keys(const std::optional<double>& scale_option, const sequ
                            const sequences<L>& lse, const sequences<QE>& q, const Keys& k,
                            const Mods&... mods) {
   static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
+  static_assert(!(weights_like<Mods> || ...), "fovea: weights_into goes with calls that make a result");
   static_assert(!(call_option<Mods> || ...),
                 "fovea: a plan or a workspace goes with calls that make a result: attend, into, with_lse");
   const auto keys = read_only(k);
@@ -92,10 +93,18 @@ void check_results(const Problem& p, const Mods&... mods) {
     check_apart("lse", lse.all, "o", out.all), check_apart("lse", lse.all, "q", p.q);
     check_apart_from_keys("lse", lse.all, p, mods...);
   }
+  if constexpr (Problem::keeps_weights) {
+    const auto& weights = p.weights.all;
+    check_result("weights", p.weights, "q", p.q, p.k.max_tokens());
+    check_apart("weights", weights, "o", out.all), check_apart("weights", weights, "q", p.q);
+    if (p.wants_lse()) check_apart("weights", weights, "lse", lse.all);
+    check_apart_from_keys("weights", weights, p, mods...);
+  }
   if constexpr (Problem::receives) {
     const auto& sums = p.received.all;
     check_apart("received", sums, "o", out.all), check_apart("received", sums, "q", p.q);
     if (p.wants_lse()) check_apart("received", sums, "lse", lse.all);
+    if constexpr (Problem::keeps_weights) check_apart("received", sums, "weights", p.weights.all);
     check_apart_from_keys("received", sums, p, mods...);
   }
 }

@@ -26,6 +26,7 @@ template <class F, class Problem, class... Mods>
 void each_operand_of_call(const F& f, const Problem& p, const Mods&... mods) {
   f("q", p.q), f("k", p.k), f("v", p.v), f("o", p.out.all), f("lse", p.lse.all);
   if constexpr (Problem::receives) f("received", p.received.all);
+  if constexpr (Problem::keeps_weights) f("weights", p.weights.all);
   (each_operand_of(mods, f), ...);
 }
 template <class F, class Gradients, class... Mods>

@@ -18,9 +18,14 @@ concept modifier = mask_like<M> || score_like<M> || sink_like<M> || dropout_like
 template <class M>
 concept received_like = requires { typename std::remove_cvref_t<M>::is_received; };
 
+/// What tells a call where to write weights of some heads (weights_into.hpp).
+template <class M>
+concept weights_like = requires { typename std::remove_cvref_t<M>::is_weights; };
+
 /// What may follow q, k, v where a result is made.
 template <class M>
-concept call_modifier = modifier<M> || received_like<M> || scorer_like<M> || call_option<M>;
+concept call_modifier =
+    modifier<M> || received_like<M> || weights_like<M> || scorer_like<M> || call_option<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;
@@ -30,6 +35,8 @@ template <class M>
 using is_scorer = std::bool_constant<scorer_like<M>>;
 template <class M>
 using is_dropout = std::bool_constant<dropout_like<M>>;
+template <class M>
+using is_weights_into = std::bool_constant<weights_like<M>>;
 template <class M>
 struct is_softcap : std::false_type {};
 template <score_like M>

@@ -3,47 +3,50 @@
 
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/forward/one_key.hpp>
+#include <fovea/kernel/sweep/kept_weights.hpp>
 #include <fovea/plan/make_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
 /// A job of rows: all of their keys, or one split of them, the state of which waits for the others.
-template <class Arch, class Problem, class T>
+template <class Arch, class Problem, class T, class Weights>
 void run_rows(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& mine,
-              const kernel::scratch<T>& memory, T* states, T* logits = nullptr) noexcept {
+              const kernel::scratch<T>& memory, T* states, const Weights& weights,
+              T* logits = nullptr) noexcept {
   kernel::row_block at{b, mine.head, mine.queries, mine.rows};
-  if (jobs.keys == 1 && logits == nullptr) at.rows.first = kernel::attend_lone_key<Arch>(p, at);
+  if (!Weights::kept && jobs.keys == 1 && logits == nullptr)
+    at.rows.first = kernel::attend_lone_key<Arch>(p, at);
   if (at.rows.empty()) return;
   if (jobs.key_splits > 1) {
     const kernel::row_memory<T> rows{kernel::after(states, jobs.state_of(mine)), memory.panels, logits};
-    kernel::attend_rows<Arch>(p, at, jobs.key_split(mine.key_split), rows, memory);
+    kernel::attend_rows<Arch>(p, at, jobs.key_split(mine.key_split), rows, memory, weights);
   } else {
     const kernel::row_memory<T> rows{memory.panels, kernel::after(memory.panels, jobs.state_a_job()), logits};
-    kernel::attend_rows<Arch>(p, at, jobs.key_split(0), rows, memory);
-    kernel::close_rows<Arch>(p, at, 1, 0, rows);
+    kernel::attend_rows<Arch>(p, at, jobs.key_split(0), rows, memory, weights);
+    kernel::close_rows<Arch>(p, at, 1, 0, rows, weights);
   }
 }
 
 /// Merges what the jobs over key splits left of a block of rows; `first`: one of them.
-template <class Arch, class Problem, class T>
+template <class Arch, class Problem, class T, class Weights>
 void merge_splits(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& first,
-                  const kernel::scratch<T>& memory, T* states) noexcept {
+                  const kernel::scratch<T>& memory, T* states, const Weights& weights) noexcept {
   const kernel::row_block at{b, first.head, first.queries, first.rows};
   const kernel::row_memory<T> rows{kernel::after(states, jobs.state_of(first)), memory.panels};
-  kernel::close_rows<Arch>(p, at, jobs.key_splits, jobs.state_a_job(), rows);
+  kernel::close_rows<Arch>(p, at, jobs.key_splits, jobs.state_a_job(), rows, weights);
 }
 
 /// All jobs of a key/value head where these are of rows alone, and what its keys receive.
-template <class Arch, class Problem, class T>
+template <class Arch, class Problem, class T, class Weights>
 void run_and_receive(const Problem& p, const job_list<Arch, T>& jobs, index_type b, index_type kv_head,
-                     const kernel::scratch<T>& memory, T* states) noexcept {
+                     const kernel::scratch<T>& memory, T* states, const Weights& weights) noexcept {
   const typename Problem::plain& plain = p;
   const range of_head{kv_head * jobs.row_jobs_a_head(), (kv_head + 1) * jobs.row_jobs_a_head()};
   for (index_type j = of_head.first; j < of_head.last; ++j)
-    run_rows<Arch>(plain, jobs, b, jobs.at(j), memory, states, memory.logits);
+    run_rows<Arch>(plain, jobs, b, jobs.at(j), memory, states, weights, memory.logits);
   if (jobs.key_splits > 1)
     for (index_type j = of_head.first; j < of_head.last; j += jobs.key_splits)
-      merge_splits<Arch>(plain, jobs, b, jobs.at(j), memory, states);
+      merge_splits<Arch>(plain, jobs, b, jobs.at(j), memory, states, weights);
   receive_kept<Arch>(p, b, kv_head, memory);
 }
 
@@ -58,6 +61,15 @@ kernel::next_job job_after(const Problem& p, const plan& plan, index_type i) noe
   return {b, then.head, then.rows};
 }
 
+/// Where a call's weights go that it keeps.
+template <class Problem>
+auto weights_kept(const Problem& p) noexcept {
+  if constexpr (Problem::keeps_weights)
+    return kernel::kept_weights<typename Problem::compute>(p.weights, p.kept);
+  else
+    return kernel::no_weights();
+}
+
 /// The whole call.
 template <class Arch, class Problem>
 void run(const Problem& call, const plan& plan, executor_ref executor, std::span<std::byte> given) {
@@ -68,6 +80,7 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
   const shared_parts<T> shared(plan, memory);
   const auto& p = with_own_rows(call, plan, executor, shared);
   const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
+  const auto weights = weights_kept(p);
   if (plan.key_splits > 1)
     for (index_type b = 0, start = 0; b < plan.batches; start += job_list_of<Arch>(p, b++).all_states())
       shared.starts[b] = start;
@@ -86,15 +99,15 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
     if constexpr (Problem::receives)
       if (keeps_logits(jobs)) {
         const index_type each = jobs.row_jobs_a_head();
-        if (j % each == 0) run_and_receive<Arch>(p, jobs, b, j / each, scratch, states_of(b));
+        if (j % each == 0) run_and_receive<Arch>(p, jobs, b, j / each, scratch, states_of(b), weights);
         return;
       }
     const job mine = jobs.at(j);
     if (mine.dim_in_lanes)
-      run_rows<Arch>(plain, jobs, b, mine, scratch, states_of(b));
+      run_rows<Arch>(plain, jobs, b, mine, scratch, states_of(b), weights);
     else
       kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch,
-                                   job_after<Arch>(p, plan, i + plan.workers));
+                                   job_after<Arch>(p, plan, i + plan.workers), weights);
   });
 
   if (plan.key_splits > 1)
@@ -104,7 +117,7 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
       const bool done = Problem::receives && keeps_logits(jobs);
       if (jobs.key_splits == 1 || j >= jobs.row_blocks() || done) return;
       merge_splits<Arch>(plain, jobs, b, jobs.row_block(j), scratch_of<T>(plan, memory, i, worker),
-                         states_of(b));
+                         states_of(b), weights);
     });
   if constexpr (Problem::receives)
     if (plan.queries_form) receive_swept<Arch>(p, plan, executor, memory);

@@ -79,9 +79,10 @@ struct lane_head {
 };
 
 /// Rows of one query head, queries in lanes.
-template <class Arch, class Problem, class T = typename Problem::compute>
+template <class Arch, class Problem, class Weights = no_weights, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h, range rows,
-                                   const scratch<T>& memory, const next_job& next) noexcept {
+                                   const scratch<T>& memory, const next_job& next,
+                                   const Weights& weights = {}) noexcept {
   const lane_head<Arch, Problem> head(p, b, h, memory);
   const auto out = p.out.head(b, h);
   const auto values = operand_of<Arch>(p.v.head(b, h / p.group()), p.value_dim(), memory.values);
@@ -95,7 +96,8 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
   job.values = &v, job.drops = Problem::drops;
   std::optional<next_lines> lines;
   if (mixer.whole() && !next.rows.empty()) job.next = &lines.emplace(p, next, b, h);
-  walk_lanes(job, lane_softmax<Arch, T>{Problem::units == unit_of::natural}, mixer);
+  const lane_softmax<Arch, T> softmax{Problem::units == unit_of::natural};
+  walk_lanes(job, weights.state(softmax, job, b, h), weights.mixer(mixer));
 }
 
 }  // namespace kernel

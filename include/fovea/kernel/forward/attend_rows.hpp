@@ -68,24 +68,25 @@ row_registers attending_rows(index_type value_dim) noexcept {
 }
 
 /// The rows' states over the keys of `span`.
-template <class Arch, class Problem, class T = typename Problem::compute>
+template <class Arch, class Problem, class Weights = no_weights, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range span, const row_memory<T>& rows,
-                                const scratch<T>& memory) noexcept {
+                                const scratch<T>& memory, const Weights& weights = {}) noexcept {
   row_group<Arch, Problem> group(p, at, memory.keys);
   const auto values =
       operand_of<Arch>(p.v.head(at.batch, at.kv_head), read_width<Arch, T>(p.value_dim()), memory.values);
   const row_values_ref<Arch, T> v(values);
   row_job<Arch, T> job = group.job(span, p.factor(), rows);
   job.values = &v, job.drops = Problem::drops, job.logits_stride = logits_a_row<T>(p.k.tokens(at.batch));
+  const row_softmax<Arch, T> softmax{Problem::units == unit_of::natural};
   walk_rows(job, row_panels<Arch, T>(at, rows, p.dim(), attending_rows<Arch, T>(p.value_dim())),
-            row_softmax<Arch, T>{Problem::units == unit_of::natural}, row_values<Arch, T>{});
+            weights.state(softmax, job, at.batch, group.first_head), row_values<Arch, T>{});
 }
 
 /// Writes the rows' results: the states over `spans` spans of the keys, each `stride` bytes after the one
 /// before, are merged in order.
-template <class Arch, class Problem, class T = typename Problem::compute>
+template <class Arch, class Problem, class Weights = no_weights, class T = typename Problem::compute>
 FOVEA_NOINLINE void close_rows(const Problem& p, const row_block& at, index_type spans, index_type stride,
-                               const row_memory<T>& memory) noexcept {
+                               const row_memory<T>& memory, const Weights& weights = {}) noexcept {
   const index_type first_head = at.kv_head * p.group();
   const row_softmax<Arch, T> state{Problem::units == unit_of::natural};
   const row_results_ref<Arch, T> out(p.out, at.batch, first_head);
@@ -95,6 +96,7 @@ FOVEA_NOINLINE void close_rows(const Problem& p, const row_block& at, index_type
       for (index_type r = 0; r < rows.count(); ++r)
         state.absorb_sink(rows, r, static_cast<T>(p.sink.logit(first_head + rows.head(r))));
     write_values(rows, state, out, p.lse, at.batch, first_head);
+    weights.close(rows, state, p, at.batch, first_head);
   }
 }
 
