@@ -28,10 +28,10 @@ struct weights_in {
 /// query heads `heads` to `m`, in the order in which they are listed: after mask and sink, before dropout, as
 /// attend.weights has them, and within the same bound. A masked cell is 0, and so is a row that sees no key.
 ///
-/// `m`: Lq x (n Lk) for n heads, or a ragged one of n times as many columns as the longest sequence has keys; a
-/// tensor batch x n x Lq x Lk; Lk: the tokens of k, or of a cache. In float, or in double where an element of
-/// the call is double. Columns from a sequence's number of keys on, and rows of no sequence, are 0. `heads`:
-/// numbers from 0 to heads - 1, none twice; or one list of them, which outlives the call.
+/// `m`: Lq x (n Lk) for n heads, or a ragged one of n times as many columns as the longest sequence has keys;
+/// a tensor batch x n x Lq x Lk; Lk: the tokens of k, or of a cache. In float, or in double where an element
+/// of the call is double. Columns from a sequence's number of keys on, and rows of no sequence, are 0.
+/// `heads`: numbers from 0 to heads - 1, none twice; or one list of them, which outlives the call.
 ///
 /// O, LSE and their bits are those of the call without it; the weights' bits are the same for any executor.
 /// Cost: logits of these heads are written as they are made, and an exponential each is taken again. One head
