@@ -148,6 +148,8 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it scores by products\n", name.c_str());
     else if (w.op != operation::forward)
       std::fprintf(stderr, "%s: no textbook row, it reads all values\n", name.c_str());
+    else if (w.mask == mask::blocks)
+      std::fprintf(stderr, "%s: no textbook row, it shows intervals of keys\n", name.c_str());
     else if (w.with != modifier::none)
       std::fprintf(stderr, "%s: no textbook row, it has masks only\n", name.c_str());
     else if (double(w.threads) * double(w.queries) * double(w.keys) * double(wide(w) ? 8 : 4) <

@@ -3,25 +3,57 @@
 
 #include "call.hpp"
 
+#include <span>
+
 namespace bench {
 
-/// f(), or f(mask).
+/// f(), or f(mask), for masks that read no tables.
 template <class F>
-void with_mask(const workload& w, const F& f) {
+void with_plain_mask(const workload& w, const F& f) {
   if (w.mask == mask::none) return f();
   if (w.mask == mask::causal) return f(fovea::causal_bottom_right);
-  f(fovea::sliding_window{.left = w.window, .right = 0, .offset = w.keys - w.queries});
+  f(fovea::sliding_window{.left = w.mask_size, .right = 0, .offset = w.keys - w.queries});
 }
 
-/// The tables that modifiers read.
-struct tables {
+/// What the other masks read.
+struct mask_tables {
+  std::vector<char> blocks;
+  std::vector<index_type> lengths;
+  std::vector<std::int32_t> ids;  // of the documents of keys
+
+  explicit mask_tables(const workload& w) {
+    if (w.mask == mask::blocks) blocks = visible_blocks(w);
+    if (w.mask == mask::prefix)
+      lengths.assign(static_cast<std::size_t>(w.batch), std::min(w.mask_size, w.keys));
+    if (w.mask == mask::documents)
+      for (index_type k = 0; k < w.keys; ++k) ids.push_back(static_cast<std::int32_t>(k / w.mask_size));
+  }
+};
+
+/// f(), or f(mask), for each of them; it reads t during calls.
+template <class F>
+void with_mask(const workload& w, const mask_tables& t, const F& f) {
+  const index_type side = w.mask_size;
+  if (w.mask == mask::blocks)
+    return f(fovea::block_map(
+        fovea::bhsd(t.blocks.data(), 1, 1, fovea::ceil_div(w.queries, side), fovea::ceil_div(w.keys, side)),
+        {.queries = side, .keys = side}));
+  if (w.mask == mask::prefix) return f(fovea::prefix{.lengths = t.lengths, .offset = w.keys - w.queries});
+  if (w.mask == mask::documents) {
+    const std::span all(t.ids);
+    return f(fovea::documents{all.last(static_cast<std::size_t>(w.queries)), all});
+  }
+  with_plain_mask(w, f);
+}
+
+/// The tables that masks and modifiers read.
+struct tables : mask_tables {
   std::vector<float> slopes;
   Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> bias;
   Eigen::Matrix<bool, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> keep;
-  std::vector<index_type> lengths;
 
-  explicit tables(const workload& w)
-      : slopes(static_cast<std::size_t>(w.heads), 0.1f), lengths(static_cast<std::size_t>(w.batch), w.keys) {
+  explicit tables(const workload& w) : mask_tables(w), slopes(static_cast<std::size_t>(w.heads), 0.1f) {
+    if (w.with == modifier::lengths) lengths.assign(static_cast<std::size_t>(w.batch), w.keys);
     if (w.with == modifier::bias) bias.setRandom(w.queries, w.keys);
     if (w.with == modifier::boolean) {
       keep.setConstant(w.queries, w.keys, true);
@@ -64,10 +96,10 @@ call fovea_call_of(const workload& w) {
     const fovea::attention<T> attend(options);
     timed.run = [data, read, attend, q, k, v, o, mods...] { attend.into(o, q, k, v, mods...); };
   };
-  if (w.with == modifier::none)
-    with_mask(w, make);
-  else if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
-    with_modifier(w, *read, make);
+  if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
+    w.with == modifier::none ? with_mask(w, *read, make) : with_modifier(w, *read, make);
+  else
+    with_plain_mask(w, make);
   return timed;
 }
 

@@ -29,11 +29,19 @@ def best_time(call, seconds):
 
 
 def visible(w, torch):
-    """What is_causal does not say: True where query i sees key j, the last query standing at the last key."""
+    """What is_causal does not say, as workload.hpp has it: True where query i sees key j, the last query standing at the last key."""
     i = torch.arange(w["Lq"])[:, None] + w["Lk"] - w["Lq"]
     j = torch.arange(w["Lk"])[None, :]
-    seen = j <= i
-    return seen & (j >= i - int(w["mask"].split(":")[1])) if w["mask"].startswith("window") else seen
+    name, _, size = w["mask"].partition(":")
+    if name == "causal":
+        return j <= i
+    if name == "window":
+        return (j <= i) & (j >= i - int(size))
+    if name == "documents":
+        return i // int(size) == j // int(size)
+    if name == "prefix":
+        return (j <= i) | (j < int(size))
+    raise NotImplementedError("no matrix of booleans for mask=" + w["mask"])
 
 
 class Torch:

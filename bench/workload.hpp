@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstddef>
+#include <iterator>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -15,10 +18,10 @@ namespace bench {
 
 using index_type = std::ptrdiff_t;
 
-enum class element { f32, f64, bf16, f16, i8 };                  // i8: in a cache alone
-enum class layout { bhsd, bshd, eigen, eigen_col };              // eigen: row-major, eigen_col: column-major
+enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
+enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
 enum class operation { forward, backward, hard, hard_sampled, additive };  // hard: argmax
-enum class mask { none, causal, window };
+enum class mask { none, causal, window, blocks, documents, prefix };
 enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
   none,
@@ -30,8 +33,8 @@ enum class modifier {
   function
 };  // function: alibi as a lambda
 
-/// What a row of the benchmark computes. The diagonal of causal and window joins the last query to the last
-/// key.
+/// What a row of the benchmark computes. The queries stand at the last keys: the diagonal of causal, window
+/// and prefix joins the last query to the last key, the last query's document is that of the last key.
 struct workload {
   operation op = operation::forward;
   index_type batch = 1, heads = 8, kv_heads = 8;  // B, Hq, Hkv
@@ -39,7 +42,8 @@ struct workload {
   index_type dim = 64, value_dim = 64;            // d, dv
   index_type hidden = 0;                          // of additive attention
   bench::mask mask = mask::none;
-  index_type window = 0;  // keys seen before a query's own, for mask::window
+  index_type mask_size = 0;  // window: keys before a query's own; blocks, documents: tokens; prefix: keys
+  double share = 0;          // blocks: of those of a row, how many are visible
   element dtype = element::f32, kv = element::f32;
   bench::layout layout = layout::bhsd;
   modifier with = modifier::none;
@@ -74,11 +78,22 @@ inline constexpr names<modifier, 7> modifier_names{{{"none", modifier::none},
                                                     {"lengths", modifier::lengths},
                                                     {"function", modifier::function}}};
 
+inline constexpr names<mask, 6> mask_names{{{"none", mask::none},
+                                            {"causal", mask::causal},
+                                            {"window", mask::window},
+                                            {"blocks", mask::blocks},
+                                            {"documents", mask::documents},
+                                            {"prefix", mask::prefix}}};
+inline constexpr bool has_size(mask m) { return m != mask::none && m != mask::causal; }
+inline constexpr bool has_share(mask m) { return m == mask::blocks; }
+/// The masks that are timed with every element.
+inline constexpr bool is_plain(mask m) { return m == mask::none || m == mask::causal || m == mask::window; }
+
 inline constexpr names<operation, 5> operation_names{{{"forward", operation::forward},
-                                                   {"backward", operation::backward},
-                                                   {"hard", operation::hard},
-                                                   {"hard_sampled", operation::hard_sampled},
-                                                   {"additive", operation::additive}}};
+                                                      {"backward", operation::backward},
+                                                      {"hard", operation::hard},
+                                                      {"hard_sampled", operation::hard_sampled},
+                                                      {"additive", operation::additive}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -89,6 +104,15 @@ template <class E, std::size_t N>
 std::string known_names(const names<E, N>& all, std::string_view between) {
   std::string text;
   for (const auto& n : all) text += (text.empty() ? "" : std::string(between)) + std::string(n.first);
+  return text;
+}
+
+/// A mask's values in words, as none, window:N and blocks:N:S.
+inline std::string known_masks(std::string_view between) {
+  std::string text;
+  for (const auto& [name, m] : mask_names)
+    text += (text.empty() ? "" : std::string(between)) + std::string(name) + (has_size(m) ? ":N" : "") +
+            (has_share(m) ? ":S" : "");
   return text;
 }
 
@@ -110,7 +134,7 @@ inline std::vector<key_entry> known_keys() {
       {"d", "N", "64", "dim of a head of Q and K"},
       {"dv", "N", "d", "dim of a head of V"},
       {"hidden", "N", "64", "op=additive: columns of the projections, a head"},
-      {"mask", "none|causal|window:N", "none", "with a cache: causal"},
+      {"mask", known_masks("|"), "none", "with a cache: causal; blocks of N x N, a share S visible"},
       {"dtype", elements, "f32", "elements of Q and O"},
       {"kv", elements, "dtype", "elements of K and V"},
       {"cache", known_names(cache_names, "|") + "|paged:N", "no cache",
@@ -154,17 +178,25 @@ struct word {
   }
 };
 
+/// causal, window:255, blocks:64:0.1: a name, its size, its share.
 inline void read_mask(workload& w, const word& x) {
-  constexpr std::string_view window = "window:";
-  if (x.value == "none")
-    w.mask = mask::none;
-  else if (x.value == "causal")
-    w.mask = mask::causal;
-  else if (x.value.starts_with(window)) {
-    w.mask = mask::window;
-    w.window = word{x.key, x.value.substr(window.size())}.number(0, largest);
-  } else
-    x.refuse("unknown value \"" + std::string(x.value) + "\"; known are none, causal, window:N");
+  const auto colon = std::min(x.value.find(':'), x.value.size());
+  const auto known = std::find_if(mask_names.begin(), mask_names.end(),
+                                  [&](const auto& n) { return n.first == x.value.substr(0, colon); });
+  if (known == mask_names.end() || has_size(known->second) != (colon < x.value.size()))
+    x.refuse("unknown value \"" + std::string(x.value) + "\"; known are " + known_masks(", "));
+  w.mask = known->second;
+  if (!has_size(w.mask)) return;
+  std::string_view size = x.value.substr(colon + 1), share;
+  if (has_share(w.mask)) {
+    const auto second = std::min(size.find(':'), size.size());
+    share = size.substr(std::min(second + 1, size.size())), size = size.substr(0, second);
+    const auto [end, error] = std::from_chars(share.data(), share.data() + share.size(), w.share);
+    if (error != std::errc{} || end != share.data() + share.size() || !(w.share > 0 && w.share <= 1))
+      x.refuse("\"" + std::string(share) + "\" is not a share of the blocks, above 0 and at most 1");
+  }
+  const index_type least = w.mask == mask::window ? 0 : w.mask == mask::blocks ? 16 : 1;
+  w.mask_size = word{x.key, size}.number(least, largest);
 }
 
 /// contiguous, ring, paged or paged:N, N tokens a page.
@@ -220,8 +252,9 @@ inline void check(const workload& w) {
     throw std::invalid_argument("hidden=" + std::to_string(w.hidden) + ": it goes with op=additive");
   if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
   if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
-  if (w.cache != cache::none && (w.dtype != element::f32 || w.kv == element::f64 || w.mask == mask::window ||
-                                 w.layout != layout::bhsd || w.with != modifier::none))
+  if (w.cache != cache::none &&
+      (w.dtype != element::f32 || w.kv == element::f64 || (w.mask != mask::none && w.mask != mask::causal) ||
+       w.layout != layout::bhsd || w.with != modifier::none))
     throw std::invalid_argument("cache=" + std::string(name_of(cache_names, w.cache)) +
                                 ": timed with dtype=f32 in bhsd, causal, without modifiers");
   if (!w.lengths.empty() && (w.cache == cache::none || static_cast<index_type>(w.lengths.size()) != w.batch ||
@@ -236,6 +269,10 @@ inline void check(const workload& w) {
       (w.mask != mask::none || w.dtype != element::f32 || w.kv != element::f32 || w.layout != layout::bhsd))
     throw std::invalid_argument("with=" + std::string(name_of(modifier_names, w.with)) +
                                 ": timed without a mask, in f32 and bhsd only");
+  if (!is_plain(w.mask) && (w.dtype != element::f32 || w.kv != element::f32 || w.keys < w.queries ||
+                            (w.op != operation::forward && w.op != operation::backward)))
+    throw std::invalid_argument("mask=" + std::string(name_of(mask_names, w.mask)) +
+                                ": timed in f32, forward and backward, with no more queries than keys");
   const double widest = double(std::max(w.dim, w.value_dim)) * double(w.batch) *
                         std::max(double(w.heads) * double(w.queries), double(w.kv_heads) * double(w.keys));
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
@@ -301,16 +338,21 @@ inline std::string lengths_text(const workload& w) {
   return text;
 }
 
+inline std::string mask_text(const workload& w) {
+  std::string text(name_of(mask_names, w.mask));
+  if (has_size(w.mask)) text += ":" + std::to_string(w.mask_size);
+  char share[32];
+  if (has_share(w.mask)) text.append(":").append(share, std::to_chars(share, std::end(share), w.share).ptr);
+  return text;
+}
+
 /// The same in words, every key present; parse_workload reads it back.
 inline std::string to_text(const workload& w) {
   const auto n = [](const char* key, index_type value) { return key + ("=" + std::to_string(value)) + ","; };
-  const std::string mask = w.mask == mask::none     ? "none"
-                           : w.mask == mask::causal ? "causal"
-                                                    : "window:" + std::to_string(w.window);
   const std::string op = "op=" + std::string(name_of(operation_names, w.op)) + ",";
   return (w.op == operation::forward ? "" : op) + n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) +
          n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) +
-         (w.hidden == 0 ? "" : n("hidden", w.hidden)) + "mask=" + mask +
+         (w.hidden == 0 ? "" : n("hidden", w.hidden)) + "mask=" + mask_text(w) +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
          (w.cache == cache::none ? "" : ",cache=" + std::string(name_of(cache_names, w.cache))) +
@@ -320,11 +362,32 @@ inline std::string to_text(const workload& w) {
          ",threads=" + std::to_string(w.threads);
 }
 
-/// The keys that query i sees: [first, last), empty where a query stands before the first key.
+/// The keys that query i sees: [first, last), empty where a query stands before the first key. Of masks that
+/// show an interval.
 inline std::pair<index_type, index_type> visible_keys(const workload& w, index_type i) {
   if (w.mask == mask::none) return {0, w.keys};
-  const index_type last = std::clamp<index_type>(i + w.keys - w.queries + 1, 0, w.keys);
-  return {w.mask == mask::causal ? 0 : std::max<index_type>(last - 1 - w.window, 0), last};
+  const index_type at = i + w.keys - w.queries, last = std::clamp<index_type>(at + 1, 0, w.keys);
+  if (w.mask == mask::documents) {
+    const index_type first = at / w.mask_size * w.mask_size;
+    return {first, std::min(first + w.mask_size, w.keys)};
+  }
+  if (w.mask == mask::prefix) return {0, std::max(last, std::min(w.mask_size, w.keys))};
+  return {w.mask == mask::causal ? 0 : std::max<index_type>(last - 1 - w.mask_size, 0), last};
+}
+
+/// For mask=blocks: whether the block of keys j is visible to that of queries i, at [i * columns + j]. A row
+/// sees a share of its blocks, at least one, chosen at random from a fixed seed.
+inline std::vector<char> visible_blocks(const workload& w) {
+  const index_type rows = (w.queries + w.mask_size - 1) / w.mask_size,
+                   columns = (w.keys + w.mask_size - 1) / w.mask_size,
+                   shown = std::max<index_type>(std::llround(w.share * double(columns)), 1);
+  std::vector<char> map;
+  std::mt19937 bits(1);
+  for (index_type i = 0; i < rows; ++i) {
+    for (index_type j = 0; j < columns; ++j) map.push_back(j < shown);
+    std::shuffle(map.end() - columns, map.end(), bits);
+  }
+  return map;
 }
 
 /// Cells (query, key) that count as useful work in one head. Causal counts half of the square, as the field
@@ -334,6 +397,15 @@ inline double useful_cells(const workload& w) {
   if (w.mask == mask::none) return queries * keys;
   if (w.mask == mask::causal) return keys >= queries ? queries * (keys - queries / 2) : keys * keys / 2;
   double cells = 0;
+  if (w.mask == mask::blocks) {
+    const std::vector<char> map = visible_blocks(w);
+    const index_type side = w.mask_size, columns = (w.keys + side - 1) / side;
+    for (index_type n = 0; n < static_cast<index_type>(map.size()); ++n)
+      if (map[static_cast<std::size_t>(n)] != 0)
+        cells += double(std::min(side, w.queries - n / columns * side)) *
+                 double(std::min(side, w.keys - n % columns * side));
+    return cells;
+  }
   for (index_type i = 0; i < w.queries; ++i) {
     const auto [first, last] = visible_keys(w, i);
     cells += double(last - first);

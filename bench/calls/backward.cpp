@@ -11,8 +11,10 @@ struct gradient_operands : operands<float, float> {
         lse(static_cast<std::size_t>(w.batch * w.heads * w.queries)),
         d_q(q.size()),
         d_k(k.size()),
-        d_v(v.size()) {}
+        d_v(v.size()),
+        tables(w) {}
   std::vector<float> d_out, lse, d_q, d_k, d_v;
+  mask_tables tables;
 };
 
 }  // namespace
@@ -20,7 +22,7 @@ struct gradient_operands : operands<float, float> {
 call backward_call(const workload& w) {
   call timed;
   const auto x = std::make_shared<gradient_operands>(w);
-  with_mask(w, [&](auto... masks) {
+  with_mask(w, x->tables, [&](auto... masks) {
     const auto of_queries = [&](auto& data, index_type dim) {
       return fovea::bhsd(data.data(), w.batch, w.heads, w.queries, dim);
     };

@@ -8,7 +8,7 @@ namespace bench {
 call hard_call(const workload& w) {
   call timed;
   const auto x = std::make_shared<operands<float, float>>(w);
-  with_mask(w, [&](auto... masks) {
+  with_plain_mask(w, [&](auto... masks) {
     const auto q = fovea::bhsd(std::as_const(x->q).data(), w.batch, w.heads, w.queries, w.dim);
     const auto k = fovea::bhsd(std::as_const(x->k).data(), w.batch, w.kv_heads, w.keys, w.dim);
     const auto v = fovea::bhsd(std::as_const(x->v).data(), w.batch, w.kv_heads, w.keys, w.value_dim);

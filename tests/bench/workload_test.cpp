@@ -37,7 +37,7 @@ TEST(workload, reads_every_key) {
                           .dim = 64,
                           .value_dim = 96,
                           .mask = mask::window,
-                          .window = 255,
+                          .mask_size = 255,
                           .dtype = element::bf16,
                           .kv = element::f16,
                           .layout = layout::bshd,
@@ -55,7 +55,7 @@ TEST(workload, missing_keys_take_defaults) {
                           .dim = 40,
                           .value_dim = 40,
                           .mask = mask::none,
-                          .window = 0,
+                          .mask_size = 0,
                           .dtype = element::f64,
                           .kv = element::f64,
                           .layout = layout::bhsd,
@@ -68,10 +68,10 @@ TEST(workload, order_of_words_does_not_matter) {
 }
 
 TEST(workload, text_reads_back) {
-  for (const char* words :
-       {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
-        "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
-        "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16"})
+  for (const char* words : {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
+                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
+                            "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16",
+                            "mask=blocks:64:0.1", "mask=documents:256,op=backward", "mask=prefix:9"})
     EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
   EXPECT_EQ(to_text(parse_workload("B=1")),
             "B=1,Hq=8,Hkv=8,Lq=1024,Lk=1024,d=64,dv=64,mask=none,dtype=f32,kv=f32,layout=bhsd,threads=1");
@@ -83,7 +83,17 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"lq=3", "unknown key \"lq\""},
       {"with=alibi,mask=causal", "with=alibi: timed without a mask"},
       {"with=magic", "unknown value \"magic\"; known are none, alibi, softcap"},
-      {"mask=diagonal", "unknown value \"diagonal\"; known are none, causal, window:N"},
+      {"mask=diagonal", "unknown value \"diagonal\"; known are none, causal, window:N, blocks:N:S"},
+      {"mask=window", "unknown value \"window\""},
+      {"mask=causal:3", "unknown value \"causal:3\""},
+      {"mask=blocks:64", "\"\" is not a share of the blocks"},
+      {"mask=blocks:64:1.5", "\"1.5\" is not a share of the blocks, above 0 and at most 1"},
+      {"mask=blocks:64:nan", "\"nan\" is not a share"},
+      {"mask=blocks:8:0.5", "\"8\" is not a whole number from 16"},
+      {"mask=documents:0", "\"0\" is not a whole number from 1"},
+      {"mask=documents:8,op=hard", "mask=documents: timed in f32"},
+      {"mask=prefix:8,Lq=9,Lk=8", "with no more queries than keys"},
+      {"mask=prefix:8,cache=ring", "causal, without modifiers"},
       {"mask=window:", "\"\" is not a whole number"},
       {"mask=window:-1", "\"-1\" is not a whole number from 0"},
       {"dtype=int8", "unknown value \"int8\"; known are f32, f64, bf16, f16"},
@@ -132,6 +142,11 @@ TEST(workload, counts_useful_work) {
   EXPECT_EQ(useful_cells(parse_workload("Lq=5,mask=window:1")), 1 + 2 + 2 + 2 + 2);
   EXPECT_EQ(useful_cells(parse_workload("Lq=1,Lk=100,mask=window:9")), 10);
   EXPECT_EQ(useful_cells(parse_workload("Lq=3,Lk=1,mask=window:9")), 1);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=10,mask=documents:4")), 4 * 4 + 4 * 4 + 2 * 2);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=3,Lk=10,mask=documents:4")), 4 + 2 + 2);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=5,mask=prefix:3")), 3 + 3 + 3 + 4 + 5);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=8192,mask=blocks:64:0.1")), 128.0 * 13 * 64 * 64);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=70,Lk=96,mask=blocks:64:1")), 70 * 96);
 }
 
 TEST(workload, counts_keys_and_values_once) {
