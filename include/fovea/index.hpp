@@ -52,6 +52,15 @@ struct place {
 
   /// Where the first query stands among the keys, as far as the call itself tells.
   constexpr index_type first_query() const noexcept { return in_cache ? keys - queries : 0; }
+  /// Throws std::invalid_argument, with both numbers, where the call does not tell: unless there are as many
+  /// queries as keys, or a cache that holds the queries. `instead`: what its user may say.
+  void check_first_query(const char* name, const char* instead = "") const;
+
+  /// The same, where a mask of the call with a diagonal says it, or else the call.
+  constexpr index_type named_first_query() const noexcept {
+    return diagonal.name != nullptr ? diagonal.first_query : first_query();
+  }
+  void check_named_first_query(const char* name) const;
 
   /// What k - q of this sequence is compared with in place of n, which may be any number: the answers are
   /// the same.
@@ -162,6 +171,21 @@ template <class Error, class... Parts>
 template <class... Parts>
 [[noreturn]] void reject(Parts... parts) {
   reject_as<std::invalid_argument>(parts...);
+}
+inline void place::check_first_query(const char* name, const char* instead) const {
+  if (in_cache && queries > keys)
+    reject(name, ": q has ", queries, " tokens, more than the ", keys, " in the cache");
+  if (!in_cache && queries != keys)
+    reject(name, " needs as many queries as keys, not ", queries, " queries and ", keys, " keys", instead);
+}
+inline void place::check_named_first_query(const char* name) const {
+  if (other.name != nullptr)
+    reject(name, " stands beside ", diagonal.name, " (k <= q + ", diagonal.first_query, ") and ", other.name,
+           " (k <= q + ", other.first_query, "), and could be relative to either");
+  if (diagonal.name == nullptr)
+    check_first_query(name,
+                      "; join it to a causal mask that says where they stand: causal_top_left, "
+                      "causal_bottom_right, causal_offset{n}");
 }
 /// For sizes whose product no index can count: names the sizes.
 template <class... Parts>

@@ -51,12 +51,9 @@ struct causal_bottom_right_mask {
 struct causal_mask {
   using is_mask = void;
   void check(const place& at) const {
-    if (at.in_cache && at.queries > at.keys)
-      reject("causal: q has ", at.queries, " tokens, more than the ", at.keys, " in the cache");
-    if (!at.in_cache && at.queries != at.keys)
-      reject("causal needs as many queries as keys, not ", at.queries, " queries and ", at.keys,
-             " keys; say causal_top_left (k <= q) or causal_bottom_right (k <= q + Lk - Lq), or "
-             "causal_offset{n}");
+    at.check_first_query("causal",
+                         "; say causal_top_left (k <= q) or causal_bottom_right (k <= q + Lk - Lq), or "
+                         "causal_offset{n}");
   }
   named_diagonal diagonal(const place& at) const noexcept { return {"causal", at.first_query()}; }
   below_diagonal bind(const place& at) const noexcept { return {at.first_query()}; }

@@ -35,9 +35,7 @@ struct prefix {
 
   void check(const place& at) const {
     key_lengths::check_lengths(lengths, at, "prefix");
-    if (!offset && !at.in_cache && at.queries != at.keys)
-      reject("prefix needs as many queries as keys, not ", at.queries, " queries and ", at.keys,
-             " keys; say .offset = n (the first query stands at key n)");
+    if (!offset) at.check_first_query("prefix", "; say .offset = n (the first query stands at key n)");
   }
   void each_operand(const auto& f) const { f("prefix", lengths); }
   named_diagonal diagonal(const place& at) const noexcept { return {"prefix", first_query(at)}; }

@@ -30,12 +30,6 @@ struct row_intervals {
   }
 };
 
-/// Throws std::invalid_argument unless there are as many queries as keys, or a cache that holds the queries.
-inline void check_chunks_meet(const char* name, const place& at) {
-  if (at.in_cache ? at.queries > at.keys : at.queries != at.keys)
-    reject(name, " needs ", at.in_cache ? "no more queries than keys" : "as many queries as keys", ", not ",
-           at.queries, " queries and ", at.keys, " keys");
-}
 inline void check_chunk_size(const char* name, index_type size) {
   if (size < 1 || size > most_positions)
     reject(name, "'s size is ", size, ", not within 1 and ", most_positions);
@@ -60,7 +54,7 @@ struct block_diffusion {
   index_type size;
 
   void check(const place& at) const {
-    check_chunks_meet("block_diffusion", at), check_chunk_size("block_diffusion", size);
+    at.check_first_query("block_diffusion"), check_chunk_size("block_diffusion", size);
   }
   row_intervals<chunk_of_query> bind(const place& at) const noexcept {
     return {{static_cast<int>(size), static_cast<int>(at.first_query()), true}};
@@ -73,7 +67,7 @@ struct chunked {
   using is_mask = void;
   index_type size;
 
-  void check(const place& at) const { check_chunks_meet("chunked", at), check_chunk_size("chunked", size); }
+  void check(const place& at) const { at.check_first_query("chunked"), check_chunk_size("chunked", size); }
   row_intervals<chunk_of_query> bind(const place& at) const noexcept {
     return {{static_cast<int>(size), static_cast<int>(at.first_query()), false}};
   }

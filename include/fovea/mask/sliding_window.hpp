@@ -74,13 +74,13 @@ struct sliding_window {
              ") and ", at.other.name, " (k <= q + ", at.other.first_query,
              "), and could be relative to either; say .from = fovea::corner::top_left, .from = "
              "fovea::corner::bottom_right or .offset = n");
-    if (at.diagonal.name == nullptr && !at.in_cache && at.queries != at.keys)
-      reject(
-          "sliding_window needs as many queries as keys, not ", at.queries, " queries and ", at.keys,
-          " keys; say .from = fovea::corner::top_left (the first query stands at the first key), .from = "
+    if (at.diagonal.name == nullptr)
+      at.check_first_query(
+          "sliding_window",
+          "; say .from = fovea::corner::top_left (the first query stands at the first key), .from = "
           "fovea::corner::bottom_right (the last at the last) or .offset = n (the first query stands at key "
-          "n), "
-          "or join it to a causal mask that says so: causal_top_left, causal_bottom_right, causal_offset{n}");
+          "n), or join it to a causal mask that says so: causal_top_left, causal_bottom_right, "
+          "causal_offset{n}");
   }
   diagonal_band bind(const place& at) const noexcept {
     const index_type start = first_query(at);
