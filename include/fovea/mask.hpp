@@ -11,27 +11,38 @@
 //   documents{ids}                          ids[q] == ids[k]: documents packed in one sequence
 //   block_diffusion{size}                   k / size <= q / size: blocks, one after another
 //   chunked{size}                           k / size == q / size
+//   draft_tree{words}                       k before the drafts, an ancestor of draft q, or itself
+//   global_tokens{positions}                q or k is one of them
+//   dilated{step}                           (k - q) % step == 0
+//   neighbourhood<D>{.sizes, .kernel}       the nearest in a picture of D dimensions
+//   big_bird{.side, .window, .global, .random, .seed}  blocks: neighbours, the first ones, some at random
 //   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk
 //   block_map(m, {.queries = r, .keys = c})  m(q / r, k / c) != 0: blocks that it hides are not walked over
 //   mask(f)                                 f(q, k), any function of the positions, or f(b, h, q, k)
-//   a & b                                   what both show
+//   a & b, a | b                            what both show, what either shows
 //   !a                                      what a hides
 //
 // A mask of your own is a struct with visible(q, k) (see mask/concept.hpp); cover and reach let whole blocks
 // be skipped.
 #pragma once
 
+#include <fovea/mask/big_bird.hpp>
 #include <fovea/mask/block_map.hpp>
 #include <fovea/mask/boolean.hpp>
 #include <fovea/mask/causal.hpp>
 #include <fovea/mask/complement.hpp>
+#include <fovea/mask/dilated.hpp>
 #include <fovea/mask/documents.hpp>
+#include <fovea/mask/draft_tree.hpp>
+#include <fovea/mask/global_tokens.hpp>
 #include <fovea/mask/intersection.hpp>
 #include <fovea/mask/lengths.hpp>
+#include <fovea/mask/neighbourhood.hpp>
 #include <fovea/mask/predicate.hpp>
 #include <fovea/mask/prefix.hpp>
 #include <fovea/mask/row_intervals.hpp>
 #include <fovea/mask/sliding_window.hpp>
+#include <fovea/mask/union.hpp>
 #include <fovea/view.hpp>
 
 FOVEA_NAMESPACE_BEGIN

@@ -10,22 +10,24 @@ struct block_sides {
   index_type queries = 64, keys = 64;
 };
 
-/// One head's map: cell (q, k) is visible where the element at (q / sides.queries, k / sides.keys) is not
-/// zero.
+/// One head's map: cell (q, k) is visible where the element at ((q + first_query) / sides.queries, k /
+/// sides.keys) is not zero.
 template <class Matrix>
 struct mapped_cells {
   using reads_cells = void;
   Matrix map;
   block_sides sides;
-  index_type keys;
+  index_type keys, first_query = 0;
 
   auto visible(const auto& cells) const noexcept {
-    return cells.ask([this](index_type q, index_type k) { return shows(q / sides.queries, k / sides.keys); });
+    return cells.ask([this](index_type q, index_type k) {
+      return shows((q + first_query) / sides.queries, k / sides.keys);
+    });
   }
   /// Reads an element a block: it says all that can be said.
   coverage cover(range rows, range block) const noexcept {
     if (rows.empty() || block.empty()) return coverage::none;
-    const range down = blocks_of(rows, sides.queries), across = blocks_of(block, sides.keys);
+    const range down = rows_of_blocks(rows), across = blocks_of(block, sides.keys);
     bool all = true, any = false;
     for (index_type i = down.first; i < down.last; ++i)
       for (index_type j = across.first; j < across.last; ++j) {
@@ -37,12 +39,12 @@ struct mapped_cells {
   }
   range reach(range rows) const noexcept { return shown(rows, {0, keys}); }
   index_type next(range rows, index_type key) const noexcept {
-    const range down = blocks_of(rows, sides.queries);
+    const range down = rows_of_blocks(rows);
     while (key < keys && !seen(down, key / sides.keys)) key = (key / sides.keys + 1) * sides.keys;
     return std::min(key, keys);
   }
   range shown(range rows, range block) const noexcept {
-    const range down = blocks_of(rows, sides.queries);
+    const range down = rows_of_blocks(rows);
     range part{std::min(next(rows, block.first), block.last), block.last};
     while (!part.empty() && !seen(down, (part.last - 1) / sides.keys))
       part.last = (part.last - 1) / sides.keys * sides.keys;
@@ -50,6 +52,9 @@ struct mapped_cells {
   }
 
  private:
+  range rows_of_blocks(range rows) const noexcept {
+    return blocks_of({rows.first + first_query, rows.last + first_query}, sides.queries);
+  }
   static range blocks_of(range cells, index_type side) noexcept {
     return cells.empty() ? range{} : range{cells.first / side, (cells.last - 1) / side + 1};
   }

@@ -1,0 +1,56 @@
+// fovea/mask/dilated.hpp - a query sees every n-th key, counted from its own position.
+#pragma once
+
+#include <fovea/mask/division.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// dilated, where query q stands at key q + first_query, 0 <= first_query < step.
+struct every_nth {
+  using reads_cells = void;
+  index_type step, first_query;
+
+  auto visible(const auto& cells) const noexcept {
+    using number = std::remove_cvref_t<decltype(cells.row())>;
+    const number distance = cells.row() + whole<number>(first_query) - cells.col();
+    return remainder_of(distance, step) == number(0.0f);
+  }
+  coverage cover(range rows, range keys) const noexcept {
+    if (rows.empty() || next(rows, keys.first) >= keys.last) return coverage::none;
+    return step == 1 || (rows.size() == 1 && keys.size() == 1) ? coverage::full : coverage::partial;
+  }
+  index_type next(range rows, index_type key) const noexcept {
+    const index_type beyond = (key - rows.first - first_query) % step,
+                     ahead = beyond < 0 ? beyond + step : beyond;
+    return ahead < rows.size() ? key : key + step - ahead;
+  }
+};
+
+/// Key k is visible to query q where q + n - k is a multiple of `step`; n, where the first query stands, is
+/// as a causal mask of the call says, or a cache, or 0 with as many queries as keys. With others:
+///
+///   sliding_window{.left = w * step, .right = w * step} & dilated{step}    a window with gaps (Longformer,
+///                                                                          arXiv:2004.05150, figure 2c)
+///   causal & (sliding_window{.left = step} | dilated{step})                strided (Sparse Transformer,
+///                                                                          arXiv:1904.10509, figure 3b)
+///
+/// Throws std::invalid_argument where nothing says where queries stand, for a step not within 1 and 2^21, and
+/// from 2^21 tokens on. Keys are skipped where a block of queries sees none of them: steps far beyond 48, the
+/// queries that kernels take at a time, save work. With smaller ones a block sees them all, each query a few;
+/// then a call for each residue saves it, on views whose token_stride is `step` times as large.
+struct dilated {
+  using is_mask = void;
+  index_type step;
+
+  void check(const place& at) const {
+    at.check_named_first_query("dilated"), check_divided("dilated", at);
+    if (step < 1 || step > most_divided / 2)
+      reject("dilated's step is ", step, ", not within 1 and ", most_divided / 2);
+  }
+  every_nth bind(const place& at) const noexcept {
+    const index_type first = at.named_first_query() % step;
+    return {step, first < 0 ? first + step : first};
+  }
+};
+
+FOVEA_NAMESPACE_END

@@ -1,0 +1,175 @@
+// fovea/mask/neighbourhood.hpp - tokens of a line, a picture or a volume see their nearest ones.
+#pragma once
+
+#include <fovea/mask/division.hpp>
+
+#include <array>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// One axis: a coordinate below `size` sees `kernel` coordinates, `dilation` apart.
+struct neighbourhood_axis {
+  index_type size, kernel, dilation;
+  bool causal;
+
+  /// Whether coordinate q sees coordinate k, both numbers.
+  template <class V>
+  auto sees(const V& q, const V& k) const noexcept {
+    const V first = quotient(q, dilation), rest = q - whole<V>(dilation) * first;  // of those of q's residue
+    const V other = quotient(k, dilation), apart = k - whole<V>(dilation) * other - rest;
+    const V count = quotient(whole<V>(size - 1) - rest, dilation) + V(1.0f);
+    using std::max, std::min;
+    const V least = causal ? max(first - whole<V>(kernel - 1), V(0.0f))
+                           : max(min(first - whole<V>(kernel / 2), count - whole<V>(kernel)), V(0.0f));
+    const V most = causal ? first : least + whole<V>(kernel - 1);
+    return (apart == V(0.0f)) & (other >= least) & (other <= most);
+  }
+  /// All that some of these coordinates may see.
+  range seen_by(range c) const noexcept {
+    if (causal) return {std::max<index_type>(c.first - (kernel - 1) * dilation, 0), c.last};
+    return {std::max<index_type>(std::min(c.first - kernel / 2 * dilation, size - kernel * dilation), 0),
+            std::min(std::max(c.last + (kernel - 1) / 2 * dilation, kernel * dilation), size)};
+  }
+  /// What each of them sees, without dilation.
+  range seen_by_all(range c) const noexcept {
+    return intersect(seen_by({c.first, c.first + 1}), seen_by({c.last - 1, c.last}));
+  }
+};
+
+/// neighbourhood, where query q is token q + first_query. Tokens count coordinates, the last axis first.
+template <int D>
+struct neighbourhood_cells {
+  using reads_cells = void;
+  using box = std::array<range, std::size_t{D}>;  // the coordinates of each axis
+  std::array<neighbourhood_axis, std::size_t{D}> axes;
+  index_type keys, first_query;
+
+  auto visible(const auto& cells) const noexcept {
+    using number = std::remove_cvref_t<decltype(cells.row())>;
+    number q = cells.row() + whole<number>(first_query), k = cells.col();
+    auto seen = cells.truth(true);
+    for (std::size_t a = D; a-- > 0;) {
+      const number q_rows = a == 0 ? number(0.0f) : quotient(q, axes[a].size),
+                   k_rows = a == 0 ? number(0.0f) : quotient(k, axes[a].size),
+                   size = whole<number>(axes[a].size);
+      seen = seen & axes[a].sees(number(q - size * q_rows), number(k - size * k_rows));
+      q = q_rows, k = k_rows;
+    }
+    return seen;
+  }
+
+  /// Full where every row sees the box around the keys, none where no key of the box that rows see is there.
+  coverage cover(range rows, range block) const noexcept {
+    if (rows.empty() || block.empty() || next(rows, block.first) >= block.last) return coverage::none;
+    const box of_rows = around(tokens_of(rows)), of_keys = around(block);
+    for (std::size_t a = 0; a < D; ++a)
+      if (axes[a].dilation != 1 || !(intersect(axes[a].seen_by_all(of_rows[a]), of_keys[a]) == of_keys[a]))
+        return coverage::partial;
+    return coverage::full;
+  }
+  range reach(range rows) const noexcept {
+    if (rows.empty()) return {};
+    const box seen = seen_by(rows);
+    index_type first = 0, last = 0;
+    for (std::size_t a = 0; a < D; ++a)
+      first = first * axes[a].size + seen[a].first, last = last * axes[a].size + seen[a].last - 1;
+    return {first, last + 1};
+  }
+  /// The first key from this one on that lies in the box that the rows see.
+  index_type next(range rows, index_type key) const noexcept {
+    if (rows.empty() || key >= keys) return keys;
+    const box seen = seen_by(rows);
+    std::array<index_type, std::size_t{D}> at = coordinates(key);
+    std::size_t a = 0;
+    while (a < D && at[a] >= seen[a].first && at[a] < seen[a].last) ++a;
+    if (a == D) return key;
+    if (at[a] >= seen[a].last) {  // the next one of an axis further out
+      do
+        if (a-- == 0) return keys;
+      while (at[a] + 1 >= seen[a].last);
+      ++at[a++];
+    }
+    index_type token = 0;
+    for (std::size_t b = 0; b < D; ++b) token = token * axes[b].size + (b < a ? at[b] : seen[b].first);
+    return token;
+  }
+
+ private:
+  range tokens_of(range rows) const noexcept { return {rows.first + first_query, rows.last + first_query}; }
+  std::array<index_type, std::size_t{D}> coordinates(index_type token) const noexcept {
+    std::array<index_type, std::size_t{D}> at;
+    for (std::size_t a = D; a-- > 1; token /= axes[a].size) at[a] = token % axes[a].size;
+    at[0] = token;
+    return at;
+  }
+  /// The smallest box that holds these tokens.
+  box around(range tokens) const noexcept {
+    const auto first = coordinates(tokens.first), last = coordinates(tokens.last - 1);
+    box all;
+    bool one = true;  // all tokens agree in the axes so far
+    for (std::size_t a = 0; a < D; ++a) {
+      all[a] = one ? range{first[a], last[a] + 1} : range{0, axes[a].size};
+      one = one && first[a] == last[a];
+    }
+    return all;
+  }
+  box seen_by(range rows) const noexcept {
+    box all = around(tokens_of(rows));
+    for (std::size_t a = 0; a < D; ++a) all[a] = axes[a].seen_by(all[a]);
+    return all;
+  }
+};
+
+/// Neighbourhood attention in D dimensions (NATTEN: Hassani et al., arXiv:2204.07143; dilated:
+/// arXiv:2209.15001). Token t stands at coordinates (t / sizes[1], t % sizes[1]) of a picture of sizes[0] x
+/// sizes[1], and so on for any D: the last axis runs fastest. On each axis a query sees `kernel` coordinates,
+/// `dilation` apart, its own in the middle (of an even kernel the first behind it); at a border these are the
+/// `kernel` nearest it, so that each query sees as many. On a causal axis it sees its own and the kernel - 1
+/// before, fewer at the border.
+///
+///   neighbourhood<2>{.sizes = {64, 64}, .kernel = {7, 7}}
+///   neighbourhood<3>{.sizes = {8, 32, 32}, .kernel = {3, 7, 7}, .causal = {true, false, false}}
+///
+/// There are as many queries as keys, or a cache whose last tokens they are (the picture is then begun, its
+/// tokens are the first ones). Throws std::invalid_argument, with both numbers, for more keys than the sizes
+/// hold, fewer without a cache, for kernel * dilation beyond a size, and from 2^21 tokens on. Work is skipped
+/// outside of the box that a block of queries sees.
+template <int D>
+struct neighbourhood {
+  static_assert(D >= 1, "fovea: a neighbourhood has at least one dimension");
+  using is_mask = void;
+  using numbers = std::array<index_type, std::size_t{D}>;
+  numbers sizes, kernel;
+  numbers dilation = ones();
+  std::array<bool, std::size_t{D}> causal = {};
+
+  void check(const place& at) const {
+    at.check_first_query("neighbourhood"), check_divided("neighbourhood", at);
+    index_type tokens = 1;
+    for (std::size_t a = 0; a < D; ++a) {
+      const auto axis = static_cast<index_type>(a);
+      if (sizes[a] < 1 || sizes[a] >= most_divided)
+        reject("neighbourhood's size ", axis, " is ", sizes[a], ", not within 1 and ", most_divided - 1);
+      if (kernel[a] < 1 || dilation[a] < 1 || kernel[a] > sizes[a] / dilation[a])
+        reject("neighbourhood's kernel ", axis, " is ", kernel[a], ", dilated ", dilation[a],
+               " times, not within 1 and the size of ", sizes[a]);
+      tokens = size_product("neighbourhood's sizes", tokens, sizes[a]);
+    }
+    if (at.keys > tokens || (at.keys < tokens && !at.in_cache))
+      reject("neighbourhood's sizes hold ", tokens, " tokens, not ", at.keys, " keys");
+  }
+  neighbourhood_cells<D> bind(const place& at) const noexcept {
+    neighbourhood_cells<D> bound{{}, at.keys, at.first_query()};
+    for (std::size_t a = 0; a < D; ++a) bound.axes[a] = {sizes[a], kernel[a], dilation[a], causal[a]};
+    return bound;
+  }
+
+ private:
+  static constexpr numbers ones() noexcept {
+    numbers all{};
+    for (index_type& n : all) n = 1;
+    return all;
+  }
+};
+
+FOVEA_NAMESPACE_END
