@@ -148,7 +148,7 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it scores by products\n", name.c_str());
     else if (w.op != operation::forward)
       std::fprintf(stderr, "%s: no textbook row, it reads all values\n", name.c_str());
-    else if (w.mask == mask::blocks)
+    else if (!has_intervals(w.mask))
       std::fprintf(stderr, "%s: no textbook row, it shows intervals of keys\n", name.c_str());
     else if (w.with != modifier::none)
       std::fprintf(stderr, "%s: no textbook row, it has masks only\n", name.c_str());

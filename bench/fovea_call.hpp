@@ -19,14 +19,19 @@ void with_plain_mask(const workload& w, const F& f) {
 struct mask_tables {
   std::vector<char> blocks;
   std::vector<index_type> lengths;
-  std::vector<std::int32_t> ids;  // of the documents of keys
+  std::vector<std::int32_t> ids;     // of the documents of keys
+  std::vector<std::int32_t> global;  // tokens of longformer
+  std::vector<std::uint64_t> ancestors;
 
   explicit mask_tables(const workload& w) {
     if (w.mask == mask::blocks) blocks = visible_blocks(w);
-    if (w.mask == mask::prefix)
-      lengths.assign(static_cast<std::size_t>(w.batch), std::min(w.mask_size, w.keys));
+    if (w.mask == mask::prefix) lengths.assign(static_cast<std::size_t>(w.batch), w.mask_size);
     if (w.mask == mask::documents)
       for (index_type k = 0; k < w.keys; ++k) ids.push_back(static_cast<std::int32_t>(k / w.mask_size));
+    for (std::int32_t t = 0; t < global_tokens; ++t) global.push_back(t);
+    std::vector<index_type> parents;
+    for (index_type i = 0; w.mask == mask::tree && i < w.mask_size; ++i) parents.push_back((i + 1) / 2 - 1);
+    ancestors = fovea::ancestors_of(parents);
   }
 };
 
@@ -43,6 +48,13 @@ void with_mask(const workload& w, const mask_tables& t, const F& f) {
     const std::span all(t.ids);
     return f(fovea::documents{all.last(static_cast<std::size_t>(w.queries)), all});
   }
+  if (w.mask == mask::tree) return f(fovea::draft_tree{t.ancestors, w.mask_size});
+  if (w.mask == mask::dilated) return f(fovea::dilated{side});
+  if (w.mask == mask::longformer)
+    return f(fovea::sliding_window{.left = side, .right = side} | fovea::global_tokens{t.global});
+  if (w.mask == mask::neighbourhood)
+    return f(
+        fovea::neighbourhood<2>{.sizes = {side_of_picture(w), side_of_picture(w)}, .kernel = {side, side}});
   with_plain_mask(w, f);
 }
 

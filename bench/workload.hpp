@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstddef>
@@ -21,7 +22,7 @@ using index_type = std::ptrdiff_t;
 enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
 enum class operation { forward, backward, hard, hard_sampled, additive };  // hard: argmax
-enum class mask { none, causal, window, blocks, documents, prefix };
+enum class mask { none, causal, window, blocks, documents, prefix, tree, dilated, longformer, neighbourhood };
 enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
   none,
@@ -34,7 +35,9 @@ enum class modifier {
 };  // function: alibi as a lambda
 
 /// What a row of the benchmark computes. The queries stand at the last keys: the diagonal of causal, window
-/// and prefix joins the last query to the last key, the last query's document is that of the last key.
+/// and prefix joins the last query to the last key, the last query's document is that of the last key. Drafts
+/// of a tree are the last keys, each the child of the one at half its number; longformer's global tokens are
+/// the first ones; a neighbourhood is of a square picture.
 struct workload {
   operation op = operation::forward;
   index_type batch = 1, heads = 8, kv_heads = 8;  // B, Hq, Hkv
@@ -42,7 +45,8 @@ struct workload {
   index_type dim = 64, value_dim = 64;            // d, dv
   index_type hidden = 0;                          // of additive attention
   bench::mask mask = mask::none;
-  index_type mask_size = 0;  // window: keys before a query's own; blocks, documents: tokens; prefix: keys
+  index_type mask_size = 0;  // window: keys before a query's own; blocks, documents: tokens; prefix: keys;
+                             // tree: drafts; dilated: step; longformer: a side; neighbourhood: kernel's side
   double share = 0;          // blocks: of those of a row, how many are visible
   element dtype = element::f32, kv = element::f32;
   bench::layout layout = layout::bhsd;
@@ -78,16 +82,27 @@ inline constexpr names<modifier, 7> modifier_names{{{"none", modifier::none},
                                                     {"lengths", modifier::lengths},
                                                     {"function", modifier::function}}};
 
-inline constexpr names<mask, 6> mask_names{{{"none", mask::none},
-                                            {"causal", mask::causal},
-                                            {"window", mask::window},
-                                            {"blocks", mask::blocks},
-                                            {"documents", mask::documents},
-                                            {"prefix", mask::prefix}}};
+inline constexpr names<mask, 10> mask_names{{{"none", mask::none},
+                                             {"causal", mask::causal},
+                                             {"window", mask::window},
+                                             {"blocks", mask::blocks},
+                                             {"documents", mask::documents},
+                                             {"prefix", mask::prefix},
+                                             {"tree", mask::tree},
+                                             {"dilated", mask::dilated},
+                                             {"longformer", mask::longformer},
+                                             {"neighbourhood", mask::neighbourhood}}};
 inline constexpr bool has_size(mask m) { return m != mask::none && m != mask::causal; }
 inline constexpr bool has_share(mask m) { return m == mask::blocks; }
-/// The masks that are timed with every element.
+inline constexpr index_type global_tokens = 16;  // of longformer
+/// The masks that are timed with every element; those of which a row sees one interval of keys.
 inline constexpr bool is_plain(mask m) { return m == mask::none || m == mask::causal || m == mask::window; }
+inline constexpr bool has_intervals(mask m) {
+  return is_plain(m) || m == mask::documents || m == mask::prefix;
+}
+inline constexpr bool needs_square(mask m) {
+  return m == mask::dilated || m == mask::longformer || m == mask::neighbourhood;
+}
 
 inline constexpr names<operation, 5> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
@@ -236,6 +251,10 @@ inline std::vector<word> split_words(std::string_view text) {
   return words;
 }
 
+inline index_type side_of_picture(const workload& w) {
+  return static_cast<index_type>(std::lround(std::sqrt(double(w.keys))));
+}
+
 inline void check(const workload& w) {
   if (w.heads % w.kv_heads != 0)
     throw std::invalid_argument("Hq=" + std::to_string(w.heads) +
@@ -273,6 +292,18 @@ inline void check(const workload& w) {
                             (w.op != operation::forward && w.op != operation::backward)))
     throw std::invalid_argument("mask=" + std::string(name_of(mask_names, w.mask)) +
                                 ": timed in f32, forward and backward, with no more queries than keys");
+  if ((w.mask == mask::prefix || w.mask == mask::tree) && w.mask_size > w.keys)
+    throw std::invalid_argument("mask=" + std::string(name_of(mask_names, w.mask)) + ":" +
+                                std::to_string(w.mask_size) + ": more than Lk=" + std::to_string(w.keys));
+  if (w.mask == mask::longformer && global_tokens > w.keys)
+    throw std::invalid_argument("mask=longformer: fewer keys than its " + std::to_string(global_tokens) +
+                                " global tokens");
+  if (needs_square(w.mask) && w.queries != w.keys)
+    throw std::invalid_argument("mask=" + std::string(name_of(mask_names, w.mask)) + ": timed with Lq = Lk");
+  const index_type side = side_of_picture(w);
+  if (w.mask == mask::neighbourhood && (side * side != w.keys || w.mask_size > side))
+    throw std::invalid_argument("mask=neighbourhood: Lk=" + std::to_string(w.keys) +
+                                " is no square picture that holds the kernel");
   const double widest = double(std::max(w.dim, w.value_dim)) * double(w.batch) *
                         std::max(double(w.heads) * double(w.queries), double(w.kv_heads) * double(w.keys));
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
@@ -371,8 +402,25 @@ inline std::pair<index_type, index_type> visible_keys(const workload& w, index_t
     const index_type first = at / w.mask_size * w.mask_size;
     return {first, std::min(first + w.mask_size, w.keys)};
   }
-  if (w.mask == mask::prefix) return {0, std::max(last, std::min(w.mask_size, w.keys))};
+  if (w.mask == mask::prefix) return {0, std::max(last, w.mask_size)};
   return {w.mask == mask::causal ? 0 : std::max<index_type>(last - 1 - w.mask_size, 0), last};
+}
+
+/// How many keys query i sees.
+inline index_type keys_seen(const workload& w, index_type i) {
+  const index_type at = i + w.keys - w.queries, tree = w.keys - w.mask_size, n = w.mask_size;
+  if (w.mask == mask::tree && at >= tree)
+    return tree + static_cast<index_type>(std::bit_width(static_cast<std::size_t>(at - tree + 1)));
+  if (w.mask == mask::tree) return at + 1;
+  if (w.mask == mask::dilated) return at / n + (w.keys - 1 - at) / n + 1;
+  if (w.mask == mask::longformer && at < global_tokens) return w.keys;
+  if (w.mask == mask::longformer) {
+    const index_type first = std::max<index_type>(at - n, 0), last = std::min(at + n, w.keys - 1) + 1;
+    return last - first + std::min(first, global_tokens);
+  }
+  if (w.mask == mask::neighbourhood) return n * n;
+  const auto [first, last] = visible_keys(w, i);
+  return last - first;
 }
 
 /// For mask=blocks: whether the block of keys j is visible to that of queries i, at [i * columns + j]. A row
@@ -406,10 +454,7 @@ inline double useful_cells(const workload& w) {
                  double(std::min(side, w.keys - n % columns * side));
     return cells;
   }
-  for (index_type i = 0; i < w.queries; ++i) {
-    const auto [first, last] = visible_keys(w, i);
-    cells += double(last - first);
-  }
+  for (index_type i = 0; i < w.queries; ++i) cells += double(keys_seen(w, i));
   return cells;
 }
 

@@ -68,10 +68,12 @@ TEST(workload, order_of_words_does_not_matter) {
 }
 
 TEST(workload, text_reads_back) {
-  for (const char* words : {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
-                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
-                            "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16",
-                            "mask=blocks:64:0.1", "mask=documents:256,op=backward", "mask=prefix:9"})
+  for (const char* words :
+       {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
+        "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
+        "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16",
+        "mask=blocks:64:0.1", "mask=documents:256,op=backward", "mask=prefix:9", "mask=tree:32,Lq=32,Lk=90",
+        "mask=neighbourhood:7", "mask=longformer:128", "mask=dilated:3"})
     EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
   EXPECT_EQ(to_text(parse_workload("B=1")),
             "B=1,Hq=8,Hkv=8,Lq=1024,Lk=1024,d=64,dv=64,mask=none,dtype=f32,kv=f32,layout=bhsd,threads=1");
@@ -83,7 +85,8 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"lq=3", "unknown key \"lq\""},
       {"with=alibi,mask=causal", "with=alibi: timed without a mask"},
       {"with=magic", "unknown value \"magic\"; known are none, alibi, softcap"},
-      {"mask=diagonal", "unknown value \"diagonal\"; known are none, causal, window:N, blocks:N:S"},
+      {"mask=diagonal",
+       "unknown value \"diagonal\"; known are none, causal, window:N, blocks:N:S, documents:N"},
       {"mask=window", "unknown value \"window\""},
       {"mask=causal:3", "unknown value \"causal:3\""},
       {"mask=blocks:64", "\"\" is not a share of the blocks"},
@@ -93,6 +96,11 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"mask=documents:0", "\"0\" is not a whole number from 1"},
       {"mask=documents:8,op=hard", "mask=documents: timed in f32"},
       {"mask=prefix:8,Lq=9,Lk=8", "with no more queries than keys"},
+      {"mask=tree:9,Lq=8", "mask=tree:9: more than Lk=8"},
+      {"mask=dilated:9,Lq=8,Lk=9", "mask=dilated: timed with Lq = Lk"},
+      {"mask=longformer:9,Lq=8", "fewer keys than its 16 global tokens"},
+      {"mask=neighbourhood:3,Lq=8", "Lk=8 is no square picture"},
+      {"mask=neighbourhood:4,Lq=9", "Lk=9 is no square picture that holds the kernel"},
       {"mask=prefix:8,cache=ring", "causal, without modifiers"},
       {"mask=window:", "\"\" is not a whole number"},
       {"mask=window:-1", "\"-1\" is not a whole number from 0"},
@@ -145,6 +153,10 @@ TEST(workload, counts_useful_work) {
   EXPECT_EQ(useful_cells(parse_workload("Lq=10,mask=documents:4")), 4 * 4 + 4 * 4 + 2 * 2);
   EXPECT_EQ(useful_cells(parse_workload("Lq=3,Lk=10,mask=documents:4")), 4 + 2 + 2);
   EXPECT_EQ(useful_cells(parse_workload("Lq=5,mask=prefix:3")), 3 + 3 + 3 + 4 + 5);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=5,Lk=10,mask=tree:4")), 6 + 7 + 8 + 8 + 9);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=5,mask=dilated:2")), 3 + 2 + 3 + 2 + 3);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=20,mask=longformer:1")), 16 * 20 + 18 + 19 + 19 + 18);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=16,mask=neighbourhood:3")), 16 * 9);
   EXPECT_EQ(useful_cells(parse_workload("Lq=8192,mask=blocks:64:0.1")), 128.0 * 13 * 64 * 64);
   EXPECT_EQ(useful_cells(parse_workload("Lq=70,Lk=96,mask=blocks:64:1")), 70 * 96);
 }
