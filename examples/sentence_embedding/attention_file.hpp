@@ -2,8 +2,9 @@
 // (.png).
 #pragma once
 
-#include "png.hpp"
 #include "safetensors.hpp"
+
+#include "../png.hpp"
 
 #include <fovea/inspect.hpp>
 
@@ -20,7 +21,7 @@ inline void write_attention_file(const std::string& path, const fovea::attention
   const auto kind = std::filesystem::path(path).extension();
   if (kind == ".png") {
     const fovea::index_type tokens = std::max(maps.rows(), maps.columns());
-    return write_png(path, fovea::draw(maps, std::clamp<fovea::index_type>(160 / tokens, 1, 16)));
+    return examples::write_png(path, fovea::draw(maps, std::clamp<fovea::index_type>(160 / tokens, 1, 16)));
   }
   std::ofstream stream(path, std::ios::binary);
   kind == ".svg" ? fovea::write_svg(stream, maps) : fovea::write_page(stream, maps);

@@ -1,14 +1,12 @@
-// translate/layers.hpp - the layers of an encoder and of a decoder, as arXiv:1706.03762, 3.1, with the norms
-// before attention and feed-forward (Xiong et al., arXiv:2002.04745) and rotary positions in self-attention.
+// translate/layers.hpp - the layer of a decoder, as arXiv:1706.03762, 3.1, with the norms before attention and
+// feed-forward (Xiong et al., arXiv:2002.04745) and rotary positions in self-attention.
 #pragma once
 
 #include "batch.hpp"
 
-#include "../transformer/feed_forward.hpp"
-#include "../transformer/layer_norm.hpp"
+#include "../transformer/encoder_layer.hpp"
 
 #include <fovea/kv_cache.hpp>
-#include <fovea/multi_head.hpp>
 
 namespace translate {
 
@@ -16,60 +14,8 @@ using matrix = transformer::Matrix<float>;
 using attention = fovea::multi_head<float>;
 using norm = transformer::layer_norm<float>;
 using feed_forward = transformer::feed_forward<float>;
-using starts = std::span<const fovea::index_type>;  // offsets of packed sequences
+using transformer::encoder_layer, transformer::random_attention, transformer::starts;
 using transformer::part, transformer::random_key;
-
-/// Attention with weights at random.
-inline attention random_attention(const fovea::multi_head_options<float>& options, std::uint64_t key) {
-  attention layer(options);
-  transformer::random_stream stream(key);
-  layer.randomise([&] { return 2 * stream.unit() - 1; });
-  return layer;
-}
-
-/// x += attend(norm(x));  x += think(norm(x))
-struct encoder_layer {
-  norm attention_norm, forward_norm;
-  attention attend;
-  feed_forward think;
-
-  struct saved {
-    norm::saved attention_norm, forward_norm;
-    attention::saved attend;
-    feed_forward::saved think;
-  };
-
-  encoder_layer(const fovea::multi_head_options<float>& options, fovea::index_type inner, std::uint64_t key)
-      : attention_norm(options.width),
-        forward_norm(options.width),
-        attend(random_attention(options, random_key(key, 0))),
-        think(options.width, inner, random_key(key, 1)) {}
-
-  matrix operator()(matrix x, starts from) const {
-    x += attend({attention_norm(x), from});
-    x += think(forward_norm(x));
-    return x;
-  }
-  matrix operator()(matrix x, starts from, saved& s) const {
-    x += attend({attention_norm(x, s.attention_norm), from}, s.attend);
-    x += think(forward_norm(x, s.forward_norm), s.think);
-    return x;
-  }
-  matrix backward(matrix d, const saved& s, encoder_layer& gradient) const {
-    d += forward_norm.backward(think.backward(d, s.think, gradient.think), s.forward_norm,
-                               gradient.forward_norm);
-    d += attention_norm.backward(attend.backward(d, s.attend, gradient.attend).x, s.attention_norm,
-                                 gradient.attention_norm);
-    return d;
-  }
-
-  static void each_parameter(const std::string& name, const auto& f, auto&... of) {
-    norm::each_parameter(part(name, "attention_norm"), f, of.attention_norm...);
-    attention::each_parameter(part(name, "attend"), f, of.attend...);
-    norm::each_parameter(part(name, "forward_norm"), f, of.forward_norm...);
-    feed_forward::each_parameter(part(name, "think"), f, of.think...);
-  }
-};
 
 /// x += attend(norm(x)), causal;  x += look(norm(x), memory);  x += think(norm(x))
 struct decoder_layer {
