@@ -46,14 +46,13 @@ TEST(block_map, says_of_blocks_what_is_so_of_cells) {
       for (int block = 0; block < 60; ++block) {
         const index_type i = random.integer(0, queries - 1), j = random.integer(0, keys - 1);
         const range rows{i, random.integer(i + 1, queries)}, columns{j, random.integer(j + 1, keys)};
-        const range reach = bound.reach(rows), shown = bound.shown(rows, columns);
+        const range shown = bound.shown(rows, columns);
         const index_type next = bound.next(rows, j);
         index_type seen = 0, first = keys;
         for (index_type q = rows.first; q < rows.last; ++q)
           for (index_type k = 0; k < keys; ++k) {
             ASSERT_EQ(cells(q, k), bound.visible(fovea::cell{q, k}));
             if (!cells(q, k)) continue;
-            ASSERT_TRUE(k >= reach.first && k < reach.last);
             if (k >= j) first = std::min(first, k);
             const bool inside = k >= j && k < columns.last;
             seen += inside;
@@ -98,6 +97,27 @@ TEST(block_map, is_the_matrix_of_booleans) {
       expect_like_booleans(450, 450, sides, map);
       expect_like_booleans(300, 500, sides, map, fovea::causal_bottom_right);
     }
+}
+
+/// What is left in a workspace reaches no gradient: splits of the keys leave out rows that see none of theirs.
+TEST(block_map, gradients_are_made_in_any_memory) {
+  fovea_test::random_source random(8);
+  const index_type tokens = 900;
+  const map_of_bytes map = random_map(15, 15, 0.1, random);
+  const Matrix q = Matrix::Random(tokens, 16), d_out = Matrix::Random(tokens, 16);
+  const auto mask = block_map(map, {.queries = 64, .keys = 64});
+  const fovea::attention<float, 1> attend;
+  const auto got = attend.with_lse(q, q, q, mask);
+  const auto expected = attend.backward(q, q, q, got.out, got.lse, d_out, mask);
+  for (index_type i = 0; i < tokens; ++i)
+    ASSERT_TRUE(map.row(i / 64).any() || expected.d_q.row(i).isZero(0.0f)) << i;
+  Matrix d_q(tokens, 16), d_k = d_q, d_v = d_q;
+  std::vector<float> memory(std::size_t{4} << 20, std::numeric_limits<float>::quiet_NaN());
+  const fovea::workspace workspace{std::as_writable_bytes(std::span(memory))};
+  attend.backward_into(d_q, d_k, d_v, q, q, q, got.out, got.lse, d_out, mask, workspace);
+  EXPECT_EQ(d_q, expected.d_q);
+  EXPECT_EQ(d_k, expected.d_k);
+  EXPECT_EQ(d_v, expected.d_v);
 }
 
 TEST(block_map, of_each_head) {

@@ -37,12 +37,15 @@ struct mapped_cells {
       }
     return all ? coverage::full : coverage::none;
   }
-  range reach(range rows) const noexcept { return shown(rows, {0, keys}); }
   index_type next(range rows, index_type key) const noexcept {
     const range down = rows_of_blocks(rows);
     while (key < keys && !seen(down, key / sides.keys)) key = (key / sides.keys + 1) * sides.keys;
     return std::min(key, keys);
   }
+  index_type row_edge(index_type row) const noexcept {
+    return ((row + first_query) / sides.queries + 1) * sides.queries - first_query;
+  }
+  index_type key_edge(index_type key) const noexcept { return (key / sides.keys + 1) * sides.keys; }
   range shown(range rows, range block) const noexcept {
     const range down = rows_of_blocks(rows);
     range part{std::min(next(rows, block.first), block.last), block.last};

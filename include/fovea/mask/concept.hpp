@@ -30,6 +30,11 @@ FOVEA_NAMESPACE_BEGIN
 ///                               `key`. Walks over blocks of keys jump there.
 ///   shown(rows, keys) const     -> range: those of a block's keys that some of these rows may see, where the
 ///                               others are left out before anything is computed. By default all of them.
+///   row_edge(q), key_edge(k) const  -> index_type: the first query after q (key after k) that may see (be
+///                               seen by) others: a block of a map ends there, or a document. Work is cut at
+///                               such edges, so that no part of it spans two blocks. A hint: results are
+///                               right whatever it is. (Both or none; not worth it where rows that follow
+///                               each other see nearly the same.)
 ///   staged(block) const         the mask with its elements in a block of cells copied, each matrix by
 ///                               block.copy(matrix_view). `matrices` says how many it copies (static
 ///                               constexpr int), each_matrix(f) calls f with each.
@@ -118,6 +123,22 @@ index_type next_of(const M& m, range rows, index_type key) noexcept {
 }
 
 template <class M>
+inline constexpr bool tells_edges = requires(const M& m, index_type i) { m.row_edge(i), m.key_edge(i); };
+/// Where the first part of these rows (or keys) ends: at an edge, or after `most` of them; where more are left
+/// up to the edge, but less than twice as many, after half of these, rounded up to `step`. Edges closer than
+/// `least` do not count.
+template <class EdgeAfter>
+index_type end_of_part(range all, index_type least, index_type most, index_type step,
+                       const EdgeAfter& edge_after) noexcept {
+  all.last = std::min(all.last, all.first + 2 * most);
+  index_type edge = all.first;
+  while (edge < all.last && edge - all.first < least) edge = edge_after(edge);
+  const index_type count = std::min(edge, all.last) - all.first;
+  if (count <= most) return all.first + count;
+  return all.first + std::min(most, round_up(ceil_div(count, 2), step));
+}
+
+template <class M>
 inline constexpr bool tells_shown = requires(const M& m, range r) { m.shown(r, r); };
 
 template <class M>
@@ -126,6 +147,13 @@ range shown_of(const M& m, range rows, range keys) noexcept {
     return intersect(m.shown(rows, keys), keys);
   else
     return keys;
+}
+
+/// Those of a block's keys that some of the rows may see, by what the mask reaches and shows.
+template <class M>
+range seen_of(const M& m, range rows, range keys) noexcept {
+  const range reach = intersect(reach_of(m, rows, keys.last), keys);
+  return reach.empty() ? range{} : shown_of(m, rows, reach);
 }
 
 /// A mask that is never asked, as it shows everything whatever the sizes.

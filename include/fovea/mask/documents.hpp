@@ -10,7 +10,7 @@ template <class E>
 struct document_cells {
   using reads_cells = void;
   id_list<E> of_query, of_key;
-  index_type keys;
+  index_type queries, keys;
   bool ascending;  // the ids of keys never fall
 
   auto visible(const auto& cells) const noexcept { return cells.same_number(of_query, of_key); }
@@ -29,6 +29,8 @@ struct document_cells {
     const index_type start = of_key.template first_from<false>({0, keys}, q.least);
     return {start, of_key.template first_from<true>({start, keys}, q.most)};
   }
+  index_type row_edge(index_type row) const noexcept { return of_query.end_of_run({row, queries}); }
+  index_type key_edge(index_type key) const noexcept { return of_key.end_of_run({key, keys}); }
   /// Of ids in no order, 64 keys at a time: from the start of those among which a row sees one.
   index_type next(range rows, index_type key) const noexcept {
     if (rows.empty() || key >= keys) return key;
@@ -112,7 +114,7 @@ struct documents {
   document_cells<E> bind(const place& at) const noexcept {
     const id_list<E> of_key = key_ids.of(at.batch);
     return {both ? query_ids.of(at.batch) : id_list<E>{of_key.at(at.first_query()), of_key.stride}, of_key,
-            at.keys, key_ids.ascending};
+            at.queries, at.keys, key_ids.ascending};
   }
 };
 template <class R>

@@ -69,6 +69,20 @@ struct id_list {
     while (t < count && !((*this)[t] < (*this)[t - 1])) ++t;
     return t;
   }
+  /// The first of the tokens, at least one, whose id is not that of their first; or their end.
+  index_type end_of_run(range tokens) const noexcept {
+    index_type t = tokens.first;
+    const E id = (*this)[t];
+    if (stride == 1)
+      for (; t + a_step <= tokens.last; t += a_step) {
+        unsigned char differ[a_step], any = 0;
+        for (index_type i = 0; i < a_step; ++i) differ[i] = first[t + i] != id;
+        for (index_type i = 0; i < a_step; ++i) any |= differ[i];
+        if (any != 0) break;
+      }
+    while (t < tokens.last && (*this)[t] == id) ++t;
+    return t;
+  }
   /// Of tokens whose ids never fall: the first with an id of at least this one (Above: above it), or the end.
   template <bool Above>
   index_type first_from(range tokens, E id) const noexcept {

@@ -73,6 +73,24 @@ struct mask_intersection {
     masks.each([&](const auto& m) { keys = shown_of(m, rows, keys); });
     return keys;
   }
+  index_type row_edge(index_type row) const noexcept
+    requires(tells_edges<Masks> || ...)
+  {
+    index_type edge = most_positions;
+    masks.each([&](const auto& m) {
+      if constexpr (tells_edges<decltype(m)>) edge = std::min(edge, m.row_edge(row));
+    });
+    return edge;
+  }
+  index_type key_edge(index_type key) const noexcept
+    requires(tells_edges<Masks> || ...)
+  {
+    index_type edge = most_positions;
+    masks.each([&](const auto& m) {
+      if constexpr (tells_edges<decltype(m)>) edge = std::min(edge, m.key_edge(key));
+    });
+    return edge;
+  }
 
  private:
   /// The place with the diagonals that these masks name; those of a larger intersection around count first.

@@ -82,15 +82,19 @@ class gradient_memory {
   gradient_starts* starts_;
 };
 
-/// Writes the sum of `count` partial sums, each `apart` after the one before, to `to`; the first takes it up.
-template <class Arch, class T, class E>
+/// Writes the sum of `count` partial sums, each `distance` after the one before, to `to`; the first, which has
+/// all rows, takes it up. Others have the blocks of rows of which has(part, rows) is true.
+template <class Arch, class T, class E, class Has>
 FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type distance, index_type width,
-                              const matrix_view<E>& to) noexcept {
-  for (index_type i = 0; i < to.rows; ++i) {
-    T* const first = sums + i * width;
+                              const matrix_view<E>& to, const Has& has) noexcept {
+  kernel::each_block_of_rows(to.rows, [&](range rows) {
     for (index_type part = 1; part < count; ++part)
-      for (index_type c = 0; c < to.cols; ++c) first[c] += first[part * distance + c];
-  }
+      if (has(part, rows))
+        for (index_type i = rows.first; i < rows.last; ++i) {
+          T* const first = sums + i * width;
+          for (index_type c = 0; c < to.cols; ++c) first[c] += first[part * distance + c];
+        }
+  });
   kernel::write_rows<Arch>(sums, width, to, {0, to.rows});
 }
 
@@ -186,14 +190,19 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
   executor.for_each(plan.batches * plan.heads, [&](index_type i, index_type) {
     const index_type b = i / plan.heads, h = i % plan.heads;
     const auto jobs = gradient_job_list_of<Arch>(g, b);
-    if (partial_d_q<Arch>(g, jobs) > 0)
+    if (partial_d_q<Arch>(g, jobs) > 0) {
+      const auto rules = p.rules.bind(p.at(b, h));
       write_sum<Arch>(memory.d_q(jobs, b, h, 0).data, jobs.key_splits(), jobs.queries * width, width,
-                      g.d_q.head(b, h));
+                      g.d_q.head(b, h), [&](index_type split, range rows) {
+                        return !seen_of(rules.mask, rows, jobs.key_split(split)).empty();
+                      });
+    }
     if (jobs.parts() == 1 || h >= jobs.kv_heads) return;
     T* const sums = memory.d_k(jobs, b, h, 0);
     const index_type distance = jobs.keys * (width + value_width);
-    write_sum<Arch>(sums, jobs.parts(), distance, width, g.d_k.head(b, h));
-    write_sum<Arch>(sums + jobs.keys * width, jobs.parts(), distance, value_width, g.d_v.head(b, h));
+    const auto all = [](index_type, range) { return true; };
+    write_sum<Arch>(sums, jobs.parts(), distance, width, g.d_k.head(b, h), all);
+    write_sum<Arch>(sums + jobs.keys * width, jobs.parts(), distance, value_width, g.d_v.head(b, h), all);
   });
 
   if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })

@@ -33,13 +33,16 @@ struct gradient_job_list {
                      key_split = i / kv_heads / parts();
     const index_type heads_a_part = ceil_div(group(), parts());
     const index_type first = kv_head * group(), last = first + group();
-    const index_type each = round_up(ceil_div(keys, key_splits()), superblock);
     return {b,
             kv_head,
             part,
             key_split,
             {std::min(first + part * heads_a_part, last), std::min(first + (part + 1) * heads_a_part, last)},
-            {std::min(key_split * each, keys), std::min((key_split + 1) * each, keys)}};
+            this->key_split(key_split)};
+  }
+  range key_split(index_type i) const noexcept {
+    const index_type each = round_up(ceil_div(keys, key_splits()), superblock);
+    return {std::min(i * each, keys), std::min((i + 1) * each, keys)};
   }
 };
 

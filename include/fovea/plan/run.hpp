@@ -27,6 +27,27 @@ void run_rows(const Problem& p, const job_list<Arch, T>& jobs, index_type b, con
   }
 }
 
+/// A job of queries in lanes, cut into runs of rows at edges of the mask, from one register on. (Documents of
+/// 256 tokens in one sequence: 1.26 times as long as calls for each without, 1.05 with it.)
+template <class Arch, class Problem, class T, class Weights>
+void run_lanes(const Problem& p, index_type b, const job& mine, const kernel::scratch<T>& memory,
+               const kernel::next_job& next, const Weights& weights) noexcept {
+  const auto attend = [&](range rows) {
+    const bool is_last = rows.last == mine.rows.last;
+    kernel::attend_queries<Arch>(p, b, mine.head, rows, memory, is_last ? next : kernel::next_job{}, weights);
+  };
+  if constexpr (tells_edges<decltype(p.rules.bind(place()).mask)>) {
+    const auto rules = p.rules.bind(p.at(b, mine.head));
+    for (range run = mine.rows; !run.empty(); run = {run.last, mine.rows.last}) {
+      run.last = end_of_part(run, kernel::lanes<Arch, T>, run.size(), 1,
+                             [&](index_type row) { return rules.mask.row_edge(row); });
+      attend(run);
+    }
+  } else {
+    attend(mine.rows);
+  }
+}
+
 /// Merges what the jobs over key splits left of a block of rows; `first`: one of them.
 template <class Arch, class Problem, class T, class Weights>
 void merge_splits(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& first,
@@ -106,8 +127,7 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
     if (mine.dim_in_lanes)
       run_rows<Arch>(plain, jobs, b, mine, scratch, states_of(b), weights);
     else
-      kernel::attend_queries<Arch>(plain, b, mine.head, mine.rows, scratch,
-                                   job_after<Arch>(p, plan, i + plan.workers), weights);
+      run_lanes<Arch>(plain, b, mine, scratch, job_after<Arch>(p, plan, i + plan.workers), weights);
   });
 
   if (plan.key_splits > 1)

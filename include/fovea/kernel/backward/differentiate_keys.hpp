@@ -34,8 +34,8 @@ class query_blocks {
   /// Goes to the next block, if there is one.
   bool next() noexcept {
     for (range rows{rows_.rows.last, 0}; rows.first < head_.q.tokens; rows.first = rows.last) {
-      rows.last = std::min(rows.first + keys_.shape().rows, head_.q.tokens);
-      if (intersect(head_.rules.reach(rows, keys_.keys().last), keys_.keys()).empty()) continue;
+      rows.last = head_.rules.end_of_rows({rows.first, head_.q.tokens}, keys_.shape().rows);
+      if (head_.rules.seen(rows, keys_.keys()).empty()) continue;
       rows_ = {rows,
                head_.q.read(rows),
                head_.d_out.read(rows),
@@ -97,13 +97,23 @@ void differentiate_keys(const Gradients& g, const gradient_job& job, const gradi
   const auto v = p.v.head(b, job.kv_head);
   const auto k_of = operand_of<Arch>(k, width, memory.k_copy);
   for (index_type h = job.heads.first; h < job.heads.last; ++h) {
-    clear_rows<Arch>(d_q_of(h), p.q.tokens(b), width);
+    const auto rules = p.rules.bind(p.at(b, h));
+    const sums_of_rows<T> sums = d_q_of(h);
+    each_block_of_rows(p.q.tokens(b), [&](range rows) {
+      if (job.key_split == 0 || !seen_of(rules.mask, rows, job.keys).empty())
+        clear_rows<Arch>(sums_of_rows<T>{sums.data + rows.first * sums.stride, sums.stride}, rows.size(),
+                         width);
+    });
     if (double* const d_w = d_parameters_of(h)) std::fill_n(d_w, p.dim(), 0.0);
   }
 
+  const gradient_shape<Arch, T> shape(p.dim());
+  const auto first_rules = p.rules.bind(p.at(b, job.heads.first));
   for (range block = job.keys; !block.empty(); block.first = block.last, block.last = job.keys.last) {
-    block.last = std::min(block.first + gradient_shape<Arch, T>::keys, job.keys.last);
-    key_superblock<Arch, T> keys(block, p.dim(), p.value_dim(), k_of.read(block), memory);
+    const key_groups<Arch, T> groups(first_rules.mask, block, shape.lanes_a_group,
+                                     shape.groups(p.k.max_tokens()));
+    block = groups.keys();
+    key_superblock<Arch, T> keys(groups, p.dim(), p.value_dim(), k_of.read(block), memory);
     keys.open(query_ref<Arch, T>(k), p.factor(), query_ref<Arch, T>(v), p.scale);
     for (index_type h = job.heads.first; h < job.heads.last; ++h) {
       const auto rules = gradients_of_cells<softmax_state<Arch, T, Gradients::units>>(

@@ -54,7 +54,12 @@ class gradient_rules_ref {
   bool plain() const noexcept { return of_->plain; }
   bool hides() const noexcept { return of_->hides; }
 
-  range reach(range rows, index_type keys) const noexcept { return of_->reach(bound_, rows, keys); }
+  /// See mask/concept.hpp.
+  range seen(range rows, range keys) const noexcept { return of_->seen(bound_, rows, keys); }
+  /// Where the first block of at most so many of these rows ends.
+  index_type end_of_rows(range rows, index_type most) const noexcept {
+    return of_->end_of_rows(bound_, rows, most);
+  }
   bool ask(key_group<Arch, T>& group, range rows) const noexcept { return of_->ask(bound_, group, rows); }
   /// See key_group::apply_rules.
   void apply(const key_group<Arch, T>& group, const gradient_rows<T>& rows, T v_scale,
@@ -65,15 +70,26 @@ class gradient_rules_ref {
  private:
   struct functions {
     bool plain, hides;
-    range (*reach)(const void*, range, index_type) noexcept;
+    range (*seen)(const void*, range, range) noexcept;
+    index_type (*end_of_rows)(const void*, range, index_type) noexcept;
     bool (*ask)(const void*, key_group<Arch, T>&, range) noexcept;
     void (*apply)(const void*, const key_group<Arch, T>&, const gradient_rows<T>&, T, bool) noexcept;
   };
   template <class Cells>
   static constexpr functions functions_of{
-      Cells::plain, Cells::hides,
-      [](const void* cells, range rows, index_type keys) noexcept {
-        return reach_of(static_cast<const Cells*>(cells)->rules.mask, rows, keys);
+      Cells::plain,
+      Cells::hides,
+      [](const void* cells, range rows, range keys) noexcept {
+        return seen_of(static_cast<const Cells*>(cells)->rules.mask, rows, keys);
+      },
+      [](const void* cells, range rows, index_type most) noexcept {
+        using shape = gradient_shape<Arch, T>;
+        const auto& mask = static_cast<const Cells*>(cells)->rules.mask;
+        if constexpr (tells_edges<decltype(mask)>)
+          return end_of_part(rows, shape::fewest_rows, most, shape::tile_rows,
+                             [&](index_type row) { return mask.row_edge(row); });
+        else
+          return std::min(rows.first + most, rows.last);
       },
       [](const void* cells, key_group<Arch, T>& group, range rows) noexcept {
         return group.ask(static_cast<const Cells*>(cells)->rules.mask, rows);

@@ -12,6 +12,13 @@ FOVEA_NOINLINE void clear_rows(const sums_of_rows<T>& sums, index_type rows, ind
   for (index_type i = 0; i < rows; ++i) std::fill_n(sums.data + i * sums.stride, width, T(0));
 }
 
+/// f(rows) for each block of rows that key splits make the sums of, or leave out.
+template <class F>
+void each_block_of_rows(index_type count, const F& f) noexcept {
+  constexpr index_type rows = 64;
+  for (index_type first = 0; first < count; first += rows) f(range{first, std::min(first + rows, count)});
+}
+
 /// Rows of a result from sums, which are converted as they are written.
 template <class Arch, class T, class E>
 FOVEA_NOINLINE void write_rows(const T* from, index_type stride, const matrix_view<E>& to,
@@ -20,19 +27,49 @@ FOVEA_NOINLINE void write_rows(const T* from, index_type stride, const matrix_vi
     store_elements(from + i * stride, to.cols, to.at(rows.first + i), to.col_stride);
 }
 
+/// The groups of a superblock: of as many keys as there are lanes, or fewer, where the mask names edges.
+template <class Arch, class T>
+class key_groups {
+  using shape = gradient_shape<Arch, T>;
+
+ public:
+  /// `groups`: as many as there is memory for; `lanes`: those of a group.
+  template <class Mask>
+  key_groups(const Mask& mask, range keys, index_type lanes, index_type groups) noexcept {
+    edges_[0] = keys.first;
+    for (; count_ < groups && edges_[count_] < keys.last; ++count_) {
+      const range rest{edges_[count_], keys.last};
+      if constexpr (tells_edges<Mask>)
+        edges_[count_ + 1] = end_of_part(rest, shape::tile_lanes, lanes, kernel::lanes<Arch, T>,
+                                         [&](index_type key) { return mask.key_edge(key); });
+      else
+        edges_[count_ + 1] = std::min(rest.first + lanes, rest.last);
+    }
+  }
+  int count() const noexcept { return count_; }
+  range operator[](int i) const noexcept { return {edges_[i], edges_[i + 1]}; }
+  range keys() const noexcept { return {edges_[0], edges_[count_]}; }
+
+ private:
+  static constexpr int most = static_cast<int>(shape::keys / shape::tile_lanes);
+  int count_ = 0;
+  index_type edges_[std::size_t{most + 1}];
+};
+
 /// Keys in groups of lanes, packed; as rows, too; and the sums of their dK and dV.
 template <class Arch, class T>
 class key_superblock {
  public:
   /// `rows`: the keys' rows, registers wide.
-  key_superblock(range keys, index_type dim, index_type value_dim, const rows_of<T>& rows,
-                 const gradient_scratch<T>& memory) noexcept
+  key_superblock(const key_groups<Arch, T>& groups, index_type dim, index_type value_dim,
+                 const rows_of<T>& rows, const gradient_scratch<T>& memory) noexcept
       : shape_(dim),
-        keys_(keys),
+        groups_(groups),
+        keys_(groups.keys()),
         dim_(dim),
         value_dim_(value_dim),
         memory_(memory),
-        rows_(rows, keys.size()) {}
+        rows_(rows, keys_.size()) {}
 
   range keys() const noexcept { return keys_; }
   const gradient_shape<Arch, T>& shape() const noexcept { return shape_; }
@@ -50,10 +87,9 @@ class key_superblock {
   /// f(group) for each group of lanes.
   template <class F>
   void each_group(F&& f) const noexcept {
-    const index_type lanes = shape_.lanes_a_group;
-    for (index_type first = keys_.first; first < keys_.last; first += lanes)
-      f(key_group<Arch, T>(shape_, {first, std::min(first + lanes, keys_.last)}, dim_, value_dim_,
-                           memory_.panels + (first - keys_.first) * (dim_ + value_dim_), memory_.p,
+    for (int i = 0; i < groups_.count(); ++i)
+      f(key_group<Arch, T>(shape_, groups_[i], dim_, value_dim_,
+                           memory_.panels + i * shape_.lanes_a_group * (dim_ + value_dim_), memory_.p,
                            memory_.ds));
   }
   rows_of<T> rows_from(index_type key) const noexcept { return rows_.from(key - keys_.first); }
@@ -66,6 +102,7 @@ class key_superblock {
 
  private:
   gradient_shape<Arch, T> shape_;
+  key_groups<Arch, T> groups_;
   range keys_;
   index_type dim_, value_dim_;
   gradient_scratch<T> memory_;

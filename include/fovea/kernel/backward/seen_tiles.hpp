@@ -36,15 +36,16 @@ class seen_tiles {
     bool any = false;
     in_whole_tiles<shape::tile_rows>(rows.size(), [&](auto high, index_type i) FOVEA_INLINE_LAMBDA {
       const range tile_rows{rows.first + i, rows.first + i + high};
-      const range reach = intersect(reach_of(mask, tile_rows, keys.last), keys);
+      const range reach = seen_of(mask, tile_rows, keys);
       tile_of_rows& tile = tiles_[count_++];
       tile.rows = {i, i + high}, tile.lanes = {lanes_a_group, 0};
       for (index_type t = 0; t * tile_lanes < lanes_a_group; ++t) {
         const index_type first = keys.first + t * tile_lanes;
         const seen_registers seen =
-            seen_of(mask, tile_rows, intersect(reach, {first, first + tile_lanes}), first, keys);
+            registers_of(mask, tile_rows, intersect(reach, {first, first + tile_lanes}), first, keys);
         tile.panels[t] = seen;
-        hides_ = hides_ || seen.covered == coverage::partial || seen.first > 0 || seen.last * n < tile_lanes;
+        const index_type in_keys = std::clamp<index_type>(keys.last - first, 0, tile_lanes);
+        hides_ = hides_ || seen.covered == coverage::partial || seen.first > 0 || seen.last * n < in_keys;
         if (seen.last == 0) continue;
         any = true;
         tile.lanes = {std::min(tile.lanes.first, t * tile_lanes + seen.first * n),
@@ -77,8 +78,10 @@ class seen_tiles {
  private:
   /// The registers of the panel from key `first` on that hold `wanted`, and how much of them is seen.
   template <class Mask>
-  FOVEA_INLINE static seen_registers seen_of(const Mask& mask, range rows, range wanted, index_type first,
-                                             range keys) noexcept {
+  FOVEA_INLINE static seen_registers registers_of(const Mask& mask, range rows, range wanted,
+                                                  index_type first, range keys) noexcept {
+    if constexpr (tells_shown<Mask>)
+      if (!wanted.empty()) wanted = shown_of(mask, rows, wanted);
     if (wanted.empty()) return {};
     seen_registers seen{static_cast<int>((wanted.first - first) / n),
                         static_cast<int>(ceil_div(wanted.last - first, n))};
