@@ -126,8 +126,8 @@ class additive : public additive_weights<T> {
                             out, lse, d_out, scorer, mods...);
     });
     typename base::row none;
-    back_to(q, o.heads, d_z_q, this->w_q, gradient.w_q, gradient.b, d_q);
-    back_to(k, o.kv_heads, d_z_k, this->w_k, gradient.w_k, none, d_k);
+    projection::projected_backward<T>(q, o.heads, d_z_q, this->w_q, gradient.w_q, gradient.b, d_q);
+    projection::projected_backward<T>(k, o.kv_heads, d_z_k, this->w_k, gradient.w_k, none, d_k);
     this->add_v_gradient(d_scored, gradient);
     return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
                                                                   std::move(d_v)};
@@ -151,18 +151,12 @@ class additive : public additive_weights<T> {
   template <bool Queries, class X>
   auto projected(const X& x) const {
     const auto& o = this->options();
-    const char* const name = Queries ? "q" : "k";
-    const index_type heads = Queries ? o.heads : o.kv_heads, dim = Queries ? o.query_dim : o.key_dim;
-    const auto rows = read_only(view_of(x, heads, name));
-    if (rows.dim() != dim)
-      reject(name, " has ", rows.dim(), " dimensions a head but additive's ",
-             Queries ? "query_dim" : "key_dim", " is ", dim);
-    auto z = make_like<T>(x, heads, o.hidden);
-    std::fill_n(z.data(), z.size(), T(0));  // rows of no sequence too
-    auto&& like_x = shaped_like(x, z);
-    projection::project_heads<T>(rows, Queries ? this->w_q : this->w_k,
-                                 Queries ? this->b : typename base::row(), view_of(like_x, heads, name));
-    return z;
+    if constexpr (Queries)
+      return projection::projected<T>(x, "q", o.heads, "additive", "query_dim", o.query_dim, this->w_q,
+                                      this->b, o.hidden);
+    else
+      return projection::projected<T>(x, "k", o.kv_heads, "additive", "key_dim", o.key_dim, this->w_k,
+                                      typename base::row(), o.hidden);
   }
 
   /// f(z_q, z_k, scorer), in whichever form these are.
@@ -184,18 +178,6 @@ class additive : public additive_weights<T> {
     } else {
       f(shaped_like(q, z_q), shaped_like(k, z_k), tanh_scorer<T>{parameters});
     }
-  }
-
-  /// From the gradient by a projection to those by what was projected, by W and b.
-  template <class X, class DZ, class DX>
-  static void back_to(const X& x, index_type heads, DZ& d_z, const typename base::matrix& w,
-                      typename base::matrix& d_w, typename base::row& d_b, DX& d_x) {
-    auto&& d_z_like_x = shaped_like(x, d_z);
-    auto&& d_x_like_x = shaped_like(x, d_x);
-    const auto to = view_of(d_x_like_x, heads, "d_x");
-    fill_rows_of_none(to);
-    projection::project_heads_backward<T>(read_only(view_of(d_z_like_x, heads, "d_z")),
-                                          read_only(view_of(x, heads, "x")), w, d_w, d_b, to);
   }
 
   attention<T, Heads, KVHeads, Arch> attend_;

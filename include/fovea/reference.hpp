@@ -109,7 +109,9 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
       const auto bound = rules.bind(at);
       decltype(auto) bound_scorer = bind_scorer(scorer, at);
       const auto dropout_factor = [&](const cell& c) {
-        if constexpr (std::remove_cvref_t<decltype(dropout)>::drops)
+        if constexpr (requires { dropout.bind(at).factor(c); })
+          return dropout.bind(at).factor(c);
+        else if constexpr (std::remove_cvref_t<decltype(dropout)>::drops)
           return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
         return 1.0;
       };

@@ -44,6 +44,21 @@ void project_heads(const sequences<E>& x, const row_matrix<T>& w, const row_vect
           z.head(s, h));
 }
 
+/// z = x W^T + b of each head, `dim` columns, of the kind of x, whose dimensions are `width` or it is
+/// refused: `of` says whose option `option` that is, `name` what x is. Rows of no sequence are 0.
+template <class T, class X>
+auto projected(const X& x, const char* name, index_type heads, const char* of, const char* option,
+               index_type width, const row_matrix<T>& w, const row_vector<T>& b, index_type dim) {
+  const auto rows = read_only(view_of(x, heads, name));
+  if (rows.dim() != width)
+    reject(name, " has ", rows.dim(), " dimensions a head but ", of, "'s ", option, " is ", width);
+  auto z = make_like<T>(x, heads, dim);
+  std::fill_n(z.data(), z.size(), T(0));
+  auto&& like_x = shaped_like(x, z);
+  project_heads<T>(rows, w, b, view_of(like_x, heads, name));
+  return z;
+}
+
 /// Of the gradient by z: d_W += d_z^T x, d_b += sum of d_z; and d_x = d_z W.
 template <class T, class E, class D>
 void project_heads_backward(const sequences<const T>& d_z, const sequences<E>& x, const row_matrix<T>& w,
@@ -56,6 +71,18 @@ void project_heads_backward(const sequences<const T>& d_z, const sequences<E>& x
                               of_head(d_w, h, dim), columns_of_head(d_b, h, dim)),
           d_x.head(s, h));
     }
+}
+
+/// The same, of what projected() was given and d_z, which is like its result; d_x is like x.
+template <class T, class X, class DZ, class DX>
+void projected_backward(const X& x, index_type heads, DZ& d_z, const row_matrix<T>& w, row_matrix<T>& d_w,
+                        row_vector<T>& d_b, DX& d_x) {
+  auto&& d_z_like_x = shaped_like(x, d_z);
+  auto&& d_x_like_x = shaped_like(x, d_x);
+  const auto to = view_of(d_x_like_x, heads, "d_x");
+  fill_rows_of_none(to);
+  project_heads_backward<T>(read_only(view_of(d_z_like_x, heads, "d_z")), read_only(view_of(x, heads, "x")),
+                            w, d_w, d_b, to);
 }
 
 }  // namespace projection

@@ -1,8 +1,8 @@
 // fovea/additive/weights.hpp - the parameters of additive attention.
 #pragma once
 
+#include <fovea/additive/head_products.hpp>
 #include <fovea/executor/concept.hpp>
-#include <fovea/multi_head/products.hpp>
 
 #include <cmath>
 #include <vector>

@@ -118,7 +118,8 @@ concept sink_like = requires(const std::remove_cvref_t<S>& s, index_type head) {
                     !requires { typename std::remove_cvref_t<S>::is_scorer; };  // it has a logit() too
 
 /// Dropout acts on the weights after the softmax: it has bind(place), which has kept(cells), a truth value,
-/// and scale, by which what is kept is multiplied.
+/// and scale, by which what is kept is multiplied; or factor(cells), the number that a weight is multiplied
+/// by in their place.
 template <class D>
 concept dropout_like = requires { requires std::remove_cvref_t<D>::drops; };
 

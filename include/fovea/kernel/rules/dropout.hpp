@@ -6,12 +6,15 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// What a register of weights is multiplied by: 0, or the dropout's scale.
+/// What a register of weights is multiplied by: 0 or the dropout's scale, or what it says.
 template <class Dropout, class Cells>
 FOVEA_INLINE typename Cells::number drop_factor(const Dropout& dropout, const Cells& at) noexcept {
   using V = typename Cells::number;
   using T = typename V::value_type;
-  return xsimd::select(dropout.kept(at), V(static_cast<T>(dropout.scale)), V(T(0)));
+  if constexpr (requires { dropout.factor(at); })
+    return dropout.factor(at);
+  else
+    return xsimd::select(dropout.kept(at), V(static_cast<T>(dropout.scale)), V(T(0)));
 }
 
 template <class Dropout, class Cells, class T>
