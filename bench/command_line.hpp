@@ -40,6 +40,8 @@ inline std::vector<named_workload> workloads_from(int argc, char** argv) {
     const std::string argument = argv[i];
     if (argument.starts_with(option + "=")) {
       add(argument.substr(option.size() + 1));
+    } else if (argument == "--models") {
+      for (const auto& m : model_workloads) add(std::string(m.name));
     } else if (argument == option) {
       if (++i == argc) throw std::invalid_argument("--workload needs words after it");
       add(argv[i]);
@@ -60,10 +62,15 @@ inline std::string help_text() {
   std::string text =
       "fovea_bench [--workload \"key=value,...\"]... [Google Benchmark's flags]\n\n"
       "Times attention, beside the textbook and the machine's limit. The option repeats; without it the\n"
-      "standard table runs. The keys of a workload, in any order:\n\n";
+      "standard table runs. A workload may begin with the name of a model; --models is all of those.\n"
+      "The keys of a workload, in any order:\n\n";
   for (const auto& entry : known_keys())
     text += "  " + entry.key + "=" + entry.values + "\n            " + entry.meaning + " [" + entry.missing +
             "]\n";
+  text += "\nModels:\n\n";
+  for (const auto& m : model_workloads)
+    text += "  " + std::string(m.name) + "=\"" + std::string(m.words) + "\"\n            " +
+            std::string(m.meaning) + "\n";
   return text +
          "\nGoogle Benchmark's flags, among others: --benchmark_filter=REGEX, or -REGEX for all others\n"
          "(-textbook); --benchmark_list_tests; --benchmark_min_time=SECONDS; --benchmark_repetitions=N;\n"

@@ -31,6 +31,12 @@ def with_threads(words, threads):
     return ",".join(kept + [f"threads={threads}"])
 
 
+def models_of(bench):
+    """The workloads with names, as fovea_bench --help says them: {name: words}."""
+    text = subprocess.run([bench, "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return dict(re.findall(r'^  (\w+)="(.+)"$', text, re.MULTILINE))
+
+
 class Process:
     """A peer in a process of its own, idle while others are timed."""
 
@@ -96,6 +102,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", default=str(HERE.parent / "build/bin/fovea_bench"), help="default %(default)s")
     parser.add_argument("--workload", action="append", help="words for fovea_bench; repeats; default: its table")
+    parser.add_argument("--models", action="store_true", help="the workloads that fovea_bench names after models")
     parser.add_argument("--match", default="", help="only workloads whose short name this matches")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peers", default=",".join(PEERS), help="which peers (default %(default)s)")
@@ -112,6 +119,8 @@ def main():
 
     listed = subprocess.run([a.bench, "--benchmark_list_tests"], stdout=subprocess.PIPE, text=True, check=True)
     table = [line for line in listed.stdout.split() if line.startswith("B=") and "/" not in line] + MORE_WORKLOADS
+    if a.models:
+        table = list(models_of(a.bench).values())
     workloads = [with_threads(words, a.threads) for words in a.workload or table]
     workloads = [words for words in workloads if re.search(a.match, label(parse(words)))]
     if not workloads:

@@ -60,11 +60,12 @@ void with_mask(const workload& w, const mask_tables& t, const F& f) {
 
 /// The tables that masks and modifiers read.
 struct tables : mask_tables {
-  std::vector<float> slopes;
+  std::vector<float> slopes, sinks;
   Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> bias;
   Eigen::Matrix<bool, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> keep;
 
-  explicit tables(const workload& w) : mask_tables(w), slopes(static_cast<std::size_t>(w.heads), 0.1f) {
+  explicit tables(const workload& w)
+      : mask_tables(w), slopes(static_cast<std::size_t>(w.heads), 0.1f), sinks(slopes) {
     if (w.with == modifier::lengths) lengths.assign(static_cast<std::size_t>(w.batch), w.keys);
     if (w.with == modifier::bias) bias.setRandom(w.queries, w.keys);
     if (w.with == modifier::boolean) {
@@ -109,7 +110,12 @@ call fovea_call_of(const workload& w) {
     timed.run = [data, read, attend, q, k, v, o, mods...] { attend.into(o, q, k, v, mods...); };
   };
   if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
-    w.with == modifier::none ? with_mask(w, *read, make) : with_modifier(w, *read, make);
+    if (w.with == modifier::none)
+      with_mask(w, *read, make);
+    else if (w.with == modifier::sink)
+      with_plain_mask(w, [&](auto... masks) { make(masks..., fovea::sink{read->sinks}); });
+    else
+      with_modifier(w, *read, make);
   else
     with_plain_mask(w, make);
   return timed;

@@ -13,7 +13,8 @@ SCORES_LIMIT = 3e8  # ONNX Runtime and OpenVINO keep all scores: beyond so many 
 def parse(words):
     """The words of a workload (see workload.hpp), with the defaults that fovea_bench gives."""
     w = dict(word.split("=", 1) for word in words.split(","))
-    w = {"B": "1", "Hq": "8", "Lq": "1024", "d": "64", "mask": "none", "dtype": "f32", "layout": "bhsd"} | w
+    w = {"op": "forward", "B": "1", "Hq": "8", "Lq": "1024", "d": "64", "mask": "none", "dtype": "f32",
+         "layout": "bhsd", "with": "none"} | w
     w = {"Hkv": w["Hq"], "Lk": w["Lq"], "dv": w["d"], "kv": w["dtype"]} | w
     return {k: int(v) if v.isdigit() else v for k, v in w.items()}
 
@@ -54,11 +55,19 @@ class Torch:
         torch = self.torch
         if w["kv"] != w["dtype"]:
             raise NotImplementedError("K and V of another type than Q")
+        if w["op"] != "forward" or w["with"] not in ("none", "sink"):
+            raise NotImplementedError("op=" + w["op"] + ", with=" + w["with"])
         dtypes = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16}
         shapes = (w["Hq"], w["Lq"], w["d"]), (w["Hkv"], w["Lk"], w["d"]), (w["Hkv"], w["Lk"], w["dv"])
         q, k, v = (torch.randn(w["B"], *shape).to(dtypes[w["dtype"]]) for shape in shapes)
         square_causal = w["mask"] == "causal" and w["Lq"] == w["Lk"]
         mask = None if w["mask"] == "none" or square_causal else visible(w, torch)
+        if w["with"] == "sink":  # one more key, of zeros, with the sink as its bias
+            mask = torch.ones(w["Lq"], w["Lk"], dtype=bool) if w["mask"] == "none" else visible(w, torch)
+            k, v = (torch.nn.functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
+            bias = torch.zeros(w["Lq"], w["Lk"]).masked_fill(~mask, -math.inf)
+            mask = torch.cat([bias.expand(w["Hq"], -1, -1), torch.full((w["Hq"], w["Lq"], 1), 0.1)], -1)
+            square_causal = False
 
         def call():
             with torch.inference_mode():
@@ -70,6 +79,8 @@ class Torch:
 def plain_tensors(w):
     """Q, K, V as numpy arrays for the two peers that are timed with float32, unmasked or causal."""
     import numpy as np
+    if w["op"] != "forward" or w["with"] != "none":
+        raise NotImplementedError("op=" + w["op"] + ", with=" + w["with"])
     if w["dtype"] != "f32" or w["kv"] != "f32":
         raise NotImplementedError("float32 only")
     if w["mask"] != "none" and not (w["mask"] == "causal" and w["Lq"] == w["Lk"]):

@@ -17,6 +17,7 @@ def label(w):
     tokens = w["Lk"] if decode or not cross else f"{w['Lq']}/{w['Lk']}"
     words = ["decode" if decode else "cross" if cross else "", f"{w['B']}x{heads}x{tokens}x{dim}",
              w["mask"] if w["mask"] != "none" else "", w["dtype"] if w["dtype"] != "f32" else "",
+             w["with"] if w["with"] != "none" else "",
              "kv " + w["kv"] if w["kv"] != w["dtype"] else "", w["layout"] if w["layout"] != "bhsd" else ""]
     return " ".join(filter(None, words))
 

@@ -1,6 +1,8 @@
 // bench/workload.hpp - a shape to time, written in words: "B=1,Hq=8,Lq=1024,d=64,mask=causal,dtype=f32".
 #pragma once
 
+#include "models.hpp"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -31,6 +33,7 @@ enum class modifier {
   bias,
   boolean,
   lengths,
+  sink,
   function
 };  // function: alibi as a lambda
 
@@ -74,12 +77,13 @@ inline constexpr names<layout> layout_names{{{"bhsd", layout::bhsd},
                                              {"eigen", layout::eigen},
                                              {"eigen_col", layout::eigen_col}}};
 
-inline constexpr names<modifier, 7> modifier_names{{{"none", modifier::none},
+inline constexpr names<modifier, 8> modifier_names{{{"none", modifier::none},
                                                     {"alibi", modifier::alibi},
                                                     {"softcap", modifier::softcap},
                                                     {"bias", modifier::bias},
                                                     {"boolean", modifier::boolean},
                                                     {"lengths", modifier::lengths},
+                                                    {"sink", modifier::sink},
                                                     {"function", modifier::function}}};
 
 inline constexpr names<mask, 10> mask_names{{{"none", mask::none},
@@ -156,7 +160,7 @@ inline std::vector<key_entry> known_keys() {
        "where K and V are kept; pages of N tokens"},
       {"lens", "N:N:...", "Lk each", "with a cache: the keys of each of B sequences"},
       {"layout", known_names(layout_names, "|"), "bhsd", "where elements lie"},
-      {"with", known_names(modifier_names, "|"), "none", "a score or a mask; function: alibi as a lambda"},
+      {"with", known_names(modifier_names, "|"), "none", "a score, a sink or a mask; function: alibi as a lambda"},
       {"threads", "N", "1", "workers"}};
 }
 
@@ -285,9 +289,9 @@ inline void check(const workload& w) {
   if (w.batch != 1 && (w.layout == layout::eigen || w.layout == layout::eigen_col))
     throw std::invalid_argument("B=" + std::to_string(w.batch) + ": an Eigen matrix holds one sequence");
   if (w.with != modifier::none &&
-      (w.mask != mask::none || w.dtype != element::f32 || w.kv != element::f32 || w.layout != layout::bhsd))
+      ((w.mask != mask::none && !(w.with == modifier::sink && is_plain(w.mask))) || w.dtype != element::f32 || w.kv != element::f32 || w.layout != layout::bhsd))
     throw std::invalid_argument("with=" + std::string(name_of(modifier_names, w.with)) +
-                                ": timed without a mask, in f32 and bhsd only");
+                                ": timed without a mask (sink: or with causal or a window), in f32 and bhsd only");
   if (!is_plain(w.mask) && (w.dtype != element::f32 || w.kv != element::f32 || w.keys < w.queries ||
                             (w.op != operation::forward && w.op != operation::backward)))
     throw std::invalid_argument("mask=" + std::string(name_of(mask_names, w.mask)) +
@@ -309,11 +313,12 @@ inline void check(const workload& w) {
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");
 }
 
-/// Reads words key=value of known_keys, separated by commas, in any order. What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
+/// Reads words key=value of known_keys, separated by commas, in any order, perhaps behind the name of a model. What is missing is as in `workload{}`, but Hkv = Hq, Lk = Lq, dv = d, kv = dtype. Throws
 /// std::invalid_argument, naming the culprit.
 inline workload parse_workload(std::string_view text) try {
   workload w;
-  const auto words = split_words(text);
+  const std::string all = without_names(text);
+  const auto words = split_words(all);
   const auto given = [&](std::string_view key) {
     return std::any_of(words.begin(), words.end(), [&](const word& x) { return x.key == key; });
   };

@@ -26,6 +26,24 @@ TEST(workload, help_names_every_key) {
   }
 }
 
+/// The name of a model stands for its words, and more may follow.
+TEST(workload, may_have_the_name_of_a_model) {
+  const std::string help = help_text();
+  for (const auto& m : model_workloads) {
+    EXPECT_EQ(parse_workload(m.name), parse_workload(m.words));
+    EXPECT_NE(help.find("\n  " + std::string(m.name) + "=\"" + std::string(m.words) + "\"\n"),
+              std::string::npos);
+    auto twice = parse_workload(m.words);
+    twice.threads = 2;
+    EXPECT_EQ(parse_workload(std::string(m.name) + ",threads=2"), twice);
+  }
+  EXPECT_EQ(parse_workload("gpt_oss_sink").with, modifier::sink);
+  EXPECT_EQ(refusal("gpt_oss"), "workload \"gpt_oss\": \"gpt_oss\" is not key=value");
+  EXPECT_NE(refusal("clip_text,d=8").find("the key d stands twice"), std::string::npos);
+  EXPECT_EQ(refusal("mask=causal,with=sink"), "");
+  EXPECT_NE(refusal("mask=prefix:3,with=sink"), "");
+}
+
 TEST(workload, reads_every_key) {
   const auto w = parse_workload(
       "B=2,Hq=32,Hkv=8,Lq=1024,Lk=2048,d=64,dv=96,mask=window:255,dtype=bf16,kv=f16,layout=bshd,threads=2");
