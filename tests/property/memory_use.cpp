@@ -125,6 +125,32 @@ void weights_and_scores(const subject& s, layout l) {
   }
 }
 
+// A pick's logit is the largest, but for what either sum of logits may be off.
+void picks_are_the_largest(const subject& s, layout l) {
+  const double u = s.q == element_kind::f64 || s.k == element_kind::f64 ? 0x1p-53 : 0x1p-24;
+  for (const sizes& n : usual_shapes(s)) {
+    const problem p = random_problem(s, l, n, 64);
+    const laid_out memory(s, l, p);
+    const array picks = s.picks(memory.call);
+    const expectation want = reference_of(p);
+    for (index_type b = 0; b < p.n.batch; ++b)
+      for (index_type h = 0; h < p.n.heads; ++h)
+        for (index_type i = 0; i < p.queries[static_cast<std::size_t>(b)]; ++i) {
+          const double sunk = s.rules.features & sink ? p.rules.sinks[static_cast<std::size_t>(h)]
+                                                      : -std::numeric_limits<double>::infinity();
+          double most = sunk;
+          for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j)
+            if (visible(p, b, h, i, j)) most = std::max(most, logit(p, b, h, i, j));
+          const auto pick = static_cast<index_type>(picks(b, h, i, 0));
+          ASSERT_TRUE(pick < 0 || visible(p, b, h, i, pick)) << words(p.n) << " row " << i;
+          const double picked = pick < 0 ? sunk : logit(p, b, h, i, pick);
+          if (most > picked) {
+            ASSERT_LE(most - picked, 2 * u * 8 * (4 + want.logits(b, h, i, 0))) << words(p.n) << " row " << i;
+          }
+        }
+  }
+}
+
 }  // namespace
 
 void add_memory(std::vector<property>& to) {
@@ -134,6 +160,8 @@ void add_memory(std::vector<property>& to) {
   to.push_back({"short_workspace_is_refused", short_workspace_is_refused, has_plan});
   to.push_back(
       {"weights_and_scores", weights_and_scores, [](const subject& s, layout) { return s.has_matrix(); }});
+  to.push_back({"picks_are_the_largest", picks_are_the_largest,
+                [](const subject& s, layout) { return s.has_matrix(); }});
 }
 
 }  // namespace fovea_test

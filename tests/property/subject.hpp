@@ -47,10 +47,12 @@ class subject {
   virtual allocation_count attend(const call& c) const = 0;
   virtual plan_facts plan_for(const call& c) const = 0;
   virtual bool has_plan() const noexcept = 0;    // whether plan_for may be called
-  virtual bool has_matrix() const noexcept = 0;  // whether weights and scores may be called
+  virtual bool has_matrix() const noexcept = 0;  // whether weights, scores and picks may be called
   /// attention::weights, scores: batch x heads x queries x keys.
   virtual array weights(const call& c) const = 0;
   virtual array scores(const call& c) const = 0;
+  /// hard::picks of argmax, batch x heads x queries x 1.
+  virtual array picks(const call& c) const = 0;
 
   /// The elements' name, as "f32" or "f32_bf16_bf16_f32".
   std::string elements() const;

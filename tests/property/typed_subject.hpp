@@ -5,6 +5,8 @@
 #include "rules.hpp"
 #include "subject.hpp"
 
+#include <fovea/hard.hpp>
+
 namespace fovea_test {
 
 template <element_kind>
@@ -144,15 +146,25 @@ class typed_subject final : public subject {
       return {};
   }
 
+  array picks(const call& c) const override {
+    if constexpr (shows_matrix)
+      return plain(with_call<fovea::hard>(c, [&](const auto& look, const auto&... mods) {
+        return look.picks(q_of(c), k_of(c), fovea::argmax{}, mods...);
+      }));
+    else
+      return {};
+  }
+
  private:
-  template <class F>
+  template <template <class, int, int, class> class Attention = fovea::attention, class F>
   static auto with_call(const call& c, F f) {
     const stored_type rules(*c.rules, bias_kind);
-    const fovea::attention<query> a{{.scale = c.scale,
-                                     .heads = c.heads,
-                                     .kv_heads = c.kv_heads,
-                                     .executor = executor_for(c.executor),
-                                     .workspace = c.workspace}};
+    const Attention<query, fovea::dynamic_heads, fovea::dynamic_heads, xsimd::default_arch> a{
+        {.scale = c.scale,
+         .heads = c.heads,
+         .kv_heads = c.kv_heads,
+         .executor = executor_for(c.executor),
+         .workspace = c.workspace}};
     return with_rules<Has>(rules, [&](const auto&... mods) { return f(a, mods...); });
   }
 
