@@ -9,7 +9,7 @@ scaled_dot_product_attention, ONNX Runtime's and OpenVINO's attention. Writes a 
 
 A time is the best of all calls in all rounds; in a round fovea and every peer run one after another, each in a
 process of its own, so that a slow minute of the machine hits them all. Peers get contiguous [B, H, L, d], the
-layout they like. A peer that is not installed, or can not do a workload, leaves its cell empty."""
+layout they like; PyTorch gets a sink as one more key, of zeros, with a bias. A peer that is not installed, or can not do a workload, leaves its cell empty."""
 import argparse
 import json
 import math
@@ -119,8 +119,9 @@ def main():
 
     listed = subprocess.run([a.bench, "--benchmark_list_tests"], stdout=subprocess.PIPE, text=True, check=True)
     table = [line for line in listed.stdout.split() if line.startswith("B=") and "/" not in line] + MORE_WORKLOADS
+    names = {with_threads(words, a.threads): name for name, words in models_of(a.bench).items()}
     if a.models:
-        table = list(models_of(a.bench).values())
+        table = list(names)
     workloads = [with_threads(words, a.threads) for words in a.workload or table]
     workloads = [words for words in workloads if re.search(a.match, label(parse(words)))]
     if not workloads:
@@ -132,7 +133,7 @@ def main():
     results = []
     for words in workloads:
         best, row, context, errors = measure(words, a.bench, installed, a.rounds, a.seconds, a.textbook)
-        results.append({"workload": parse(words), "best": best, "row": row, "context": context})
+        results.append({"workload": parse(words) | {"name": names.get(words, "")}, "best": best, "row": row, "context": context})
         times = ", ".join(f"{name} {milliseconds(t)} ms" for name, t in best.items())
         missing = [f"({PEERS[p]}: {e})" for p, e in errors.items()]
         print(f"{label(parse(words))}: {times}", *missing, flush=True)

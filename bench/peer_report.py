@@ -10,12 +10,12 @@ from peer_engines import PEERS
 
 
 def label(w):
-    """A short name: 1x8x1024x64 causal; cross 1x8x128/1500x64; decode 1x32/8x4096x128 bf16."""
+    """A short name: 1x8x1024x64 causal; cross 1x8x128/1500x64; decode 1x32/8x4096x128 bf16; that of a model first."""
     heads = f"{w['Hq']}" if w["Hq"] == w["Hkv"] else f"{w['Hq']}/{w['Hkv']}"
     dim = f"{w['d']}" if w["d"] == w["dv"] else f"{w['d']}/{w['dv']}"
     decode, cross = w["Lq"] == 1 < w["Lk"], w["Lq"] != w["Lk"]
     tokens = w["Lk"] if decode or not cross else f"{w['Lq']}/{w['Lk']}"
-    words = ["decode" if decode else "cross" if cross else "", f"{w['B']}x{heads}x{tokens}x{dim}",
+    words = [w.get("name", ""), "decode" if decode else "cross" if cross else "", f"{w['B']}x{heads}x{tokens}x{dim}",
              w["mask"] if w["mask"] != "none" else "", w["dtype"] if w["dtype"] != "f32" else "",
              w["with"] if w["with"] != "none" else "",
              "kv " + w["kv"] if w["kv"] != w["dtype"] else "", w["layout"] if w["layout"] != "bhsd" else ""]
