@@ -20,9 +20,19 @@ struct every_nth {
     return step == 1 || (rows.size() == 1 && keys.size() == 1) ? coverage::full : coverage::partial;
   }
   index_type next(range rows, index_type key) const noexcept {
-    const index_type beyond = (key - rows.first - first_query) % step,
-                     ahead = beyond < 0 ? beyond + step : beyond;
-    return ahead < rows.size() ? key : key + step - ahead;
+    const index_type behind = behind_first(rows, key);
+    return behind < rows.size() ? key : key + step - behind;
+  }
+  range shown(range rows, range keys) const noexcept {
+    const index_type behind = behind_first(rows, keys.last - 1);
+    return {next(rows, keys.first), keys.last - std::max<index_type>(behind - rows.size() + 1, 0)};
+  }
+
+ private:
+  /// How many keys lie between this one and the last before it, or itself, that the first row sees.
+  index_type behind_first(range rows, index_type key) const noexcept {
+    const index_type distance = (key - rows.first - first_query) % step;
+    return distance < 0 ? distance + step : distance;
   }
 };
 

@@ -15,10 +15,14 @@ struct neighbourhood_axis {
   /// Whether coordinate q sees coordinate k, both numbers.
   template <class V>
   auto sees(const V& q, const V& k) const noexcept {
+    using std::max, std::min;
+    if (dilation == 1 && !causal) {
+      const V least = max(min(q - whole<V>(kernel / 2), whole<V>(size - kernel)), V(0.0f));
+      return (k >= least) & (k < least + whole<V>(kernel));
+    }
     const V first = quotient(q, dilation), rest = q - whole<V>(dilation) * first;  // of those of q's residue
     const V other = quotient(k, dilation), apart = k - whole<V>(dilation) * other - rest;
     const V count = quotient(whole<V>(size - 1) - rest, dilation) + V(1.0f);
-    using std::max, std::min;
     const V least = causal ? max(first - whole<V>(kernel - 1), V(0.0f))
                            : max(min(first - whole<V>(kernel / 2), count - whole<V>(kernel)), V(0.0f));
     const V most = causal ? first : least + whole<V>(kernel - 1);
@@ -75,23 +79,23 @@ struct neighbourhood_cells {
       first = first * axes[a].size + seen[a].first, last = last * axes[a].size + seen[a].last - 1;
     return {first, last + 1};
   }
-  /// The first key from this one on that lies in the box that the rows see.
   index_type next(range rows, index_type key) const noexcept {
-    if (rows.empty() || key >= keys) return keys;
-    const box seen = seen_by(rows);
-    std::array<index_type, std::size_t{D}> at = coordinates(key);
-    std::size_t a = 0;
-    while (a < D && at[a] >= seen[a].first && at[a] < seen[a].last) ++a;
-    if (a == D) return key;
-    if (at[a] >= seen[a].last) {  // the next one of an axis further out
-      do
-        if (a-- == 0) return keys;
-      while (at[a] + 1 >= seen[a].last);
-      ++at[a++];
+    return rows.empty() || key >= keys ? keys : next_in(seen_by(rows), key);
+  }
+  index_type row_edge(index_type row) const noexcept { return key_edge(row + first_query) - first_query; }
+  index_type key_edge(index_type key) const noexcept {
+    return (key / axes[D - 1].size + 1) * axes[D - 1].size;
+  }
+  range shown(range rows, range block) const noexcept {
+    box seen = seen_by(rows);
+    const index_type first = next_in(seen, block.first);
+    if (first >= block.last) return {};
+    index_type tokens = 1;  // counted from the last one, they lie in the mirrored box
+    for (std::size_t a = 0; a < D; ++a) {
+      seen[a] = {axes[a].size - seen[a].last, axes[a].size - seen[a].first};
+      tokens *= axes[a].size;
     }
-    index_type token = 0;
-    for (std::size_t b = 0; b < D; ++b) token = token * axes[b].size + (b < a ? at[b] : seen[b].first);
-    return token;
+    return {first, tokens - next_in(seen, tokens - block.last)};
   }
 
  private:
@@ -101,6 +105,22 @@ struct neighbourhood_cells {
     for (std::size_t a = D; a-- > 1; token /= axes[a].size) at[a] = token % axes[a].size;
     at[0] = token;
     return at;
+  }
+  /// The first token from this one on that lies in a box; beyond all keys where none does.
+  index_type next_in(const box& seen, index_type token) const noexcept {
+    std::array<index_type, std::size_t{D}> at = coordinates(token);
+    std::size_t a = 0;
+    while (a < D && at[a] >= seen[a].first && at[a] < seen[a].last) ++a;
+    if (a == D) return token;
+    if (at[a] >= seen[a].last) {  // the next one of an axis further out
+      do
+        if (a-- == 0) return most_positions;
+      while (at[a] + 1 >= seen[a].last);
+      ++at[a++];
+    }
+    token = 0;
+    for (std::size_t b = 0; b < D; ++b) token = token * axes[b].size + (b < a ? at[b] : seen[b].first);
+    return token;
   }
   /// The smallest box that holds these tokens.
   box around(range tokens) const noexcept {

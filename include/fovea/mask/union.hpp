@@ -7,8 +7,8 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Visible is what either mask shows: a | b. Blocks that both hide are skipped, the keys between those that
-/// one and those that the other shows as well. A causal mask inside names its diagonal to windows of the call
+/// Visible is what either mask shows: a | b. Blocks of keys between those that one and those that the other
+/// shows are skipped, and what both hide at the ends of a block. A causal mask inside names its diagonal to windows of the call
 /// as it does outside.
 template <class A, class B>
 struct mask_union {
@@ -41,38 +41,62 @@ struct mask_union {
     return most == coverage::full ? most : std::max(most, covered(b, rows, keys));
   }
   range reach(range rows) const noexcept {
-    const range x = reach_of(a, rows, every), y = reach_of(b, rows, every);
-    if (x.empty() || y.empty()) return x.empty() ? y : x;
-    return {std::min(x.first, y.first), std::max(x.last, y.last)};
+    return around(reach_of(a, rows, every), reach_of(b, rows, every));
   }
   index_type next(range rows, index_type key) const noexcept {
     const index_type first = next_in_reach(a, rows, key);
     return first == key ? key : std::min(first, next_in_reach(b, rows, key));
   }
-  range shown(range rows, range keys) const noexcept
-    requires(tells_shown<std::remove_cvref_t<A>> && tells_shown<std::remove_cvref_t<B>>)
+  /// What each reaches lies within the reach of both, and may be far less of it.
+  range shown(range rows, range keys) const noexcept {
+    return around(seen(a, rows, keys), seen(b, rows, keys));
+  }
+
+  index_type row_edge(index_type row) const noexcept
+    requires(tells_edges<A> || tells_edges<B>)
   {
-    const range x = shown_of(a, rows, keys), y = shown_of(b, rows, keys);
-    if (x.empty() || y.empty()) return x.empty() ? y : x;
-    return {std::min(x.first, y.first), std::max(x.last, y.last)};
+    return edge([&](const auto& m) { return m.row_edge(row); });
+  }
+  index_type key_edge(index_type key) const noexcept
+    requires(tells_edges<A> || tells_edges<B>)
+  {
+    return edge([&](const auto& m) { return m.key_edge(key); });
   }
 
  private:
   static constexpr index_type every = std::numeric_limits<index_type>::max();
 
+  static range around(range x, range y) noexcept {
+    if (x.empty() || y.empty()) return x.empty() ? y : x;
+    return {std::min(x.first, y.first), std::max(x.last, y.last)};
+  }
+  /// The nearer one of those that tell.
+  index_type edge(const auto& of) const noexcept {
+    index_type nearest = most_positions;
+    each_mask([&](const auto& m) {
+      if constexpr (tells_edges<decltype(m)>) nearest = std::min(nearest, of(m));
+    });
+    return nearest;
+  }
+  template <class M>
+  static range seen(const M& m, range rows, range keys) noexcept {
+    const range reached = intersect(keys, reach_of(m, rows, every));
+    return reached.empty() ? range{} : shown_of(m, rows, reached);
+  }
+
   /// A mask is asked about keys within its reach alone: what it says of others is not promised.
   template <class M>
   static coverage covered(const M& m, range rows, range keys) noexcept {
-    const range seen = intersect(keys, reach_of(m, rows, every));
-    if (seen.empty()) return coverage::none;
-    const coverage of_seen = cover_of(m, rows, seen);
-    return of_seen == coverage::full && !(seen == keys) ? coverage::partial : of_seen;
+    const range reached = intersect(keys, reach_of(m, rows, every));
+    if (reached.empty()) return coverage::none;
+    const coverage of_these = cover_of(m, rows, reached);
+    return of_these == coverage::full && !(reached == keys) ? coverage::partial : of_these;
   }
   template <class M>
   static index_type next_in_reach(const M& m, range rows, index_type key) noexcept {
-    const range seen = reach_of(m, rows, every);
-    const index_type first = next_of(m, rows, std::max(key, seen.first));
-    return first < seen.last ? first : every;
+    const range reach = reach_of(m, rows, every);
+    const index_type first = next_of(m, rows, std::max(key, reach.first));
+    return first < reach.last ? first : every;
   }
 };
 
