@@ -101,6 +101,7 @@ void make_narrow(problem& p, random_source& random) {
   rules& r = p.rules;
   const bool padded = (r.features & (right_padding | left_padding)) != 0;
   r.offset = 0, r.diagonal = 0, r.prefix_keys = 1, r.chunk = 1;
+  r.reach = 0, r.nth = p.n.keys + 1, r.global.clear();
   r.left = r.right = padded ? -1 : 0;
   for (std::size_t b = 0; b < p.keys.size(); ++b) {
     const index_type n = p.keys[b], only = r.features & left_padding ? n / 2 : 0;

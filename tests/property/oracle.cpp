@@ -1,6 +1,7 @@
 // The meaning of every mask and score, written without the library.
 #include "problem.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -9,6 +10,35 @@ namespace fovea_test {
 double problem::scale_value() const {
   return scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(n.dim, 1))));
 }
+
+namespace {
+
+/// Drafts are the last keys, queries the last tokens.
+bool sees_draft(const rules& r, index_type token, index_type j, index_type keys) {
+  const index_type first = keys - static_cast<index_type>(r.parents.size());
+  if (j < first || token < first) return j <= token;
+  while (token > j) {
+    const index_type parent = r.parents[static_cast<std::size_t>(token - first)];
+    if (parent < 0) return false;
+    token = first + parent;
+  }
+  return token == j;
+}
+
+bool sees_pattern(const rules& r, index_type i, index_type j) {
+  const auto global = [&](index_type t) { return std::count(r.global.begin(), r.global.end(), t) != 0; };
+  return std::abs(i - j) <= r.reach || (i - j) % r.nth == 0 || global(i) || global(j);
+}
+
+/// The `kernel` coordinates of i's residue that lie nearest it.
+bool sees_along(index_type i, index_type j, index_type size, index_type kernel, index_type dilation) {
+  if (i % dilation != j % dilation) return false;
+  const index_type last = (size - 1 - i % dilation) / dilation - kernel + 1;
+  const index_type start = std::clamp<index_type>(i / dilation - kernel / 2, 0, last);
+  return j / dilation >= start && j / dilation < start + kernel;
+}
+
+}  // namespace
 
 bool visible(const problem& p, index_type b, index_type h, index_type i, index_type j) {
   const rules& r = p.rules;
@@ -30,6 +60,11 @@ bool visible(const problem& p, index_type b, index_type h, index_type i, index_t
   const auto id = [&](const auto& ids, index_type t) { return ids[sequence][static_cast<std::size_t>(t)]; };
   if (has(documents) && id(r.query_ids, i) != id(r.key_ids, j)) return false;
   if (has(diffusion) && i / r.chunk < j / r.chunk) return false;
+  if (has(drafts) && !sees_draft(r, i + shift, j, p.keys[sequence])) return false;
+  if (has(pattern) && !sees_pattern(r, i, j)) return false;
+  if (has(picture) && (!sees_along(i / r.columns, j / r.columns, r.rows, r.kernel, r.dilation) ||
+                       !sees_along(i % r.columns, j % r.columns, r.columns, r.kernel, 1)))
+    return false;
   if (has(chunks) && i / r.chunk != j / r.chunk) return false;
   if (has(blocks) && r.map.at(b, h, i / r.block_queries, j / r.block_keys) == 0) return false;
   if (has(prefix) && j >= r.prefix_keys && j > i) return false;

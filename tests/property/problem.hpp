@@ -34,11 +34,17 @@ enum feature : unsigned {
   blocks = 1u << 18,
   diffusion = 1u << 19,
   chunks = 1u << 20,
+  drafts = 1u << 21,
+  pattern = 1u << 22,  // a window, every n-th key and global tokens, joined
+  picture = 1u << 23,
   exact_tables = 1u << 15,  // bias in float even where q has 16 bits, booleans as bytes
 };
 
-inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks;
-inline constexpr unsigned as_many_keys = causal | diffusion | chunks;  // as queries
+inline constexpr unsigned any_mask =
+    ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks | drafts | pattern | picture;
+inline constexpr unsigned as_many_keys = causal | diffusion | chunks | pattern | picture;  // as queries
+inline constexpr unsigned in_float_alone =
+    drafts | pattern | picture;  // other elements are the same functions
 inline constexpr unsigned any_addend = alibi | bias | function;
 
 struct rules_kind {
@@ -69,6 +75,9 @@ inline constexpr std::array all_rules = {
     rules_kind{blocks, "block_map"},
     rules_kind{diffusion, "block_diffusion"},
     rules_kind{chunks, "chunked"},
+    rules_kind{drafts, "draft_tree"},
+    rules_kind{pattern, "union"},
+    rules_kind{picture, "neighbourhood"},
     rules_kind{joined_masks, "joined_masks"},
     rules_kind{softcap, "softcap"},
     rules_kind{alibi, "alibi"},
@@ -110,7 +119,12 @@ struct rules {
   table keep{1, 1, 1, 1, 1.0};  // boolean
   table map{1, 1, 1, 1, 1.0};   // blocks: batch x heads x blocks of queries x blocks of keys
   index_type block_queries = 16, block_keys = 16;
-  index_type chunk = 1;               // diffusion, chunks: tokens of one
+  index_type chunk = 1;              // diffusion, chunks: tokens of one
+  std::vector<index_type> parents;   // drafts: of each, -1 for none
+  index_type reach = 0, nth = 1;     // pattern: |q - k| <= reach, (q - k) % nth == 0, or one of
+  std::vector<index_type> global;    //   these tokens
+  index_type rows = 1, columns = 1;  // picture: of tokens; a square of kernel x kernel, dilated down
+  index_type kernel = 1, dilation = 1;
   double cap = 0;                     // softcap
   std::vector<double> slopes, sinks;  // alibi, sink: one a query head
   index_type alibi_offset = 0;

@@ -43,6 +43,21 @@ void make_map(rules& r, const sizes& n, random_source random) {
   r.chunk = random.integer(1, 80);
 }
 
+/// A tree of drafts, tokens that all see, a picture: what every sequence has room for. (From a copy, too.)
+void make_patterns(rules& r, const problem& p, random_source random) {
+  const index_type shortest = p.keys.empty() ? 0 : *std::min_element(p.keys.begin(), p.keys.end());
+  for (index_type i = 0, n = std::min(random.integer(0, 90), shortest); i < n; ++i)
+    r.parents.push_back(random.integer(-1, i - 1));
+  r.reach = random.integer(0, 20), r.nth = random.integer(1, random.chance(0.5) ? 8 : 90);
+  for (index_type t = random.integer(0, 9); t < shortest && random.chance(0.8); t += random.integer(1, 9))
+    r.global.push_back(t);
+  for (const index_type rows : {2, 3, 6})
+    if (p.n.keys % rows == 0 && random.chance(0.7)) r.rows = rows;
+  r.columns = std::max<index_type>(p.n.keys / r.rows, 1);
+  r.kernel = random.integer(1, std::min<index_type>({r.rows, r.columns, 5}));
+  r.dilation = random.integer(1, r.rows / r.kernel);
+}
+
 void make_masks(rules& r, const problem& p, random_source& random) {
   const index_type queries = p.n.queries, keys = p.n.keys;
   r.offset = keys - queries + random.integer(-3, 3);
@@ -53,7 +68,7 @@ void make_masks(rules& r, const problem& p, random_source& random) {
     r.lengths.push_back(n - random.integer(0, random.chance(0.5) ? n : n / 4));
     r.starts.push_back(random.integer(0, random.chance(0.2) ? n : n / 4));
   }
-  make_documents(r, p, random), make_map(r, p.n, random);
+  make_documents(r, p, random), make_map(r, p.n, random), make_patterns(r, p, random);
   r.period = index_type(1) << random.integer(0, 3);
   r.prefix_keys = random.integer(0, keys);
 }
@@ -83,6 +98,8 @@ sizes fitted(const subject& s, layout l, sizes n) {
   const view_kind views = view_of(l);
   if (views == view_kind::rows || views == view_kind::columns) n.batch = 1;
   if (l == layout::packed_qkv) n.keys = n.queries, n.value_dim = n.dim;
+  if (s.rules.features & picture) n.queries = std::max<index_type>(n.queries, 1);
+  if (s.rules.features & drafts) n.keys = std::max(n.keys, n.queries);
   if (s.rules.features & as_many_keys) n.keys = n.queries;
   return n;
 }
@@ -102,7 +119,9 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   const bool ragged = l == layout::ragged;
   for (std::size_t b = 1; ragged && b < p.queries.size(); ++b) {  // the first is the longest
     p.queries[b] = random.integer(0, n.queries);
+    if (s.rules.features & picture) p.queries[b] = n.queries;
     p.keys[b] = s.rules.features & as_many_keys ? p.queries[b] : random.integer(0, n.keys);
+    if (s.rules.features & drafts) p.keys[b] = std::max(p.keys[b], p.queries[b]);
   }
   p.q = array(n.batch, n.heads, n.queries, n.dim), fill(p.q, random, spread);
   p.k = array(n.batch, n.kv_heads, n.keys, n.dim), fill(p.k, random, spread);

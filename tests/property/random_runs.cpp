@@ -12,13 +12,15 @@ index_type small_size(random_source& random, index_type most) {
 /// From this seed on documents take part: before it seeds mean the problems that they meant before there
 /// were documents.
 constexpr std::uint64_t with_documents = 1600;
-constexpr std::uint64_t with_blocks = 1800;  // and maps of blocks, and chunks
+constexpr std::uint64_t with_blocks = 1800;    // and maps of blocks, and chunks
+constexpr std::uint64_t with_patterns = 2000;  // and drafts, patterns and pictures
 
 std::vector<const subject*> subjects_of(const subject_list& all, std::uint64_t seed) {
   std::vector<const subject*> chosen;
   for (const auto& s : all)
     if ((seed >= with_documents || (s->rules.features & documents) == 0) &&
-        (seed >= with_blocks || (s->rules.features & (blocks | diffusion | chunks)) == 0))
+        (seed >= with_blocks || (s->rules.features & (blocks | diffusion | chunks)) == 0) &&
+        (seed >= with_patterns || (s->rules.features & (drafts | pattern | picture)) == 0))
       chosen.push_back(s.get());
   return chosen;
 }

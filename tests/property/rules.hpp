@@ -32,6 +32,8 @@ class stored_rules {
   stored_rules(const rules& r, element_kind bias_kind)
       : given(r), keep_(r.keep.x.size()), map_(r.map.x.size()), bias_(r.addend.x.size()) {
     for (const double x : r.slopes) slopes.push_back(static_cast<float>(x));
+    for (const index_type i : r.parents) parents.push_back(static_cast<int>(i));
+    ancestors = fovea::ancestors_of(parents);
     for (const double x : r.sinks) sinks.push_back(static_cast<float>(x));
     for (std::size_t i = 0; i < keep_.size(); ++i) keep_[i].value = r.keep.x[i] != 0;
     for (std::size_t i = 0; i < map_.size(); ++i) map_[i].value = r.map.x[i] != 0;
@@ -45,6 +47,8 @@ class stored_rules {
 
   const rules& given;
   std::vector<float> slopes, sinks;
+  std::vector<int> parents;
+  std::vector<std::uint64_t> ancestors;
 
  private:
   using ids_matrix = Eigen::Matrix<int, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -111,6 +115,17 @@ auto masks_of(const auto& r) {
       where<(Has & boolean) != 0>([&] { return fovea::boolean_mask(r.keep()); }),
       where<(Has & blocks) != 0>(
           [&] { return fovea::block_map(r.map(), {.queries = p.block_queries, .keys = p.block_keys}); }),
+      where<(Has & drafts) != 0>([&] {
+        return fovea::draft_tree{r.ancestors, static_cast<index_type>(r.parents.size())};
+      }),
+      where<(Has & pattern) != 0>([&] {
+        return fovea::sliding_window{.left = p.reach, .right = p.reach} | fovea::dilated{p.nth} |
+               fovea::global_tokens{p.global};
+      }),
+      where<(Has & picture) != 0>([&] {
+        return fovea::neighbourhood<2>{
+            .sizes = {p.rows, p.columns}, .kernel = {p.kernel, p.kernel}, .dilation = {p.dilation, 1}};
+      }),
       where<(Has & diffusion) != 0>([&] { return fovea::block_diffusion{p.chunk}; }),
       where<(Has & chunks) != 0>([&] { return fovea::chunked{p.chunk}; }), where<(Has & predicate) != 0>([&] {
         const int period = static_cast<int>(p.period);

@@ -180,11 +180,15 @@ class typed_subject final : public subject {
   }
 };
 
-/// Every kind of rules in the list from First to (not including) Last.
+/// These kinds of rules, but those that float alone is for.
 template <element_kind Q, element_kind K, element_kind V, element_kind O, std::size_t... Kinds>
 void add_kinds(subject_list& to, std::index_sequence<Kinds...>) {
-  (to.push_back(std::make_unique<typed_subject<Q, K, V, O, all_rules[Kinds].features>>(all_rules[Kinds])),
-   ...);
+  const auto add = [&]<std::size_t Kind>() {
+    constexpr rules_kind kind = all_rules[Kind];
+    if constexpr (Q == element_kind::f32 || (kind.features & in_float_alone) == 0)
+      to.push_back(std::make_unique<typed_subject<Q, K, V, O, kind.features>>(kind));
+  };
+  (add.template operator()<Kinds>(), ...);
 }
 
 template <element_kind E>
