@@ -115,8 +115,11 @@ range reach_of(const M& m, range rows, index_type keys) noexcept {
 }
 
 template <class M>
+inline constexpr bool tells_next = requires(const M& m, range r) { m.next(r, r.first); };
+
+template <class M>
 index_type next_of(const M& m, range rows, index_type key) noexcept {
-  if constexpr (requires { m.next(rows, key); })
+  if constexpr (tells_next<M>)
     return std::max(m.next(rows, key), key);
   else
     return key;
@@ -124,9 +127,10 @@ index_type next_of(const M& m, range rows, index_type key) noexcept {
 
 template <class M>
 inline constexpr bool tells_edges = requires(const M& m, index_type i) { m.row_edge(i), m.key_edge(i); };
-/// Where the first part of these rows (or keys) ends: at an edge, or after `most` of them; where more are left
-/// up to the edge, but less than twice as many, after half of these, rounded up to `step`. Edges closer than
-/// `least` do not count.
+
+/// Where the first part of these rows (or keys) ends: at an edge, or after `most` of them; where more are
+/// left up to the edge, but less than twice as many, after half of these, rounded up to `step`. Edges closer
+/// than `least` do not count.
 template <class EdgeAfter>
 index_type end_of_part(range all, index_type least, index_type most, index_type step,
                        const EdgeAfter& edge_after) noexcept {

@@ -63,7 +63,9 @@ struct mask_intersection {
     masks.each([&](const auto& m) { seen = intersect(seen, reach_of(m, rows, every)); });
     return seen;
   }
-  index_type next(range rows, index_type key) const noexcept {
+  index_type next(range rows, index_type key) const noexcept
+    requires(tells_next<Masks> || ...)
+  {
     masks.each([&](const auto& m) { key = next_of(m, rows, key); });
     return key;
   }

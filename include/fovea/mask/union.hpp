@@ -8,8 +8,8 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// Visible is what either mask shows: a | b. Blocks of keys between those that one and those that the other
-/// shows are skipped, and what both hide at the ends of a block. A causal mask inside names its diagonal to windows of the call
-/// as it does outside.
+/// shows are skipped, and what both hide at the ends of a block. A causal mask inside names its diagonal to
+/// windows of the call as it does outside.
 template <class A, class B>
 struct mask_union {
   using is_mask = void;

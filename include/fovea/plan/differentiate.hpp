@@ -82,8 +82,8 @@ class gradient_memory {
   gradient_starts* starts_;
 };
 
-/// Writes the sum of `count` partial sums, each `distance` after the one before, to `to`; the first, which has
-/// all rows, takes it up. Others have the blocks of rows of which has(part, rows) is true.
+/// Writes the sum of `count` partial sums, each `distance` after the one before, to `to`; the first, which
+/// has all rows, takes it up. Others have the blocks of rows of which has(part, rows) is true.
 template <class Arch, class T, class E, class Has>
 FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type distance, index_type width,
                               const matrix_view<E>& to, const Has& has) noexcept {

@@ -89,13 +89,16 @@ class row_key_blocks {
   coverage covered = coverage::none;  // what the masks say of all these cells
 
   explicit row_key_blocks(const row_job<Arch, T>& job) noexcept
-      : job_(job), reach_(job.rules.reach(job.at.queries, job.span)) {
-    keys.last = job.span.first + std::max<index_type>(reach_.first - job.span.first, 0) / size * size;
-  }
+      : job_(job),
+        reach_(job.rules.reach(job.at.queries, job.span)),
+        end_(job.span.first + std::max<index_type>(reach_.first - job.span.first, 0) / size * size),
+        skips_(job.rules.skips() && job.memory.logits == nullptr) {}
 
   /// Goes to the next block; false if there is none.
   bool next() noexcept {
-    for (keys = after(keys); keys.first < reach_.last; keys = after(keys)) {
+    for (range block = after(end_); block.first < reach_.last; block = after(end_)) {
+      end_ = block.last;
+      keys = skips_ ? job_.rules.shown(job_.at.queries, block) : block;
       covered = job_.rules.cover(job_.at.queries, keys);
       if (covered == coverage::none) continue;
       finite_ = true, known_ = !job_.drops && !job_.rules.hides() && covered == coverage::full;
@@ -119,19 +122,31 @@ class row_key_blocks {
   }
 
  private:
-  range after(range block) const noexcept {
-    return {block.last, std::min(block.last + size, job_.span.last)};
+  /// The next block that the masks may show. (Where logits are kept any: what reads these goes by all blocks
+  /// that are not hidden.)
+  range after(index_type end) const noexcept {
+    if (skips_ && end < reach_.last) {
+      const index_type key = std::min(job_.rules.next(job_.at.queries, end), job_.span.last);
+      end += (key - end) / size * size;
+    }
+    return {end, std::min(end + size, job_.span.last)};
   }
   // Where memory is the limit: V of this block is asked for while its keys are scored, K of the next while V
   // is summed.
   void find_places() noexcept {
-    these_keys_ = job_.scorer.places(keys), next_keys_ = job_.scorer.places(after(keys));
+    these_keys_ = job_.scorer.places(keys), next_keys_ = job_.scorer.places(next_keys());
     if (job_.values != nullptr) next_values_ = these_values_ = job_.values->places(keys);
+  }
+
+  range next_keys() const noexcept {
+    const range block = after(end_);
+    return skips_ ? job_.rules.shown(job_.at.queries, block) : block;
   }
 
   const row_job<Arch, T>& job_;
   range reach_;
-  bool known_ = false, finite_ = true;
+  index_type end_;  // of the last block
+  bool skips_, known_ = false, finite_ = true;
   piece_places these_keys_, next_keys_, these_values_, next_values_;
 };
 

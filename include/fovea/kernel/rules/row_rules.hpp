@@ -17,7 +17,11 @@ template <class Rules, class Dropout>
 class group_rules {
   using bound = decltype(std::declval<const Rules&>().bind(place()));
 
+  using mask_type = std::remove_cvref_t<decltype(bound::mask)>;
+
  public:
+  static constexpr bool skips = tells_next<mask_type> || tells_shown<mask_type>;
+
   /// `first`: where the group's first head stands.
   group_rules(const Rules& rules, const Dropout& dropout, const place& first, index_type heads) noexcept
       : rules_(rules), dropout_(dropout), first_(first), heads_(heads) {
@@ -59,6 +63,20 @@ class group_rules {
       least = std::min(least, covered), most = std::max(most, covered);
     }
     return least == most ? most : coverage::partial;
+  }
+  /// The first key from `key` on that one of the heads may see.
+  index_type next(range queries, index_type key) noexcept {
+    index_type first = std::numeric_limits<index_type>::max();
+    for (index_type h = 0; h < heads_; ++h) first = std::min(first, next_of(of(h).mask, queries, key));
+    return first;
+  }
+  /// Those of the keys that some of the heads show.
+  range shown(range queries, range keys) noexcept {
+    range all{keys.last, keys.first};
+    for (index_type h = 0; h < heads_; ++h)
+      if (const range seen = seen_of(of(h).mask, queries, keys); !seen.empty())
+        all = {std::min(all.first, seen.first), std::max(all.last, seen.last)};
+    return all.empty() ? range{keys.first, keys.first} : all;
   }
 
  private:
@@ -134,6 +152,16 @@ class row_rules_ref {
   bool hides() const noexcept { return of_->hide; }
   range reach(range queries, range span) const noexcept { return of_->reach(group_, queries, span); }
   coverage cover(range queries, range keys) const noexcept { return of_->cover(group_, queries, keys); }
+  /// Whether the masks say which keys come next, and which are shown.
+  bool skips() const noexcept { return of_->skips; }
+  index_type next(range queries, index_type key) const noexcept { return of_->next(group_, queries, key); }
+  /// In whole registers: each key stays in its lane, and sums keep their bits, however exact the masks are.
+  range shown(range queries, range keys) const noexcept {
+    constexpr index_type n = lanes<Arch, T>;
+    const range seen = of_->shown(group_, queries, keys);
+    return {keys.first + (seen.first - keys.first) / n * n,
+            std::min(keys.first + round_up(seen.last - keys.first, n), keys.last)};
+  }
 
   /// Scores and mask on a query's logits; returns the largest in each lane.
   vec<Arch, T> apply(index_type head, index_type query, coverage covered, range keys, T* s) const noexcept {
@@ -147,9 +175,11 @@ class row_rules_ref {
 
  private:
   struct functions {
-    bool scores, hide;
+    bool scores, hide, skips;
     range (*reach)(void*, range, range) noexcept;
     coverage (*cover)(void*, range, range) noexcept;
+    index_type (*next)(void*, range, index_type) noexcept;
+    range (*shown)(void*, range, range) noexcept;
     vec<Arch, T> (*apply)(void*, index_type, index_type, coverage, range, T*) noexcept;
     void (*drop)(void*, index_type, index_type, range, T*) noexcept;
   };
@@ -169,8 +199,11 @@ class row_rules_ref {
   static constexpr functions functions_of{
       Rules::natural,
       Rules::hide,
+      group_rules<Rules, Dropout>::skips,
       [](void* group, range queries, range span) noexcept { return Of::from(group).reach(queries, span); },
       [](void* group, range queries, range keys) noexcept { return Of::from(group).cover(queries, keys); },
+      [](void* group, range queries, index_type key) noexcept { return Of::from(group).next(queries, key); },
+      [](void* group, range queries, range keys) noexcept { return Of::from(group).shown(queries, keys); },
       [](void* group, index_type head, index_type query, coverage covered, range keys, T* s) noexcept {
         return apply_to_row<Arch>(Of::from(group).of(head), covered, query, keys, s);
       },
