@@ -65,6 +65,7 @@ struct problem : inputs<T, QE, Keys, Values> {
   Sink sink;
   Dropout dropout;
   Scorer scorer;
+  bool beyond_caches;  // K and V are larger than what a machine keeps near
 
   /// The factor of q.k in the units that the softmax runs in.
   T factor() const noexcept {

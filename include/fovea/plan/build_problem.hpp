@@ -1,6 +1,7 @@
 // fovea/plan/build_problem.hpp - the call as kernels know it, from views and modifiers, checked.
 #pragma once
 
+#include <fovea/plan/last_cache.hpp>
 #include <fovea/plan/modifiers.hpp>
 #include <fovea/plan/operands.hpp>
 
@@ -53,7 +54,15 @@ auto build_problem(const std::optional<double>& scale_option, const sequences<OE
                          remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
                          remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
                          remove_const_t<decltype(scorer)>>{
-      {queries, keys, values}, out, lse, static_cast<L>(scale), rules, sink, dropout, scorer};
+      {queries, keys, values},
+      out,
+      lse,
+      static_cast<L>(scale),
+      rules,
+      sink,
+      dropout,
+      scorer,
+      lies_beyond_caches(bytes_of_all(k) + bytes_of_all(v))};
 }
 
 /// A problem without values: of keys alone.

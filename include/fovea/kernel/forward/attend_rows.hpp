@@ -57,7 +57,8 @@ struct row_group {
             scale,
             {p.scorer, p.at(at.batch, first_head), keys},
             row_rules_ref<Arch, T>(rules),
-            memory};
+            memory,
+            p.beyond_caches};
   }
 };
 
