@@ -3,6 +3,8 @@
 
 #include "call.hpp"
 
+#include <fovea/top_blocks.hpp>
+
 #include <span>
 
 namespace bench {
@@ -89,6 +91,32 @@ void with_modifier(const workload& w, const tables& t, const F& f) {
   }));
 }
 
+/// Summaries of the keys, the choice of blocks and attention to these: all of it is timed.
+inline void make_top_blocks(call& timed, const workload& w,
+                            const std::shared_ptr<operands<float, float>>& data) {
+  const auto view = [&](auto* elements, index_type heads, index_type tokens, index_type dim) {
+    return strided(w.layout, elements, w.batch, heads, tokens, dim);
+  };
+  const auto q = view(std::as_const(data->q).data(), w.heads, w.queries, w.dim);
+  const auto k = view(std::as_const(data->k).data(), w.kv_heads, w.keys, w.dim);
+  const auto v = view(std::as_const(data->v).data(), w.kv_heads, w.keys, w.value_dim);
+  const auto o = view(data->o.data(), w.heads, w.queries, w.value_dim);
+  const fovea::attention<float> attend(
+      {.heads = w.heads, .kv_heads = w.kv_heads, .executor = data->executor()});
+  timed.run = [data, attend, w, q, k, v, o] {
+    fovea::block_summaries keys(w.kv_heads, w.dim, {.side = w.mask_size});
+    keys.append(k);
+    const auto chosen = fovea::top_blocks(q, keys,
+                                          {.blocks = blocks_a_row(w),
+                                           .queries = w.mask_size,
+                                           .first = false,
+                                           .own = false,
+                                           .causal = false,
+                                           .heads = w.heads});
+    attend.into(o, q, k, v, chosen.mask());
+  };
+}
+
 template <class T, class KV>
 call fovea_call_of(const workload& w) {
   call timed;
@@ -110,7 +138,9 @@ call fovea_call_of(const workload& w) {
     timed.run = [data, read, attend, q, k, v, o, mods...] { attend.into(o, q, k, v, mods...); };
   };
   if constexpr (std::is_same_v<T, float> && std::is_same_v<KV, float>)
-    if (w.with == modifier::none)
+    if (w.mask == mask::topk)
+      make_top_blocks(timed, w, data);
+    else if (w.with == modifier::none)
       with_mask(w, *read, make);
     else if (w.with == modifier::sink)
       with_plain_mask(w, [&](auto... masks) { make(masks..., fovea::sink{read->sinks}); });

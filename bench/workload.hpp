@@ -24,7 +24,19 @@ using index_type = std::ptrdiff_t;
 enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
 enum class operation { forward, backward, hard, hard_sampled, additive };  // hard: argmax
-enum class mask { none, causal, window, blocks, documents, prefix, tree, dilated, longformer, neighbourhood };
+enum class mask {
+  none,
+  causal,
+  window,
+  blocks,
+  topk,
+  documents,
+  prefix,
+  tree,
+  dilated,
+  longformer,
+  neighbourhood
+};
 enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
   none,
@@ -86,7 +98,7 @@ inline constexpr names<modifier, 8> modifier_names{{{"none", modifier::none},
                                                     {"sink", modifier::sink},
                                                     {"function", modifier::function}}};
 
-inline constexpr names<mask, 10> mask_names{{{"none", mask::none},
+inline constexpr names<mask, 11> mask_names{{{"none", mask::none},
                                              {"causal", mask::causal},
                                              {"window", mask::window},
                                              {"blocks", mask::blocks},
@@ -95,9 +107,10 @@ inline constexpr names<mask, 10> mask_names{{{"none", mask::none},
                                              {"tree", mask::tree},
                                              {"dilated", mask::dilated},
                                              {"longformer", mask::longformer},
-                                             {"neighbourhood", mask::neighbourhood}}};
+                                             {"neighbourhood", mask::neighbourhood},
+                                             {"topk", mask::topk}}};
 inline constexpr bool has_size(mask m) { return m != mask::none && m != mask::causal; }
-inline constexpr bool has_share(mask m) { return m == mask::blocks; }
+inline constexpr bool has_share(mask m) { return m == mask::blocks || m == mask::topk; }
 inline constexpr index_type global_tokens = 16;  // of longformer
 /// The masks that are timed with every element; those of which a row sees one interval of keys.
 inline constexpr bool is_plain(mask m) { return m == mask::none || m == mask::causal || m == mask::window; }
@@ -153,7 +166,7 @@ inline std::vector<key_entry> known_keys() {
       {"d", "N", "64", "dim of a head of Q and K"},
       {"dv", "N", "d", "dim of a head of V"},
       {"hidden", "N", "64", "op=additive: columns of the projections, a head"},
-      {"mask", known_masks("|"), "none", "with a cache: causal; blocks of N x N, a share S visible"},
+      {"mask", known_masks("|"), "none", "with a cache: causal; blocks of N x N, a share S visible (topk: those that matter most, chosen by the call)"},
       {"dtype", elements, "f32", "elements of Q and O"},
       {"kv", elements, "dtype", "elements of K and V"},
       {"cache", known_names(cache_names, "|") + "|paged:N", "no cache",
@@ -214,7 +227,7 @@ inline void read_mask(workload& w, const word& x) {
     if (error != std::errc{} || end != share.data() + share.size() || !(w.share > 0 && w.share <= 1))
       x.refuse("\"" + std::string(share) + "\" is not a share of the blocks, above 0 and at most 1");
   }
-  const index_type least = w.mask == mask::window ? 0 : w.mask == mask::blocks ? 16 : 1;
+  const index_type least = w.mask == mask::window ? 0 : has_share(w.mask) ? 16 : 1;
   w.mask_size = word{x.key, size}.number(least, largest);
 }
 
@@ -296,6 +309,8 @@ inline void check(const workload& w) {
                             (w.op != operation::forward && w.op != operation::backward)))
     throw std::invalid_argument("mask=" + std::string(name_of(mask_names, w.mask)) +
                                 ": timed in f32, forward and backward, with no more queries than keys");
+  if (w.mask == mask::topk && (w.op != operation::forward || w.batch != 1 || w.keys % w.mask_size != 0))
+    throw std::invalid_argument("mask=topk: timed forward, of one sequence of whole blocks");
   if ((w.mask == mask::prefix || w.mask == mask::tree) && w.mask_size > w.keys)
     throw std::invalid_argument("mask=" + std::string(name_of(mask_names, w.mask)) + ":" +
                                 std::to_string(w.mask_size) + ": more than Lk=" + std::to_string(w.keys));
@@ -428,12 +443,17 @@ inline index_type keys_seen(const workload& w, index_type i) {
   return last - first;
 }
 
+/// How many blocks of keys a row of blocks shows, of blocks and topk.
+inline index_type blocks_a_row(const workload& w) {
+  const index_type columns = (w.keys + w.mask_size - 1) / w.mask_size;
+  return std::max<index_type>(std::llround(w.share * double(columns)), 1);
+}
+
 /// For mask=blocks: whether the block of keys j is visible to that of queries i, at [i * columns + j]. A row
 /// sees a share of its blocks, at least one, chosen at random from a fixed seed.
 inline std::vector<char> visible_blocks(const workload& w) {
   const index_type rows = (w.queries + w.mask_size - 1) / w.mask_size,
-                   columns = (w.keys + w.mask_size - 1) / w.mask_size,
-                   shown = std::max<index_type>(std::llround(w.share * double(columns)), 1);
+                   columns = (w.keys + w.mask_size - 1) / w.mask_size, shown = blocks_a_row(w);
   std::vector<char> map;
   std::mt19937 bits(1);
   for (index_type i = 0; i < rows; ++i) {
@@ -449,6 +469,7 @@ inline double useful_cells(const workload& w) {
   const double queries = double(w.queries), keys = double(w.keys);
   if (w.mask == mask::none) return queries * keys;
   if (w.mask == mask::causal) return keys >= queries ? queries * (keys - queries / 2) : keys * keys / 2;
+  if (w.mask == mask::topk) return queries * double(blocks_a_row(w) * w.mask_size);
   double cells = 0;
   if (w.mask == mask::blocks) {
     const std::vector<char> map = visible_blocks(w);

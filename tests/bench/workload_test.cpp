@@ -90,7 +90,7 @@ TEST(workload, text_reads_back) {
        {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
         "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap",
         "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16",
-        "mask=blocks:64:0.1", "mask=documents:256,op=backward", "mask=prefix:9", "mask=tree:32,Lq=32,Lk=90",
+        "mask=blocks:64:0.1", "mask=topk:64:0.1", "mask=documents:256,op=backward", "mask=prefix:9", "mask=tree:32,Lq=32,Lk=90",
         "mask=neighbourhood:7", "mask=longformer:128", "mask=dilated:3"})
     EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
   EXPECT_EQ(to_text(parse_workload("B=1")),
@@ -111,6 +111,8 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"mask=blocks:64:1.5", "\"1.5\" is not a share of the blocks, above 0 and at most 1"},
       {"mask=blocks:64:nan", "\"nan\" is not a share"},
       {"mask=blocks:8:0.5", "\"8\" is not a whole number from 16"},
+      {"mask=topk:64:0.1,op=backward", "mask=topk: timed forward, of one sequence"},
+      {"mask=topk:64:0.1,Lk=1025", "mask=topk: timed forward, of one sequence of whole blocks"},
       {"mask=documents:0", "\"0\" is not a whole number from 1"},
       {"mask=documents:8,op=hard", "mask=documents: timed in f32"},
       {"mask=prefix:8,Lq=9,Lk=8", "with no more queries than keys"},
@@ -176,6 +178,7 @@ TEST(workload, counts_useful_work) {
   EXPECT_EQ(useful_cells(parse_workload("Lq=20,mask=longformer:1")), 16 * 20 + 18 + 19 + 19 + 18);
   EXPECT_EQ(useful_cells(parse_workload("Lq=16,mask=neighbourhood:3")), 16 * 9);
   EXPECT_EQ(useful_cells(parse_workload("Lq=8192,mask=blocks:64:0.1")), 128.0 * 13 * 64 * 64);
+  EXPECT_EQ(useful_cells(parse_workload("Lq=100,Lk=8192,mask=topk:64:0.1")), 100.0 * 13 * 64);
   EXPECT_EQ(useful_cells(parse_workload("Lq=70,Lk=96,mask=blocks:64:1")), 70 * 96);
 }
 
