@@ -30,7 +30,8 @@ struct cell_gradients {
     V p = weight, d_weight = dp;
     if constexpr (Dropout::drops) {
       const V factor = drop_factor(dropout, at);
-      p = p * factor, d_weight = xsimd::select(factor == V(T(0)), V(T(0)), dp * factor);
+      p = dropped(dropout, at, p, factor);
+      d_weight = xsimd::select(factor == V(T(0)), V(T(0)), dp * factor);
     }
     return {p, xsimd::select(unseen, V(T(0)), weight * (d_weight - delta) * slope)};
   }

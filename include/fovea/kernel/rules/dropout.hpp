@@ -17,9 +17,19 @@ FOVEA_INLINE typename Cells::number drop_factor(const Dropout& dropout, const Ce
     return xsimd::select(dropout.kept(at), V(static_cast<T>(dropout.scale)), V(T(0)));
 }
 
+/// p times a factor that drop_factor gave; 0 stays 0, as where hidden, also where the factor is NaN.
+template <class Dropout, class Cells, class V>
+FOVEA_INLINE V dropped(const Dropout& dropout, const Cells& at, const V& p, const V& factor) noexcept {
+  using T = typename V::value_type;
+  if constexpr (requires { dropout.factor(at); })
+    return xsimd::select(p == V(T(0)), p, p * factor);
+  else
+    return p * factor;
+}
+
 template <class Dropout, class Cells, class T>
 FOVEA_INLINE void drop_register(const Dropout& dropout, const Cells& at, T* p) noexcept {
-  (Cells::number::load_aligned(p) * drop_factor(dropout, at)).store_aligned(p);
+  dropped(dropout, at, Cells::number::load_aligned(p), drop_factor(dropout, at)).store_aligned(p);
 }
 
 /// The weights [key][width] of queries `rows` after dropout; the sums they were normalised by stay.
