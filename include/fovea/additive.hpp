@@ -170,7 +170,9 @@ class additive : public additive_weights<T> {
       return Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(z.data(), eigen_index(z.size()));
     };
     using exponential = exponential_scorer<T>;
-    const auto moderate = [&](auto& z) { return (numbers(z).abs() <= exponential::largest).all(); };
+    const auto moderate = [&](auto& z) {  // NaN, which perhaps is hidden, does not decide
+      return !(numbers(z).abs() > exponential::largest).any();
+    };
     const additive_parameters<T> parameters{this->options().hidden, v.data(), d_v};
     if (moderate(z_q) && moderate(z_k)) {
       numbers(z_q) = (2 * numbers(z_q)).exp(), numbers(z_k) = (2 * numbers(z_k)).exp();

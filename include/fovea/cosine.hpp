@@ -196,7 +196,8 @@ class cosine {
     fill_rows_of_none(to);
     for (index_type b = 0; b < rows.batches(); ++b)
       for (index_type h = 0; h < heads; ++h) {
-        rows_type n = projection::rows_in<T>(rows.head(b, h)), d = projection::rows_in<T>(from.head(b, h));
+        rows_type d = projection::rows_in<T>(from.head(b, h));
+        rows_type n = projection::rows_with_gradient<T>(projection::rows_in<T>(rows.head(b, h)), d);
         const column inverse = inverse_lengths(n);
         n.array().colwise() *= inverse;
         const column along = (d.array() * n.array()).rowwise().sum();

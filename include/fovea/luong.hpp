@@ -213,10 +213,9 @@ class luong : public luong_weights<T> {
   T sigma() const noexcept { return static_cast<T>(options_.distance) / 2; }
 
   /// Of one head of one sequence.
-  template <class E>
-  auto predicted(const matrix_view<E>& q, index_type h, index_type keys) const {
+  auto predicted(const projection::row_matrix<T>& q, index_type h, index_type keys) const {
     const index_type rows = options_.predicted;
-    return projection::predicted_places<T>(projection::rows_in<T>(q), projection::of_head(this->w_p, h, rows),
+    return projection::predicted_places<T>(q, projection::of_head(this->w_p, h, rows),
                                            projection::columns_of_head(this->v_p, h, rows), keys);
   }
   template <class Q, class K>
@@ -228,7 +227,7 @@ class luong : public luong_weights<T> {
     check_same("q", "sequences", rows.batches(), "k", keys.batches());
     for (index_type b = 0; b < rows.batches(); ++b)
       for (index_type h = 0; h < options_.heads; ++h) {
-        const auto p = predicted(rows.head(b, h), h, keys.tokens(b)).places;
+        const auto p = predicted(projection::rows_in<T>(rows.head(b, h)), h, keys.tokens(b)).places;
         const auto to = centres.head(b, h);
         for (index_type i = 0; i < to.rows; ++i) to(i, 0) = p[eigen_index(i)];
       }
@@ -263,9 +262,11 @@ class luong : public luong_weights<T> {
                 .sum() /
             (sigma() * sigma());
         const index_type n = o.predicted;
+        const projection::row_matrix<T> of_queries =
+            projection::rows_with_gradient<T>(projection::rows_in<T>(rows.head(b, h)), d_p.matrix());
         const projection::row_matrix<T> by_query =
-            predicted(rows.head(b, h), h, keys.tokens(b))
-                .backward(d_p, projection::rows_in<T>(rows.head(b, h)), projection::of_head(this->w_p, h, n),
+            predicted(of_queries, h, keys.tokens(b))
+                .backward(d_p, of_queries, projection::of_head(this->w_p, h, n),
                           projection::columns_of_head(this->v_p, h, n),
                           projection::of_head(gradient.w_p, h, n),
                           projection::columns_of_head(gradient.v_p, h, n));

@@ -52,6 +52,19 @@ TEST(cosine, is_the_textbook_with_its_gradients) {
   }
 }
 
+TEST(cosine, gradients_know_nothing_of_what_is_hidden) {
+  random_source random(2);
+  Matrix q = random_matrix(6, heads * dim, random), k = random_matrix(9, dim, random);
+  const Matrix v = random_matrix(9, 4, random), d_out = random_matrix(6, heads * 4, random);
+  q.row(0).setConstant(std::numeric_limits<double>::quiet_NaN()), k.row(8) = q.row(0).head(dim);
+  const fovea::causal_offset seen{-1};  // query 0 sees nothing, and nothing sees key 8
+  const cosine layer;
+  const auto [out, lse] = layer.with_lse(q, k, v, seen);
+  auto d_log_scale = layer.zero_gradient();
+  const auto d = layer.backward(q, k, v, out, lse, d_out, d_log_scale, seen);
+  EXPECT_TRUE(d.d_q.allFinite() && d.d_k.allFinite() && d.d_v.allFinite() && d_log_scale.allFinite());
+}
+
 TEST(cosine, of_nothing_is_nothing) {
   Matrix q = Matrix::Zero(1, heads * dim), k = Matrix::Ones(4, dim), v = Matrix::Random(4, 3);
   const cosine layer;

@@ -166,6 +166,25 @@ TEST(luong, predicts_in_each_sequence_and_hides_no_nan) {
   EXPECT_FALSE(packed.middleRows(4, 2).array().isNaN().any());
 }
 
+/// A NaN in a query that sees nothing, and in a key that nothing sees, reaches no gradient.
+TEST(luong, gradients_know_nothing_of_what_is_hidden) {
+  const auto layer = random_layer<layer_of<luong_score::concat, luong_window::local_p>>();
+  inputs x(6, 9);
+  const auto seen = fovea::mask([](auto q, auto k) { return (q != 3) & (k != 5); });
+  const auto gradients = [&](double of_hidden) {
+    x.q.row(3).setConstant(of_hidden), x.k.row(5).setConstant(of_hidden), x.v.row(5).setConstant(of_hidden);
+    const auto [out, lse] = layer.with_lse(x.q, x.k, x.v, seen);
+    auto g = layer.zero_gradient();
+    const auto d = layer.backward(x.q, x.k, x.v, out, lse, x.d_out, g, seen);
+    std::vector<double> all;
+    for (const Matrix& part : {Matrix(out), Matrix(d.d_q), Matrix(d.d_k), Matrix(d.d_v), g.w_p, Matrix(g.v_p),
+                               g.network.w_q, g.network.w_k, Matrix(g.network.v)})
+      all.insert(all.end(), part.data(), part.data() + part.size());
+    return all;
+  };
+  EXPECT_EQ(gradients(std::numeric_limits<double>::quiet_NaN()), gradients(0));
+}
+
 TEST(luong, says_what_does_not_fit) {
   const auto layer = random_layer<layer_of<luong_score::location, luong_window::global>>();
   const inputs x(2, 61);

@@ -59,6 +59,14 @@ auto projected(const X& x, const char* name, index_type heads, const char* of, c
   return z;
 }
 
+/// x, its rows 0 where those of d are: what passes no gradient on reaches no parameter, not even as a NaN.
+template <class T>
+row_matrix<T> rows_with_gradient(row_matrix<T> x, const row_matrix<T>& d) {
+  for (Eigen::Index i = 0; i < x.rows(); ++i)
+    if ((d.row(i).array() == T(0)).all()) x.row(i).setZero();
+  return x;
+}
+
 /// Of the gradient by z: d_W += d_z^T x, d_b += sum of d_z; and d_x = d_z W.
 template <class T, class E, class D>
 void project_heads_backward(const sequences<const T>& d_z, const sequences<E>& x, const row_matrix<T>& w,
@@ -66,8 +74,9 @@ void project_heads_backward(const sequences<const T>& d_z, const sequences<E>& x
   for (index_type s = 0; s < x.batches(); ++s)
     for (index_type h = 0; h < x.heads(); ++h) {
       const index_type dim = d_z.dim();
+      const row_matrix<T> d = rows_in<T>(d_z.head(s, h));
       store_rows<T>(
-          product_backward<T>(rows_in<T>(d_z.head(s, h)), rows_in<T>(x.head(s, h)), of_head(w, h, dim),
+          product_backward<T>(d, rows_with_gradient<T>(rows_in<T>(x.head(s, h)), d), of_head(w, h, dim),
                               of_head(d_w, h, dim), columns_of_head(d_b, h, dim)),
           d_x.head(s, h));
     }
