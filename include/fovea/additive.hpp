@@ -14,8 +14,9 @@
 // arXiv:1409.0473, A.1.2. Normalised: Salimans & Kingma, "Weight normalization", arXiv:1602.07868.
 //
 // Masks, scores, views, elements, executors and errors are those of attention.hpp, and so is what is promised
-// of bits. Each head has its own W_q, b and v, and each key/value head its W_k, of that head's columns; where
-// all heads read the whole token, give a tensor_view whose head_stride is 0.
+// of bits for any executor; a sequence has those that it has alone as long as no projection of its batch is
+// beyond 21 (below). Each head has its own W_q, b and v, and each key/value head its W_k, of that head's
+// columns; where all heads read the whole token, give a tensor_view whose head_stride is 0.
 #pragma once
 
 #include <fovea/additive/head_products.hpp>
