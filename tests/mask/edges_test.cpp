@@ -87,6 +87,7 @@ TEST(edges, end_parts_of_rows) {
   EXPECT_EQ(ends(100, 32, 72, 8, every(20)), (list{40, 80, 100}));          // edges too close do not count
   EXPECT_EQ(ends(100, 32, 72, 8, every(1000)), (list{56, 100}));            // the end is an edge
   EXPECT_EQ(ends(30, 48, 96, 16, every(16)), (list{30}));
+  EXPECT_EQ(ends(100, 32, 72, 8, [](index_type) { return 0; }), (list{32, 64, 96, 100}));  // a wrong hint
 }
 
 }  // namespace edges_test

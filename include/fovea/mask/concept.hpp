@@ -136,7 +136,7 @@ index_type end_of_part(range all, index_type least, index_type most, index_type 
                        const EdgeAfter& edge_after) noexcept {
   all.last = std::min(all.last, all.first + 2 * most);
   index_type edge = all.first;
-  while (edge < all.last && edge - all.first < least) edge = edge_after(edge);
+  while (edge < all.last && edge - all.first < least) edge = std::max<index_type>(edge_after(edge), edge + 1);
   const index_type count = std::min(edge, all.last) - all.first;
   if (count <= most) return all.first + count;
   return all.first + std::min(most, round_up(ceil_div(count, 2), step));
