@@ -91,18 +91,36 @@ TEST(draft_tree, of_each_sequence) {
   EXPECT_TRUE(mask.bind(at).visible(fovea::cell{1, 7}));
 }
 
+/// The topmost bit of a signed word is that of its last draft, and no sign.
+TEST(draft_tree, reads_words_of_any_type) {
+  const std::vector<std::int8_t> words{1, 2, 4, 8, 16, 32, 65, -126};  // 6 follows 0, 7 follows 1
+  const fovea::draft_tree mask{words};
+  const fovea::place at = mask_test::last_tokens(8, 20);
+  EXPECT_NO_THROW(mask.check(at));
+  const auto bound = mask.bind(at);
+  for (index_type k = 12; k < 20; ++k) {
+    EXPECT_EQ(bound.visible(fovea::cell{6, k}), k == 12 || k == 18) << k;
+    EXPECT_EQ(bound.visible(fovea::cell{7, k}), k == 13 || k == 19) << k;
+  }
+  const std::vector<std::int8_t> beyond{1, -126};
+  expect_refused([&] { fovea::draft_tree{beyond}.check(at); },
+                 std::string("draft_tree's draft 1 names draft 7 of 2"));
+}
+
 TEST(draft_tree, refuses_what_does_not_fit) {
   const Matrix q = Matrix::Random(7, 16), k = Matrix::Random(6, 16);
   const fovea::attention<float, 1> attend;
   const auto refused = [&](const Matrix& x, const fovea::draft_tree& mask, const char* why) {
     expect_refused([&] { attend(x, k, k, mask); }, std::string(why));
   };
+  constexpr index_type most = std::numeric_limits<index_type>::max();
   const std::vector<std::uint64_t> words{1, 2, 0b1101}, many(65, 1), seven(7, 1);
   refused(k, {words}, "draft_tree's draft 2 names draft 3 of 3");
   refused(k, {words, 2},
           "draft_tree's ancestors have 3 words, neither 2 for its 2 drafts nor that for each of 1 sequences");
   refused(k, {words, -2}, "draft_tree's drafts are -2, fewer than none");
   refused(k, {many}, "draft_tree's ancestors have 65 words; of more than 64 drafts, say .drafts = n");
+  refused(k, {words, most}, "draft_tree has 9223372036854775807 drafts, more than the 6 keys");
   refused(k, {seven}, "draft_tree has 7 drafts, more than the 6 keys");
   const std::vector<std::uint64_t> one{1};
   refused(q, {one}, "draft_tree: q has 7 tokens, more than the 6 keys");

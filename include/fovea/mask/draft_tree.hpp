@@ -9,6 +9,12 @@
 
 FOVEA_NAMESPACE_BEGIN
 
+/// Word i as bits; of a negative number those of its own type alone.
+inline std::uint64_t bits_of(const list_view<index_type>& words, index_type i) noexcept {
+  const index_type bits = 8 * std::min<index_type>(words.element_bytes(), 8);
+  return static_cast<std::uint64_t>(words[i]) & (~std::uint64_t(0) >> (64 - bits));
+}
+
 /// draft_tree, of one sequence: the drafts are the keys from `tree` on, query 0 stands at key first_query.
 struct draft_cells {
   using reads_cells = void;
@@ -43,7 +49,7 @@ struct draft_cells {
   bool sees(index_type token, index_type key) const noexcept {
     if (key < tree || token < tree) return key <= token;
     const index_type draft = token - tree, other = key - tree;
-    const auto word = static_cast<std::uint64_t>(words[first_word + draft * words_a_draft + other / 64]);
+    const std::uint64_t word = bits_of(words, first_word + draft * words_a_draft + other / 64);
     return draft == other || (word >> (other % 64) & 1) != 0;
   }
 };
@@ -70,19 +76,20 @@ struct draft_tree {
   index_type drafts = -1;  // as many as words
 
   void check(const place& at) const {
-    const index_type n = count(), size = ancestors.size(), one = n * words_a_draft();
+    const index_type n = count(), size = ancestors.size();
     if (drafts < -1) reject("draft_tree's drafts are ", drafts, ", fewer than none");
     if (drafts < 0 && n > 64)
       reject("draft_tree's ancestors have ", n, " words; of more than 64 drafts, say .drafts = n");
+    if (n > at.keys) reject("draft_tree has ", n, " drafts, more than the ", at.keys, " keys");
+    const index_type one = n * words_a_draft();
     if (size != one && size != at.batches * one)
       reject("draft_tree's ancestors have ", size, " words, neither ", one, " for its ", n,
              " drafts nor that for each of ", at.batches, " sequences");
-    if (n > at.keys) reject("draft_tree has ", n, " drafts, more than the ", at.keys, " keys");
     if (at.queries > at.keys)
       reject("draft_tree: q has ", at.queries, " tokens, more than the ", at.keys, " keys");
     for (index_type draft = 0; draft < n && n % 64 != 0; ++draft) {
       const index_type last = first_word(at) + (draft + 1) * words_a_draft() - 1;
-      const auto beyond = static_cast<std::uint64_t>(ancestors[last]) >> (n % 64);
+      const auto beyond = bits_of(ancestors, last) >> (n % 64);
       if (beyond != 0)
         reject("draft_tree's draft ", draft, " names draft ", n + std::countr_zero(beyond), " of ", n);
     }
