@@ -238,6 +238,23 @@ TEST(union_of_masks, hidden_keys_are_not_read) {
   EXPECT_EQ(Matrix(attend(q, clean, mask)), Matrix(attend(q, spoilt, mask)));
 }
 
+/// Numbers far beyond the tokens mean what they say. (Sanitizers find what overflows.)
+TEST(patterns, take_numbers_of_any_size) {
+  constexpr index_type most = std::numeric_limits<index_type>::max();
+  const std::vector<int> positions{0, 4};
+  const fovea::place at = last_tokens(40, 40);
+  const auto one_block = fovea::big_bird{.side = most}.bind(at);
+  EXPECT_EQ(one_block.cover({0, 40}, {0, 40}), fovea::coverage::full);
+  EXPECT_EQ(fovea::big_bird{.tokens = fovea::most_positions}.bind(at).map.blocks, 33554432);
+  for (const index_type n : {most, -most - 1}) {
+    fovea::place named = at;
+    named.name({"causal_offset", n});
+    const auto far = (fovea::causal_offset{n} | fovea::global_tokens{positions}).bind(named);
+    EXPECT_EQ(far.visible(fovea::cell{4, 7}), n > 0);
+    EXPECT_TRUE(far.visible(fovea::cell{39, 4}));
+  }
+}
+
 TEST(patterns, refuse_what_does_not_fit) {
   const Matrix q = Matrix::Random(7, 16), k = Matrix::Random(8, 16);
   const fovea::attention<float, 1> attend;
@@ -269,6 +286,8 @@ TEST(patterns, refuse_what_does_not_fit) {
   refused(k, fovea::big_bird{.side = 15}, "big_bird's side is 15, less than 16");
   refused(k, fovea::big_bird{.window = 2}, "big_bird's window is 2 blocks, not an odd number");
   refused(k, fovea::big_bird{.random = -1}, "big_bird's random blocks are -1, fewer than none");
+  refused(k, fovea::big_bird{.tokens = index_type(1) << 62},
+          "big_bird's tokens are 4611686018427387904, more than 2147483647");
   refused(k, fovea::big_bird{.tokens = 7}, "big_bird's tokens are 7, fewer than the 8 keys");
   refused(k, fovea::causal_top_left & fovea::causal_offset{1} & fovea::dilated{2},
           "dilated stands beside causal_top_left (k <= q + 0) and causal_offset (k <= q + 1), and could be "

@@ -40,8 +40,8 @@ struct big_bird_blocks {
 ///
 /// The draw depends on the sequence's length: `tokens`, or as many as there are keys. A sequence that grows
 /// in a cache says what it may grow to. There are as many queries as keys, or a cache whose last tokens they
-/// are. Throws std::invalid_argument, with the numbers, for a side below 16, an even window, numbers below 0
-/// and more keys than tokens. Blocks that are not seen are not computed.
+/// are. Throws std::invalid_argument, with the numbers, for a side below 16, an even window, numbers below 0,
+/// more keys than tokens, and more than 2^31 - 1 tokens. Blocks that are not seen are not computed.
 struct big_bird {
   using is_mask = void;
   index_type side = 64, window = 3, global = 2, random = 3;
@@ -55,13 +55,15 @@ struct big_bird {
     check_blocks("global", global), check_blocks("random", random);
     if (tokens != -1 && tokens < at.keys)
       reject("big_bird's tokens are ", tokens, ", fewer than the ", at.keys, " keys");
+    if (tokens > most_positions) reject("big_bird's tokens are ", tokens, ", more than ", most_positions);
   }
   mapped_cells<big_bird_blocks> bind(const place& at) const noexcept {
-    const index_type blocks = ceil_div(tokens < 0 ? at.keys : tokens, side);
+    const index_type of_block = std::min(side, most_positions),
+                     blocks = ceil_div(tokens < 0 ? at.keys : tokens, of_block);
     const std::uint64_t of_head =
         seed * 0xd1342543de82ef95u + static_cast<std::uint64_t>(at.head) * 0xaef17502108ef2d9u;
     return {{blocks, window / 2, std::min(global, blocks), std::min(random, blocks), of_head},
-            {side, side},
+            {of_block, of_block},
             at.keys,
             at.first_query()};
   }

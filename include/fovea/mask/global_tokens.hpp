@@ -89,7 +89,7 @@ struct global_tokens {
   }
   void each_operand(const auto& f) const { positions.each_operand("global_tokens", f); }
   global_cells<E> bind(const place& at) const noexcept {
-    return {positions.of(at.batch), positions.tokens, at.keys, at.named_first_query()};
+    return {positions.of(at.batch), positions.tokens, at.keys, at.nearest_difference(at.named_first_query())};
   }
 };
 template <class R>
