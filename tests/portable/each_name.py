@@ -5,7 +5,7 @@ import sys
 
 type_or_concept = re.compile(r"(?:struct|class|enum class|enum|concept|using)\s+(?:FOVEA_\w+\s+)?(\w+)")
 constant = re.compile(r"inline constexpr\s[^=;{(]*?\b(\w+)(?:<.*>)?\s*[=;{]")
-function = re.compile(r"[^()=;]*?\b(\w+)\(")
+function = re.compile(r"[^()=;]*?(?<!::)\b(\w+)\(")
 no_declaration = re.compile(r"#|//|\s|\}|template|requires|static_assert|using namespace|using std|FOVEA_NAMESPACE|\)|$")
 
 

@@ -136,12 +136,16 @@
 #endif
 #endif
 
+#include <fovea/additive.hpp>
+#include <fovea/cosine.hpp>
 #include <fovea/hard.hpp>
 #include <fovea/hard/reference.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
+#include <fovea/luong.hpp>
 #include <fovea/multi_head.hpp>
 #include <fovea/reference.hpp>
+#include <fovea/top_blocks.hpp>
 
 // What programs write who open all three: names of each, those that the library once had among them, and its own.
 namespace opened {
