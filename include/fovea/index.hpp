@@ -41,6 +41,19 @@ struct named_diagonal {
   index_type first_query = 0;
 };
 
+/// Where the first query stands among the keys, if that is said; a number in itself, 0 where not.
+class offset_if_given {
+ public:
+  constexpr offset_if_given() noexcept = default;
+  constexpr offset_if_given(index_type n) noexcept : offset_(n), given_(true) {}
+  constexpr bool has_value() const noexcept { return given_; }
+  constexpr operator index_type() const noexcept { return offset_; }
+
+ private:
+  index_type offset_ = 0;
+  bool given_ = false;
+};
+
 /// Where a mask or a score stands: one query head of one sequence, and the sizes around it.
 struct place {
   index_type batch = 0, head = 0;     // which sequence, which query head
@@ -56,11 +69,12 @@ struct place {
   /// queries as keys, or a cache that holds the queries. `instead`: what its user may say.
   void check_first_query(const char* name, const char* instead = "") const;
 
-  /// The same, where a mask of the call with a diagonal says it, or else the call.
-  constexpr index_type named_first_query() const noexcept {
+  /// The same, where the mask itself says it, else a mask of the call with a diagonal, else the call.
+  constexpr index_type named_first_query(offset_if_given offset) const noexcept {
+    if (offset.has_value()) return offset;
     return diagonal.name != nullptr ? diagonal.first_query : first_query();
   }
-  void check_named_first_query(const char* name) const;
+  void check_named_first_query(const char* name, offset_if_given offset) const;
 
   /// What k - q of this sequence is compared with in place of n, which may be any number: the answers are
   /// the same.
@@ -178,14 +192,15 @@ inline void place::check_first_query(const char* name, const char* instead) cons
   if (!in_cache && queries != keys)
     reject(name, " needs as many queries as keys, not ", queries, " queries and ", keys, " keys", instead);
 }
-inline void place::check_named_first_query(const char* name) const {
+inline void place::check_named_first_query(const char* name, offset_if_given offset) const {
+  if (offset.has_value()) return;
   if (other.name != nullptr)
     reject(name, " stands beside ", diagonal.name, " (k <= q + ", diagonal.first_query, ") and ", other.name,
-           " (k <= q + ", other.first_query, "), and could be relative to either");
+           " (k <= q + ", other.first_query, "), and could be relative to either; say .offset = n");
   if (diagonal.name == nullptr)
     check_first_query(name,
-                      "; join it to a causal mask that says where they stand: causal_top_left, "
-                      "causal_bottom_right, causal_offset{n}");
+                      "; say .offset = n (the first query stands at key n), or join it to a causal mask that "
+                      "says so: causal_top_left, causal_bottom_right, causal_offset{n}");
 }
 /// For sizes whose product no index can count: names the sizes.
 template <class... Parts>

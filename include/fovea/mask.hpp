@@ -12,8 +12,8 @@
 //   block_diffusion{size}                   k / size <= q / size: blocks, one after another
 //   chunked{size}                           k / size == q / size
 //   draft_tree{words}                       k before the drafts, an ancestor of draft q, or itself
-//   global_tokens{positions}                q or k is one of them
-//   dilated{step}                           (k - q) % step == 0
+//   global_tokens{positions, n}             q + n or k is one of them; n: as of a window, here and below
+//   dilated{.step = s, .offset = n}         (q + n - k) % s == 0
 //   neighbourhood<D>{.sizes, .kernel}       the nearest in a picture of D dimensions
 //   big_bird{.side, .window, .global, .random, .seed}  blocks: neighbours, the first ones, some at random
 //   boolean_mask(m)                         m(q, k) != 0; broadcasts to batch x heads x Lq x Lk

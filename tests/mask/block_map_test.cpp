@@ -145,6 +145,28 @@ TEST(block_map, hidden_blocks_are_not_read) {
   EXPECT_EQ(clean, attend(q, k, v, block_map(map, {32, 32})));
 }
 
+/// Sides of any size: a block far larger than the tokens holds them all. (Sanitizers find what overflows.)
+TEST(block_map, takes_sides_of_any_size) {
+  constexpr index_type most = std::numeric_limits<index_type>::max();
+  map_of_bytes map = map_of_bytes::Zero(2, 2);
+  map(0, 0) = 1;
+  const Matrix q = Matrix::Random(40, 16);
+  const fovea::attention<float, 1> attend;
+  for (const index_type side : {most, most - 1, most / 2 + 1}) {
+    const auto bound = block_map(map, {side, side}).bind({0, 0, 1, 1, 40, 40});
+    EXPECT_EQ(bound.cover({0, 40}, {0, 40}), coverage::full);
+    EXPECT_GE(bound.row_edge(0), 40);
+    EXPECT_EQ(Matrix(attend(q, q, q, block_map(map, {side, side}))), Matrix(attend(q, q, q)));
+  }
+  const map_of_bytes none(0, 2);
+  fovea_test::expect_refused(
+      [&] {
+        attend(q, q, q, block_map(none, {most, 64}));
+      },
+      "block_map has 0 rows, neither 1 nor at least the 1 blocks of "
+      "9223372036854775807 that hold 40 queries");
+}
+
 TEST(block_map, refuses_what_does_not_fit) {
   const Matrix q = Matrix::Random(65, 16);
   const fovea::attention<float, 1> attend;

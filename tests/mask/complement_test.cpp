@@ -1,7 +1,5 @@
 // !mask shows what the mask hides, for every mask, in every form.
-#include <fovea/reference.hpp>
-
-#include <gtest/gtest.h>
+#include "expect_mask.hpp"
 
 #include <vector>
 
@@ -9,7 +7,7 @@ namespace complement_test {
 
 using fovea::coverage;
 using fovea::index_type;
-using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using mask_test::Matrix;
 
 /// Cell by cell and block by block against the mask itself.
 template <class M>
@@ -59,6 +57,71 @@ TEST(complement, of_every_mask) {
   expect_complement(fovea::mask([](auto q, auto k) { return k <= q; }), queries, keys);
   expect_complement(fovea::causal_top_left & fovea::key_lengths{eleven}, queries, keys);
   expect_complement(!fovea::causal_top_left, queries, keys);
+}
+
+/// A mask that says of keys outside its reach what is not so, as it may.
+struct first_keys {
+  index_type count;
+  auto visible(const auto&, const auto& k) const noexcept {
+    return k < std::remove_cvref_t<decltype(k)>(static_cast<int>(count));
+  }
+  coverage cover(fovea::range, fovea::range) const noexcept { return coverage::full; }
+  fovea::range reach(fovea::range) const noexcept { return {0, count}; }
+};
+
+TEST(complement, promises_hold) {
+  const auto expect = [](const auto& mask, const auto& sees) {
+    mask_test::expect_promises(fovea::mask_complement{mask}, mask_test::last_tokens(100, 100),
+                               mask_test::cover_is::a_promise,
+                               [&](index_type q, index_type k) { return !sees(q, k); });
+  };
+  expect(first_keys{30}, [](index_type, index_type k) { return k < 30; });
+  expect(fovea::causal, [](index_type q, index_type k) { return k <= q; });
+  expect(fovea::sliding_window{.left = 40, .right = 3},
+         [](index_type q, index_type k) { return k >= q - 40 && k <= q + 3; });
+  std::vector<int> ids;
+  for (int t = 0; t < 100; ++t) ids.push_back(t * t / 900);
+  const auto same = [&](index_type q, index_type k) { return ids[std::size_t(q)] == ids[std::size_t(k)]; };
+  expect(fovea::documents{ids}, same);
+  const std::vector<int> few{3, 17, 18, 66};
+  const auto global = [&](index_type t) { return std::count(few.begin(), few.end(), t) != 0; };
+  expect(fovea::global_tokens{few}, [&](index_type q, index_type k) { return global(q) || global(k); });
+  Eigen::Matrix<bool, 4, 4> map;
+  map << 1, 1, 0, 1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0, 0;
+  expect(fovea::block_map(map, {.queries = 27, .keys = 26}),
+         [&](index_type q, index_type k) { return map(q / 27, k / 26); });
+}
+
+/// Edges are the mask's, and blocks that it shows are neither computed nor read.
+TEST(complement, carries_sparsity) {
+  Eigen::Matrix<bool, 4, 4> map;
+  map << 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 0;
+  const auto hidden = fovea::block_map(map, {.queries = 64, .keys = 64});
+  const auto bound = (!hidden).bind({0, 0, 1, 1, 256, 256});
+  EXPECT_EQ(bound.row_edge(3), 64);
+  EXPECT_EQ(bound.key_edge(64), 128);
+  EXPECT_EQ(bound.next({0, 64}, 5), 128);
+  EXPECT_EQ(bound.next({128, 192}, 5), 256);
+  EXPECT_EQ((!fovea::causal_top_left).bind({0, 0, 1, 1, 256, 256}).shown({70, 80}, {0, 256}),
+            (fovea::range{64, 256}));
+  Matrix q = Matrix::Random(256, 16), k = q, v = q;
+  const fovea::attention<float, 1> attend;
+  const Matrix clean = attend(q, k, v, !hidden);
+  k.middleRows(64, 64).setConstant(std::numeric_limits<float>::quiet_NaN());
+  v.middleRows(64, 64).setConstant(std::numeric_limits<float>::infinity());
+  EXPECT_EQ(clean, Matrix(attend(q, k, v, !hidden)));
+}
+
+/// What the mask reads is read by its complement: no result lies there.
+TEST(complement, results_lie_apart_from_its_numbers) {
+  const Matrix x = Matrix::Random(4, 4);
+  Matrix o = x;
+  const auto padding =
+      Eigen::Map<const Eigen::Matrix<unsigned char, 1, 4>>(reinterpret_cast<const unsigned char*>(o.data()));
+  const fovea::attention<float> attend{{.heads = 1}};
+  fovea_test::expect_refused([&] { attend.into(o, x, x, x, !fovea::boolean_mask(padding)); },
+                             "o and boolean_mask share memory; what is written lies apart from what is read "
+                             "and from other results (o may be q itself: the same view)");
 }
 
 TEST(complement, is_checked_as_the_mask_is) {

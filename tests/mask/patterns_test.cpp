@@ -27,6 +27,34 @@ TEST(dilated, sees_every_nth) {
                          [n](index_type q, index_type k) { return (q - k) % n == 0; });
 }
 
+/// Offsets stand before what the call says, of any size, whatever else the call names.
+TEST(dilated, stands_where_its_offset_says) {
+  constexpr index_type most = std::numeric_limits<index_type>::max();
+  const fovea::place at{.batch = 0, .head = 0, .batches = 1, .heads = 1, .queries = 40, .keys = 70};
+  const std::vector<int> positions{9, 33};
+  const auto global = [](index_type t) { return t == 9 || t == 33; };
+  for (const index_type n : {index_type(0), index_type(30), index_type(-7), most, -most - 1}) {
+    const auto every = fovea::dilated{.step = 5, .offset = n}.bind(at);
+    const auto tokens = fovea::global_tokens{positions, n}.bind(at);
+    for (index_type q = 0; q < at.queries; ++q)
+      for (index_type k = 0; k < at.keys; ++k) {
+        ASSERT_EQ(every.visible(fovea::cell{q, k}), (q + n % 5 - k) % 5 == 0) << n;
+        const bool near = n > -100 && n < 100;
+        ASSERT_EQ(tokens.visible(fovea::cell{q, k}), global(k) || (near && global(q + n))) << n;
+      }
+  }
+  const Matrix q = Matrix::Random(3, 16), k = Matrix::Random(50, 16);
+  const fovea::attention<float, 1> attend;
+  EXPECT_EQ(Matrix(attend(q, k, k, fovea::dilated{.step = 5, .offset = 47})),
+            Matrix(attend(q, k, k, fovea::causal_offset{50}, fovea::dilated{.step = 5, .offset = 47})));
+  EXPECT_EQ(Matrix(attend(q, k, k, fovea::causal_bottom_right, fovea::global_tokens{positions})),
+            Matrix(attend(q, k, k, fovea::causal_bottom_right, fovea::global_tokens{positions, 47})));
+  fovea::kv_cache<float, 1> cache{50, 16};
+  cache.append(k, k);
+  EXPECT_EQ(Matrix(attend(q, cache, fovea::dilated{5})),
+            Matrix(attend(q, k, k, fovea::dilated{.step = 5, .offset = 47})));
+}
+
 /// Quotients are exact up to the last number that is divided, next to multiples above all.
 template <class T>
 void expect_exact_quotients() {
@@ -262,8 +290,8 @@ TEST(patterns, refuse_what_does_not_fit) {
     expect_refused([&] { attend(x, k, k, mask); }, std::string(why));
   };
   const std::string joined =
-      "; join it to a causal mask that says where they stand: causal_top_left, causal_bottom_right, "
-      "causal_offset{n}";
+      "; say .offset = n (the first query stands at key n), or join it to a causal mask that says so: "
+      "causal_top_left, causal_bottom_right, causal_offset{n}";
   refused(q, fovea::dilated{2},
           ("dilated needs as many queries as keys, not 7 queries and 8 keys" + joined).c_str());
   refused(k, fovea::dilated{0}, "dilated's step is 0, not within 1 and 2097152");
@@ -291,7 +319,28 @@ TEST(patterns, refuse_what_does_not_fit) {
   refused(k, fovea::big_bird{.tokens = 7}, "big_bird's tokens are 7, fewer than the 8 keys");
   refused(k, fovea::causal_top_left & fovea::causal_offset{1} & fovea::dilated{2},
           "dilated stands beside causal_top_left (k <= q + 0) and causal_offset (k <= q + 1), and could be "
-          "relative to either");
+          "relative to either; say .offset = n");
+  refused(q, fovea::global_tokens{negative},
+          ("global_tokens needs as many queries as keys, not 7 queries and 8 keys" + joined).c_str());
+}
+
+/// One rule for all masks that stand where the queries do: they are the last tokens of a cache, which has as
+/// many at least.
+TEST(patterns, refuse_more_queries_than_a_cache_holds) {
+  const Matrix q = Matrix::Random(9, 16);
+  fovea::kv_cache<float, 1> cache{8, 16};
+  cache.append(Matrix(q.topRows(8)), Matrix(q.topRows(8)));
+  const std::vector<int> one{1}, eight{0, 0, 0, 0, 1, 1, 1, 1};
+  const fovea::attention<float, 1> attend;
+  const auto refused = [&](const std::string& name, const auto& mask) {
+    expect_refused([&] { attend(q, cache, mask); }, name + ": q has 9 tokens, more than the 8 in the cache");
+  };
+  refused("causal", fovea::causal), refused("chunked", fovea::chunked{3});
+  refused("block_diffusion", fovea::block_diffusion{3}), refused("prefix", fovea::prefix{one});
+  refused("dilated", fovea::dilated{2}), refused("global_tokens", fovea::global_tokens{one});
+  refused("sliding_window", fovea::sliding_window{.left = 2}), refused("documents", fovea::documents{eight});
+  refused("big_bird", fovea::big_bird{});
+  refused("neighbourhood", fovea::neighbourhood<1>{.sizes = {9}, .kernel = {3}});
 }
 
 }  // namespace patterns_test

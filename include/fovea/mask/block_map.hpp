@@ -87,14 +87,18 @@ struct block_map_mask {
   }
   void each_operand(const auto& f) const { f("block_map", map.table); }
   auto bind(const place& at) const noexcept {
-    return mapped_cells<decltype(map.bind(at))>{map.bind(at), sides, at.keys};
+    return mapped_cells<decltype(map.bind(at))>{
+        map.bind(at),
+        {std::min(sides.queries, most_positions), std::min(sides.keys, most_positions)},
+        at.keys};
   }
 
  private:
   static void covers(index_type has, index_type tokens, index_type side, const char* what, const char* of) {
-    if (has != 1 && has < ceil_div(tokens, side))
-      reject("block_map has ", has, " ", what, ", neither 1 nor at least the ", ceil_div(tokens, side),
-             " blocks of ", side, " that hold ", tokens, " ", of);
+    const index_type blocks = tokens == 0 ? 0 : (tokens - 1) / side + 1;
+    if (has != 1 && has < blocks)
+      reject("block_map has ", has, " ", what, ", neither 1 nor at least the ", blocks, " blocks of ", side,
+             " that hold ", tokens, " ", of);
   }
 };
 

@@ -37,7 +37,8 @@ struct every_nth {
 };
 
 /// Key k is visible to query q where q + n - k is a multiple of `step`; n, where the first query stands, is
-/// as a causal mask of the call says, or a cache, or 0 with as many queries as keys. With others:
+/// the offset, or as a causal mask of the call says, or a cache, or 0 with as many queries as keys. With
+/// others:
 ///
 ///   sliding_window{.left = w * step, .right = w * step} & dilated{step}    a window with gaps (Longformer,
 ///                                                                          arXiv:2004.05150, figure 2c)
@@ -51,14 +52,15 @@ struct every_nth {
 struct dilated {
   using is_mask = void;
   index_type step;
+  offset_if_given offset = {};
 
   void check(const place& at) const {
-    at.check_named_first_query("dilated"), check_divided("dilated", at);
+    at.check_named_first_query("dilated", offset), check_divided("dilated", at);
     if (step < 1 || step > most_divided / 2)
       reject("dilated's step is ", step, ", not within 1 and ", most_divided / 2);
   }
   every_nth bind(const place& at) const noexcept {
-    const index_type first = at.named_first_query() % step;
+    const index_type first = at.named_first_query(offset) % step;
     return {step, first < 0 ? first + step : first};
   }
 };

@@ -61,21 +61,24 @@ struct global_cells {
 /// `sliding_window{.left = w, .right = w} | global_tokens{positions}`, that is Longformer's
 /// (arXiv:2004.05150, figure 2d). Positions are integers of any type, rising: a list (named vector, array,
 /// span, Eigen vector) is that of every sequence; an Eigen matrix has a row a sequence, filled up with its
-/// last position where it has fewer. They are read in place during the call. A causal mask of the call says
-/// where the first query stands, or a cache, or as many queries as keys do. Throws std::invalid_argument,
-/// with the position, where they fall or one is beyond the keys.
+/// last position where it has fewer. They are read in place during the call. Query 0 is token n: the offset
+/// (global_tokens{positions, n}), or as a causal mask of the call says, or a cache, or 0 with as many queries
+/// as keys. Throws std::invalid_argument where nothing says it, and, with the position, where they fall or
+/// one is beyond the keys.
 template <class E>
 struct global_tokens {
   static_assert(std::is_integral_v<E> && !std::is_same_v<E, bool>, "fovea: positions are integers");
   using is_mask = void;
   given_ids<E> positions;
+  offset_if_given offset;
 
   template <class R>
     requires(!std::is_same_v<std::remove_cvref_t<R>, global_tokens>)
-  explicit global_tokens(R&& list) noexcept : positions(std::forward<R>(list)) {}
+  explicit global_tokens(R&& list, offset_if_given first_query = {}) noexcept
+      : positions(std::forward<R>(list)), offset(first_query) {}
 
   void check(const place& at) const {
-    at.check_named_first_query("global_tokens");
+    at.check_named_first_query("global_tokens", offset);
     if (positions.sequences != 0 && positions.sequences != at.batches)
       reject("global_tokens' positions have ", positions.sequences, " rows for ", at.batches, " sequences");
     const id_list<E> all = positions.of(at.batch);
@@ -89,10 +92,13 @@ struct global_tokens {
   }
   void each_operand(const auto& f) const { positions.each_operand("global_tokens", f); }
   global_cells<E> bind(const place& at) const noexcept {
-    return {positions.of(at.batch), positions.tokens, at.keys, at.nearest_difference(at.named_first_query())};
+    return {positions.of(at.batch), positions.tokens, at.keys,
+            at.nearest_difference(at.named_first_query(offset))};
   }
 };
 template <class R>
 global_tokens(R&&) -> global_tokens<id_of<R>>;
+template <class R>
+global_tokens(R&&, offset_if_given) -> global_tokens<id_of<R>>;
 
 FOVEA_NAMESPACE_END

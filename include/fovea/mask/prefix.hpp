@@ -3,8 +3,6 @@
 
 #include <fovea/mask/lengths.hpp>
 
-#include <optional>
-
 FOVEA_NAMESPACE_BEGIN
 
 /// Key k is visible to query q where k < length or k - q <= last. `last` is within -queries and keys.
@@ -31,11 +29,12 @@ struct prefix_cells {
 struct prefix {
   using is_mask = void;
   list_view<index_type> lengths;
-  std::optional<index_type> offset = {};
+  offset_if_given offset = {};
 
   void check(const place& at) const {
     key_lengths::check_lengths(lengths, at, "prefix");
-    if (!offset) at.check_first_query("prefix", "; say .offset = n (the first query stands at key n)");
+    if (!offset.has_value())
+      at.check_first_query("prefix", "; say .offset = n (the first query stands at key n)");
   }
   void each_operand(const auto& f) const { f("prefix", lengths); }
   named_diagonal diagonal(const place& at) const noexcept { return {"prefix", first_query(at)}; }
@@ -44,7 +43,9 @@ struct prefix {
   }
 
  private:
-  index_type first_query(const place& at) const noexcept { return offset.value_or(at.first_query()); }
+  index_type first_query(const place& at) const noexcept {
+    return offset.has_value() ? index_type(offset) : at.first_query();
+  }
 };
 
 FOVEA_NAMESPACE_END

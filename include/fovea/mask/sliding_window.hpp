@@ -25,19 +25,6 @@ struct diagonal_band {
   range reach(range rows) const noexcept { return {rows.first + first, rows.last + last}; }
 };
 
-/// Where the first query stands among the keys, if that is said; a number in itself, 0 where not.
-class offset_if_given {
- public:
-  constexpr offset_if_given() noexcept = default;
-  constexpr offset_if_given(index_type n) noexcept : offset_(n), given_(true) {}
-  constexpr bool has_value() const noexcept { return given_; }
-  constexpr operator index_type() const noexcept { return offset_; }
-
- private:
-  index_type offset_ = 0;
-  bool given_ = false;
-};
-
 /// A corner of the score matrix that the diagonal of a window starts from.
 enum class corner {
   top_left,     // the first query stands at the first key
@@ -90,9 +77,8 @@ struct sliding_window {
 
  private:
   index_type first_query(const place& at) const noexcept {
-    if (offset.has_value()) return offset;
     if (from) return *from == corner::top_left ? 0 : at.keys - at.queries;
-    return at.diagonal.name != nullptr ? at.diagonal.first_query : at.first_query();
+    return at.named_first_query(offset);
   }
 };
 
