@@ -29,9 +29,12 @@ auto build_problem(const std::optional<double>& scale_option, const sequences<OE
           ((q.batches() | q.heads()) >> 10) >
       0)
     check_countable(q.batches(), q.heads(), q.all.tokens, keys_at_most, q.dim(), v.dim());
+  index_type keys_of_all = 0;
   for (index_type b = 0; b < q.batches(); ++b) {
-    check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
-    const place at{b, 0, q.batches(), q.heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
+    const index_type keys_of_one = k.tokens(b);
+    keys_of_all += keys_of_one;
+    check_same("k", "tokens", keys_of_one, "v", v.tokens(b));
+    const place at{b, 0, q.batches(), q.heads(), q.tokens(b), keys_of_one, Keys::in_cache};
     if constexpr (decltype(rules)::asks || std::remove_cvref_t<decltype(dropout)>::drops) check_positions(at);
     rules.check(at);
     if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);
@@ -62,7 +65,7 @@ auto build_problem(const std::optional<double>& scale_option, const sequences<OE
       sink,
       dropout,
       scorer,
-      lies_beyond_caches(bytes_of_all(k) + bytes_of_all(v))};
+      lies_beyond_caches(static_cast<double>(keys_of_all) * (bytes_a_token(k) + bytes_a_token(v)))};
 }
 
 /// A problem without values: of keys alone.

@@ -55,11 +55,13 @@ struct lane_head {
   scratch<T> memory;
 
   lane_head(const Problem& of, index_type batch, index_type head, const scratch<T>& given) noexcept
+      : lane_head(of, of.at(batch, head), given) {}
+  lane_head(const Problem& of, const place& at, const scratch<T>& given) noexcept
       : p(of),
-        b(batch),
-        h(head),
-        rules{p.rules.bind(p.at(b, h)), p.dropout.bind(p.at(b, h))},
-        scorer(bind_scorer(p.scorer, p.at(b, h))),
+        b(at.batch),
+        h(at.head),
+        rules{p.rules.bind(at), p.dropout.bind(at)},
+        scorer(bind_scorer(p.scorer, at)),
         q(p.q.head(b, h)),
         keys(operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), given.keys)),
         memory(given) {}

@@ -37,25 +37,25 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 struct row_group {
   const Problem& p;
   row_block at;
-  index_type first_head;
+  place of_first_head;
   group_rules<decltype(Problem::rules), std::remove_cvref_t<decltype(Problem::dropout)>> rules;
   decltype(operand_of<Arch>(p.k.head(0, 0), 0, static_cast<T*>(nullptr))) keys;
 
   row_group(const Problem& of, const row_block& rows, T* key_copy) noexcept
       : p(of),
         at(rows),
-        first_head(at.kv_head * p.group()),
-        rules(p.rules, p.dropout, p.at(at.batch, first_head), p.group()),
+        of_first_head(p.at(at.batch, at.kv_head * p.group())),
+        rules(p.rules, p.dropout, of_first_head, p.group()),
         keys(operand_of<Arch>(p.k.head(at.batch, at.kv_head), read_width<Arch, T>(p.dim()), key_copy)) {}
   row_group(const row_group&) = delete;
 
   row_job<Arch, T> job(range span, T scale, const row_memory<T>& memory) noexcept {
     return {at,
             span,
-            {p.q, at.batch, first_head},
+            {p.q, at.batch, of_first_head.head},
             p.dim(),
             scale,
-            {p.scorer, p.at(at.batch, first_head), keys},
+            {p.scorer, of_first_head, keys},
             row_rules_ref<Arch, T>(rules),
             memory,
             p.beyond_caches};
@@ -80,7 +80,7 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
   job.values = &v, job.drops = Problem::drops, job.logits_stride = logits_a_row<T>(p.k.tokens(at.batch));
   const row_softmax<Arch, T> softmax{Problem::units == unit_of::natural};
   walk_rows(job, row_panels<Arch, T>(at, rows, p.dim(), attending_rows<Arch, T>(p.value_dim())),
-            weights.state(softmax, job, at.batch, group.first_head), row_values<Arch, T>{});
+            weights.state(softmax, job, at.batch, group.of_first_head.head), row_values<Arch, T>{});
 }
 
 /// Writes the rows' results: the states over `spans` spans of the keys, each `stride` bytes after the one

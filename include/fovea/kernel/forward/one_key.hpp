@@ -57,11 +57,14 @@ index_type attend_lone_key(const Problem& p, const row_block& at) noexcept {
       return stride == 1 && columns >= lanes<Arch, T>;
     };
     const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
-    const index_type first_head = at.kv_head * p.group();
-    group_rules rules(p.rules, p.dropout, p.at(at.batch, first_head), p.group());
+    const index_type group = p.group(), first_head = at.kv_head * group;
+    const auto is_seen = [&] {
+      if constexpr (!decltype(p.rules)::asks) return true;
+      group_rules rules(p.rules, p.dropout, p.at(at.batch, first_head), group);
+      return row_rules_ref<Arch, T>(rules).cover(at.queries, {0, 1}) == coverage::full;
+    };
     if (side_by_side(k.col_stride, k.cols) && side_by_side(v.col_stride, v.cols) &&
-        side_by_side(p.q.all.dim_stride, k.cols) && side_by_side(p.out.all.dim_stride, v.cols) &&
-        row_rules_ref<Arch, T>(rules).cover(at.queries, {0, 1}) == coverage::full)
+        side_by_side(p.q.all.dim_stride, k.cols) && side_by_side(p.out.all.dim_stride, v.cols) && is_seen())
       return copy_value<Arch>(at, first_head, p.q, k, v, p.scale, p.out, p.lse);
   }
   return at.rows.first;

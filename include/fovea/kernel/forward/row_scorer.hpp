@@ -75,12 +75,12 @@ class row_scorer_ref {
  public:
   template <class Scorer, class Operand>
   row_scorer_ref(const Scorer& scorer, const place& first_head, const Operand& keys) noexcept
-      : scorer_(&scorer), keys_(&keys), at_(first_head), of_(&functions_of<Scorer, Operand>) {}
+      : scorer_(&scorer), keys_(&keys), at_(&first_head), of_(&functions_of<Scorer, Operand>) {}
 
   /// The logits of all rows against a block of keys, each of which is read once. `next`: what is asked for
   /// meanwhile, beside what comes after `these`.
   void dot(const panels& all, range keys, piece_places& next, piece_places& these) const noexcept {
-    of_->dot(scorer_, at_, keys_, all, keys, next, these);
+    of_->dot(scorer_, *at_, keys_, all, keys, next, these);
   }
   piece_places places(range keys) const noexcept { return of_->places(keys_, keys); }
 
@@ -108,7 +108,7 @@ class row_scorer_ref {
       }};
 
   const void *scorer_, *keys_;
-  place at_;
+  const place* at_;
   const functions* of_;
 };
 

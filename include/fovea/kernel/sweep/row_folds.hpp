@@ -110,7 +110,7 @@ void fold_row_block(const Problem& p, const row_block& at, const scratch<T>& mem
   walk_rows(job, panels, state, mixer);
   for (const auto& q : panels)
     for (index_type r = 0; r < q.count(); ++r) {
-      const index_type head = group.first_head + q.head(r);
+      const index_type head = group.of_first_head.head + q.head(r);
       close(q, r, head, to.head(at.batch, head).at(q.query(r)), to.all.dim_stride);
     }
 }
