@@ -13,8 +13,8 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// Bytes of the largest cache that cpuid describes in a leaf of "deterministic cache parameters" (4 of Intel,
-/// 0x8000001D of AMD, in the same format); 0 if none. (glibc 2.36 says of AMD what all chiplets have together:
-/// 256 MB where a core reaches 32.)
+/// 0x8000001D of AMD, in the same format); 0 if none. (glibc 2.36 says of AMD what all chiplets have
+/// together: 256 MB where a core reaches 32.)
 inline double largest_cache_of([[maybe_unused]] unsigned leaf) noexcept {
   double largest = 0;
 #if defined(__x86_64__) || defined(__i386__)
