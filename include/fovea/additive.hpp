@@ -19,10 +19,9 @@
 // columns; where all heads read the whole token, give a tensor_view whose head_stride is 0.
 #pragma once
 
-#include <fovea/additive/head_products.hpp>
 #include <fovea/additive/scorer.hpp>
 #include <fovea/additive/weights.hpp>
-#include <fovea/attention.hpp>
+#include <fovea/projected/calls.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -34,13 +33,15 @@ FOVEA_NAMESPACE_BEGIN
 /// exp(2 W_q q) exp(2 W_k k), or where a projection is beyond 21 (double: 170) of the sum, to 4 or 6 units in
 /// the last place of 1. backward takes twice as many.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
-class additive : public additive_weights<T> {
+class additive : public additive_weights<T>, public projected_calls<additive<T, Heads, KVHeads, Arch>, T> {
   using base = additive_weights<T>;
+  using calls = projected_calls<additive, T>;
+  friend calls;
 
  public:
   additive() = default;
   explicit additive(const additive_options& options)
-      : base(with_heads(options)),
+      : base(with_heads<Heads, KVHeads>(options)),
         attend_({.heads = options.heads, .kv_heads = options.kv_heads, .executor = options.executor}) {}
 
   /// A gradient for this, 0.
@@ -50,54 +51,15 @@ class additive : public additive_weights<T> {
     return gradient;
   }
 
-  /// O, of the kind and storage order of q.
-  template <class Q, class K, class V, class... Mods>
-    requires(!key_value_cache<K>)
-  auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for(q, v);
-    into(shaped_like(q, out), q, k, v, mods...);
-    return out;
-  }
+  using calls::operator();
   /// Queries that are the last tokens of a cache, which keeps what project_keys makes of keys, and values.
   template <class Q, key_value_cache Cache, class... Mods>
   auto operator()(const Q& q, const Cache& cache, const Mods&... mods) const {
     this->check_parameters("additive", this->options());
-    const auto v = scored_v();
+    const auto values = base::scored_v();
     auto z = projected<true>(q);
-    return attend_(shaped_like(q, z), cache, tanh_scorer<T>{{this->options().hidden, v.data()}}, mods...);
-  }
-
-  /// Writes O into `o`, which has its size and any element.
-  template <class O, class Q, class K, class V, class... Mods>
-  void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    scored(q, k, nullptr, [&](const auto& z_q, const auto& z_k, const auto& scorer) {
-      attend_.into(o, z_q, z_k, v, scorer, mods...);
-    });
-  }
-
-  /// {O, LSE}, as attention gives them.
-  template <class Q, class K, class V, class... Mods>
-  auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for(q, v);
-    auto lse = make_like<T>(q, this->options().heads, 1);
-    with_lse_into(shaped_like(q, out), shaped_like(q, lse), q, k, v, mods...);
-    return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
-  }
-  template <class O, class L, class Q, class K, class V, class... Mods>
-  void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    scored(q, k, nullptr, [&](const auto& z_q, const auto& z_k, const auto& scorer) {
-      attend_.with_lse_into(o, lse, z_q, z_k, v, scorer, mods...);
-    });
-  }
-
-  /// The probabilities, batch x heads x Lq x Lk, for looking at.
-  template <class Q, class K, class... Mods>
-  tensor<T> weights(const Q& q, const K& k, const Mods&... mods) const {
-    tensor<T> p;
-    scored(q, k, nullptr, [&](const auto& z_q, const auto& z_k, const auto& scorer) {
-      p = attend_.weights(z_q, z_k, scorer, mods...);
-    });
-    return p;
+    return attend_(shaped_like(q, z), cache, tanh_scorer<T>{{this->options().hidden, values.data()}},
+                   mods...);
   }
 
   /// W_k k of each key/value head, of the kind of k: what a cache keeps in place of keys, its dim being
@@ -111,7 +73,7 @@ class additive : public additive_weights<T> {
   /// {d_q, d_k, d_v}, like q, k and v, as attention's backward gives them; the gradients of the parameters
   /// are added to `gradient`, with the same bits for any executor.
   template <class Q, class K, class V, class O, class L, class G, class... Mods>
-  auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
+  auto backward(const Q& q, const K& k, const V& values, const O& out, const L& lse, const G& d_out,
                 base& gradient, const Mods&... mods) const {
     const auto& o = this->options();
     gradient.check_parameters("the gradient", o);
@@ -119,12 +81,12 @@ class additive : public additive_weights<T> {
     std::vector<double> d_scored(static_cast<std::size_t>(o.heads * o.hidden));
     auto d_q = make_like<element_of<Q>>(q, o.heads, o.query_dim);
     auto d_k = make_like<element_of<K>>(k, o.kv_heads, o.key_dim);
-    auto d_v = make_like<element_of<V>>(v, o.kv_heads, view_of(v, o.kv_heads, "v").dim());
+    auto d_v = make_like<element_of<V>>(values, o.kv_heads, view_of(values, o.kv_heads, "v").dim());
     auto d_z_q = make_like<T>(q, o.heads, o.hidden);
     auto d_z_k = make_like<T>(k, o.kv_heads, o.hidden);
     scored(q, k, d_scored.data(), [&](const auto& z_q, const auto& z_k, const auto& scorer) {
-      attend_.backward_into(shaped_like(q, d_z_q), shaped_like(k, d_z_k), shaped_like(v, d_v), z_q, z_k, v,
-                            out, lse, d_out, scorer, mods...);
+      attend_.backward_into(shaped_like(q, d_z_q), shaped_like(k, d_z_k), shaped_like(values, d_v), z_q, z_k,
+                            values, out, lse, d_out, scorer, mods...);
     });
     typename base::row none;
     projection::projected_backward<T>(q, o.heads, d_z_q, this->w_q, gradient.w_q, gradient.b, d_q);
@@ -135,19 +97,6 @@ class additive : public additive_weights<T> {
   }
 
  private:
-  using base::scored_v;
-
-  static additive_options with_heads(additive_options o) {
-    if (Heads != dynamic_heads) o.heads = Heads;
-    if (KVHeads != dynamic_heads) o.kv_heads = KVHeads;
-    return o;
-  }
-
-  template <class Q, class V>
-  auto result_for(const Q& q, const V& v) const {
-    return make_like<T>(q, this->options().heads, view_of(v, this->options().kv_heads, "v").dim());
-  }
-
   /// W_q q + b, or W_k k.
   template <bool Queries, class X>
   auto projected(const X& x) const {
@@ -160,11 +109,16 @@ class additive : public additive_weights<T> {
                                       typename base::row(), o.hidden);
   }
 
+  template <class Q, class K, class F>
+  void called(const Q& q, const K& k, const F& f) const {
+    scored(q, k, nullptr,
+           [&](const auto& z_q, const auto& z_k, const auto& scorer) { f(attend_, z_q, z_k, scorer); });
+  }
   /// f(z_q, z_k, scorer), in whichever form these are.
   template <class Q, class K, class F>
   void scored(const Q& q, const K& k, double* d_v, const F& f) const {
     this->check_parameters("additive", this->options());
-    const auto v = scored_v();
+    const auto values = base::scored_v();
     auto z_q = projected<true>(q);
     auto z_k = projected<false>(k);
     const auto numbers = [](auto& z) {
@@ -174,7 +128,7 @@ class additive : public additive_weights<T> {
     const auto moderate = [&](auto& z) {  // NaN, which perhaps is hidden, does not decide
       return !(numbers(z).abs() > exponential::largest).any();
     };
-    const additive_parameters<T> parameters{this->options().hidden, v.data(), d_v};
+    const additive_parameters<T> parameters{this->options().hidden, values.data(), d_v};
     if (moderate(z_q) && moderate(z_k)) {
       numbers(z_q) = (2 * numbers(z_q)).exp(), numbers(z_k) = (2 * numbers(z_k)).exp();
       f(shaped_like(q, z_q), shaped_like(k, z_k), exponential{parameters});

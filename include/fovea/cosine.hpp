@@ -14,8 +14,8 @@
 // of bits.
 #pragma once
 
-#include <fovea/additive/head_products.hpp>
-#include <fovea/attention.hpp>
+#include <fovea/projected/calls.hpp>
+#include <fovea/projected/head_products.hpp>
 
 #include <cmath>
 
@@ -31,9 +31,9 @@ struct cosine_options {
 /// memory on the calling thread; then attention at its full speed. A vector shorter than 1e-12 counts as 0,
 /// with gradient 0.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
-class cosine {
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
-                "fovea: layers with weights compute in float or double");
+class cosine : public projected_calls<cosine<T, Heads, KVHeads, Arch>, T> {
+  using calls = projected_calls<cosine, T>;
+  friend calls;
 
  public:
   using row = projection::row_vector<T>;
@@ -42,61 +42,26 @@ class cosine {
   row log_scale;  // of each query head
 
   explicit cosine(const cosine_options& options = {})
-      : options_(with_heads(options)),
+      : options_(with_heads<Heads, KVHeads>(options)),
         attend_({.scale = 1.0,
                  .heads = options.heads,
                  .kv_heads = options.kv_heads,
                  .executor = options.executor}) {
+    check_heads("cosine", options_);
     log_scale.setConstant(eigen_index(options_.heads), static_cast<T>(std::log(10.0)));
   }
+
+  const cosine_options& options() const noexcept { return options_; }
 
   /// A gradient of log_scale, 0.
   row zero_gradient() const { return row::Zero(eigen_index(options_.heads)); }
 
-  /// O, of the kind and storage order of q.
-  template <class Q, class K, class V, class... Mods>
-    requires(!key_value_cache<K>)
-  auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for(q, v);
-    into(shaped_like(q, out), q, k, v, mods...);
-    return out;
-  }
+  using calls::operator();
   /// Queries that are the last tokens of a cache, which keeps what unit_keys makes of keys, and values.
   template <class Q, key_value_cache Cache, class... Mods>
   auto operator()(const Q& q, const Cache& cache, const Mods&... mods) const {
     auto u = scaled_queries(q);
     return attend_(shaped_like(q, u), cache, mods...);
-  }
-
-  /// Writes O into `o`, which has its size and any element.
-  template <class O, class Q, class K, class V, class... Mods>
-  void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto u_q = scaled_queries(q);
-    auto u_k = unit_keys(k);
-    attend_.into(o, shaped_like(q, u_q), shaped_like(k, u_k), v, mods...);
-  }
-
-  /// {O, LSE}, as attention gives them.
-  template <class Q, class K, class V, class... Mods>
-  auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for(q, v);
-    auto lse = make_like<T>(q, options_.heads, 1);
-    with_lse_into(shaped_like(q, out), shaped_like(q, lse), q, k, v, mods...);
-    return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
-  }
-  template <class O, class L, class Q, class K, class V, class... Mods>
-  void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto u_q = scaled_queries(q);
-    auto u_k = unit_keys(k);
-    attend_.with_lse_into(o, lse, shaped_like(q, u_q), shaped_like(k, u_k), v, mods...);
-  }
-
-  /// The probabilities, batch x heads x Lq x Lk, for looking at.
-  template <class Q, class K, class... Mods>
-  tensor<T> weights(const Q& q, const K& k, const Mods&... mods) const {
-    auto u_q = scaled_queries(q);
-    auto u_k = unit_keys(k);
-    return attend_.weights(shaped_like(q, u_q), shaped_like(k, u_k), mods...);
   }
 
   /// k / |k| of each key/value head, of the kind of k: what a cache keeps in place of keys.
@@ -137,13 +102,6 @@ class cosine {
   using rows_type = projection::row_matrix<T>;
   using column = Eigen::Array<T, Eigen::Dynamic, 1>;
 
-  static cosine_options with_heads(cosine_options o) {
-    if (Heads != dynamic_heads) o.heads = Heads;
-    if (KVHeads != dynamic_heads) o.kv_heads = KVHeads;
-    if (o.kv_heads == 0) o.kv_heads = o.heads;
-    if (o.heads < 1) reject("cosine's heads is ", o.heads, ", below 1");
-    return o;
-  }
   void check_scales(const char* name, const row& of_heads) const {
     if (of_heads.size() != eigen_index(options_.heads))
       reject(name, " has ", of_heads.size(), " numbers, not one for each of ", options_.heads, " heads");
@@ -153,9 +111,11 @@ class cosine {
     return static_cast<T>(std::exp(given < largest_log_scale || given != given ? given : largest_log_scale));
   }
 
-  template <class Q, class V>
-  auto result_for(const Q& q, const V& v) const {
-    return make_like<T>(q, options_.heads, view_of(v, options_.kv_heads, "v").dim());
+  template <class Q, class K, class F>
+  void called(const Q& q, const K& k, const F& f) const {
+    auto u_q = scaled_queries(q);
+    auto u_k = unit_keys(k);
+    f(attend_, shaped_like(q, u_q), shaped_like(k, u_k));
   }
   template <class Q>
   auto scaled_queries(const Q& q) const {

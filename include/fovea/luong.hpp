@@ -23,10 +23,10 @@
 #pragma once
 
 #include <fovea/additive.hpp>
-#include <fovea/additive/local_window.hpp>
-#include <fovea/additive/location_rows.hpp>
-#include <fovea/additive/luong_weights.hpp>
-#include <fovea/additive/predicted_places.hpp>
+#include <fovea/luong/local_window.hpp>
+#include <fovea/luong/location_rows.hpp>
+#include <fovea/luong/predicted_places.hpp>
+#include <fovea/luong/weights.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -38,7 +38,10 @@ FOVEA_NAMESPACE_BEGIN
 /// nothing. local_p is one pass, its backward a forward call more.
 template <class T, luong_score Score, luong_window Window = luong_window::global, int Heads = dynamic_heads,
           int KVHeads = Heads, class Arch = xsimd::default_arch>
-class luong : public luong_weights<T> {
+class luong : public luong_weights<T>,
+              public projected_calls<luong<T, Score, Window, Heads, KVHeads, Arch>, T> {
+  using calls = projected_calls<luong, T>;
+  friend calls;
   static constexpr bool general = Score == luong_score::general, concat = Score == luong_score::concat,
                         location = Score == luong_score::location, predicts = Window == luong_window::local_p;
   using network_type = additive<T, Heads, KVHeads, Arch>;
@@ -55,7 +58,7 @@ class luong : public luong_weights<T> {
   luong() = default;
   /// All parameters 0.
   explicit luong(const luong_options& options)
-      : options_(completed(options, Score, Heads, KVHeads)),
+      : options_(completed(with_heads<Heads, KVHeads>(options), Score)),
         attend_({.scale = 1.0,
                  .heads = options.heads,
                  .kv_heads = options.kv_heads,
@@ -82,34 +85,23 @@ class luong : public luong_weights<T> {
     return g;
   }
 
-  /// O, of the kind and storage order of q.
-  template <class Q, class K, class V, class... Mods>
-  auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for(q, v);
-    into(shaped_like(q, out), q, k, v, mods...);
-    return out;
-  }
-  /// Writes O into `o`, which has its size and any element.
-  template <class O, class Q, class K, class V, class... Mods>
-  void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    called(q, k, [&](const auto& engine, const auto& x_q, const auto& x_k, const auto&... local) {
-      engine.into(o, x_q, x_k, v, local..., mods...);
-    });
-  }
-
-  /// {O, LSE}, the LSE being that of s over the window.
-  template <class Q, class K, class V, class... Mods>
-  auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for(q, v);
-    auto lse = make_like<T>(q, options_.heads, 1);
-    with_lse_into(shaped_like(q, out), shaped_like(q, lse), q, k, v, mods...);
-    return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
-  }
-  template <class O, class L, class Q, class K, class V, class... Mods>
-  void with_lse_into(O&& o, L&& lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    called(q, k, [&](const auto& engine, const auto& x_q, const auto& x_k, const auto&... local) {
-      engine.with_lse_into(o, lse, x_q, x_k, v, local..., mods...);
-    });
+  /// The weights of O, batch x heads x Lq x Lk, for looking at: local_p's with their Gaussian.
+  template <class Q, class K, class... Mods>
+  tensor<T> weights(const Q& q, const K& k, const Mods&... mods) const {
+    tensor<T> p = calls::weights(q, k, mods...);
+    if constexpr (predicts) {
+      auto centres = places(q, k);
+      auto&& like_q = shaped_like(q, centres);
+      const auto at = view_of(like_q, options_.heads, "p");
+      for (index_type b = 0; b < at.batches(); ++b)
+        for (index_type h = 0; h < at.heads(); ++h)
+          for (index_type i = 0; i < at.tokens(b); ++i)
+            for (index_type j = 0; j < p.dim(); ++j) {
+              const T apart = (static_cast<T>(j) - at.head(b, h)(i, 0)) / sigma();
+              p(b, h, i, j) *= std::exp(-apart * apart / 2);
+            }
+    }
+    return p;
   }
 
   /// local_p's p_t, like q with a column a head.
@@ -164,10 +156,7 @@ class luong : public luong_weights<T> {
  private:
   luong_weights<T> zero() const { return luong_weights<T>::zero(Score, Window, options_); }
 
-  template <class Q, class V>
-  auto result_for(const Q& q, const V& v) const {
-    return make_like<T>(q, options_.heads, view_of(v, options_.kv_heads, "v").dim());
-  }
+  using calls::result_for;
 
   /// f(who attends, queries, keys, the window's modifiers...).
   template <class Q, class K, class F>

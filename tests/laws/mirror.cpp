@@ -11,7 +11,8 @@ namespace fovea_test {
 namespace {
 
 /// Folders whose tests are found under another name.
-const std::map<std::string, std::string> other_names = {{"roles", "extension"}};
+const std::map<std::string, std::string> other_names = {
+    {"additive", "projected"}, {"luong", "projected"}, {"roles", "extension"}};
 
 /// Folders of tests/ that are no folder of the library's: what users do, what the headers promise as text, what holds
 /// of all calls, and what tests need.

@@ -1,11 +1,15 @@
 // Every public call, with each mask, score, element, view and cache: compiled with every warning, and as other people
 // compile. It is never run.
+#include <fovea/additive.hpp>
+#include <fovea/cosine.hpp>
 #include <fovea/hard.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
+#include <fovea/luong.hpp>
 #include <fovea/multi_head.hpp>
 #include <fovea/position.hpp>
 #include <fovea/reference.hpp>
+#include <fovea/top_blocks.hpp>
 
 #include <cstdint>
 #include <sstream>
@@ -56,6 +60,31 @@ void hard_choices(const inputs& x, Rows& o) {
   const auto seen = look.with_log_p(x.m, x.m, x.m, fovea::sampled{.seed = 1}, fovea::causal);
   o += look.reinforce(x.m, x.m, x.m, seen, x.m, x.lse, fovea::causal).d_q;
   o += look.straight_through(x.m, x.m, x.m, x.m, fovea::causal).d_q;
+}
+
+template <class Layer, class Gradient>
+void every_call_of(const Layer& attend, Gradient gradient, const inputs& x, Rows& o) {
+  attend.into(o, x.m, x.m, x.m, fovea::causal, fovea::softcap{3.f});
+  o += attend(x.m, x.m, x.m, fovea::sink{x.slopes});
+  const auto [out, lse] = attend.with_lse(x.m, x.m, x.m, fovea::causal);
+  o += attend.backward(x.m, x.m, x.m, out, lse, x.m, gradient, fovea::causal).d_q;
+  o(0, 0) += attend.weights(x.m, x.m)(0, 0, 0, 0);
+}
+
+void scored_otherwise(const inputs& x, Rows& o) {
+  using fovea::luong_score, fovea::luong_window;
+  fovea::kv_cache<float, 2> cache(5, 4);
+  const fovea::additive<float, 2> network({.hidden = 4, .query_dim = 4, .normalised = true});
+  cache.append(network.project_keys(x.m), x.m);
+  o = network(x.m, cache);
+  every_call_of(network, network.zero_gradient(), x, o);
+  const fovea::cosine<float, 2> angles;
+  every_call_of(angles, angles.zero_gradient(), x, o);
+  const fovea::luong<float, luong_score::general, luong_window::local_p, 2> predicts({.query_dim = 4});
+  every_call_of(predicts, predicts.zero_gradient(), x, o);
+  const fovea::luong<float, luong_score::concat, luong_window::local_m, 2> both(
+      {.query_dim = 4, .hidden = 4});
+  every_call_of(both, both.zero_gradient(), x, o);
 }
 
 template <class E>
@@ -193,7 +222,8 @@ int main() {
   fovea::tensor<double> f64(1, 2, 5, 4);
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
-  forward(x, o), hard_choices(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o), positions(x, o);
+  forward(x, o), hard_choices(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o), positions(x, o),
+      scored_otherwise(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;

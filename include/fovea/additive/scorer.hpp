@@ -47,13 +47,13 @@ struct tanh_scorer : additive_parameters<T> {
   tanh_scorer bind(const place& at) const noexcept { return {this->of_head(at.head)}; }
 
   template <class V>
-  V add(const V& sum, const V& q, const V& k, const V& v) const noexcept {
+  V add(const V& sum, const V& q, const V& k, const V& factor) const noexcept {
     using of = additive_arithmetic<V>;
-    return of::fma(v, of::tanh(q + k), sum);
+    return of::fma(factor, of::tanh(q + k), sum);
   }
   template <class V>
-  std::array<V, 3> slopes(const V& q, const V& k, const V& v) const noexcept {
-    const V t = additive_arithmetic<V>::tanh(q + k), slope = v * (V(1) - t * t);
+  std::array<V, 3> slopes(const V& q, const V& k, const V& factor) const noexcept {
+    const V t = additive_arithmetic<V>::tanh(q + k), slope = factor * (V(1) - t * t);
     return {slope, slope, t};
   }
 };
@@ -68,13 +68,14 @@ struct exponential_scorer : additive_parameters<T> {
   exponential_scorer bind(const place& at) const noexcept { return {this->of_head(at.head)}; }
 
   template <class V>
-  V add(const V& sum, const V& q, const V& k, const V& v) const noexcept {
+  V add(const V& sum, const V& q, const V& k, const V& factor) const noexcept {
     using of = additive_arithmetic<V>;
-    return of::fma(v, of::fma(V(-2), reciprocal(of::fma(q, k, V(1))), V(1)), sum);
+    return of::fma(factor, of::fma(V(-2), reciprocal(of::fma(q, k, V(1))), V(1)), sum);
   }
   template <class V>
-  std::array<V, 3> slopes(const V& q, const V& k, const V& v) const noexcept {
-    const V e = q * k, r = reciprocal(V(1) + e), slope = V(4) * v * (e * r) * r;  // 1 - t^2 = 4 e / (1 + e)^2
+  std::array<V, 3> slopes(const V& q, const V& k, const V& factor) const noexcept {
+    const V e = q * k, r = reciprocal(V(1) + e),
+            slope = V(4) * factor * (e * r) * r;  // 1 - t^2 = 4 e / (1 + e)^2
     return {slope, slope, V(1) - V(2) * r};
   }
 

@@ -1,8 +1,8 @@
 // fovea/additive/weights.hpp - the parameters of additive attention.
 #pragma once
 
-#include <fovea/additive/head_products.hpp>
-#include <fovea/executor/concept.hpp>
+#include <fovea/projected/calls.hpp>
+#include <fovea/projected/head_products.hpp>
 
 #include <cmath>
 #include <vector>
@@ -100,14 +100,12 @@ class additive_weights {
  private:
   static additive_options completed(additive_options o) {
     const auto at_least_one = [](const char* what, index_type is) {
-      if (is < 1) reject("additive's ", what, " is ", is, ", below 1");
+      check_at_least_one("additive", what, is);
     };
     if (o.kv_heads == 0) o.kv_heads = o.heads;
     if (o.key_dim == 0) o.key_dim = o.query_dim;
     at_least_one("hidden", o.hidden), at_least_one("query_dim", o.query_dim);
-    at_least_one("key_dim", o.key_dim), at_least_one("heads", o.heads), at_least_one("kv_heads", o.kv_heads);
-    if (o.heads % o.kv_heads != 0)
-      reject(o.heads, " query heads can not share ", o.kv_heads, " key/value heads evenly");
+    at_least_one("key_dim", o.key_dim), check_heads("additive", o);
     size_product("additive's weights", o.heads, o.hidden, std::max(o.query_dim, o.key_dim), sizeof(T));
     return o;
   }

@@ -1,4 +1,4 @@
-// tests/additive/support.hpp - layers that score: their textbook in double, and differences of a loss.
+// tests/projected/support.hpp - layers that score: their textbook in double, and differences of a loss.
 #pragma once
 
 #include "../support/random.hpp"

@@ -94,6 +94,13 @@ void expect_textbook() {
     const inputs x(queries, 50);
     EXPECT_LT((layer(x.q, x.k, x.v) - textbook<Score, Window>(layer, x.q, x.k, x.v)).cwiseAbs().maxCoeff(),
               1e-13);
+    const auto p = layer.weights(x.q, x.k);
+    for (index_type h = 0; h < heads; ++h) {
+      const Eigen::Map<const Matrix> of_head(&p(0, h, 0, 0), queries, 50);
+      EXPECT_LT(
+          (of_head * x.v - layer(x.q, x.k, x.v).middleCols(h * value_dim, value_dim)).cwiseAbs().maxCoeff(),
+          1e-13);
+    }
   }
   inputs x(5, 20);
   const auto loss = [&] { return layer(x.q, x.k, x.v).cwiseProduct(x.d_out).sum(); };

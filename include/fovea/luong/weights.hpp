@@ -1,8 +1,8 @@
-// fovea/additive/luong_weights.hpp - which of Luong's attentions, and its parameters.
+// fovea/luong/weights.hpp - which of Luong's attentions, and its parameters.
 #pragma once
 
-#include <fovea/additive/head_products.hpp>
-#include <fovea/executor/concept.hpp>
+#include <fovea/projected/calls.hpp>
+#include <fovea/projected/head_products.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -19,22 +19,15 @@ struct luong_options {
   executor_ref executor = {};             // who does the work; must outlive the attention object
 };
 
-/// The options with every 0 replaced by what it stands for, and heads as a type fixes them; throws
-/// std::invalid_argument where they do not fit the score.
-inline luong_options completed(luong_options o, luong_score score, int heads, int kv_heads) {
-  if (heads != dynamic_heads) o.heads = heads;
-  if (kv_heads != dynamic_heads) o.kv_heads = kv_heads;
-  if (o.kv_heads == 0) o.kv_heads = o.heads;
+/// The options with every 0 replaced by what it stands for; throws std::invalid_argument where they do not
+/// fit the score.
+inline luong_options completed(luong_options o, luong_score score) {
   if (o.key_dim == 0) o.key_dim = o.query_dim;
   if (o.predicted == 0) o.predicted = o.query_dim;
-  const auto at_least_one = [](const char* what, index_type is) {
-    if (is < 1) reject("luong's ", what, " is ", is, ", below 1");
-  };
+  const auto at_least_one = [](const char* what, index_type is) { check_at_least_one("luong", what, is); };
   at_least_one("query_dim", o.query_dim), at_least_one("key_dim", o.key_dim);
-  at_least_one("heads", o.heads), at_least_one("kv_heads", o.kv_heads);
+  check_heads("luong", o);
   at_least_one("distance", o.distance), at_least_one("predicted", o.predicted);
-  if (o.heads % o.kv_heads != 0)
-    reject(o.heads, " query heads can not share ", o.kv_heads, " key/value heads evenly");
   if (score == luong_score::dot && o.key_dim != o.query_dim)
     reject("luong's query_dim is ", o.query_dim, " but key_dim is ", o.key_dim, ": dot needs the same");
   if (score == luong_score::concat) at_least_one("hidden", o.hidden);

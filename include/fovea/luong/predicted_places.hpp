@@ -1,8 +1,8 @@
-// fovea/additive/predicted_places.hpp - where a query of Luong's local-p attention looks, p = S sigmoid(v_p^T
+// fovea/luong/predicted_places.hpp - where a query of Luong's local-p attention looks, p = S sigmoid(v_p^T
 // tanh(W_p h)), and back.
 #pragma once
 
-#include <fovea/additive/head_products.hpp>
+#include <fovea/projected/head_products.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace projection {

@@ -1,4 +1,4 @@
-// fovea/additive/local_window.hpp - a window around a place of each query's own, and the Gaussian over it.
+// fovea/luong/local_window.hpp - a window around a place of each query's own, and the Gaussian over it.
 #pragma once
 
 #include <fovea/kernel/arch.hpp>
@@ -44,8 +44,9 @@ struct window_around {
       for (index_type i = rows.first; i < rows.last; ++i) {
         const T centre = centres(i, 0);
         if (centre != centre) return {0, centres.cols};
-        all.first = std::min(all.first, static_cast<index_type>(std::ceil(centre - distance)));
-        all.last = std::max(all.last, static_cast<index_type>(std::floor(centre + distance)) + 1);
+        // A key more on each side: these sums are rounded, as the differences above are.
+        all.first = std::min(all.first, static_cast<index_type>(std::floor(centre - distance)));
+        all.last = std::max(all.last, static_cast<index_type>(std::ceil(centre + distance)) + 1);
       }
       return intersect(all, {0, centres.cols});
     }

@@ -1,7 +1,7 @@
-// fovea/additive/location_rows.hpp - the keys of attention by location: rows of a matrix, s_t = W_a h_t.
+// fovea/luong/location_rows.hpp - the keys of attention by location: rows of a matrix, s_t = W_a h_t.
 #pragma once
 
-#include <fovea/additive/head_products.hpp>
+#include <fovea/projected/head_products.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace projection {

@@ -1,4 +1,4 @@
-// fovea/additive/head_products.hpp - products of each head's rows with a matrix of its own, forward and
+// fovea/projected/head_products.hpp - products of each head's rows with a matrix of its own, forward and
 // backward.
 #pragma once
 
