@@ -122,7 +122,7 @@ void single_key_returns_value(const subject& s, layout l) {
   const index_type lanes = geometry_of(s).lanes;
   index_type singles = 0;
   for (const sizes& n : {sizes{2, 4, 2, 2, 1, 5, 6}, sizes{2, 2, 1, lanes + 3, 1, 4, 7},
-                         sizes{1, 2, 1, lanes + 3, lanes + 3, 4, 7}}) {
+                         sizes{1, 2, 1, lanes + 3, lanes + 3, 4, 7}, sizes{2, 2, 1, 1, 1, 4, 7}}) {
     problem p = random_problem(s, l, n, 6, 30);
     random_source random(6);
     make_narrow(p, random);
@@ -171,7 +171,8 @@ void rows_without_keys_are_zero(const subject& s, layout l) {
 }  // namespace
 
 void add_agreement(std::vector<property>& to) {
-  constexpr unsigned can_hide = causal_offset | window | right_padding | left_padding | boolean | bias;
+  constexpr unsigned can_hide =
+      causal_offset | window | right_padding | left_padding | boolean | bias | language_prefix;
   to.push_back({"reference_is_textbook", reference_is_textbook,
                 [](const subject&, layout l) { return l == layout::bhsd || l == layout::ragged; }});
   to.push_back({"agrees_with_reference", agrees_with_reference});

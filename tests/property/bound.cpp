@@ -1,7 +1,7 @@
 // How far from the exact result a result may be.
 #include "run.hpp"
 
-#include <bitset>
+#include <bit>
 
 namespace fovea_test {
 namespace {
@@ -15,7 +15,7 @@ double least_of(const subject& s) { return s.compute() == element_kind::f64 ? 0x
 /// the largest.
 double logit_size(const problem& p, const expectation& want, index_type b, index_type h, index_type i) {
   const double size = want.logits(b, h, i, 0);
-  if (std::bitset<16>(p.rules.features & any_addend).count() < 2) return size;
+  if (std::popcount(p.rules.features & any_addend) < 2) return size;
   double largest = 0;
   for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
     if (!visible(p, b, h, i, j)) continue;

@@ -25,6 +25,29 @@ bool sees_draft(const rules& r, index_type token, index_type j, index_type keys)
   return token == j;
 }
 
+/// BigBird of blocks of 16: where `drawn` of the others are to be seen, these are cut into so many parts as
+/// equal as they can be, and row i sees one block of each: that with the number of the splitmix64 generator's
+/// output for (seed, head, i, part).
+bool sees_bird(const rules& r, index_type head, index_type i, index_type j, index_type tokens) {
+  const index_type blocks = (tokens + 15) / 16, global = std::min(r.first_blocks, blocks);
+  if (i < global || j < global || std::abs(i - j) <= r.beside) return true;
+  std::vector<index_type> others;
+  for (index_type o = global; o < blocks; ++o)
+    if (std::abs(i - o) > r.beside) others.push_back(o);
+  const index_type count = static_cast<index_type>(others.size()), drawn = std::min(r.drawn, blocks);
+  if (count <= drawn) return true;
+  for (index_type part = 0; part < drawn; ++part) {
+    const index_type first = part * count / drawn, last = (part + 1) * count / drawn;
+    const std::uint64_t of_head =
+        r.seed * 0xd1342543de82ef95u + static_cast<std::uint64_t>(head) * 0xaef17502108ef2d9u;
+    std::uint64_t x = of_head + static_cast<std::uint64_t>(i * drawn + part + 1) * 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u, x = (x ^ (x >> 27)) * 0x94d049bb133111ebu, x ^= x >> 31;
+    const index_type n = static_cast<index_type>(x % static_cast<std::uint64_t>(last - first));
+    if (others[static_cast<std::size_t>(first + n)] == j) return true;
+  }
+  return false;
+}
+
 bool sees_pattern(const rules& r, index_type i, index_type j) {
   const auto global = [&](index_type t) { return std::count(r.global.begin(), r.global.end(), t) != 0; };
   return std::abs(i - j) <= r.reach || (i - j) % r.nth == 0 || global(i) || global(j);
@@ -68,6 +91,12 @@ bool visible(const problem& p, index_type b, index_type h, index_type i, index_t
   if (has(chunks) && i / r.chunk != j / r.chunk) return false;
   if (has(blocks) && r.map.at(b, h, i / r.block_queries, j / r.block_keys) == 0) return false;
   if (has(prefix) && j >= r.prefix_keys && j > i) return false;
+  if (has(language_prefix) && j >= r.lengths[sequence] && j > i + r.offset) return false;
+  if (has(birds) && !sees_bird(r, h, i / 16, j / 16, p.keys[sequence])) return false;
+  if (has(of_heads)) {
+    const index_type step = r.head_steps[static_cast<std::size_t>(h)] + r.sequence_steps[sequence];
+    if (((j + step) & r.period) != 0 && j != i) return false;
+  }
   return true;
 }
 
@@ -78,6 +107,11 @@ double addend(const problem& p, index_type b, index_type h, index_type i, index_
     sum -= r.slopes[static_cast<std::size_t>(h)] * static_cast<double>(std::abs(i + r.alibi_offset - j));
   if (r.features & bias) sum += r.addend.at(b, h, i, j);
   if (r.features & function) sum += r.tilt * static_cast<double>(i - 2 * j);
+  if (r.features & of_heads) {
+    const auto step = [](const auto& steps, index_type n) { return steps[static_cast<std::size_t>(n)]; };
+    const index_type steps = step(r.head_steps, h) - step(r.sequence_steps, b);
+    sum += static_cast<double>(steps) / 64 * static_cast<double>(i - 2 * j);
+  }
   return sum;
 }
 

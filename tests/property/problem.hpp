@@ -37,15 +37,19 @@ enum feature : unsigned {
   drafts = 1u << 21,
   pattern = 1u << 22,  // a window, every n-th key and global tokens, joined
   picture = 1u << 23,
-  exact_tables = 1u << 15,  // bias in float even where q has 16 bits, booleans as bytes
+  language_prefix = 1u << 24,  // the library's prefix, a length a sequence
+  birds = 1u << 25,            // big_bird
+  of_heads = 1u << 26,         // functions of (b, h, q, k): a mask and a score
+  exact_tables = 1u << 15,     // bias in float even where q has 16 bits, booleans as bytes
 };
 
-inline constexpr unsigned any_mask =
-    ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks | drafts | pattern | picture;
-inline constexpr unsigned as_many_keys = causal | diffusion | chunks | pattern | picture;  // as queries
-inline constexpr unsigned in_float_alone =
-    drafts | pattern | picture;  // other elements are the same functions
-inline constexpr unsigned any_addend = alibi | bias | function;
+inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks |
+                                     drafts | pattern | picture | language_prefix | birds | of_heads;
+inline constexpr unsigned as_many_keys =
+    causal | diffusion | chunks | pattern | picture | birds;  // as queries
+/// Other elements are the same functions.
+inline constexpr unsigned in_float_alone = drafts | pattern | picture | language_prefix | birds | of_heads;
+inline constexpr unsigned any_addend = alibi | bias | function | of_heads;
 
 struct rules_kind {
   unsigned features;
@@ -78,6 +82,9 @@ inline constexpr std::array all_rules = {
     rules_kind{drafts, "draft_tree"},
     rules_kind{pattern, "union"},
     rules_kind{picture, "neighbourhood"},
+    rules_kind{language_prefix, "prefix"},
+    rules_kind{birds, "big_bird"},
+    rules_kind{of_heads, "functions_of_heads"},
     rules_kind{joined_masks, "joined_masks"},
     rules_kind{softcap, "softcap"},
     rules_kind{alibi, "alibi"},
@@ -109,9 +116,10 @@ struct table {
 /// The parameters of masks and scores; a kind uses those of its features.
 struct rules {
   unsigned features = 0;
-  index_type offset = 0;                                    // causal_offset
-  index_type left = -1, right = -1, diagonal = 0;           // window
-  std::vector<index_type> lengths, starts;                  // right_padding, left_padding: one a sequence
+  index_type offset = 0;                           // causal_offset, language_prefix
+  index_type left = -1, right = -1, diagonal = 0;  // window
+  std::vector<index_type> lengths,
+      starts;  // right_padding (and language_prefix), left_padding: one a sequence
   std::vector<std::vector<index_type>> query_ids, key_ids;  // documents: of each token, a list a sequence
   index_type period = 2;                                    // predicate: (k & period) == 0, or k == q
   index_type prefix_keys = 0;                               // prefix: k < prefix_keys, or k <= q
@@ -125,8 +133,13 @@ struct rules {
   std::vector<index_type> global;    //   these tokens
   index_type rows = 1, columns = 1;  // picture: of tokens; a square of kernel x kernel, dilated down
   index_type kernel = 1, dilation = 1;
-  double cap = 0;                     // softcap
-  std::vector<double> slopes, sinks;  // alibi, sink: one a query head
+  index_type beside = 0, first_blocks = 0, drawn = 0;  // birds: blocks of 16 on each side, at the beginning,
+  std::uint64_t seed = 0;                              //   and at random
+  std::vector<index_type> head_steps, sequence_steps;  // of_heads: with t the sum of a head's and a
+                                                       //   sequence's, ((k + t) & period) == 0, or k == q;
+                                                       //   s + (head's - sequence's) / 64 * (q - 2 k)
+  double cap = 0;                                      // softcap
+  std::vector<double> slopes, sinks;                   // alibi, sink: one a query head
   index_type alibi_offset = 0;
   table addend;     // bias
   double tilt = 0;  // function: s + tilt * (q - 2 k)

@@ -58,6 +58,14 @@ void make_patterns(rules& r, const problem& p, random_source random) {
   r.dilation = random.integer(1, r.rows / r.kernel);
 }
 
+/// What differs for each head and sequence. (From a copy, too.)
+void make_of_heads(rules& r, const problem& p, random_source random) {
+  for (index_type h = 0; h < p.n.heads; ++h) r.head_steps.push_back(random.integer(0, 5));
+  for (index_type b = 0; b < p.n.batch; ++b) r.sequence_steps.push_back(random.integer(0, 5));
+  r.beside = random.integer(0, 2), r.first_blocks = random.integer(0, 2), r.drawn = random.integer(0, 4);
+  r.seed = random.bits();
+}
+
 void make_masks(rules& r, const problem& p, random_source& random) {
   const index_type queries = p.n.queries, keys = p.n.keys;
   r.offset = keys - queries + random.integer(-3, 3);
@@ -69,6 +77,7 @@ void make_masks(rules& r, const problem& p, random_source& random) {
     r.starts.push_back(random.integer(0, random.chance(0.2) ? n : n / 4));
   }
   make_documents(r, p, random), make_map(r, p.n, random), make_patterns(r, p, random);
+  make_of_heads(r, p, random);
   r.period = index_type(1) << random.integer(0, 3);
   r.prefix_keys = random.integer(0, keys);
 }

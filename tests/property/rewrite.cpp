@@ -51,6 +51,7 @@ problem permuted(const problem& p, const std::vector<index_type>& batches,
   };
   r.q = moved(p.q, heads), r.k = moved(p.k, kv_heads), r.v = moved(p.v, kv_heads);
   r.rules.lengths = taken(p.rules.lengths, batches), r.rules.starts = taken(p.rules.starts, batches);
+  r.rules.sequence_steps = taken(p.rules.sequence_steps, batches);
   r.rules.query_ids = taken(p.rules.query_ids, batches), r.rules.key_ids = taken(p.rules.key_ids, batches);
   const auto moved_table = [&](const table& t) {
     return rebuilt_table(t.batch == 1 ? 1 : r.n.batch, t.heads, t.queries, t.keys,
@@ -64,6 +65,7 @@ problem permuted(const problem& p, const std::vector<index_type>& batches,
     const std::size_t to = static_cast<std::size_t>(h), from = static_cast<std::size_t>(at(heads, h));
     if (!p.rules.slopes.empty()) r.rules.slopes[to] = p.rules.slopes[from];
     if (!p.rules.sinks.empty()) r.rules.sinks[to] = p.rules.sinks[from];
+    if (!p.rules.head_steps.empty()) r.rules.head_steps[to] = p.rules.head_steps[from];
   }
   return r;
 }

@@ -97,6 +97,10 @@ auto where(Make make) {
     return std::tuple<>();
 }
 
+inline index_type step_of(const std::vector<index_type>& steps, index_type n) {
+  return steps[static_cast<std::size_t>(n)];
+}
+
 template <unsigned Has>
 auto masks_of(const auto& r) {
   const auto& p = r.given;
@@ -133,6 +137,23 @@ auto masks_of(const auto& r) {
             [period](auto q, auto k) { return ((k & decltype(k)(period)) == decltype(k)(0)) | (k == q); });
       }),
       where<(Has & prefix) != 0>([&] { return prefix_mask{p.prefix_keys}; }),
+      where<(Has & language_prefix) != 0>([&] {
+        return fovea::prefix{p.lengths, p.offset};
+      }),
+      where<(Has & birds) != 0>([&] {
+        return fovea::big_bird{.side = 16,
+                               .window = 2 * p.beside + 1,
+                               .global = p.first_blocks,
+                               .random = p.drawn,
+                               .seed = p.seed};
+      }),
+      where<(Has & of_heads) != 0>([&] {
+        return fovea::mask([&p](index_type b, index_type h, auto q, auto k) {
+          using position = decltype(k);
+          const position step(static_cast<int>(step_of(p.head_steps, h) + step_of(p.sequence_steps, b)));
+          return (((k + step) & position(static_cast<int>(p.period))) == position(0)) | (k == q);
+        });
+      }),
       where<(Has & complement) != 0>(
           [&] { return !fovea::sliding_window{.left = 0, .right = 0, .offset = p.hole}; }));
 }
@@ -147,6 +168,12 @@ auto scores_of(const auto& r) {
       where<(Has & bias) != 0>([&] { return fovea::bias(r.bias()); }), where<(Has & function) != 0>([&] {
         const float tilt = static_cast<float>(p.tilt);
         return fovea::score([tilt](auto s, auto q, auto k) { return s + decltype(s)(tilt) * (q - k - k); });
+      }),
+      where<(Has & of_heads) != 0>([&] {
+        return fovea::score([&p](auto s, index_type b, index_type h, auto q, auto k) {
+          const index_type steps = step_of(p.head_steps, h) - step_of(p.sequence_steps, b);
+          return s + decltype(s)(static_cast<float>(steps) / 64) * (q - k - k);
+        });
       }),
       where<(Has & sink) != 0>([&] { return fovea::sink{r.sinks}; }),
       where<(Has & softcap) != 0>([&] { return fovea::softcap{static_cast<float>(p.cap)}; }));

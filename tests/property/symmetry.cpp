@@ -208,7 +208,8 @@ void repeated_kv_heads(const subject& s, layout l) {
 
 void add_symmetry(std::vector<property>& to) {
   to.push_back({"permuted_keys", permuted_keys});
-  to.push_back({"permuted_heads_and_batches", permuted_heads_and_batches});
+  to.push_back({"permuted_heads_and_batches", permuted_heads_and_batches,
+                [](const subject& s, layout) { return !(s.rules.features & birds); }});  // drawn by number
   to.push_back({"split_keys_merge", split_keys_merge});
   to.push_back({"empty_part_is_neutral", empty_part_is_neutral});
   to.push_back({"split_queries", split_queries});
