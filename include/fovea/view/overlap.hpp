@@ -96,7 +96,7 @@ class box_sums {
     axis_[k] = {count, step};
   }
 
-  bool meet(index_type low, index_type high) noexcept {
+  FOVEA_COLD bool meet(index_type low, index_type high) noexcept {
     // A step no longer than the interval leaves no gap: the interval is longer by what the axis reaches.
     for (; axes_ > 0 && axis_[axes_ - 1].step <= high - low + 1; --axes_) low -= axis_[axes_ - 1].reach();
     reach_[axes_] = divisor_[axes_] = 0;
@@ -108,7 +108,7 @@ class box_sums {
   }
 
  private:
-  bool meets_from(int k, index_type low, index_type high) noexcept {
+  FOVEA_COLD bool meets_from(int k, index_type low, index_type high) noexcept {
     if (high < 0 || low > reach_[k]) return false;
     if (k == axes_) return true;
     const index_type least = std::max<index_type>(low, 0), most = std::min(high, reach_[k]);
