@@ -75,13 +75,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
   using inside::heads_of, inside::kv_heads_of, inside::options_;
 
  public:
-  attention() = default;
-  explicit attention(const attention_options& options) : inside(options) {}
-  template <class N>
-    requires std::is_arithmetic_v<N>
-  explicit attention(N) {
-    static_assert(never<N>, "fovea: options are named: attention<float, 8>{{.scale = 0.1}}, or .heads");
-  }
+  using inside::inside;
 
   /// Returns O, of the kind and storage order of q: an Eigen matrix for matrices and ragged, a tensor for
   /// tensors.

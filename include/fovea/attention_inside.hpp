@@ -31,6 +31,18 @@ class attention_inside {
                 "fovea: attention<T, Heads, KVHeads>: KVHeads divides Heads");
 
  public:
+  attention_inside() = default;
+  explicit attention_inside(const attention_options& options) : options_(options) {
+    check_heads("heads", options.heads, Heads), check_heads("kv_heads", options.kv_heads, KVHeads);
+    if (options.scale && !is_finite(*options.scale))
+      reject("scale is ", *options.scale, ", not a finite number");
+  }
+  template <class N>
+    requires std::is_arithmetic_v<N>
+  explicit attention_inside(N) {
+    static_assert(never<N>, "fovea: options are named: attention<float, 8>{{.scale = 0.1}}, or .heads");
+  }
+
   /// The probabilities softmax(score(scale * Q K^T)), batch x heads x Lq x Lk: memory O(Lq Lk).
   template <class Q, class K, class... Mods>
   auto weights(const Q& q, const K& k, const Mods&... mods) const {
@@ -107,13 +119,6 @@ class attention_inside {
   }
 
  protected:
-  attention_inside() = default;
-  explicit attention_inside(const attention_options& options) : options_(options) {
-    check_heads("heads", options.heads, Heads), check_heads("kv_heads", options.kv_heads, KVHeads);
-    if (options.scale && !is_finite(*options.scale))
-      reject("scale is ", *options.scale, ", not a finite number");
-  }
-
   /// What numbers are computed in.
   template <class... X>
   using compute_of = common_compute_t<T, element_of<X>...>;
@@ -130,6 +135,10 @@ class attention_inside {
   /// A call without values; k may be a cache.
   template <class Q, class K, class... Mods>
   auto problem_of_keys(const Q& q, const K& k, const Mods&... mods) const {
+    static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
+    static_assert(!(weights_like<Mods> || ...), "fovea: weights_into goes with calls that make a result");
+    static_assert(!(call_option<Mods> || ...),
+                  "fovea: a plan or a workspace goes with calls that make a result: attend, into, with_lse");
     const auto& stored = keys_of(k);
     using keys_type = std::remove_cvref_t<decltype(stored)>;
     static_assert(check_call<T, Q, keys_type, keys_type, Mods...>());

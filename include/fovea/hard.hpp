@@ -19,12 +19,14 @@
 // * A sink picks nothing as well, with its softmax probability, or where its logit is larger than all others;
 //   log_p is then its own. Of top<K> it takes no place, but its part of the softmax over the picks.
 // * Positions are exact up to 2^31 - 1 keys.
-// * Neither dropout, a plan nor a workspace takes part.
+// * Dropout takes no part.
+// * A plan and a workspace may stand among the modifiers, as in attention's calls; see plan_for.
 // * The same bits for any executor. Samples are a function of (seed, sequence, head, query, key): see
 //   sampled.
 #pragma once
 
 #include <fovea/attention.hpp>
+#include <fovea/hard/decoded_tokens.hpp>
 #include <fovea/hard/finish.hpp>
 #include <fovea/hard/gradient.hpp>
 #include <fovea/hard/pick.hpp>
@@ -55,8 +57,7 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
   using inside::heads_of, inside::kv_heads_of, inside::options_;
 
  public:
-  hard() = default;
-  explicit hard(const attention_options& options) : inside(options) {}
+  using inside::inside;
 
   /// O, of the kind and storage order of q.
   template <class Q, class K, class V, choice_like Choice, class... Mods>
@@ -95,14 +96,14 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
   /// The keys alone, batch x heads x Lq x choice.picks; -1: none. k may be a cache; no value is read.
   template <class Q, class K, choice_like Choice, class... Mods>
   tensor<index_type> picks(const Q& q, const K& k, const Choice& choice, const Mods&... mods) const {
-    const auto queries = view_of(q, heads_of(q), "q");
-    tensor<index_type> found = no_picks(queries, Choice::picks);
-    each_row<false>(
-        q, k, choice,
-        [&](index_type b, index_type h, index_type i, const auto& row, auto) {
-          for (int n = 0; n < row.found; ++n) found(b, h, i, n) = row.keys[n];
-        },
-        mods...);
+    const auto p = problem_of_keys(q, k, mods...);
+    const auto plan = plan_of<Choice>(p, 0);
+    const auto memory = memory_for(plan, p, mods...);
+    tensor<index_type> found = no_picks(p.q, Choice::picks);
+    each_row<false>(p, plan, memory, choice,
+                    [&](index_type b, index_type h, index_type i, const auto& row, auto) {
+                      for (int n = 0; n < row.found; ++n) found(b, h, i, n) = row.keys[n];
+                    });
     return found;
   }
 
@@ -138,6 +139,23 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
     return with_log_p(q, cache.keys(), cache.values(), choice, mods...);
   }
 
+  /// What look(q, k, v, choice, mods...), into and with_log_p will do, and what picks will. With a workspace
+  /// of its bytes into allocates nothing, the others their results.
+  template <class Q, class K, class V, choice_like Choice, class... Mods>
+    requires(!key_value_cache<K>)
+  plan plan_for(const Q& q, const K& k, const V& v, const Choice&, const Mods&... mods) const {
+    const auto values = view_of(v, kv_heads_of(heads_of(q)), "v");
+    return plan_of<Choice>(problem_of_keys(q, k, mods...), values.dim());
+  }
+  template <class Q, key_value_cache Cache, choice_like Choice, class... Mods>
+  plan plan_for(const Q& q, const Cache& cache, const Choice& choice, const Mods&... mods) const {
+    return plan_for(q, cache.keys(), cache.values(), choice, mods...);
+  }
+  template <class Q, class K, choice_like Choice, class... Mods>
+  plan picks_plan_for(const Q& q, const K& k, const Choice&, const Mods&... mods) const {
+    return plan_of<Choice>(problem_of_keys(q, k, mods...), 0);
+  }
+
   /// The gradients of a loss with hard attention in it, by REINFORCE: {d_q, d_k, d_v}. `seen`: what
   /// with_log_p returned for the same q, k, v and mods, of argmax or sampled; d_out: the loss's gradient by
   /// O, which goes to the values that were picked; d_log_p: its gradient by seen.log_p, and like that,
@@ -147,12 +165,13 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
   /// (Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
   /// 1992; Mnih et al., arXiv:1406.6247, section 3.) Gradients of a bias, of slopes and sinks go where these
   /// say; a row that picked its sink raises that. A row that sees no key has gradient 0. Cost of a backward
-  /// call with values of one column; memory O(Lq + Lk dv). k and v are no caches.
+  /// call with values of one column; memory O(Lq + Lk dv). A workspace, if one is given, serves that call.
   template <class Q, class K, class V, class Seen, class G, class L, class... Mods>
+    requires(!key_value_cache<K>)
   auto reinforce(const Q& q, const K& k, const V& v, const Seen& seen, const G& d_out, const L& d_log_p,
                  const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
-    static_assert(!(dropout_like<Mods> || ...), "fovea: hard attention has no dropout");
+    static_assert(check_mods<Mods...>() && !(plan_like<Mods> || ...), "fovea: reinforce takes no plan");
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");
@@ -200,16 +219,33 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
                                                                   std::move(d_v)};
   }
 
+  /// The same of queries that are the last tokens of a cache, here and below: d_k and d_v are tensors of 1 x
+  /// kv_heads x tokens x dim, the tokens of several caches one after another, of float or double, as sums
+  /// are. Takes memory for as many numbers more as the caches hold.
+  template <class Q, key_value_cache Cache, class Seen, class G, class L, class... Mods>
+  auto reinforce(const Q& q, const Cache& cache, const Seen& seen, const G& d_out, const L& d_log_p,
+                 const Mods&... mods) const {
+    const auto [k, v] = decoded_from<Q>(cache);
+    return reinforce(q, k, v, seen, d_out, d_log_p, mods...);
+  }
+
   /// The straight-through estimator, {d_q, d_k, d_v}: the call went forward with O, the picks' values, and
   /// goes back as if O had been the softmax's, O = soft + stop_gradient(hard - soft). Biased, and with less
   /// noise than reinforce. (Bengio, Leonard & Courville, "Estimating or propagating gradients through
   /// stochastic neurons", arXiv:1308.3432.) Costs of a soft call and its backward.
   template <class Q, class K, class V, class G, class... Mods>
+    requires(!key_value_cache<K>)
   auto straight_through(const Q& q, const K& k, const V& v, const G& d_out, const Mods&... mods) const {
-    static_assert(!(dropout_like<Mods> || ...), "fovea: hard attention has no dropout");
+    static_assert(check_mods<Mods...>() && !(plan_like<Mods> || ...),
+                  "fovea: straight_through takes no plan");
     const attention<T, Heads, KVHeads, Arch> soft(options_);
     const auto [out, lse] = soft.with_lse(q, k, v, mods...);
     return soft.backward(q, k, v, shaped_like(q, out), shaped_like(q, lse), d_out, mods...);
+  }
+  template <class Q, key_value_cache Cache, class G, class... Mods>
+  auto straight_through(const Q& q, const Cache& cache, const G& d_out, const Mods&... mods) const {
+    const auto [k, v] = decoded_from<Q>(cache);
+    return straight_through(q, k, v, d_out, mods...);
   }
 
  private:
@@ -227,27 +263,74 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
     return none;
   }
 
-  /// f(batch, head, query, row_picks, worker) for each row, by all workers.
-  template <bool Sum, class Q, class K, class Choice, class F, class... Mods>
-  void each_row(const Q& q, const K& k, const Choice& choice, const F& f, const Mods&... mods) const {
-    static_assert(((modifier<Mods> || scorer_like<Mods>)&&...),
-                  "fovea: what follows a choice is a mask, a score, a sink or a scorer");
+  template <class... Mods>
+  static consteval bool check_mods() {
+    static_assert(((modifier<Mods> || scorer_like<Mods> || call_option<Mods>)&&...),
+                  "fovea: what follows a choice is a mask, a score, a sink, a scorer, a plan or a workspace");
     static_assert(!(dropout_like<Mods> || ...), "fovea: hard attention has no dropout");
-    const auto stored = this->sweep(state_of_choice<Choice, Sum>{choice}, q, k, mods...);
-    const auto queries = view_of(q, heads_of(q), "q");
-    const auto all_keys = view_of(keys_of(k), kv_heads_of(heads_of(q)), "k");
-    decltype(auto) sink = sink_of(mods...);
-    const auto heads = stored.heads();
+    return true;
+  }
+
+  /// A call without values, of which picks are made; k may be a cache.
+  template <class Q, class K, class... Mods>
+  auto problem_of_keys(const Q& q, const K& k, const Mods&... mods) const {
+    static_assert(check_mods<Mods...>());
+    const auto& stored = keys_of(k);
+    using keys_type = std::remove_cvref_t<decltype(stored)>;
+    static_assert(check_call<T, Q, keys_type, keys_type, Mods...>());
+    const index_type heads = heads_of(q);
+    const auto queries = view_of(q, heads, "q");
+    const auto keys = view_of(stored, kv_heads_of(heads), "k");
+    return build_problem_of_keys<mask_intersection>(
+        options_.scale, sequences<T>{}, sequences<compute_of<Q, keys_type>>{}, queries, keys, mods...);
+  }
+
+  /// The plan of a call with values of so many columns, as with_log_p needs it: what each row stores is
+  /// shared by all, a worker has room for two rows of values.
+  template <class Choice, class Problem>
+  plan plan_of(const Problem& p, index_type value_dim) const {
+    using compute = typename Problem::compute;
+    using state = state_of_choice<Choice, true>;
+    plan plan = plan_to_fold<Arch, state>(p);
+    plan.value_dim = value_dim;
+    plan.states = size_product("what hard attention stores", plan.batches, plan.heads, plan.queries,
+                               state::columns, sizeof(compute));
+    plan.scratch.include({.values = kernel::bytes_of<compute>(2 * value_dim)});
+    share_sweep(p, plan, options_.executor.workers(), plan.batches * plan.heads);
+    return plan;
+  }
+  /// The memory that a call was given, checked as its plan is, if it was given one.
+  template <class Call, class... Mods>
+  std::span<std::byte> memory_for(const plan& plan, const Call& call, const Mods&... mods) const {
+    check_plan(plan, mods...);
+    const auto memory = memory_of(options_, mods...);
+    check_workspace(memory, plan, call, mods...);
+    return memory;
+  }
+
+  /// f(batch, head, query, row_picks, room) for each row, by all workers; room: for two rows of values.
+  template <bool Sum, class Problem, class Choice, class F>
+  void each_row(const Problem& p, const plan& plan, std::span<std::byte> given, const Choice& choice,
+                const F& f) const {
+    using compute = typename Problem::compute;
+    using state = state_of_choice<Choice, Sum>;
+    stack_memory near;
+    const working_memory memory(plan, given, near.bytes);
+    kernel::memory_parts parts(memory.shared());
+    const auto stored = bhsd(parts.take<compute>(plan.states), plan.batches, plan.heads, plan.queries,
+                             index_type(state::columns));
+    fold<Arch>(p, plan, memory, options_.executor, state{choice}, sequences<compute>{stored});
     const auto finish = [&](index_type task, index_type worker) {
-      const index_type b = task / heads, h = task % heads;
-      const place at{b, h, queries.batches(), heads, queries.tokens(b), all_keys.tokens(b), false};
+      const index_type b = task / plan.heads, h = task % plan.heads;
+      compute* const room = scratch_of<compute>(plan, memory, task, worker).values;
+      const place at = p.at(b, h);
       double logit = 0;
-      const double* given = nullptr;
-      if constexpr (sink_like<decltype(sink)>) logit = static_cast<double>(sink.logit(h)), given = &logit;
-      for (index_type i = 0; i < queries.tokens(b); ++i)
-        f(b, h, i, finish_row<Sum>(choice, at, i, &stored(b, h, i, 0), given), worker);
+      const double* sink = nullptr;
+      if constexpr (sink_like<decltype(p.sink)>) logit = static_cast<double>(p.sink.logit(h)), sink = &logit;
+      for (index_type i = 0; i < at.queries; ++i)
+        f(b, h, i, finish_row<Sum>(choice, at, i, &stored(b, h, i, 0), sink), room);
     };
-    (stored.size() > 4096 ? options_.executor : executor_ref()).for_each(stored.batch() * heads, finish);
+    (plan.workers > 1 ? options_.executor : executor_ref()).for_each(plan.batches * plan.heads, finish);
   }
 
   /// O to `out`, and also(batch, head, query, row_picks) for each row.
@@ -257,25 +340,32 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
     static_assert(check_call<T, Q, K, V, Mods...>());
     using compute = compute_of<Q, K, V>;
     const index_type kv_heads = kv_heads_of(heads_of(q)), group = heads_of(q) / kv_heads;
-    const auto queries = view_of(q, heads_of(q), "q");
-    const auto keys = view_of(k, kv_heads, "k");
     const auto values = view_of(v, kv_heads, "v");
-    check_results(build_problem<mask_intersection>(options_.scale, out, sequences<compute>{}, queries, keys,
-                                                   values, mods...),
-                  mods...);
+    const auto p = problem_of_keys(q, k, mods...);
+    const auto call = build_problem<mask_intersection>(options_.scale, out, sequences<compute>{},
+                                                       view_of(q, heads_of(q), "q"),
+                                                       view_of(k, kv_heads, "k"), values, mods...);
+    check_results(call, mods...);
+    const auto plan = plan_of<Choice>(p, values.dim());
+    const auto memory = memory_for(plan, call, mods...);
     const auto shown = read_only(values);
-    const auto width = static_cast<std::size_t>(values.dim());
-    std::vector<compute> rows(static_cast<std::size_t>(options_.executor.workers()) * 2 * width);
     fill_rows_of_none(out);
-    each_row<Sum>(
-        q, k, choice,
-        [&](index_type b, index_type h, index_type i, const auto& row, index_type worker) {
-          compute* const sums = rows.data() + static_cast<std::size_t>(worker) * 2 * width;
-          const auto to = out.head(b, h);
-          write_picked_values(row, shown.head(b, h / group), to.at(i), to.col_stride, sums, sums + width);
-          also(b, h, i, row);
-        },
-        mods...);
+    each_row<Sum>(p, plan, memory, choice,
+                  [&](index_type b, index_type h, index_type i, const auto& row, auto* room) {
+                    const auto to = out.head(b, h);
+                    write_picked_values(row, shown.head(b, h / group), to.at(i), to.col_stride, room,
+                                        room + values.dim());
+                    also(b, h, i, row);
+                  });
+  }
+
+  /// Keys and values of caches in memory.
+  template <class Q, class Cache>
+  static auto decoded_from(const Cache& cache) {
+    using keys = std::remove_cvref_t<decltype(cache.keys())>;
+    using values = std::remove_cvref_t<decltype(cache.values())>;
+    using compute = compute_of<Q, keys, values>;
+    return std::pair(decoded_tokens<compute>(cache.keys()), decoded_tokens<compute>(cache.values()));
   }
 };
 

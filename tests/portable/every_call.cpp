@@ -60,6 +60,16 @@ void hard_choices(const inputs& x, Rows& o) {
   const auto seen = look.with_log_p(x.m, x.m, x.m, fovea::sampled{.seed = 1}, fovea::causal);
   o += look.reinforce(x.m, x.m, x.m, seen, x.m, x.lse, fovea::causal).d_q;
   o += look.straight_through(x.m, x.m, x.m, x.m, fovea::causal).d_q;
+  std::vector<std::byte> room(1 << 16);
+  look.into(o, x.m, x.m, x.m, fovea::argmax{}, look.plan_for(x.m, x.m, x.m, fovea::argmax{}),
+            fovea::workspace{room});
+  fovea::kv_cache<std::int8_t, 2> cache(9, 4);
+  cache.append(x.m, x.m);
+  const auto in_cache = look.with_log_p(x.m, cache, fovea::argmax{}, fovea::causal);
+  o += look.reinforce(x.m, cache, in_cache, x.m, x.lse, fovea::causal).d_q;
+  o += look.straight_through(x.m, cache, x.m, fovea::causal).d_q;
+  o(0, 0) += float(
+      look.picks(x.m, cache, fovea::argmax{}, look.picks_plan_for(x.m, cache, fovea::argmax{}))(0, 0, 0, 0));
 }
 
 template <class Layer, class Gradient>

@@ -73,10 +73,6 @@ template <template <class...> class Masks, class OE, class L, class QE, class Ke
 auto build_problem_of_keys(const std::optional<double>& scale_option, const sequences<OE>& out,
                            const sequences<L>& lse, const sequences<QE>& q, const Keys& k,
                            const Mods&... mods) {
-  static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
-  static_assert(!(weights_like<Mods> || ...), "fovea: weights_into goes with calls that make a result");
-  static_assert(!(call_option<Mods> || ...),
-                "fovea: a plan or a workspace goes with calls that make a result: attend, into, with_lse");
   const auto keys = read_only(k);
   const without_columns<std::remove_const_t<decltype(keys)>> values{keys};
   return build_problem<Masks>(scale_option, out, lse, q, keys, values, mods...);

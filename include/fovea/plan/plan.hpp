@@ -77,7 +77,7 @@ struct plan {
     parts("bytes in its copy of keys", &parts_of::keys);
     parts("bytes in its copy of values", &parts_of::values);
     parts("bytes in its copies for masks and scores", &parts_of::stages);
-    both("bytes in its states of key splits", &plan::states);
+    both("bytes in its states", &plan::states);
     both("bytes in its LSE", &plan::received_lse), both("bytes in its copy of queries", &plan::query_copy);
   }
 

@@ -17,15 +17,25 @@ plan plan_of_sweep(const Problem&, const kernel::scratch_parts& scratch) noexcep
   return {.compute_bytes = static_cast<index_type>(sizeof(typename Problem::compute)), .scratch = scratch};
 }
 
+/// Shares a plan among workers: of its jobs, or of a later part of so many tasks.
+template <class Problem>
+void share_sweep(const Problem& p, plan& sweep, index_type workers, index_type later_tasks = 0) noexcept {
+  share_scratch(sweep, sweep.jobs > 1 && operations(p) > worth_waking ? workers : 1,
+                std::max(sweep.jobs, later_tasks));
+}
+
 /// f(task, scratch) for each of a plan's jobs, from several threads where the executor has them.
-template <class Arch, class Problem, class F, class T = typename Problem::compute>
-void run_sweep(const Problem& p, executor_ref executor, plan& sweep, const F& f) {
-  share_scratch(sweep, sweep.jobs > 1 && operations(p) > worth_waking ? executor.workers() : 1, sweep.jobs);
-  const working_memory memory(sweep, {});
+template <class T, class F>
+void run_sweep(const plan& sweep, const working_memory& memory, executor_ref executor, const F& f) {
   if (sweep.workers == 1) executor = executor_ref();
   executor.for_each(sweep.jobs, [&](index_type task, index_type worker) {
     f(task, scratch_of<T>(sweep, memory, task, worker));
   });
+}
+template <class Problem, class F, class T = typename Problem::compute>
+void run_sweep(const Problem& p, executor_ref executor, plan& sweep, const F& f) {
+  share_sweep(p, sweep, executor.workers());
+  run_sweep<T>(sweep, working_memory(sweep, {}), executor, f);
 }
 
 /// f(batch, head, rows, scratch) for each few query rows of some query heads; `own`: bytes of scratch that it
@@ -37,7 +47,7 @@ void each_few_rows(const Problem& p, executor_ref executor, range query_heads, i
   plan sweep = plan_of_sweep(p, scratch_of_sweep<Arch>(p));
   sweep.scratch.values = own;
   sweep.jobs = p.q.batches() * heads * blocks;
-  run_sweep<Arch>(p, executor, sweep, [&](index_type i, const auto& memory) {
+  run_sweep(p, executor, sweep, [&](index_type i, const auto& memory) {
     const index_type b = i / blocks / heads, h = query_heads.first + i / blocks % heads;
     const index_type first = i % blocks * rows;
     const range few{first, std::min(first + rows, p.q.tokens(b))};
@@ -97,42 +107,61 @@ plan plan_of_folds(const Problem& p, index_type lane_columns, kernel::row_regist
   }
   const index_type width = kernel::read_width<Arch, T>(p.dim());
   plan.scratch.include({.keys = kernel::copy_bytes<T>(kernel::geometry<Arch>::few_rows_block, width)});
+  plan.batches = p.q.batches(), plan.heads = p.heads(), plan.kv_heads = p.k.heads();
+  plan.queries = p.q.max_tokens(), plan.keys = p.k.max_tokens(), plan.dim = p.dim();
+  plan.lanes = kernel::lanes<Arch, T>;
   plan.jobs = p.q.batches() * plan.jobs_a_sequence;
   return plan;
 }
 
 /// f(batch, job, scratch) for each job of each sequence.
-template <class Arch, class Problem, class F>
-void each_fold_job(const Problem& p, executor_ref executor, plan plan, const F& f) {
-  run_sweep<Arch>(p, executor, plan, [&](index_type i, const auto& memory) {
+template <class Arch, class Problem, class F, class T = typename Problem::compute>
+void each_fold_job(const Problem& p, const plan& plan, const working_memory& memory, executor_ref executor,
+                   const F& f) {
+  run_sweep<T>(plan, memory, executor, [&](index_type i, const auto& scratch) {
     const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
     const auto jobs = fold_jobs_of<Arch>(p, b);
-    if (j < jobs.count()) f(b, jobs.at(j), memory);
+    if (j < jobs.count()) f(b, jobs.at(j), scratch);
   });
 }
 
-/// to(batch, head, query, column): what a state stored of each row.
+/// The plan of a state's fold, yet to be shared among workers.
+template <class Arch, class State, class Problem>
+plan plan_to_fold(const Problem& p) noexcept {
+  using T = typename Problem::compute;
+  return plan_of_folds<Arch>(p, State::columns, kernel::row_fold<Arch, T, State>::registers);
+}
+
+/// to(batch, head, query, column): what a state stored of each row, by a plan that is shared.
+template <class Arch, class Problem, class State, class T = typename Problem::compute>
+void fold(const Problem& p, const plan& plan, const working_memory& memory, executor_ref executor,
+          const State& state, const sequences<T>& to) {
+  each_fold_job<Arch>(p, plan, memory, executor, [&](index_type b, const job& rows, const auto& scratch) {
+    if (rows.dim_in_lanes)
+      kernel::fold_rows<Arch>(p, {b, rows.head, rows.queries, rows.rows}, scratch, state, to);
+    else
+      kernel::fold_queries<Arch>(p, b, rows.head, rows.rows, scratch, state, to.head(b, rows.head));
+  });
+}
 template <class Arch, class Problem, class State, class T = typename Problem::compute>
 void fold_all(const Problem& p, executor_ref executor, const State& state, const sequences<T>& to) {
-  const plan plan = plan_of_folds<Arch>(p, State::columns, kernel::row_fold<Arch, T, State>::registers);
-  each_fold_job<Arch>(p, executor, plan, [&](index_type b, const job& rows, const auto& memory) {
-    if (rows.dim_in_lanes)
-      kernel::fold_rows<Arch>(p, {b, rows.head, rows.queries, rows.rows}, memory, state, to);
-    else
-      kernel::fold_queries<Arch>(p, b, rows.head, rows.rows, memory, state, to.head(b, rows.head));
-  });
+  plan plan = plan_to_fold<Arch, State>(p);
+  share_sweep(p, plan, executor.workers());
+  fold<Arch>(p, plan, working_memory(plan, {}), executor, state, to);
 }
 
 /// to(batch, head, query, column): what a mixer summed with each row's weights.
 template <class Arch, class Problem, class Mixer, class T = typename Problem::compute>
 void mix_all(const Problem& p, executor_ref executor, const Mixer& mixer, const sequences<T>& to) {
-  const plan plan = plan_of_folds<Arch>(p, Mixer::columns + kernel::lane_softmax<Arch, T>::columns,
-                                        kernel::row_mixer<Arch, T, Mixer>::registers);
-  each_fold_job<Arch>(p, executor, plan, [&](index_type b, const job& rows, const auto& memory) {
+  plan plan = plan_of_folds<Arch>(p, Mixer::columns + kernel::lane_softmax<Arch, T>::columns,
+                                  kernel::row_mixer<Arch, T, Mixer>::registers);
+  share_sweep(p, plan, executor.workers());
+  const working_memory memory(plan, {});
+  each_fold_job<Arch>(p, plan, memory, executor, [&](index_type b, const job& rows, const auto& scratch) {
     if (rows.dim_in_lanes)
-      kernel::mix_rows<Arch>(p, {b, rows.head, rows.queries, rows.rows}, memory, mixer, to);
+      kernel::mix_rows<Arch>(p, {b, rows.head, rows.queries, rows.rows}, scratch, mixer, to);
     else
-      kernel::mix_queries<Arch>(p, b, rows.head, rows.rows, memory, mixer, to.head(b, rows.head));
+      kernel::mix_queries<Arch>(p, b, rows.head, rows.rows, scratch, mixer, to.head(b, rows.head));
   });
 }
 
