@@ -27,11 +27,8 @@
 
 #include <fovea/attention.hpp>
 #include <fovea/hard/decoded_tokens.hpp>
-#include <fovea/hard/finish.hpp>
-#include <fovea/hard/gradient.hpp>
-#include <fovea/hard/pick.hpp>
-
-#include <numeric>
+#include <fovea/hard/pick_rows.hpp>
+#include <fovea/hard/reinforce.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -100,10 +97,10 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto plan = plan_of<Choice>(p, 0);
     const auto memory = memory_for(plan, p, mods...);
     tensor<index_type> found = no_picks(p.q, Choice::picks);
-    each_row<false>(p, plan, memory, choice,
-                    [&](index_type b, index_type h, index_type i, const auto& row, auto) {
-                      for (int n = 0; n < row.found; ++n) found(b, h, i, n) = row.keys[n];
-                    });
+    pick_rows<Arch, false>(p, plan, memory, options_.executor, choice,
+                           [&](index_type b, index_type h, index_type i, const auto& row, auto) {
+                             for (int n = 0; n < row.found; ++n) found(b, h, i, n) = row.keys[n];
+                           });
     return found;
   }
 
@@ -172,51 +169,9 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
                  const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
     static_assert(check_mods<Mods...>() && !(plan_like<Mods> || ...), "fovea: reinforce takes no plan");
-    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
-    const auto queries = view_of(q, heads, "q");
-    const auto keys = view_of(k, kv_heads, "k");
-    const auto values = view_of(v, kv_heads, "v");
-    const auto given_d_out = read_only(view_of(d_out, heads, "d_out"));
-    const auto given_d = read_only(view_of(d_log_p, heads, "d_log_p"));
-    auto&& log_p_like_q = shaped_like(q, seen.log_p);
-    const auto log_p = read_only(view_of(log_p_like_q, heads, "log_p"));
-    check_picks(seen.picks, queries, keys);
-    check_like("d_out", given_d_out, "q", queries, values.dim());
-    check_like("d_log_p", given_d, "q", queries, 1), check_like("log_p", log_p, "q", queries, 1);
-    for (index_type b = 0; b < keys.batches(); ++b)
-      check_same("k", "tokens", keys.tokens(b), "v", values.tokens(b));
-
-    auto ones = make_like<compute>(k, kv_heads, 1), of_ones = make_like<compute>(k, kv_heads, 1);
-    auto d_pick = make_like<compute>(q, heads, 1), d_lse = d_pick, none = d_pick;
-    fill(view_of(ones, kv_heads, "v").all, compute(1)), fill(view_of(none, heads, "o").all, compute(0));
-    fill(view_of(d_pick, heads, "o").all, compute(0)), fill(view_of(d_lse, heads, "o").all, compute(0));
-    std::vector<double> of_sinks(static_cast<std::size_t>(heads));
-    auto&& d_pick_like_q = shaped_like(q, d_pick);
-    auto&& d_lse_like_q = shaped_like(q, d_lse);
-    split_log_p_gradient(seen.picks, given_d, log_p, view_of(d_pick_like_q, heads, "d_out"),
-                         view_of(d_lse_like_q, heads, "d_lse"), of_sinks);
-    std::vector<index_type> numbers(static_cast<std::size_t>(keys.max_tokens()));
-    std::iota(numbers.begin(), numbers.end(), index_type(0));
-
     const attention<T, Heads, KVHeads, Arch> soft(options_);
-    auto d_q = make_like<element_of<Q>>(q, heads, queries.dim());
-    auto d_k = make_like<element_of<K>>(k, kv_heads, keys.dim());
-    auto d_v = make_like<element_of<V>>(v, kv_heads, values.dim());
-    soft.backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(k, of_ones), q, k,
-                       shaped_like(k, ones), shaped_like(q, none), shaped_like(q, seen.lse), d_pick_like_q,
-                       lse_gradient(d_lse_like_q), only_picks{seen.picks.view(), {numbers.data()}},
-                       with_picked_sink(mods, of_sinks)...);
-    auto&& d_v_like_v = shaped_like(v, d_v);
-    const auto to_v = view_of(d_v_like_v, kv_heads, "d_v");
-    fill_rows_of_none(to_v);
-    const index_type group = heads / kv_heads;
-    for (index_type b = 0; b < keys.batches(); ++b)
-      for (index_type h = 0; h < kv_heads; ++h) {
-        tensor<compute> sums(1, 1, keys.tokens(b), values.dim());
-        add_picked_gradients(seen.picks, given_d_out, b, {h * group, (h + 1) * group}, to_v.head(b, h), sums);
-      }
-    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
-                                                                  std::move(d_v)};
+    return differentiate_picks<compute>(soft, heads_of(q), kv_heads_of(heads_of(q)), q, k, v, seen, d_out,
+                                        d_log_p, mods...);
   }
 
   /// The same of queries that are the last tokens of a cache, here and below: d_k and d_v are tensors of 1 x
@@ -249,13 +204,6 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
   }
 
  private:
-  template <class E>
-  static void fill(const tensor_view<E>& x, E value) noexcept {
-    for (index_type b = 0; b < x.batch; ++b)
-      for (index_type h = 0; h < x.heads; ++h)
-        for (index_type i = 0; i < x.tokens; ++i)
-          for (index_type c = 0; c < x.dim; ++c) x(b, h, i, c) = value;
-  }
   template <class Sequences>
   static tensor<index_type> no_picks(const Sequences& like_q, index_type picks) {
     tensor<index_type> none(like_q.batches(), like_q.heads(), like_q.max_tokens(), picks);
@@ -285,19 +233,9 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
         options_.scale, sequences<T>{}, sequences<compute_of<Q, keys_type>>{}, queries, keys, mods...);
   }
 
-  /// The plan of a call with values of so many columns, as with_log_p needs it: what each row stores is
-  /// shared by all, a worker has room for two rows of values.
   template <class Choice, class Problem>
   plan plan_of(const Problem& p, index_type value_dim) const {
-    using compute = typename Problem::compute;
-    using state = state_of_choice<Choice, true>;
-    plan plan = plan_to_fold<Arch, state>(p);
-    plan.value_dim = value_dim;
-    plan.states = size_product("what hard attention stores", plan.batches, plan.heads, plan.queries,
-                               state::columns, sizeof(compute));
-    plan.scratch.include({.values = kernel::bytes_of<compute>(2 * value_dim)});
-    share_sweep(p, plan, options_.executor.workers(), plan.batches * plan.heads);
-    return plan;
+    return plan_to_pick<Arch, Choice>(p, value_dim, options_.executor.workers());
   }
   /// The memory that a call was given, checked as its plan is, if it was given one.
   template <class Call, class... Mods>
@@ -306,31 +244,6 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto memory = memory_of(options_, mods...);
     check_workspace(memory, plan, call, mods...);
     return memory;
-  }
-
-  /// f(batch, head, query, row_picks, room) for each row, by all workers; room: for two rows of values.
-  template <bool Sum, class Problem, class Choice, class F>
-  void each_row(const Problem& p, const plan& plan, std::span<std::byte> given, const Choice& choice,
-                const F& f) const {
-    using compute = typename Problem::compute;
-    using state = state_of_choice<Choice, Sum>;
-    stack_memory near;
-    const working_memory memory(plan, given, near.bytes);
-    kernel::memory_parts parts(memory.shared());
-    const auto stored = bhsd(parts.take<compute>(plan.states), plan.batches, plan.heads, plan.queries,
-                             index_type(state::columns));
-    fold<Arch>(p, plan, memory, options_.executor, state{choice}, sequences<compute>{stored});
-    const auto finish = [&](index_type task, index_type worker) {
-      const index_type b = task / plan.heads, h = task % plan.heads;
-      compute* const room = scratch_of<compute>(plan, memory, task, worker).values;
-      const place at = p.at(b, h);
-      double logit = 0;
-      const double* sink = nullptr;
-      if constexpr (sink_like<decltype(p.sink)>) logit = static_cast<double>(p.sink.logit(h)), sink = &logit;
-      for (index_type i = 0; i < at.queries; ++i)
-        f(b, h, i, finish_row<Sum>(choice, at, i, &stored(b, h, i, 0), sink), room);
-    };
-    (plan.workers > 1 ? options_.executor : executor_ref()).for_each(plan.batches * plan.heads, finish);
   }
 
   /// O to `out`, and also(batch, head, query, row_picks) for each row.
@@ -350,13 +263,13 @@ class hard : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto memory = memory_for(plan, call, mods...);
     const auto shown = read_only(values);
     fill_rows_of_none(out);
-    each_row<Sum>(p, plan, memory, choice,
-                  [&](index_type b, index_type h, index_type i, const auto& row, auto* room) {
-                    const auto to = out.head(b, h);
-                    write_picked_values(row, shown.head(b, h / group), to.at(i), to.col_stride, room,
-                                        room + values.dim());
-                    also(b, h, i, row);
-                  });
+    pick_rows<Arch, Sum>(p, plan, memory, options_.executor, choice,
+                         [&](index_type b, index_type h, index_type i, const auto& row, auto* room) {
+                           const auto to = out.head(b, h);
+                           write_picked_values(row, shown.head(b, h / group), to.at(i), to.col_stride, room,
+                                               room + values.dim());
+                           also(b, h, i, row);
+                         });
   }
 
   /// Keys and values of caches in memory.
