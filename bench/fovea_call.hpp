@@ -60,16 +60,22 @@ void with_mask(const workload& w, const mask_tables& t, const F& f) {
   with_plain_mask(w, f);
 }
 
+inline constexpr int farthest = 128;  // of the distances that with=table tells apart
+
 /// The tables that masks and modifiers read.
 struct tables : mask_tables {
   std::vector<float> slopes, sinks;
-  Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> bias;
+  Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> bias, slots;
   Eigen::Matrix<bool, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> keep;
 
   explicit tables(const workload& w)
       : mask_tables(w), slopes(static_cast<std::size_t>(w.heads), 0.1f), sinks(slopes) {
     if (w.with == modifier::lengths) lengths.assign(static_cast<std::size_t>(w.batch), w.keys);
     if (w.with == modifier::bias) bias.setRandom(w.queries, w.keys);
+    const index_type side = side_of_picture(w);
+    if (w.with == modifier::t5) slots.setRandom(32, w.heads);
+    if (w.with == modifier::swin) slots.setRandom((2 * side - 1) * (2 * side - 1), w.heads);
+    if (w.with == modifier::table) slots.setRandom(2 * farthest + 1, w.heads);
     if (w.with == modifier::boolean) {
       keep.setConstant(w.queries, w.keys, true);
       for (index_type i = 0; i < keep.size(); i += 7) keep.data()[i] = false;
@@ -85,6 +91,15 @@ void with_modifier(const workload& w, const tables& t, const F& f) {
   if (w.with == modifier::bias) return f(fovea::bias(t.bias));
   if (w.with == modifier::boolean) return f(fovea::boolean_mask(t.keep));
   if (w.with == modifier::lengths) return f(fovea::key_lengths{t.lengths});
+  if (w.with == modifier::t5) return f(fovea::t5_bias(t.slots));
+  if (w.with == modifier::swin)
+    return f(fovea::swin_bias(t.slots, {.height = side_of_picture(w), .width = side_of_picture(w)}));
+  if (w.with == modifier::table)
+    return f(fovea::bias_table(t.slots, [](auto q, auto k) {
+      using std::max, std::min;
+      using position = decltype(q);
+      return min(max(k - q, position(-farthest)), position(farthest)) + position(farthest);
+    }));
   f(fovea::score([](auto s, auto q, auto k) {
     using std::abs;
     return s - decltype(s)(0.1f) * abs(q - k);

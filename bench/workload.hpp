@@ -46,8 +46,11 @@ enum class modifier {
   boolean,
   lengths,
   sink,
-  function
-};  // function: alibi as a lambda
+  function,
+  t5,
+  swin,
+  table
+};  // function: alibi as a lambda; table: bias_table of signed distances
 
 /// What a row of the benchmark computes. The queries stand at the last keys: the diagonal of causal, window
 /// and prefix joins the last query to the last key, the last query's document is that of the last key. Drafts
@@ -89,14 +92,17 @@ inline constexpr names<layout> layout_names{{{"bhsd", layout::bhsd},
                                              {"eigen", layout::eigen},
                                              {"eigen_col", layout::eigen_col}}};
 
-inline constexpr names<modifier, 8> modifier_names{{{"none", modifier::none},
+inline constexpr names<modifier, 11> modifier_names{{{"none", modifier::none},
                                                     {"alibi", modifier::alibi},
                                                     {"softcap", modifier::softcap},
                                                     {"bias", modifier::bias},
                                                     {"boolean", modifier::boolean},
                                                     {"lengths", modifier::lengths},
                                                     {"sink", modifier::sink},
-                                                    {"function", modifier::function}}};
+                                                    {"function", modifier::function},
+                                                    {"t5", modifier::t5},
+                                                    {"swin", modifier::swin},
+                                                    {"table", modifier::table}}};
 
 inline constexpr names<mask, 11> mask_names{{{"none", mask::none},
                                              {"causal", mask::causal},
@@ -173,7 +179,7 @@ inline std::vector<key_entry> known_keys() {
        "where K and V are kept; pages of N tokens"},
       {"lens", "N:N:...", "Lk each", "with a cache: the keys of each of B sequences"},
       {"layout", known_names(layout_names, "|"), "bhsd", "where elements lie"},
-      {"with", known_names(modifier_names, "|"), "none", "a score, a sink or a mask; function: alibi as a lambda"},
+      {"with", known_names(modifier_names, "|"), "none", "a score, a sink or a mask; function: alibi as a lambda; swin: of one square window; table: of 257 clipped distances"},
       {"threads", "N", "1", "workers"}};
 }
 
@@ -323,6 +329,9 @@ inline void check(const workload& w) {
   if (w.mask == mask::neighbourhood && (side * side != w.keys || w.mask_size > side))
     throw std::invalid_argument("mask=neighbourhood: Lk=" + std::to_string(w.keys) +
                                 " is no square picture that holds the kernel");
+  if (w.with == modifier::swin && (w.queries != w.keys || side * side != w.keys))
+    throw std::invalid_argument("with=swin: Lq=" + std::to_string(w.queries) + ", Lk=" + std::to_string(w.keys) +
+                                " is no square window");
   const double widest = double(std::max(w.dim, w.value_dim)) * double(w.batch) *
                         std::max(double(w.heads) * double(w.queries), double(w.kv_heads) * double(w.keys));
   if (widest > 1e12) throw std::invalid_argument("a tensor of more than 10^12 elements");

@@ -29,6 +29,15 @@ struct cell {
   bool nonzero(const auto& m) const { return m(query, key) != 0; }
   bool same_number(const auto& of_query, const auto& of_key) const { return of_query[query] == of_key[key]; }
   bool ask(const auto& f) const { return f(query, key); }
+  template <class E>
+  double load(const difference_list<E>& list) const {
+    return static_cast<double>(list.up[std::clamp(key - query - list.offset, -list.reach, list.reach)]);
+  }
+  template <class E>
+  double look_up(const slot_list<E>& list, index_type slot) const {
+    return list.holds(slot) ? static_cast<double>(list.up[slot]) : 0;
+  }
+  index_type one_by_one(const auto& f) const { return f(query, key); }
   static double sum_or_hidden(double s, double bias) {
     return std::isinf(bias) && bias < 0 ? bias : s + bias;
   }

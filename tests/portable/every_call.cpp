@@ -42,6 +42,9 @@ void forward(const inputs& x, Rows& o) {
   attend.into(o, x.m, x.m, x.m, fovea::key_lengths{x.lengths}, fovea::causal_top_left, fovea::softcap{3.0});
   attend.into(o, x.m, x.m, x.m, fovea::left_padding{x.lengths}, fovea::causal_bottom_right);
   any.into(o, x.m, x.m, x.m, fovea::causal_offset{1});
+  const Rows table = Rows::Ones(4, 2), offsets = Rows::Ones(9, 1);
+  o += attend(x.m, x.m, x.m, fovea::t5_bias(table), fovea::swin_bias(offsets, {.height = 1, .width = 5}),
+              fovea::bias_table(table, [](auto q, auto k) { return q + k; }));
   const auto a = attend.with_lse(x.m, x.m, x.m), b = fovea::merge(a, a);
   Rows lse = x.lse;
   attend.with_lse_into(o, lse, x.m, x.m, x.m);
@@ -145,6 +148,12 @@ void backward(inputs& x, Rows& o) {
         fovea::score(faded), fovea::softcap{3.f}, fovea::dropout{.rate = 0.5, .seed = 1});
   };
   o = learnt().d_q;
+  const Rows table = Rows::Ones(4, 2), offsets = Rows::Ones(9, 1);
+  Rows d_table(4, 2), d_t5(4, 2), d_offsets(9, 1);
+  attend.backward(x.m, x.m, x.m, o, x.lse, x.m, fovea::t5_bias(table, d_t5),
+                  fovea::swin_bias(offsets, d_offsets, {.height = 1, .width = 5}),
+                  fovea::bias_table(table, d_table, [](index_type q, index_type k) { return q * k % 5; }));
+  o(0, 0) += d_table.sum() + d_t5.sum() + d_offsets.sum();
   attend.backward_into(d_q, d_k, d_v, x.m, x.m, x.m, o, x.lse, x.m);
   o(0, 0) += float(attend.backward_plan_for(d_q, d_k, d_v, x.m, x.m, x.m, o, x.lse, x.m).explain().size());
 }

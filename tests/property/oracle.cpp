@@ -100,12 +100,27 @@ bool visible(const problem& p, index_type b, index_type h, index_type i, index_t
   return true;
 }
 
+/// Below 0 where there is none.
+index_type slot_of(const rules& r, index_type i, index_type j) {
+  if (r.features & distances) {  // of 8 buckets up to a distance of 20
+    const index_type d = j - i - r.alibi_offset, far = std::abs(d);
+    return (d > 0 ? 4 : 0) + (far < 2 ? far : far < 7 ? 2 : 3);
+  }
+  if (r.features & offsets) {
+    const index_type down = i / r.columns - j / r.columns, right = i % r.columns - j % r.columns;
+    return (down + r.rows - 1) * (2 * r.columns - 1) + right + r.columns - 1;
+  }
+  return (j / 8) % 2 == 1 ? -1 : std::clamp<index_type>(j - i, -9, 9) + 9;
+}
+
 double addend(const problem& p, index_type b, index_type h, index_type i, index_type j) {
   const rules& r = p.rules;
   double sum = 0;
   if (r.features & alibi)
     sum -= r.slopes[static_cast<std::size_t>(h)] * static_cast<double>(std::abs(i + r.alibi_offset - j));
   if (r.features & bias) sum += r.addend.at(b, h, i, j);
+  if (r.features & any_slot)
+    if (const index_type slot = slot_of(r, i, j); slot >= 0) sum += r.numbers.at(0, h, 0, slot);
   if (r.features & function) sum += r.tilt * static_cast<double>(i - 2 * j);
   if (r.features & of_heads) {
     const auto step = [](const auto& steps, index_type n) { return steps[static_cast<std::size_t>(n)]; };

@@ -40,16 +40,21 @@ enum feature : unsigned {
   language_prefix = 1u << 24,  // the library's prefix, a length a sequence
   birds = 1u << 25,            // big_bird
   of_heads = 1u << 26,         // functions of (b, h, q, k): a mask and a score
+  distances = 1u << 27,        // a number for each bucket of k - q
+  offsets = 1u << 28,          // and for each offset of two tokens in a picture
+  slots = 1u << 29,            // and for each slot of an index
   exact_tables = 1u << 15,     // bias in float even where q has 16 bits, booleans as bytes
 };
 
 inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks |
                                      drafts | pattern | picture | language_prefix | birds | of_heads;
 inline constexpr unsigned as_many_keys =
-    causal | diffusion | chunks | pattern | picture | birds;  // as queries
+    causal | diffusion | chunks | pattern | picture | birds | offsets;  // as queries
+inline constexpr unsigned any_slot = distances | offsets | slots;
 /// Other elements are the same functions.
-inline constexpr unsigned in_float_alone = drafts | pattern | picture | language_prefix | birds | of_heads;
-inline constexpr unsigned any_addend = alibi | bias | function | of_heads;
+inline constexpr unsigned in_float_alone =
+    drafts | pattern | picture | language_prefix | birds | of_heads | any_slot;
+inline constexpr unsigned any_addend = alibi | bias | function | of_heads | any_slot;
 
 struct rules_kind {
   unsigned features;
@@ -90,6 +95,9 @@ inline constexpr std::array all_rules = {
     rules_kind{alibi, "alibi"},
     rules_kind{bias, "bias"},
     rules_kind{function, "score_function"},
+    rules_kind{distances, "t5_bias"},
+    rules_kind{offsets, "swin_bias"},
+    rules_kind{slots | causal_offset, "bias_table"},
     rules_kind{sink, "sink"},
     rules_kind{everything, "everything"},
     rules_kind{tables, "tables"},
@@ -142,6 +150,7 @@ struct rules {
   std::vector<double> slopes, sinks;                   // alibi, sink: one a query head
   index_type alibi_offset = 0;
   table addend;     // bias
+  table numbers;    // distances, offsets, slots: 1 x heads x 1 x slots
   double tilt = 0;  // function: s + tilt * (q - 2 k)
 };
 
@@ -189,6 +198,7 @@ struct expectation {
 bool visible(const problem& p, index_type b, index_type h, index_type i, index_type j);
 double addend(const problem& p, index_type b, index_type h, index_type i, index_type j);
 double logit(const problem& p, index_type b, index_type h, index_type i, index_type j);
+index_type slot_of(const rules& r, index_type i, index_type j);
 index_type visible_keys(const problem& p, index_type b, index_type h, index_type i);
 expectation textbook(const problem& p);
 

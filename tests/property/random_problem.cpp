@@ -93,6 +93,15 @@ void make_scores(rules& r, const problem& p, random_source& random) {
   r.tilt = static_cast<double>(random.integer(-4, 4)) / 64;
 }
 
+/// A number a slot, for all heads or each. (From a copy, too.)
+void make_numbers(rules& r, const sizes& n, random_source random) {
+  const index_type slots = r.features & distances ? 8
+                           : r.features & offsets ? (2 * r.rows - 1) * (2 * r.columns - 1)
+                                                  : 19;
+  r.numbers = table(1, random.chance(0.3) ? 1 : n.heads, 1, slots);
+  for (double& x : r.numbers.x) x = static_cast<double>(random.integer(-24, 24)) / 8;
+}
+
 /// Each size 1 or full. Sequences of different length can share a table that has one row and one column only.
 table make_table(const problem& p, bool cells, random_source& random) {
   const auto size = [&](index_type full) { return random.chance(0.3) ? index_type(1) : full; };
@@ -107,7 +116,7 @@ sizes fitted(const subject& s, layout l, sizes n) {
   const view_kind views = view_of(l);
   if (views == view_kind::rows || views == view_kind::columns) n.batch = 1;
   if (l == layout::packed_qkv) n.keys = n.queries, n.value_dim = n.dim;
-  if (s.rules.features & picture) n.queries = std::max<index_type>(n.queries, 1);
+  if (s.rules.features & (picture | offsets)) n.queries = std::max<index_type>(n.queries, 1);
   if (s.rules.features & drafts) n.keys = std::max(n.keys, n.queries);
   if (s.rules.features & as_many_keys) n.keys = n.queries;
   return n;
@@ -128,7 +137,7 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   const bool ragged = l == layout::ragged;
   for (std::size_t b = 1; ragged && b < p.queries.size(); ++b) {  // the first is the longest
     p.queries[b] = random.integer(0, n.queries);
-    if (s.rules.features & picture) p.queries[b] = n.queries;
+    if (s.rules.features & (picture | offsets)) p.queries[b] = n.queries;
     p.keys[b] = s.rules.features & as_many_keys ? p.queries[b] : random.integer(0, n.keys);
     if (s.rules.features & drafts) p.keys[b] = std::max(p.keys[b], p.queries[b]);
   }
@@ -138,7 +147,7 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   round_to_formats(p, s);
   p.rules.features = s.rules.features;
   make_masks(p.rules, p, random);
-  make_scores(p.rules, p, random);
+  make_scores(p.rules, p, random), make_numbers(p.rules, n, random);
   p.rules.keep = make_table(p, !ragged, random);
   const double kept = random.uniform(0.2, 0.95);
   for (double& x : p.rules.keep.x) x = random.chance(kept);

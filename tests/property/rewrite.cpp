@@ -60,7 +60,7 @@ problem permuted(const problem& p, const std::vector<index_type>& batches,
                          });
   };
   r.rules.keep = moved_table(p.rules.keep), r.rules.addend = moved_table(p.rules.addend);
-  r.rules.map = moved_table(p.rules.map);
+  r.rules.map = moved_table(p.rules.map), r.rules.numbers = moved_table(p.rules.numbers);
   for (index_type h = 0; h < n.heads; ++h) {
     const std::size_t to = static_cast<std::size_t>(h), from = static_cast<std::size_t>(at(heads, h));
     if (!p.rules.slopes.empty()) r.rules.slopes[to] = p.rules.slopes[from];

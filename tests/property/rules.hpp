@@ -31,6 +31,7 @@ class stored_rules {
  public:
   stored_rules(const rules& r, element_kind bias_kind)
       : given(r), keep_(r.keep.x.size()), map_(r.map.x.size()), bias_(r.addend.x.size()) {
+    for (const double x : r.numbers.x) numbers_.push_back(static_cast<float>(x));
     for (const double x : r.slopes) slopes.push_back(static_cast<float>(x));
     for (const index_type i : r.parents) parents.push_back(static_cast<int>(i));
     ancestors = fovea::ancestors_of(parents);
@@ -44,6 +45,11 @@ class stored_rules {
   auto keep() const { return over(keep_.empty() ? nullptr : &keep_.data()->value, given.keep); }
   auto map() const { return over(&map_.data()->value, given.map); }
   auto bias() const { return over(bias_.data(), given.addend); }
+  /// Slots x heads.
+  auto numbers() const {
+    const index_type slots = given.numbers.keys, heads = given.numbers.heads;
+    return fovea::tensor_view<const float>{numbers_.data(), 1, 1, slots, heads, 0, 0, 1, slots};
+  }
 
   const rules& given;
   std::vector<float> slopes, sinks;
@@ -86,6 +92,7 @@ class stored_rules {
   id_rows query_ids_{given.query_ids}, key_ids_{given.key_ids};
   std::vector<truth> keep_, map_;
   std::vector<B> bias_;
+  std::vector<float> numbers_;
 };
 
 /// The one in a tuple where wanted, else nothing.
@@ -173,6 +180,17 @@ auto scores_of(const auto& r) {
         return fovea::score([&p](auto s, index_type b, index_type h, auto q, auto k) {
           const index_type steps = step_of(p.head_steps, h) - step_of(p.sequence_steps, b);
           return s + decltype(s)(static_cast<float>(steps) / 64) * (q - k - k);
+        });
+      }),
+      where<(Has & distances) != 0>(
+          [&] { return fovea::t5_bias(r.numbers(), {.max_distance = 20, .offset = p.alibi_offset}); }),
+      where<(Has & offsets) != 0>(
+          [&] { return fovea::swin_bias(r.numbers(), {.height = p.rows, .width = p.columns}); }),
+      where<(Has & slots) != 0>([&] {
+        return fovea::bias_table(r.numbers(), [](auto q, auto k) {
+          using std::max, std::min;
+          using position = decltype(q);
+          return min(max(k - q, position(-9)), position(9)) + position(9) - (k & position(8)) * position(9);
         });
       }),
       where<(Has & sink) != 0>([&] { return fovea::sink{r.sinks}; }),

@@ -19,6 +19,9 @@ void each_parameter_gradient(const Problem& p, const F& f) {
     if constexpr (learning_score<decltype(score)>)
       if (const auto to = score.gradient(); to.data != nullptr)
         f(gradient_name<std::remove_cvref_t<decltype(score)>>, view_of_gradient(to));
+    if constexpr (slot_learning_score<decltype(score)>)
+      if (const auto to = score.slots(); to.data != nullptr)
+        f(gradient_name<std::remove_cvref_t<decltype(score)>>, to);
   });
   if constexpr (requires { p.sink.gradient(); }) f("sink's d_logits", view_of_list(p.sink.gradient()));
 }

@@ -5,6 +5,7 @@
 #include <fovea/kernel/backward/differentiate_keys.hpp>
 #include <fovea/kernel/backward/parameter_gradient.hpp>
 #include <fovea/kernel/backward/row_terms.hpp>
+#include <fovea/kernel/backward/slot_gradient.hpp>
 #include <fovea/plan/gradient_plan.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -24,7 +25,7 @@ class gradient_memory {
       : g_(g), plan_(plan), memory_(memory) {
     kernel::memory_parts parts(memory.shared());
     terms_ = parts.take<T>(plan.terms), d_q_ = parts.take<T>(plan.d_q), d_kv_ = parts.take<T>(plan.d_kv);
-    d_parameters_ = parts.take<double>(plan.d_parameters);
+    d_parameters_ = parts.take<double>(plan.d_parameters), slots_ = parts.take<double>(plan.slots);
     of_sinks_ = parts.take<double>(plan.sink_bytes());
     starts_ = parts.take<gradient_starts>(kernel::bytes_of<gradient_starts>(plan.batches));
     index_type terms = 0, d_q = 0, d_kv = 0, d_parameters = 0;
@@ -56,6 +57,10 @@ class gradient_memory {
     return kernel::after(d_parameters_, starts_[b].d_parameters) +
            (h * jobs.key_splits() + key_split) * g_.forward.dim();
   }
+  /// Where a job sums what a table of so many slots learns.
+  kernel::slot_sums slots(index_type job, index_type count) const noexcept {
+    return {slots_ + job * count, count};
+  }
   double& of_sink(index_type b, index_type h) const noexcept { return of_sinks_[b * plan_.heads + h]; }
 
   /// Where dQ of a head is summed over a key split: the result itself, where it can be.
@@ -78,7 +83,7 @@ class gradient_memory {
   const gradient_plan& plan_;
   const working_memory& memory_;
   T *terms_, *d_q_, *d_kv_;
-  double *d_parameters_, *of_sinks_;
+  double *d_parameters_, *slots_, *of_sinks_;
   gradient_starts* starts_;
 };
 
@@ -134,6 +139,9 @@ void differentiate_nothing(const Problem& p) noexcept {
               to.data[b * to.batch_stride + h * to.head_stride + i * to.query_stride + j * to.key_stride] =
                   store_element<E>(0.0f);
     }
+    if constexpr (slot_learning_score<decltype(score)>)
+      if (const auto to = score.slots(); to.data != nullptr)
+        write_slots(to, [](index_type, index_type) { return 0.0; });
   });
 }
 
@@ -230,6 +238,23 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
         kernel::differentiate_parameters<Arch, number()>(
             g, score, to, job, [&](index_type of_b, index_type of_h) { return memory.terms_of(of_b, of_h); },
             sums, scratch);
+      });
+    }
+    if constexpr (slot_learning_score<decltype(score)>) {
+      const auto to = score.slots();
+      if (to.data == nullptr) return;
+      const auto jobs = plan.slot_jobs();
+      executor.for_each(jobs.count(), [&](index_type i, index_type worker) {
+        const auto scratch = memory.scratch(i, worker);
+        kernel::sum_slots<Arch, number()>(
+            g, score, jobs.at(i), [&](index_type b, index_type h) { return memory.terms_of(b, h); },
+            memory.slots(i, to.tokens), scratch);
+      });
+      write_slots(to, [&](index_type column, index_type slot) {
+        const index_type first = column * jobs.parts(), count = to.dim == 1 ? jobs.count() : jobs.parts();
+        double sum = 0;
+        for (index_type i = first; i < first + count; ++i) sum += memory.slots(i, to.tokens).data[slot];
+        return sum;
       });
     }
   });

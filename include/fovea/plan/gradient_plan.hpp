@@ -4,6 +4,7 @@
 #include <fovea/kernel/backward/gradient_problem.hpp>
 #include <fovea/kernel/backward/gradient_shape.hpp>
 #include <fovea/plan/make_plan.hpp>
+#include <fovea/plan/slot_jobs.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -89,27 +90,30 @@ struct gradient_plan {
   bool scratch_a_task = false;  // the executor has more workers than there are tasks
   index_type rows_a_block = 0, keys_a_group = 0, keys_a_superblock = 0;
   index_type compute_bytes = 4;
-  gradient_parts scratch = {};                                // bytes of a worker's, by use
-  index_type terms = 0, d_q = 0, d_kv = 0, d_parameters = 0;  // bytes that all workers share
+  gradient_parts scratch = {};                                           // bytes of a worker's, by use
+  index_type terms = 0, d_q = 0, d_kv = 0, d_parameters = 0, slots = 0;  // bytes that all workers share
 
   /// Tasks that the queries of a learnt table of so many queries a head make: 1 has the sum over all of them.
   index_type row_blocks_of(index_type table_queries) const noexcept {
     return table_queries == 1 ? 1 : ceil_div(queries, rows_a_block);
   }
+  /// How the sum over a head's cells, for a table that is read through an index, becomes jobs: by sequences
+  /// and by rows; whatever the workers.
+  slot_job_list slot_jobs() const noexcept { return {batches, heads, queries, rows_a_block}; }
 
   /// Bytes of scratch memory of one worker.
   index_type scratch_bytes() const noexcept { return scratch.bytes(); }
   index_type shared_bytes() const noexcept {
     using kernel::part_bytes;
     return part_bytes(terms) + part_bytes(d_q) + part_bytes(d_kv) + part_bytes(d_parameters) +
-           part_bytes(sink_bytes()) + kernel::bytes_of<gradient_starts>(batches);
+           part_bytes(slots) + part_bytes(sink_bytes()) + kernel::bytes_of<gradient_starts>(batches);
   }
   /// Of what each head adds to the gradient of a sink.
   index_type sink_bytes() const noexcept { return kernel::bytes_of<double>(batches * heads); }
   /// Bytes of a workspace that serves the call, wherever it starts: with so many given, the call allocates
   /// nothing.
   index_type workspace_bytes() const noexcept {
-    return jobs == 0 && scratch.table == 0
+    return jobs == 0 && scratch.table == 0 && slots == 0
                ? 0
                : workers * scratch_bytes() + shared_bytes() + workspace_alignment - 1;
   }
@@ -140,6 +144,7 @@ struct gradient_plan {
     parts("bytes in its table of a parameter", &of::table), both("bytes in its row terms", &self::terms);
     both("bytes in its parts of dQ", &self::d_q), both("bytes in its parts of dK and dV", &self::d_kv);
     both("bytes in its sums of a scorer's parameters", &self::d_parameters);
+    both("bytes in its sums of slots", &self::slots);
   }
 
   /// The plan in words.
@@ -232,6 +237,11 @@ gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcep
         const index_type cells = std::min(table.queries, shape.rows) * round_up(table.keys, n);
         plan.scratch.table = std::max(plan.scratch.table, bytes_of<T>(cells));
         table_tasks = std::max(table_tasks, table.batch * table.heads * plan.row_blocks_of(table.queries));
+      }
+    if constexpr (slot_learning_score<decltype(score)>)
+      if (const auto table = score.slots(); table.data != nullptr && plan.batches > 0) {
+        plan.slots = std::max(plan.slots, bytes_of<double>(plan.slot_jobs().count() * table.tokens));
+        table_tasks = std::max(table_tasks, plan.slot_jobs().count());
       }
   });
   for (index_type b = 0; b < plan.batches; ++b) {

@@ -105,6 +105,32 @@ V slope_of_parameter(const S& score, const V& s, const Cells& cells) noexcept {
     return V(1);
 }
 
+/// One head's numbers of a table: slot i is up[i] and down[-i]. A register more of numbers lies on each side,
+/// whatever they are.
+template <class E>
+struct slot_list {
+  const E *up = nullptr, *down = nullptr;
+  index_type slots = 0;
+
+  constexpr bool holds(index_type slot) const noexcept { return slot >= 0 && slot < slots; }
+};
+
+/// Numbers by the difference d = k - q - offset: up[d] and down[-d]. Beyond `reach` they are the last ones,
+/// which lie there `differences` times more.
+template <class E>
+struct difference_list {
+  const E *up = nullptr, *down = nullptr;
+  index_type reach = 0, offset = 0;
+};
+inline constexpr index_type differences = 64;
+
+/// A score that learns a table through an index has slots(), a tensor_view of slots x heads (or x 1, for all)
+/// where a backward call writes their gradient (no data: it is not wanted), and, once bound,
+///   slot(cells) const      the slot of each lane, as positions are: its number is added there. Other numbers
+///                          than those of slots stand for none.
+template <class S>
+concept slot_learning_score = requires(const std::remove_cvref_t<S>& s) { s.slots().data; };
+
 template <class S>
 inline constexpr bool score_hides = true;
 template <class S>

@@ -23,14 +23,15 @@ struct parameter_sums {
   index_type stride;
 
   /// Adds a register of cells; lanes beyond `count` are padding.
-  template <class Arch>
-  FOVEA_INLINE void add(index_type row, index_type key, index_type count,
-                        const vec<Arch, T>& x) const noexcept {
+  template <class Arch, class Score, class Cells>
+  FOVEA_INLINE void add(const Score& score, index_type row, const Cells& cells,
+                        const vec<Arch, T>& ds) const noexcept {
     using V = vec<Arch, T>;
-    T* const to = data + (shared_by_queries ? 0 : row * stride) + (shared_by_keys ? 0 : key);
+    const V x = ds * slope_of_parameter(score, ds, cells);
+    T* const to = data + (shared_by_queries ? 0 : row * stride) + (shared_by_keys ? 0 : cells.key);
     if (shared_by_keys) {
       alignas(64) T lane[lanes<Arch, T>];
-      xsimd::select(counting_up<Arch, T>() < V(static_cast<T>(count)), x, V(T(0))).store_aligned(lane);
+      xsimd::select(counting_up<Arch, T>() < V(static_cast<T>(cells.count)), x, V(T(0))).store_aligned(lane);
       sum_over_lanes<Arch, T>(V::load_aligned(lane)).store_aligned(lane);
       *to += lane[0];
     } else {
@@ -40,9 +41,9 @@ struct parameter_sums {
 };
 
 /// Adds what one head of one sequence gives for score number `Number`.
-template <class Arch, int Number, class Gradients, class Score, class Terms, class T>
+template <class Arch, int Number, class Gradients, class Score, class Terms, class Sums, class T>
 FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_type b, index_type h,
-                                 range rows, const Terms& terms, const parameter_sums<T>& sums,
+                                 range rows, const Terms& terms, const Sums& sums,
                                  const gradient_scratch<T>& memory) noexcept {
   const auto& p = g.forward;
   constexpr index_type n = lanes<Arch, T>;
@@ -75,8 +76,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
       group.differentiate(block, T(1), of_cells.plain);
       group.apply_rules(block, T(1), of_cells, true);
       group.each_register(block, [&](index_type i, const auto& cells, const auto& ds) FOVEA_INLINE_LAMBDA {
-        sums.template add<Arch>(block_rows.first + i - rows.first, cells.key, cells.count,
-                                ds * slope_of_parameter(bound, ds, cells));
+        sums.template add<Arch>(bound, block_rows.first + i - rows.first, cells, ds);
       });
     }
   }
