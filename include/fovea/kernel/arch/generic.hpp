@@ -169,10 +169,10 @@ struct generic_isa {
     return exp2_with<generic_isa>(x, least);
   }
 
-  /// The same without subnormal numbers: what is smaller than 2^-126 (2^-1022) is 0. Two instructions more: 1.7
-  /// % of a call where all is as fast. Where scores spread logits wide it spares what subnormals cost: of ALiBi
-  /// with a slope of 0.1, 1,024 keys, the weights of 3 keys a row are such numbers, and one product of 300 has
-  /// one in its register.
+  /// The same without subnormal numbers: what is smaller than 2^-126 (2^-1022) is 0. Two instructions more:
+  /// 1.7 % of a call where all is as fast. Where scores spread logits wide it spares what subnormals cost: of
+  /// ALiBi with a slope of 0.1, 1,024 keys, the weights of 3 keys a row are such numbers, and one product of
+  /// 300 has one in its register.
   template <class T>
   FOVEA_INLINE static vec<Arch, T> exp2_or_zero(const vec<Arch, T>& x, const vec<Arch, T>& least) noexcept {
     return exp2_with<generic_isa, T, false>(x, least);
