@@ -1,7 +1,7 @@
 // fovea/top_blocks.hpp - the blocks of keys that matter most to each block of queries, as a mask.
 //
-//   fovea::block_summaries keys(kv_heads, dim, {.side = 64});       // kept beside a cache, or of one call
-//   keys.append(k);                                                 // what was appended to the cache
+//   fovea::block_summaries keys(kv_heads, dim, {.side = 64});       // of one call
+//   keys.append(k);                                                 // a cache keeps them: summarised_cache
 //   const fovea::chosen_blocks chosen = fovea::top_blocks(q, keys, {.blocks = 12});
 //   attend(q, k, v, chosen.mask(), fovea::causal);                  // computes these blocks alone
 //
@@ -15,7 +15,7 @@
 #pragma once
 
 #include <fovea/mask.hpp>
-#include <fovea/view/sequences.hpp>
+#include <fovea/kv_cache/block_summaries.hpp>
 
 #include <cmath>
 #include <numeric>
@@ -24,80 +24,6 @@
 FOVEA_NAMESPACE_BEGIN
 
 enum class block_score { mean, min_max };
-
-/// What is known of each block of one sequence's keys: memory of 3 dim floats a block and head. Keys are
-/// taken in, never back: where a cache is truncated, reset and append the keys that are left.
-class block_summaries {
- public:
-  struct options {
-    index_type side = 64;  // keys of a block
-  };
-  /// Throws std::invalid_argument for a side below 16, and no heads or channels.
-  block_summaries(index_type heads, index_type dim, options o) : heads_(heads), dim_(dim), side_(o.side) {
-    if (side_ < 16) reject("block_summaries' side is ", side_, ", less than 16");
-    if (heads < 1 || dim < 1)
-      reject("block_summaries are of ", heads, " heads of ", dim, " channels, fewer than 1");
-  }
-
-  index_type heads() const noexcept { return heads_; }
-  index_type dim() const noexcept { return dim_; }
-  index_type side() const noexcept { return side_; }
-  index_type tokens() const noexcept { return tokens_; }
-  index_type blocks() const noexcept { return ceil_div(tokens_, side_); }
-
-  /// Takes in the keys that follow, as a cache's append does: an Eigen matrix (tokens x heads * dim) or a
-  /// tensor of one sequence, of any element. Reads each key once. Throws std::invalid_argument, with both
-  /// numbers, for other sizes.
-  template <viewable K>
-  void append(const K& k) {
-    const auto all = as_sequences(k, heads_, "k");
-    if (all.batches() != 1) reject("block_summaries are of one sequence, k has ", all.batches());
-    if (all.heads() != heads_) reject("k has ", all.heads(), " heads but block_summaries ", heads_);
-    if (all.dim() != dim_) reject("k has ", all.dim(), " dimensions a head but block_summaries ", dim_);
-    const index_type count = all.tokens(0), blocks = ceil_div(tokens_ + count, side_);
-    numbers_.resize(static_cast<std::size_t>(blocks * a_block()));
-    std::vector<float> key(static_cast<std::size_t>(dim_));
-    for (index_type h = 0; h < heads_; ++h) {
-      const auto head = all.head(0, h);
-      for (index_type t = 0; t < count; ++t) {
-        for (index_type c = 0; c < dim_; ++c)
-          key[static_cast<std::size_t>(c)] = load_element<float>(head(t, c));
-        add(h, tokens_ + t, key.data());
-      }
-    }
-    tokens_ += count;
-  }
-  void reset() noexcept { tokens_ = 0; }
-
-  /// The sum of a block's keys, and the least and largest number of each channel, which a NaN makes NaN.
-  const float* sum(index_type head, index_type block) const noexcept { return at(head, block); }
-  const float* least(index_type head, index_type block) const noexcept { return at(head, block) + dim_; }
-  const float* largest(index_type head, index_type block) const noexcept {
-    return at(head, block) + 2 * dim_;
-  }
-  /// Keys of a block: `side`, or fewer of the last.
-  index_type count(index_type block) const noexcept { return std::min(side_, tokens_ - block * side_); }
-
- private:
-  index_type a_block() const noexcept { return heads_ * 3 * dim_; }
-  const float* at(index_type head, index_type block) const noexcept {
-    return numbers_.data() + block * a_block() + head * 3 * dim_;
-  }
-  void add(index_type head, index_type token, const float* key) noexcept {
-    float* const sum = numbers_.data() + token / side_ * a_block() + head * 3 * dim_;
-    float *const least = sum + dim_, *const largest = least + dim_;
-    const bool first = token % side_ == 0;
-    for (index_type c = 0; c < dim_; ++c) {
-      const float x = key[c];
-      sum[c] = first ? x : sum[c] + x;
-      least[c] = first || x < least[c] || x != x ? x : least[c];
-      largest[c] = first || x > largest[c] || x != x ? x : largest[c];
-    }
-  }
-
-  index_type heads_, dim_, side_, tokens_ = 0;
-  std::vector<float> numbers_;  // block, head, which, channel
-};
 
 struct top_blocks_options {
   index_type blocks = 1;    // of keys that a block of queries sees, those that it always sees among them

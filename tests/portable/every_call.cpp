@@ -187,6 +187,15 @@ void caches(const inputs& x, Rows& o) {
   o(0, 0) += attend.weights(x.m, ring)(0, 0, 0, 0) + float(attend.plan_for(x.m, ring).jobs);
 }
 
+void summaries(const inputs& x, Rows& o) {
+  fovea::summarised_cache cache{fovea::kv_cache<float, 2>{9, 4}, {.side = 16}};
+  cache.append(x.m, x.m), cache.truncate(5), cache.keep(std::vector<index_type>{0, 1, 2, 3, 4});
+  const auto chosen = fovea::top_blocks(x.m, cache.summaries(), {.blocks = 1, .heads = 2});
+  const fovea::attention<float, 2> attend;
+  o += attend(x.m, cache, chosen.mask(), fovea::causal);
+  o(0, 0) += float(fovea::kept_mass(attend, x.m, cache.keys(), chosen.mask(), fovea::causal));
+}
+
 void layers(const inputs& x, Rows& o) {
   const fovea::rotary_table<float> table(9, 4);
   fovea::multi_head<float, 2> layer({.width = 8, .normalised = true, .rotary = table.angles()});
@@ -241,8 +250,8 @@ int main() {
   fovea::tensor<double> f64(1, 2, 5, 4);
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
-  forward(x, o), hard_choices(x, o), looks(x, o), backward(x, o), caches(x, o), layers(x, o), positions(x, o),
-      scored_otherwise(x, o);
+  forward(x, o), hard_choices(x, o), looks(x, o), backward(x, o), caches(x, o), summaries(x, o), layers(x, o),
+      positions(x, o), scored_otherwise(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;
