@@ -22,8 +22,8 @@ const std::set<std::string> base = {"config.hpp", "index.hpp", "lifetime.hpp", "
                                     "value_list.hpp"};
 const std::set<std::string> parts_of_layer_1 = {"view", "element", "mask", "score", "roles", "executor"};
 
-/// Where Eigen may be included, by law 2: its own view, and the layers that multiply weight matrices.
-const std::set<std::string> eigen_users = {"view/eigen.hpp", "multi_head.hpp"};
+/// Where Eigen may be included, by law 2: its own views, and the layers that multiply weight matrices.
+const std::set<std::string> eigen_users = {"view/eigen.hpp", "view/eigen_tensor.hpp", "multi_head.hpp"};
 
 /// What kernel/ and plan/ may know of layer 1 beside X/concept.hpp: pointer, sizes and strides, which every
 /// layout becomes.

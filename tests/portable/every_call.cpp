@@ -10,6 +10,7 @@
 #include <fovea/position.hpp>
 #include <fovea/reference.hpp>
 #include <fovea/top_blocks.hpp>
+#include <fovea/view/eigen_tensor.hpp>
 
 #include <cstdint>
 #include <sstream>
@@ -107,6 +108,33 @@ void elements(const std::vector<E>& data, fovea::tensor<E>& o) {
   const fovea::tensor_view<const E> one = fovea::bhsd(data.data(), 1, 1, 5, 4);
   o = fovea::attention<E, 2>()(view, other, view, fovea::causal);
   grouped.into(o, view, one, one, fovea::softcap{3.f});
+}
+
+/// The least that an mdspan has.
+struct float_span {
+  using element_type = const float;
+  struct extents_of {
+    int tokens, columns;
+    int extent(std::size_t i) const { return i == 0 ? tokens : columns; }
+  };
+  const float* first;
+  extents_of sizes;
+  static constexpr std::size_t rank() { return 2; }
+  const extents_of& extents() const { return sizes; }
+  int stride(std::size_t i) const { return i == 0 ? sizes.columns : 1; }
+  const float* data_handle() const { return first; }
+};
+
+void views_from_elsewhere(const inputs& x, Rows& o) {
+  const fovea::attention<float, 2> attend;
+  const float_span span{x.m.data(), {5, 8}};
+  const auto of_span = attend(span, x.m, span, fovea::causal);
+  const Eigen::TensorMap<const Eigen::Tensor<float, 4, Eigen::RowMajor>> map(of_span.data(), 1, 2, 5, 4);
+  const Eigen::Tensor<float, 4, Eigen::RowMajor> of_map = attend(map, of_span, map);
+  std::int64_t shape[] = {5, 8};
+  const fovea::dl_tensor exported{o.data(), {1, 0}, 2, {2, 32, 1}, shape, nullptr, 0};
+  attend.into(fovea::dlpack<float, 2>(exported), span, x.m, x.m);
+  o(0, 0) += of_map(0, 0, 0, 0);
 }
 
 void looks(const inputs& x, Rows& o) {
@@ -250,8 +278,8 @@ int main() {
   fovea::tensor<double> f64(1, 2, 5, 4);
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
-  forward(x, o), hard_choices(x, o), looks(x, o), backward(x, o), caches(x, o), summaries(x, o), layers(x, o),
-      positions(x, o), scored_otherwise(x, o);
+  forward(x, o), hard_choices(x, o), views_from_elsewhere(x, o), looks(x, o), backward(x, o), caches(x, o),
+      summaries(x, o), layers(x, o), positions(x, o), scored_otherwise(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;
