@@ -14,9 +14,8 @@
 // arXiv:1409.0473, A.1.2. Normalised: Salimans & Kingma, "Weight normalization", arXiv:1602.07868.
 //
 // Masks, scores, views, elements, executors and errors are those of attention.hpp, and so is what is promised
-// of bits for any executor; a sequence has those that it has alone as long as no projection of its batch is
-// beyond 21 (below). Each head has its own W_q, b and v, and each key/value head its W_k, of that head's
-// columns; where all heads read the whole token, give a tensor_view whose head_stride is 0.
+// of bits. Each head has its own W_q, b and v, and each key/value head its W_k, of that head's columns; where
+// all heads read the whole token, give a tensor_view whose head_stride is 0.
 #pragma once
 
 #include <fovea/additive/scorer.hpp>
@@ -121,19 +120,30 @@ class additive : public additive_weights<T>, public projected_calls<additive<T, 
     const auto values = base::scored_v();
     auto z_q = projected<true>(q);
     auto z_k = projected<false>(k);
-    const auto numbers = [](auto& z) {
-      return Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(z.data(), eigen_index(z.size()));
-    };
-    using exponential = exponential_scorer<T>;
-    const auto moderate = [&](auto& z) {  // NaN, which perhaps is hidden, does not decide
-      return !(numbers(z).abs() > exponential::largest).any();
-    };
-    const additive_parameters<T> parameters{this->options().hidden, values.data(), d_v};
-    if (moderate(z_q) && moderate(z_k)) {
-      numbers(z_q) = (2 * numbers(z_q)).exp(), numbers(z_k) = (2 * numbers(z_k)).exp();
-      f(shaped_like(q, z_q), shaped_like(k, z_k), exponential{parameters});
-    } else {
-      f(shaped_like(q, z_q), shaped_like(k, z_k), tanh_scorer<T>{parameters});
+    auto&& z_q_like_q = shaped_like(q, z_q);
+    auto&& z_k_like_k = shaped_like(k, z_k);
+    const auto rows = view_of(z_q_like_q, this->options().heads, "q");
+    const auto keys = view_of(z_k_like_k, this->options().kv_heads, "k");
+    check_same("q", "sequences", rows.batches(), "k", keys.batches());
+    std::vector<unsigned char> exponential(static_cast<std::size_t>(rows.batches()));
+    for (index_type n = 0; n < rows.batches(); ++n)
+      if (is_moderate(rows, n) && is_moderate(keys, n))
+        exponentiate(rows, n), exponentiate(keys, n), exponential[static_cast<std::size_t>(n)] = 1;
+    f(z_q_like_q, z_k_like_k,
+      additive_scorer<T>{{this->options().hidden, values.data(), d_v}, exponential.data()});
+  }
+  /// Whether all projections of a sequence can be exponents; NaN, which perhaps is hidden, does not decide.
+  static bool is_moderate(const sequences<T>& z, index_type n) {
+    bool all = true;
+    for (index_type h = 0; h < z.heads() && all; ++h)
+      all = !(projection::rows_in<T>(z.head(n, h)).array().abs() > exponential_scorer<T>::largest).any();
+    return all;
+  }
+  static void exponentiate(const sequences<T>& z, index_type n) {
+    for (index_type h = 0; h < z.heads(); ++h) {
+      projection::row_matrix<T> of_head = projection::rows_in<T>(z.head(n, h));
+      of_head = (2 * of_head.array()).exp();
+      projection::store_rows<T>(of_head, z.head(n, h));
     }
   }
 

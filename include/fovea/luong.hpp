@@ -123,7 +123,8 @@ class luong : public luong_weights<T>,
     const auto& o = options_;
     gradient.check("the gradient", zero());
     auto d_q = make_like<element_of<Q>>(q, o.heads, o.query_dim);
-    auto d_k = make_like<element_of<K>>(k, o.kv_heads, o.key_dim);
+    auto d_k =
+        make_like<element_of<K>>(k, o.kv_heads, location ? view_of(k, o.kv_heads, "k").dim() : o.key_dim);
     auto d_v = make_like<element_of<V>>(v, o.kv_heads, view_of(v, o.kv_heads, "v").dim());
     called(q, k, [&](const auto& engine, const auto& x_q, const auto& x_k, const auto&... local) {
       if constexpr (concat) {
@@ -179,6 +180,8 @@ class luong : public luong_weights<T>,
   template <class Q, class K, class F>
   void scored(const Q& q, const K& k, const F& f) const {
     const auto& o = options_;
+    check_dim(q, "q", o.heads, "query_dim", o.query_dim);
+    if constexpr (!location) check_dim(k, "k", o.kv_heads, "key_dim", o.key_dim);
     if constexpr (concat) {
       f(network, q, k);
     } else if constexpr (general) {
@@ -191,6 +194,13 @@ class luong : public luong_weights<T>,
     } else {
       f(attend_, q, k);
     }
+  }
+
+  template <class X>
+  static void check_dim(const X& x, const char* name, index_type heads, const char* option, index_type dim) {
+    const auto rows = view_of(x, heads, name);
+    if (rows.batches() > 0 && rows.dim() != dim)
+      reject(name, " has ", rows.dim(), " dimensions a head but luong's ", option, " is ", dim);
   }
 
   window_around<T> window(const sequences<const T>& centres) const {
@@ -211,8 +221,7 @@ class luong : public luong_weights<T>,
   void predict(const Q& q, const K& k, const sequences<T>& centres) const {
     const auto rows = read_only(view_of(q, options_.heads, "q"));
     const auto keys = view_of(k, options_.kv_heads, "k");
-    if (rows.dim() != options_.query_dim)
-      reject("q has ", rows.dim(), " dimensions a head but luong's query_dim is ", options_.query_dim);
+    check_dim(q, "q", options_.heads, "query_dim", options_.query_dim);
     check_same("q", "sequences", rows.batches(), "k", keys.batches());
     for (index_type b = 0; b < rows.batches(); ++b)
       for (index_type h = 0; h < options_.heads; ++h) {

@@ -130,6 +130,37 @@ TEST(additive, has_the_bits_of_any_executor_and_of_a_sequence_alone) {
   EXPECT_LT((std::get<0>(run(layer)).topRows(20) - alone).cwiseAbs().maxCoeff(), 1e-13);
 }
 
+/// Also beside a sequence whose projections are beyond the exponentials' range, and as one beside others.
+TEST(additive, bits_do_not_depend_on_the_batch) {
+  using layer_type = fovea::additive<float, heads, kv_heads>;
+  const inputs x(60, 200);
+  const auto layer = random_layer<layer_type>(false);
+  using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Rows q = x.q.cast<float>(), k = x.k.cast<float>();
+  const Rows v = x.v.cast<float>(), d_out = x.d_out.cast<float>();
+  q.middleRows(20, 17) *= 100, k.middleRows(90, 60) *= 100;  // the second of three
+  const std::vector<index_type> starts{0, 20, 37, 60}, key_starts{0, 90, 150, 200};
+  const auto run = [&](const auto& of_q, const auto& of_k, const auto& of_v, const auto& of_out,
+                       const auto& as_q) {
+    const auto [out, lse] = layer.with_lse(of_q, of_k, of_v);
+    auto gradient = layer.zero_gradient();
+    const auto d = layer.backward(of_q, of_k, of_v, as_q(out), as_q(lse), of_out, gradient);
+    return std::array<Rows, 5>{out, lse, d.d_q, d.d_k, d.d_v};
+  };
+  const auto all = run(fovea::ragged{q, starts}, fovea::ragged{k, key_starts}, fovea::ragged{v, key_starts},
+                       fovea::ragged{d_out, starts}, [&](auto& y) {
+                         return fovea::ragged{y, starts};
+                       });
+  for (std::size_t b = 0; b < 3; ++b) {
+    const auto rows = [&](const Rows& y) { return Rows(y.middleRows(starts[b], starts[b + 1] - starts[b])); };
+    const auto keys = [&](const Rows& y) {
+      return Rows(y.middleRows(key_starts[b], key_starts[b + 1] - key_starts[b]));
+    };
+    const auto alone = run(rows(q), keys(k), keys(v), rows(d_out), [](auto& y) -> auto& { return y; });
+    for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(alone[i], i < 3 ? rows(all[i]) : keys(all[i])) << b << i;
+  }
+}
+
 TEST(additive, decodes_from_a_cache_of_projected_keys) {
   const inputs x(2, 40);
   const auto layer = random_layer<additive>(false);

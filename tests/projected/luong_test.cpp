@@ -197,7 +197,19 @@ TEST(luong, says_what_does_not_fit) {
   const inputs x(2, 61);
   expect_refused([&] { static_cast<void>(layer(x.q, x.k, x.v)); },
                  "k has 61 tokens but luong's positions is 60");
+  const Matrix wide = Matrix::Random(7, heads * 9);
+  expect_refused([&] { static_cast<void>(layer(wide, x.k.topRows(30).eval(), x.v.topRows(30).eval())); },
+                 "q has 9 dimensions a head but luong's query_dim is " + std::to_string(dim));
+  using generals = layer_of<luong_score::general, luong_window::global>;
+  const generals general({.query_dim = dim, .key_dim = 3});
+  const Matrix of_keys = Matrix::Random(7, kv_heads * 8);
+  expect_refused([&] { static_cast<void>(general(x.q, of_keys, of_keys)); },
+                 "k has 8 dimensions a head but luong's key_dim is 3");
   using dots = layer_of<luong_score::dot, luong_window::local_m>;
+  const dots dot({.query_dim = 6});
+  const Matrix six = Matrix::Random(7, heads * 9), nine = Matrix::Random(7, kv_heads * 9);
+  expect_refused([&] { static_cast<void>(dot(six, nine, nine)); },
+                 "q has 9 dimensions a head but luong's query_dim is 6");
   expect_refused([] { static_cast<void>(dots({.query_dim = 4, .key_dim = 3})); },
                  "luong's query_dim is 4 but key_dim is 3: dot needs the same");
 }

@@ -86,4 +86,20 @@ struct exponential_scorer : additive_parameters<T> {
   }
 };
 
+/// Of each sequence whichever of the two its projections are for, so that its bits are those of its own.
+template <class T>
+struct additive_scorer : additive_parameters<T> {
+  using is_scorer = void;
+  const unsigned char* exponential;  // of each sequence: its projections are exp(2 z)
+
+  struct bound {
+    additive_parameters<T> of_head;
+    bool exponential;
+    void chosen(const auto& f) const noexcept {
+      exponential ? f(exponential_scorer<T>{of_head}) : f(tanh_scorer<T>{of_head});
+    }
+  };
+  bound bind(const place& at) const noexcept { return {this->of_head(at.head), exponential[at.batch] != 0}; }
+};
+
 FOVEA_NAMESPACE_END

@@ -40,6 +40,9 @@ V choose(const Truth& which, const V& a, const V& b) noexcept {
 ///   parameter(c) const                  once bound: a number w_c a channel, which then is add's last
 ///                                       argument, add(sum, q, k, w)
 ///   channels() const                    how many of these it has: q's dim, or the call is refused
+///   chosen(f) const                     once bound, in place of add and logit: calls f with the scorer that
+///                                       it is for this head and sequence, one of several types; for that
+///                                       many, each is compiled
 /// The option .scale, which is of q . k, is refused beside a scorer. Cost: Lq Lk d calls of add a head, less
 /// what masks hide in whole blocks.
 /// backward takes it where V may be a dual number (score/dual.hpp: operators, abs, exp, log, sqrt, tanh, min,
@@ -61,6 +64,15 @@ decltype(auto) bind_scorer(const S& scorer, const place& at) noexcept {
     return scorer.bind(at);
   else
     return (scorer);
+}
+
+/// f(scorer), or f(what it chooses to be), of a bound one.
+template <class S, class F>
+void with_chosen(const S& scorer, const F& f) noexcept {
+  if constexpr (requires { scorer.chosen(f); })
+    scorer.chosen(f);
+  else
+    f(scorer);
 }
 
 /// Whether parameters of a scorer learn, as the call gives it.

@@ -185,18 +185,15 @@ class gradient_scorer_ref {
                       const sums_of_rows<T>&, double*) noexcept;
   };
   template <class Scorer>
-  static scorer_gradient<Arch, T, Scorer> on(const void* scorer, const group_type& group,
-                                             const rows_type& rows) noexcept {
-    return {*static_cast<const Scorer*>(scorer), group, rows};
-  }
-  template <class Scorer>
   static constexpr functions functions_of{
       [](const void* scorer, const group_type& group, const rows_type& rows, bool plain,
          bool finite) noexcept {
         if constexpr (std::is_same_v<Scorer, dot_product>)
           group.score(rows, plain, finite);
         else
-          on<Scorer>(scorer, group, rows).score();
+          with_chosen(*static_cast<const Scorer*>(scorer), [&](const auto& chosen) {
+            scorer_gradient<Arch, T, std::remove_cvref_t<decltype(chosen)>>(chosen, group, rows).score();
+          });
       },
       [](const void* scorer, const group_type& group, const rows_type& rows, const rows_of<T>& k, bool finite,
          const sums_of_rows<T>& d_k, [[maybe_unused]] double* d_parameters) noexcept {
@@ -204,8 +201,10 @@ class gradient_scorer_ref {
           group.add_to_keys(rows, finite, d_k);
           group.add_to_queries(rows, k, finite, d_k.stride);
         } else {
-          const auto own = on<Scorer>(scorer, group, rows);
-          own.pull_back_logits(), own.add(d_k, d_parameters);
+          with_chosen(*static_cast<const Scorer*>(scorer), [&](const auto& chosen) {
+            const scorer_gradient<Arch, T, std::remove_cvref_t<decltype(chosen)>> own(chosen, group, rows);
+            own.pull_back_logits(), own.add(d_k, d_parameters);
+          });
         }
       }};
 

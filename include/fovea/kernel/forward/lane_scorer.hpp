@@ -60,7 +60,8 @@ class scorer_ref {
       if constexpr (std::is_same_v<Scorer, dot_product>)
         dot_keys<Arch, w()>(q, dim, k, s, wants_largest, lines);
       else
-        score_keys<Arch, w()>(*static_cast<const Scorer*>(scorer), q, dim, k, s);
+        with_chosen(*static_cast<const Scorer*>(scorer),
+                    [&](const auto& chosen) { score_keys<Arch, w()>(chosen, q, dim, k, s); });
     });
   }
 

@@ -52,16 +52,19 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_piece(const Scorer& scorer, const place&
             sum[r] = add_channel(scorer, sum[r], query(r, e), key[e], parameter_of<V>(scorer, c + e));
       } else {
         for (index_type r = 0; r < q.count(); ++r) {
-          const auto bound = scorer_of_row(scorer, at, q.head(r));
-          for (index_type e = unread.first; e < unread.last; ++e)
-            sum[r] = add_channel(bound, sum[r], query(r, e), key[e], parameter_of<V>(bound, c + e));
+          with_chosen(scorer_of_row(scorer, at, q.head(r)), [&](const auto& bound) FOVEA_INLINE_LAMBDA {
+            for (index_type e = unread.first; e < unread.last; ++e)
+              sum[r] = add_channel(bound, sum[r], query(r, e), key[e], parameter_of<V>(bound, c + e));
+          });
         }
       }
     }
     const auto bytes = static_cast<std::size_t>(std::min(n, k.count - j)) * sizeof(T);
     for (index_type r = 0; r < q.count(); ++r) {
       alignas(64) T logits[std::size_t{n}];
-      logit_of(scorer_of_row(scorer, at, q.head(r)), sum[r]).store_aligned(logits);
+      with_chosen(scorer_of_row(scorer, at, q.head(r)), [&](const auto& bound) FOVEA_INLINE_LAMBDA {
+        logit_of(bound, sum[r]).store_aligned(logits);
+      });
       std::memcpy(q.logits(r) + k.first + j, logits, bytes);
     }
   }
