@@ -30,6 +30,7 @@
 #include <fovea/attention_inside.hpp>
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
+#include <fovea/gate.hpp>
 #include <fovea/lse_gradient.hpp>
 #include <fovea/mask.hpp>
 #include <fovea/partial.hpp>
@@ -59,9 +60,10 @@ struct gradients {
 ///   ragged                          sequences of different length, packed
 /// Matrices do not tell how many heads they hold: attention<T, n>, or attention<T>{{.heads = n}}.
 /// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one
-/// sink and one dropout, in any order; where a result is made, add_received (received.hpp), weights_into
-/// (weights_into.hpp), a workspace{bytes} for this call alone (plan/options.hpp), and a plan of plan_for or
-/// into_plan_for, to which the call keeps, or which it refuses, saying what is for other sizes or workers.
+/// sink and one dropout, in any order; where a result is made, a gate (gate.hpp), add_received
+/// (received.hpp), weights_into (weights_into.hpp), a workspace{bytes} for this call alone
+/// (plan/options.hpp), and a plan of plan_for or into_plan_for, to which the call keeps, or which it refuses,
+/// saying what is for other sizes or workers.
 ///
 /// Every call throws std::invalid_argument, naming the argument and both values, before anything is written;
 /// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
@@ -213,6 +215,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     check_plan(plan, mods...);
     check_workspace(memory, plan, g, mods...);
     fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
+    if constexpr (requires { g.gate.d_gate; }) fill_rows_of_none(written_gates(g.gate.d_gate));
     differentiate<Arch>(g, plan, options_.executor, memory);
   }
 
@@ -249,7 +252,8 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");
     const auto values = view_of(v, kv_heads, "v");
-    const auto p = build_problem<mask_intersection>(options_.scale, out, lse, queries, keys, values, mods...);
+    const auto p = build_problem<mask_intersection>(
+        options_.scale, gated_results(out, queries, values, mods...), lse, queries, keys, values, mods...);
     return with_received(with_weights_into(p, mods...), mods...);
   }
 
@@ -258,10 +262,10 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
                     const G& d_out, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
     static_assert(check_backward<T, compute, Q, K, V, O, L, G>());
-    static_assert(
-        ((modifier<Mods> || scorer_like<Mods> || lse_gradient_like<Mods> || call_option<Mods>)&&...),
-        "fovea: what follows d_out is a mask, a score, a sink, a dropout, a scorer or "
-        "lse_gradient(d_lse)");
+    static_assert(((modifier<Mods> || scorer_like<Mods> || gate_like<Mods> || lse_gradient_like<Mods> ||
+                    call_option<Mods>)&&...),
+                  "fovea: what follows d_out is a mask, a score, a sink, a dropout, a scorer, a gate or "
+                  "lse_gradient(d_lse)");
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");
@@ -275,8 +279,9 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto to_q = view_of(d_q, heads, "d_q");
     const auto to_k = view_of(d_k, kv_heads, "d_k");
     const auto to_v = view_of(d_v, kv_heads, "d_v");
-    const kernel::gradient_problem g{forward,     given_out, given_lse, given_d_out,
-                                     given_d_lse, to_q,      to_k,      to_v};
+    const kernel::gradient_problem g{forward,     given_out,   given_lse,
+                                     given_d_out, given_d_lse, to_q,
+                                     to_k,        to_v,        gate_of_gradients(queries, values, mods...)};
     check_gradient_problem(g, mods...);
     return g;
   }

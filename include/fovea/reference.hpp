@@ -145,7 +145,7 @@ auto reference_call_of(const Q& q, const K& k, const V& v, const reference_optio
 /// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values()
 /// are k and v too, q then being its last tokens. Masks and scores are checked as attention does.
 template <viewable Q, viewable K, viewable V, class... Mods>
-  requires((modifier<Mods> || scorer_like<Mods>) && ...)
+  requires((modifier<Mods> || scorer_like<Mods> || gate_like<Mods>) && ...)
 reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
                            const Mods&... mods) {
   const auto call = reference_call_of(q, k, v, options);
@@ -197,6 +197,13 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
             for (index_type c = 0; c < columns; ++c) {
               r.out(b, h, i, c) += weight * V_(j, c);
               r.magnitude(b, h, i, c) += weight * std::abs(V_(j, c));
+            }
+          }
+          if constexpr ((gate_like<Mods> || ...)) {
+            const auto gates = gates_of(gate_among(mods...).g, "gate", call.q, columns).head(b, h);
+            for (index_type c = 0; c < columns; ++c) {
+              const double open = 1 / (1 + std::exp(-load_element<double>(gates(i, c))));
+              r.out(b, h, i, c) *= open, r.magnitude(b, h, i, c) *= open;
             }
           }
         }

@@ -137,6 +137,15 @@ void views_from_elsewhere(const inputs& x, Rows& o) {
   o(0, 0) += of_map(0, 0, 0, 0);
 }
 
+void gates(const inputs& x, Rows& o) {
+  const fovea::attention<float, 2> attend;
+  Rows d_gate(5, 8), d_q(5, 8), d_k(5, 8), d_v(5, 8);
+  const auto [y, lse] = attend.with_lse(x.m, x.m, x.m, fovea::gate(x.m), fovea::causal);
+  attend.backward_into(d_q, d_k, d_v, x.m, x.m, x.m, y, lse, o, fovea::gate(x.m, d_gate), fovea::causal);
+  o = attend(x.m, x.m, x.m, fovea::gate(x.lse)) + d_gate +
+      attend.backward(x.m, x.m, x.m, y, lse, o, fovea::gate(x.m)).d_q;
+}
+
 void looks(const inputs& x, Rows& o) {
   const fovea::attention<float, 2> attend;
   const auto weights = attend.weights(x.m, x.m, fovea::causal), scores = attend.scores(x.m, x.m);
@@ -279,7 +288,7 @@ int main() {
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
   forward(x, o), hard_choices(x, o), views_from_elsewhere(x, o), looks(x, o), backward(x, o), caches(x, o),
-      summaries(x, o), layers(x, o), positions(x, o), scored_otherwise(x, o);
+      summaries(x, o), layers(x, o), positions(x, o), gates(x, o), scored_otherwise(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;

@@ -47,9 +47,9 @@ struct inputs {
   }
 };
 
-/// OE: the elements of the result; Rules, Sink and Dropout are not bound to a head yet. Scorer: dot_product,
-/// or a reference to a user's, the logits of which are in natural units (with a scale of 1).
-template <class T, class QE, class Keys, class Values, class OE, class Rules, class Sink, class Dropout,
+/// Out: the result, sequences or gated_sequences. Rules, Sink and Dropout are not bound to a head yet.
+/// Scorer: dot_product, or a reference to a user's, the logits of which are in natural units (with a scale of 1).
+template <class T, class QE, class Keys, class Values, class Out, class Rules, class Sink, class Dropout,
           class Scorer = dot_product>
 struct problem : inputs<T, QE, Keys, Values> {
   using plain = problem;
@@ -58,7 +58,7 @@ struct problem : inputs<T, QE, Keys, Values> {
   static constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<Scorer>, dot_product>;
   static constexpr unit_of units = Rules::natural || !scores_dots ? unit_of::natural : unit_of::log2;
 
-  sequences<OE> out;
+  Out out;
   sequences<T> lse;  // no data: not wanted
   T scale;
   Rules rules;

@@ -11,11 +11,10 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Whether sizes fit each other, masks, scores, sink and dropout fit all sequences, and numbers the type of
 /// the sums. Masks: the intersection to build. `out` and `lse` are not looked at: see check_results.
-template <template <class...> class Masks, class OE, class L, class QE, class Keys, class Values,
+template <template <class...> class Masks, class Out, class L, class QE, class Keys, class Values,
           class... Mods>
-auto build_problem(const std::optional<double>& scale_option, const sequences<OE>& out,
-                   const sequences<L>& lse, const sequences<QE>& q, const Keys& k, const Values& v,
-                   const Mods&... mods) {
+auto build_problem(const std::optional<double>& scale_option, const Out& out, const sequences<L>& lse,
+                   const sequences<QE>& q, const Keys& k, const Values& v, const Mods&... mods) {
   check_same("q", "sequences", q.batches(), "k", k.batches());
   if (q.batches() > 0) check_same("q", "dimensions a head", q.dim(), "k", k.dim());
   check_same("k", "sequences", k.batches(), "v", v.batches());
@@ -54,7 +53,7 @@ auto build_problem(const std::optional<double>& scale_option, const sequences<OE
   const auto values = read_only(v);
   using std::remove_const_t;
   return kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
-                         remove_const_t<decltype(values)>, OE, remove_const_t<decltype(rules)>,
+                         remove_const_t<decltype(values)>, Out, remove_const_t<decltype(rules)>,
                          remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
                          remove_const_t<decltype(scorer)>>{
       {queries, keys, values},

@@ -26,6 +26,13 @@ void each_parameter_gradient(const Problem& p, const F& f) {
   if constexpr (requires { p.sink.gradient(); }) f("sink's d_logits", view_of_list(p.sink.gradient()));
 }
 
+/// Of gates that stand for all columns of a row, the one.
+template <class E>
+sequences<E> written_gates(sequences<E> d_gates) noexcept {
+  if (d_gates.all.dim_stride == 0) d_gates.all.dim = 1, d_gates.all.dim_stride = 1;
+  return d_gates;
+}
+
 /// Whether gradients, those of parameters among them, can be written, and share nothing with each other or
 /// with what is read; `mods`: those of the call.
 template <class Gradients, class... Mods>
@@ -34,6 +41,8 @@ void check_gradients_apart(const Gradients& g, const Mods&... mods) {
   results<3 + sizeof...(Mods)> gradients;
   gradients.add("d_q", g.d_q.all), gradients.add("d_k", g.d_k.all), gradients.add("d_v", g.d_v.all);
   each_parameter_gradient(p, [&](const char* name, const auto& to) { gradients.add(name, to); });
+  if constexpr (requires { g.gate.d_gate; })
+    if (g.gate.d_gate.all.data != nullptr) gradients.add("d_gate", written_gates(g.gate.d_gate).all);
   const auto read = [&](const char* name, const auto& x) { gradients.check_apart_from(name, x); };
   read("q", p.q), read("k", p.k), read("v", p.v), read("out", g.out), read("lse", g.lse);
   read("d_out", g.d_out), read("d_lse", g.d_lse), (each_operand_of(mods, read), ...);

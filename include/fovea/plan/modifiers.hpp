@@ -22,10 +22,14 @@ concept received_like = requires { typename std::remove_cvref_t<M>::is_received;
 template <class M>
 concept weights_like = requires { typename std::remove_cvref_t<M>::is_weights; };
 
+/// What results are multiplied by as they are written (gate.hpp).
+template <class M>
+concept gate_like = requires { typename std::remove_cvref_t<M>::is_gate; };
+
 /// What may follow q, k, v where a result is made.
 template <class M>
 concept call_modifier =
-    modifier<M> || received_like<M> || weights_like<M> || scorer_like<M> || call_option<M>;
+    modifier<M> || received_like<M> || weights_like<M> || gate_like<M> || scorer_like<M> || call_option<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;
@@ -37,6 +41,8 @@ template <class M>
 using is_dropout = std::bool_constant<dropout_like<M>>;
 template <class M>
 using is_weights_into = std::bool_constant<weights_like<M>>;
+template <class M>
+using is_gate = std::bool_constant<gate_like<M>>;
 template <class M>
 struct is_softcap : std::false_type {};
 template <score_like M>

@@ -119,7 +119,7 @@ void differentiate_keys(const Gradients& g, const gradient_job& job, const gradi
       const auto rules = gradients_of_cells<softmax_state<Arch, T, Gradients::units>>(
           p.rules.bind(p.at(b, h)), p.dropout.bind(p.at(b, h)));
       const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy);
-      const auto d_out = operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy);
+      const auto d_out = operand_of<Arch>(g.template d_sums<Arch>(b, h), value_width, memory.d_out_copy);
       decltype(auto) scorer = bind_scorer(p.scorer, p.at(b, h));
       const auto terms = terms_of(h);
       differentiate_head<Arch, T>(

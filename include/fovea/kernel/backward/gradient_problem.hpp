@@ -1,13 +1,25 @@
 // fovea/kernel/backward/gradient_problem.hpp - what a backward call is about, and where its jobs work.
 #pragma once
 
+#include <fovea/kernel/operand/gated.hpp>
 #include <fovea/kernel/problem.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
+/// No gate; or what the results were gated by, and where its gradient goes (no data: nowhere).
+struct no_gate {
+  static constexpr bool gates = false;
+};
+template <class G, class DG>
+struct gate_and_gradient {
+  static constexpr bool gates = true;
+  sequences<const G> gate;
+  sequences<DG> d_gate;
+};
+
 /// The forward call, what it gave, and where the gradients go.
-template <class Problem, class OE, class GE, class DQ, class DK, class DV>
+template <class Problem, class OE, class GE, class DQ, class DK, class DV, class Gate>
 struct gradient_problem {
   using compute = typename Problem::compute;
   static constexpr unit_of units = Problem::units;
@@ -20,12 +32,23 @@ struct gradient_problem {
   sequences<DQ> d_q;
   sequences<DK> d_k;
   sequences<DV> d_v;
+  Gate gate;
+
+  /// The gradient by a head's O = P V: d_out or, where results are gated, its product with the gates.
+  template <class Arch>
+  auto d_sums(index_type b, index_type h) const noexcept {
+    if constexpr (Gate::gates)
+      return gated_operand<Arch, GE, std::remove_cvref_t<decltype(*gate.gate.all.data)>>{
+          d_out.head(b, h), gate.gate.head(b, h)};
+    else
+      return d_out.head(b, h);
+  }
 };
 
-template <class Problem, class OE, class GE, class DQ, class DK, class DV, class T>
+template <class Problem, class OE, class GE, class DQ, class DK, class DV, class T, class Gate>
 gradient_problem(Problem, sequences<const OE>, sequences<const T>, sequences<const GE>, sequences<const T>,
-                 sequences<DQ>, sequences<DK>, sequences<DV>)
-    -> gradient_problem<Problem, OE, GE, DQ, DK, DV>;
+                 sequences<DQ>, sequences<DK>, sequences<DV>, Gate)
+    -> gradient_problem<Problem, OE, GE, DQ, DK, DV, Gate>;
 
 /// Where a job of the backward pass works.
 template <class T>

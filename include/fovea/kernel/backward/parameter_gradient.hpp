@@ -69,7 +69,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
       if (!group.ask(rules.mask, block_rows)) continue;
       const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy).read(block_rows);
       const auto d_out =
-          operand_of<Arch>(g.d_out.head(b, h), value_width, memory.d_out_copy).read(block_rows);
+          operand_of<Arch>(g.template d_sums<Arch>(b, h), value_width, memory.d_out_copy).read(block_rows);
       const gradient_rows<T> block{
           block_rows, q, d_out, nullptr, 0, terms.lse + block_rows.first, terms.delta + block_rows.first};
       gradient_scorer_ref<Arch, T>(scorer).score(group, block, of_cells.plain, true);

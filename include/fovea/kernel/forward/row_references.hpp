@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fovea/kernel/forward/row_panel.hpp>
+#include <fovea/kernel/operand/gated.hpp>
 #include <fovea/view/sequences.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -32,12 +33,13 @@ FOVEA_INLINE void copy_row(const row_panel<Arch, T>& to, index_type r, const E* 
 
 /// to = factor * the row's sums. What the last register has in common with the one before is the same there.
 template <class Arch, class T, class E>
-FOVEA_INLINE void write_row(const row_panel<Arch, T>& from, index_type r, E* to, index_type stride,
-                            index_type columns) noexcept {
+FOVEA_INLINE void write_row(const row_panel<Arch, T>& from, index_type r,
+                            const matrix_view<E>& head) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   const V factor = V::load_aligned(from.factor(r));
-  const index_type width = read_width<Arch, T>(columns);
+  E* const to = head.at(from.query(r));
+  const index_type stride = head.col_stride, columns = head.cols, width = read_width<Arch, T>(columns);
   for (index_type i = 0; i < from.registers.sums; ++i) {
     const index_type c = start_of<Arch, T>(i, width);
     const V o = V::load_aligned(from.sum(r, i)) * factor;
@@ -49,6 +51,20 @@ FOVEA_INLINE void write_row(const row_panel<Arch, T>& from, index_type r, E* to,
     alignas(64) T part[std::size_t{n}];
     o.store_aligned(part);
     store_elements(part, std::min(n, columns - c), to + c * stride, stride);
+  }
+}
+
+template <class Arch, class T, class E, class G>
+void write_row(const row_panel<Arch, T>& from, index_type r, const gated_rows<E, G>& head) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  const V factor = V::load_aligned(from.factor(r));
+  const index_type columns = head.all.cols, width = read_width<Arch, T>(columns);
+  for (index_type i = 0; i < from.registers.sums; ++i) {
+    const index_type c = start_of<Arch, T>(i, width);
+    alignas(64) T part[std::size_t{n}];
+    (V::load_aligned(from.sum(r, i)) * factor).store_aligned(part);
+    head.template write<Arch>(from.query(r), {c, std::min(c + n, columns)}, static_cast<const T*>(part));
   }
 }
 
@@ -89,20 +105,21 @@ class row_results_ref {
  public:
   template <class E>
   row_results_ref(const sequences<E>& all, index_type batch, index_type first_head) noexcept
-      : all_(&all), batch_(batch), first_head_(first_head), write_(&write_rows<E>) {}
+      : all_(&all), batch_(batch), first_head_(first_head), write_(&write_rows<sequences<E>>) {}
+  template <class E, class G>
+  row_results_ref(const gated_sequences<E, G>& all, index_type batch, index_type first_head) noexcept
+      : all_(&all), batch_(batch), first_head_(first_head), write_(&write_rows<gated_sequences<E, G>>) {}
 
   /// A panel's sums, each row times its factor.
   void write(const panel& from) const noexcept { write_(all_, batch_, first_head_, from); }
 
  private:
-  template <class E>
+  template <class Results>
   static void write_rows(const void* all, index_type batch, index_type first_head,
                          const panel& from) noexcept {
-    const auto& out = *static_cast<const sequences<E>*>(all);
-    for (index_type r = 0; r < from.count(); ++r) {
-      const auto head = out.head(batch, first_head + from.head(r));
-      write_row(from, r, head.at(from.query(r)), head.col_stride, head.cols);
-    }
+    const auto& out = *static_cast<const Results*>(all);
+    for (index_type r = 0; r < from.count(); ++r)
+      write_row(from, r, out.head(batch, first_head + from.head(r)));
   }
 
   const void* all_;

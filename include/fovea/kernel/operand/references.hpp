@@ -3,6 +3,7 @@
 // an element type and ISA.
 #pragma once
 
+#include <fovea/kernel/operand/gated.hpp>
 #include <fovea/kernel/operand/operand.hpp>
 #include <fovea/kernel/operand/prefetch.hpp>
 #include <fovea/kernel/tile/packing.hpp>
@@ -45,6 +46,9 @@ class result_ref {
     if constexpr (std::is_same_v<E, T>)
       if (head.col_stride == 1) rows_ = {head.data, head.row_stride, head.cols};
   }
+  template <class E, class G>
+  explicit result_ref(const gated_rows<E, G>& head) noexcept
+      : lines(head.all), head_(&head), of_(&functions_of_gated<E, G>) {}
 
   /// A register of rows: out(rows.first + lane, c) = factor * from[c * width + lane].
   void write(const T* from, index_type width, const vec<Arch, T>& factor, range rows) const noexcept {
@@ -75,6 +79,26 @@ class result_ref {
         const auto& to = *static_cast<const matrix_view<E>*>(out);
         for (index_type i = rows.first; i < rows.last; ++i, from += to.cols)
           store_elements(from, to.cols, to.at(i, 0), to.col_stride);
+      }};
+
+  static constexpr index_type most_columns = 32;  // that are turned at a time: 2 KB of stack
+  template <class E, class G>
+  static constexpr functions functions_of_gated{
+      [](const void* out, const T* from, index_type width, const vec<Arch, T>& factor, range rows) noexcept {
+        const auto& to = *static_cast<const gated_rows<E, G>*>(out);
+        alignas(64) T turned[std::size_t{lanes<Arch, T> * most_columns}];
+        for (range some{0, 0}; some.first < to.all.cols; some.first = some.last) {
+          some.last = std::min(some.first + most_columns, to.all.cols);
+          const matrix_view<T> part{turned, rows.size(), some.size(), most_columns, 1};
+          unpack<Arch>(from + some.first * width, width, factor, part, {0, rows.size()});
+          for (index_type i = 0; i < rows.size(); ++i)
+            to.template write<Arch>(rows.first + i, some, static_cast<const T*>(part.at(i, 0)));
+        }
+      },
+      [](const void* out, const T* from, range rows) noexcept {
+        const auto& to = *static_cast<const gated_rows<E, G>*>(out);
+        for (index_type i = rows.first; i < rows.last; ++i, from += to.all.cols)
+          to.template write<Arch>(i, {0, to.all.cols}, from);
       }};
 
   const void* head_;
