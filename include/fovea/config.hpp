@@ -2,7 +2,7 @@
 #pragma once
 
 #define FOVEA_VERSION_MAJOR 0
-#define FOVEA_VERSION_MINOR 1
+#define FOVEA_VERSION_MINOR 2
 #define FOVEA_VERSION_PATCH 0
 
 #if (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(_M_FP_FAST)
@@ -43,7 +43,7 @@ process)."
 #define FOVEA_SECOND(first, second, ...) second
 
 // The inline namespace is named for the version and for all that changes the code of an inline function or
-// the layout of a type, as far as a compiler tells it by a macro: fovea::v0_1_x86_64_v3_xsimd8. Of
+// the layout of a type, as far as a compiler tells it by a macro: fovea::v0_2_x86_64_v3_xsimd8. Of
 // functions of one name a linker keeps the first that it meets; files compiled with other flags must
 // therefore share none, or one of them runs instructions that its processor lacks, or arithmetic that was
 // not asked of it. (So a type of the library can not be handed from one such file to another: a link error.

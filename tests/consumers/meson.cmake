@@ -1,0 +1,16 @@
+# A program that has the library from the wrap of cmake/packaging/meson: -DMESON= -DFOVEA= -DVERSION= -DPROGRAM= -DCXX= -DWORK=
+cmake_minimum_required(VERSION 3.25)
+set(packages ${WORK}/subprojects/packagefiles)
+set(release ${WORK}/release/fovea-${VERSION})
+file(REMOVE_RECURSE ${WORK})
+file(MAKE_DIRECTORY ${packages} ${release})
+file(COPY ${FOVEA}/tests/consumers/meson/meson.build ${PROGRAM} DESTINATION ${WORK})
+file(COPY ${FOVEA}/cmake/packaging/meson/fovea.wrap DESTINATION ${WORK}/subprojects)
+file(COPY ${FOVEA}/cmake/packaging/meson/packagefiles/fovea DESTINATION ${packages})
+file(COPY ${FOVEA}/include ${FOVEA}/LICENSE DESTINATION ${release})
+execute_process(COMMAND ${CMAKE_COMMAND} -E tar czf ${packages}/fovea-${VERSION}.tar.gz fovea-${VERSION}
+                WORKING_DIRECTORY ${WORK}/release COMMAND_ERROR_IS_FATAL ANY)
+set(ENV{CXX} ${CXX})
+foreach(step "setup;build" "compile;-C;build" "test;-C;build")
+  execute_process(COMMAND ${MESON} ${step} WORKING_DIRECTORY ${WORK} COMMAND_ERROR_IS_FATAL ANY)
+endforeach()
