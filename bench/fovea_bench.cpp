@@ -9,8 +9,9 @@
 //   best_ms           the shortest of all calls; the counters below are made from it
 //   gflops            useful operations (causal: half of the square; op=backward: 10 Lq Lk d a head, op=hard: 2)
 //   of_peak           their share of the multiply-add peak of the compute type
-//   bytes_per_second  K and V, read once
-//   of_bandwidth      its share of a plain read, over and over, of a buffer as large as K and V
+//   bytes_per_second  K and V, read once (op=linear: the states, read and written)
+//   of_bandwidth      its share of a plain read, over and over, of a buffer as large as K and V (op=linear: of a
+//                     plain update of a buffer as large as the states)
 //   scratch_bytes     memory beyond inputs and outputs
 // Peak and memory bandwidth are measured before (in the context) and after all rows (in rows "machine:...").
 #include "call.hpp"
@@ -123,9 +124,14 @@ void time_row(benchmark::State& state, const workload& w, prepare_call prepare, 
 
   const auto bytes = static_cast<index_type>(kv_bytes(w));
   limits.probe_flops(wide(w), w.threads, 0.02);
-  limits.probe_bandwidth(bytes, w.threads, 0.06);
+  if (w.op == operation::linear)
+    limits.probe_updates(bytes / 2, w.threads, 0.2);
+  else
+    limits.probe_bandwidth(bytes, w.threads, 0.06);
   set_counters(state, times.best, {useful_flops(w) / times.best, kv_bytes(w) / times.best},
-               {limits.flops(wide(w), w.threads), limits.bandwidth(bytes, w.threads)},
+               {limits.flops(wide(w), w.threads), w.op == operation::linear
+                                                      ? limits.updates(bytes / 2, w.threads)
+                                                      : limits.bandwidth(bytes, w.threads)},
                double(c.scratch_bytes));
 } catch (const std::exception& e) {
   failed = true;
@@ -144,6 +150,8 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it has no cache\n", name.c_str());
     else if (w.op == operation::backward)
       std::fprintf(stderr, "%s: no textbook row, it computes no gradients\n", name.c_str());
+    else if (w.op == operation::linear)
+      std::fprintf(stderr, "%s: no textbook row, it has no softmax\n", name.c_str());
     else if (w.op == operation::additive)
       std::fprintf(stderr, "%s: no textbook row, it scores by products\n", name.c_str());
     else if (w.op != operation::forward)
@@ -181,6 +189,7 @@ bench::call bench::fovea_call(const workload& w) {
   if (w.cache != cache::none) return cached_call(w);
   if (w.op == operation::backward) return backward_call(w);
   if (w.op == operation::additive) return additive_call(w);
+  if (w.op == operation::linear) return linear_call(w);
   if (w.op != operation::forward) return hard_call(w);
   call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,

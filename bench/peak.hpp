@@ -90,10 +90,32 @@ class read_buffer {
     static_cast<void>(sink);
   }
 
+  /// Reads the share of `thread` once, and writes it again, one more.
+  __attribute__((noinline)) void update(index_type thread, index_type threads) {
+    const index_type count = bytes() / index_type(sizeof(vector)) / threads;
+    auto* first = words_.data() + thread * count * index_type(sizeof(vector) / 8);
+    for (index_type i = 0; i < count; ++i) {
+      vector x;
+      __builtin_memcpy(&x, first + i * index_type(sizeof(vector) / 8), sizeof x);
+      x += 1;
+      __builtin_memcpy(first + i * index_type(sizeof(vector) / 8), &x, sizeof x);
+    }
+  }
+
  private:
   static constexpr index_type ahead = 1024;
   std::vector<std::uint64_t> words_;
 };
+
+/// Bytes a second, read and written ones counted, that `threads` threads update together in a buffer of `bytes`.
+inline double update_bandwidth(index_type bytes, index_type threads, double patience) {
+  read_buffer buffer(bytes);
+  const index_type repeats = std::max<index_type>(1, (index_type(4) << 20) / buffer.bytes());
+  const double best = best_time(threads, patience, [&](index_type thread) {
+    for (index_type r = 0; r < repeats; ++r) buffer.update(thread, threads);
+  });
+  return 2 * double(buffer.bytes()) * double(repeats) / best;
+}
 
 /// Bytes a second that `threads` threads read together from a buffer of `bytes`, over and over: from memory
 /// where it is larger than the caches, from a cache where it fits.

@@ -23,7 +23,8 @@ using index_type = std::ptrdiff_t;
 
 enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
-enum class operation { forward, backward, hard, hard_sampled, additive };  // hard: argmax
+enum class operation { forward, backward, hard, hard_sampled, additive, linear };  // hard: argmax
+enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
 enum class mask {
   none,
   causal,
@@ -62,6 +63,7 @@ struct workload {
   index_type queries = 1024, keys = 1024;         // Lq, Lk
   index_type dim = 64, value_dim = 64;            // d, dv
   index_type hidden = 0;                          // of additive attention
+  update_rule rule = update_rule::linear;         // of linear attention
   bench::mask mask = mask::none;
   index_type mask_size = 0;  // window: keys before a query's own; blocks, documents: tokens; prefix: keys;
                              // tree: drafts; dilated: step; longformer: a side; neighbourhood: kernel's side
@@ -127,11 +129,24 @@ inline constexpr bool needs_square(mask m) {
   return m == mask::dilated || m == mask::longformer || m == mask::neighbourhood;
 }
 
-inline constexpr names<operation, 5> operation_names{{{"forward", operation::forward},
+inline constexpr names<update_rule, 6> rule_names{{{"linear", update_rule::linear},
+                                                   {"gated", update_rule::gated},
+                                                   {"gated_channels", update_rule::gated_channels},
+                                                   {"delta", update_rule::delta},
+                                                   {"gated_delta", update_rule::gated_delta},
+                                                   {"gated_delta_channels", update_rule::gated_delta_channels}}};
+inline bool has_decay(update_rule r) { return r != update_rule::linear && r != update_rule::delta; }
+inline bool decays_channels(update_rule r) {
+  return r == update_rule::gated_channels || r == update_rule::gated_delta_channels;
+}
+inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
+
+inline constexpr names<operation, 6> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
-                                                      {"additive", operation::additive}}};
+                                                      {"additive", operation::additive},
+                                                      {"linear", operation::linear}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -172,6 +187,7 @@ inline std::vector<key_entry> known_keys() {
       {"d", "N", "64", "dim of a head of Q and K"},
       {"dv", "N", "d", "dim of a head of V"},
       {"hidden", "N", "64", "op=additive: columns of the projections, a head"},
+      {"rule", known_names(rule_names, "|"), "linear", "op=linear: how a token changes the state"},
       {"mask", known_masks("|"), "none", "with a cache: causal; blocks of N x N, a share S visible (topk: those that matter most, chosen by the call)"},
       {"dtype", elements, "f32", "elements of Q and O"},
       {"kv", elements, "dtype", "elements of K and V"},
@@ -292,6 +308,10 @@ inline void check(const workload& w) {
                                 ": timed in f32 and bhsd, without modifiers");
   if ((w.op == operation::additive) != (w.hidden > 0))
     throw std::invalid_argument("hidden=" + std::to_string(w.hidden) + ": it goes with op=additive");
+  if (w.op != operation::linear && w.rule != update_rule::linear)
+    throw std::invalid_argument("rule=" + std::string(name_of(rule_names, w.rule)) + ": it goes with op=linear");
+  if (w.op == operation::linear && (w.queries != w.keys || w.mask != mask::none))
+    throw std::invalid_argument("op=linear: timed with Lq = Lk, without a mask");
   if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
   if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
   if (w.cache != cache::none &&
@@ -362,6 +382,8 @@ inline workload parse_workload(std::string_view text) try {
       *number->second = x.number(1, x.key == "threads" ? 1024 : largest);
     else if (x.key == "op")
       w.op = x.one_of(operation_names);
+    else if (x.key == "rule")
+      w.rule = x.one_of(rule_names);
     else if (x.key == "mask")
       read_mask(w, x);
     else if (x.key == "dtype")
@@ -412,7 +434,8 @@ inline std::string to_text(const workload& w) {
   const std::string op = "op=" + std::string(name_of(operation_names, w.op)) + ",";
   return (w.op == operation::forward ? "" : op) + n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) +
          n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) +
-         (w.hidden == 0 ? "" : n("hidden", w.hidden)) + "mask=" + mask_text(w) +
+         (w.hidden == 0 ? "" : n("hidden", w.hidden)) +
+         (w.op == operation::linear ? "rule=" + std::string(name_of(rule_names, w.rule)) + "," : "") + "mask=" + mask_text(w) +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
          (w.cache == cache::none ? "" : ",cache=" + std::string(name_of(cache_names, w.cache))) +
@@ -494,7 +517,7 @@ inline double useful_cells(const workload& w) {
 }
 
 /// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d; op=additive: 2 hidden + 2 dv, a tanh
-/// counted as one), which is 4 Lq Lk d where dv = d and nothing
+/// counted as one; op=linear: 4 d dv a token and head), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
@@ -505,6 +528,8 @@ inline double useful_flops(const workload& w) {
     }
     return sum;
   }
+  if (w.op == operation::linear)
+    return 4.0 * double(w.dim * w.value_dim) * double(w.queries) * double(w.batch * w.heads);
   const double a_cell = w.op == operation::forward    ? 2.0 * double(w.dim + w.value_dim)
                         : w.op == operation::backward ? 6.0 * double(w.dim) + 4.0 * double(w.value_dim)
                         : w.op == operation::additive ? 2.0 * double(w.hidden + w.value_dim)
@@ -517,8 +542,10 @@ inline index_type bytes_of(element e) {
 }
 
 /// Bytes of K and V, each read once: the least a decode step can move. int8 has scales beside: of keys a
-/// channel and 32 tokens, of values a token.
+/// channel and 32 tokens, of values a token. op=linear: of states, read and written once.
 inline double kv_bytes(const workload& w) {
+  if (w.op == operation::linear)
+    return 2.0 * double(w.batch * w.kv_heads) * double(w.dim * w.value_dim) * double(bytes_of(w.dtype));
   double tokens = double(w.batch * w.keys);
   if (!w.lengths.empty()) tokens = 0;
   for (const index_type n : w.lengths) tokens += double(n);

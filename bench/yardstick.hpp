@@ -31,6 +31,12 @@ class yardstick {
     return keep(bandwidth_, {probed, threads}, read_bandwidth(probed, threads, patience));
   }
 
+  /// Bytes/s read from and written to a buffer of so many bytes.
+  double updates(index_type bytes, index_type threads) const { return at(updates_, {bytes, threads}); }
+  double probe_updates(index_type bytes, index_type threads, double patience) {
+    return keep(updates_, {bytes, threads}, update_bandwidth(bytes, threads, patience));
+  }
+
  private:
   using key = std::pair<index_type, index_type>;
 
@@ -44,7 +50,7 @@ class yardstick {
     return now;
   }
 
-  std::map<key, double> flops_, bandwidth_;
+  std::map<key, double> flops_, bandwidth_, updates_;
 };
 
 }  // namespace bench

@@ -18,7 +18,7 @@ std::string refusal(std::string_view words) try {
 /// The parser takes each key that --help names, and says no other.
 TEST(workload, help_names_every_key) {
   const std::string help = help_text(), unknown = refusal("speed=9");
-  EXPECT_EQ(known_keys().size(), 17u);
+  EXPECT_EQ(known_keys().size(), 18u);
   for (const auto& entry : known_keys()) {
     EXPECT_NE(help.find("\n  " + entry.key + "="), std::string::npos) << entry.key;
     EXPECT_NE(unknown.find(" " + entry.key), std::string::npos) << entry.key;
@@ -163,6 +163,11 @@ TEST(workload, counts_useful_work) {
   EXPECT_EQ(useful_flops(parse_workload("op=hard,Hq=8,Lq=1024,d=64")), 2.0 * 8 * 1024 * 1024 * 64);
   EXPECT_EQ(useful_flops(parse_workload("op=backward,Hq=2,Lq=3,Lk=5,d=6,dv=7")),
             (6.0 * 6 + 4 * 7) * 2 * 3 * 5);
+  EXPECT_EQ(useful_flops(parse_workload("op=linear,rule=gated_delta,B=3,Hq=4,Hkv=2,Lq=5,d=6,dv=7")),
+            4.0 * 6 * 7 * 5 * 3 * 4);
+  EXPECT_EQ(kv_bytes(parse_workload("op=linear,B=3,Hq=4,Hkv=2,Lq=5,d=6,dv=7")), 2.0 * 4 * 6 * 7 * 3 * 2);
+  EXPECT_NE(refusal("op=linear,mask=causal"), "");
+  EXPECT_NE(refusal("rule=delta"), "");
   EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64")), 4.0 * 8 * 1024 * 1024 * 64);
   EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64,mask=causal")), 2.0 * 8 * 1024 * 1024 * 64);
   EXPECT_EQ(useful_flops(parse_workload("B=2,Hq=4,Hkv=1,Lq=3,Lk=5,d=6,dv=7")), 2.0 * (6 + 7) * 3 * 5 * 2 * 4);

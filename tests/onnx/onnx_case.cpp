@@ -14,12 +14,12 @@ template <class E>
 void run_at(const onnx::case_file& c, const onnx::output_writer& write) {
   if (c.op == "Attention") return onnx::run_attention_of<E>(c, write);
   if (c.op == "RotaryEmbedding") return onnx::run_rotary_of<E>(c, write);
+  if (c.op == "LinearAttention") return onnx::run_linear_of<E>(c, write);
   throw std::runtime_error("the operator " + c.op + " is not supported");
 }
 
 void run_case(const std::filesystem::path& folder, const std::filesystem::path& out) {
   const auto c = onnx::read_case(folder);
-  if (c.op == "LinearAttention") throw std::runtime_error("LinearAttention is not supported yet");
   std::filesystem::create_directories(out / folder.filename());
   const onnx::output_writer write(c, out / folder.filename());
   const auto& dtype = onnx::operand_in(c, 0).dtype;

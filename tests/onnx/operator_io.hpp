@@ -100,5 +100,7 @@ template <class E>
 void run_attention_of(const case_file& c, const output_writer& write);
 template <class E>
 void run_rotary_of(const case_file& c, const output_writer& write);
+template <class E>
+void run_linear_of(const case_file& c, const output_writer& write);
 
 }  // namespace onnx

@@ -1,7 +1,8 @@
-// Both operators at one element; included by a source file for each, so that they compile side by side.
+// All operators at one element; included by a source file for each, so that they compile side by side.
 #pragma once
 
 #include "attention_operator.hpp"
+#include "linear_operator.hpp"
 #include "rotary_operator.hpp"
 
 namespace onnx {
@@ -22,6 +23,11 @@ void run_attention_of(const case_file& c, const output_writer& write) {
 template <class E>
 void run_rotary_of(const case_file& c, const output_writer& write) {
   run_rotary<E>(c, write);
+}
+
+template <class E>
+void run_linear_of(const case_file& c, const output_writer& write) {
+  run_linear<E>(c, write);
 }
 
 }  // namespace onnx

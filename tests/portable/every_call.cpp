@@ -5,6 +5,7 @@
 #include <fovea/hard.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
+#include <fovea/linear_attention.hpp>
 #include <fovea/luong.hpp>
 #include <fovea/multi_head.hpp>
 #include <fovea/position.hpp>
@@ -99,6 +100,19 @@ void scored_otherwise(const inputs& x, Rows& o) {
   const fovea::luong<float, luong_score::concat, luong_window::local_m, 2> both(
       {.query_dim = 4, .hidden = 4});
   every_call_of(both, both.zero_gradient(), x, o);
+}
+
+void with_a_state(const inputs& x, Rows& o) {
+  const Rows rate = Rows::Constant(5, 2, 0.5f), decays = -x.m.cwiseAbs();
+  fovea::tensor<float> s(1, 2, 4, 4);
+  const fovea::linear_attention<float, 2> attend({.l2_norm = true});
+  const fovea::log_decay g(decays);
+  const fovea::delta_rule b(rate);
+  o += attend(x.m, x.m, x.m);
+  o += attend(x.m, x.m, x.m, g, b, fovea::linear_state(s));
+  const auto plan = attend.into_plan_for(o, x.m, x.m, x.m, b, g);
+  std::vector<std::byte> memory(static_cast<std::size_t>(plan.workspace_bytes()));
+  attend.into(o, x.m, x.m, x.m, b, g, fovea::workspace{memory});
 }
 
 template <class E>
@@ -288,7 +302,7 @@ int main() {
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
   forward(x, o), hard_choices(x, o), views_from_elsewhere(x, o), looks(x, o), backward(x, o), caches(x, o),
-      summaries(x, o), layers(x, o), positions(x, o), gates(x, o), scored_otherwise(x, o);
+      summaries(x, o), layers(x, o), positions(x, o), gates(x, o), scored_otherwise(x, o), with_a_state(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;

@@ -142,6 +142,8 @@
 #include <fovea/hard/reference.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
+#include <fovea/linear_attention.hpp>
+#include <fovea/linear/reference.hpp>
 #include <fovea/luong.hpp>
 #include <fovea/multi_head.hpp>
 #include <fovea/reference.hpp>

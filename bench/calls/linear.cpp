@@ -1,0 +1,55 @@
+// bench/calls/linear.cpp - a workload becomes one call of fovea::linear_attention, with a state.
+#include "../fovea_call.hpp"
+
+#include <fovea/linear_attention.hpp>
+
+namespace bench {
+namespace {
+
+struct linear_operands : operands<float, float> {
+  explicit linear_operands(const workload& w)
+      : operands(w),
+        decay(normal_numbers<float>(w.batch * w.kv_heads * w.queries * (decays_channels(w.rule) ? w.dim : 1),
+                                    4)),
+        beta(normal_numbers<float>(w.batch * w.kv_heads * w.queries, 5)),
+        state(static_cast<std::size_t>(w.batch * w.kv_heads * w.dim * w.value_dim)) {
+    for (float& x : k) x /= std::sqrt(static_cast<float>(w.dim));  // of length 1, about
+    for (float& x : decay) x = -0.05f * std::abs(x);
+    for (float& x : beta) x = 1 / (1 + std::exp(-x));
+  }
+  std::vector<float> decay, beta, state;
+};
+
+}  // namespace
+
+call linear_call(const workload& w) {
+  call timed;
+  const auto x = std::make_shared<linear_operands>(w);
+  const auto of_keys = [&](auto& data, index_type dim) {
+    return fovea::bhsd(data.data(), w.batch, w.kv_heads, w.queries, dim);
+  };
+  const auto q = fovea::bhsd(x->q.data(), w.batch, w.heads, w.queries, w.dim);
+  const auto o = fovea::bhsd(x->o.data(), w.batch, w.heads, w.queries, w.value_dim);
+  const auto k = of_keys(x->k, w.dim), v = of_keys(x->v, w.value_dim);
+  const fovea::log_decay decay(of_keys(x->decay, decays_channels(w.rule) ? w.dim : 1));
+  const fovea::delta_rule beta(of_keys(x->beta, 1));
+  const fovea::linear_state state(fovea::bhsd(x->state.data(), w.batch, w.kv_heads, w.dim, w.value_dim));
+  const auto with = [&](const auto&... mods) {
+    fovea::linear_attention_options options{
+        .heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()};
+    timed.scratch_bytes =
+        fovea::linear_attention<float>(options).into_plan_for(o, q, k, v, mods...).workspace_bytes();
+    x->workspace.resize(static_cast<std::size_t>(timed.scratch_bytes));
+    options.workspace = x->workspace;
+    const fovea::linear_attention<float> attend(options);
+    timed.run = [=] { attend.into(o, q, k, v, mods...); };
+  };
+  if (!has_beta(w.rule))
+    has_decay(w.rule) ? with(state, decay) : with(state);
+  else
+    has_decay(w.rule) ? with(state, decay, beta) : with(state, beta);
+  timed.run = [x, run = timed.run] { run(); };
+  return timed;
+}
+
+}  // namespace bench

@@ -1,0 +1,46 @@
+// fovea/linear/plan.hpp - who computes what of a call of linear attention, in which memory.
+#pragma once
+
+#include <fovea/linear/chunk.hpp>
+#include <fovea/linear/options.hpp>
+#include <fovea/plan/working_memory.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// A task is a state: all tokens and query heads of a key/value head of a sequence.
+struct linear_attention_plan {
+  index_type batches = 0, heads = 0, kv_heads = 0, tokens = 0, dim = 0, value_dim = 0;
+  linear_engine engine =
+      linear_engine::recurrence;  // of sequences of at least chunked_from tokens, if chunked
+  index_type chunked_from = 0;
+  index_type jobs = 0, workers = 1, numbers = 0, compute_bytes = 4;
+  bool scratch_a_task = false;
+
+  /// Bytes that a worker works in.
+  index_type scratch_bytes() const noexcept { return kernel::part_bytes(numbers * compute_bytes); }
+  index_type workspace_bytes() const noexcept {
+    return jobs == 0 ? 0 : workers * scratch_bytes() + workspace_alignment - 1;
+  }
+};
+
+namespace linear {
+
+/// Sizes of a task's memory, in numbers of T.
+template <class Arch, class T>
+struct task_sizes {
+  static constexpr index_type n = lanes<Arch, T>;
+  index_type dim, value_dim, group;
+
+  index_type dim_step() const noexcept { return std::max<index_type>(round_up(dim, n), n); }
+  index_type width() const noexcept { return std::max<index_type>(round_up(value_dim, n), n); }
+  index_type packed() const noexcept {
+    return chunk_tokens * ((group + 2) * dim_step() + (group + 1) * width() + 1);
+  }
+  index_type state() const noexcept { return round_up(dim, 16) * width(); }
+  index_type numbers(bool chunked) const noexcept {
+    return packed() + state() + (chunked ? chunk_memory<T>::numbers(dim_step(), width()) : 0);
+  }
+};
+
+}  // namespace linear
+FOVEA_NAMESPACE_END

@@ -1,0 +1,193 @@
+// fovea/linear_attention.hpp - attention with a state in place of keys and values: linear in the tokens.
+//
+//   S_t = a_t S_{t-1} + k_t w_t^T       o_t = scale S_t^T q_t       S: d x dv, of a sequence's key/value head
+//
+//   w_t = v_t                                       a_t = 1           linear: attend(q, k, v)
+//                                                   a_t = exp(g_t)    gated: attend(q, k, v, log_decay(g))
+//   w_t = beta_t (v_t - (a_t S_{t-1})^T k_t)        a_t = 1           delta: attend(q, k, v, delta_rule(b))
+//                                                   a_t = exp(g_t)    gated delta: both of these
+//
+// g_t is a number a head (RetNet, Mamba 2, Gated DeltaNet) or one a channel of k, diag(a_t) S (GLA, Kimi).
+//
+//   fovea::linear_attention<float, 8> attend;                         // 8 heads, scale 1/sqrt(d)
+//   Matrix o = attend(q, k, v, fovea::log_decay(g), fovea::delta_rule(b));      // from the state 0
+//   fovea::tensor<float> s(1, 8, d, dv);                              // a state to go on with
+//   attend.into(o, q, k, v, fovea::log_decay(g), fovea::delta_rule(b), fovea::linear_state(s));
+//
+// Katharopoulos et al., "Transformers are RNNs", arXiv:2006.16236; Yang et al., "Gated Linear Attention
+// Transformers", arXiv:2312.06635; Schlag et al., "Linear Transformers Are Secretly Fast Weight
+// Programmers", arXiv:2102.11174; Yang et al., "Parallelizing Linear Transformers with the Delta Rule",
+// arXiv:2406.06484, and "Gated Delta Networks", arXiv:2412.06464; Kimi Team, "Kimi Linear",
+// arXiv:2510.26692. The operator is LinearAttention of ONNX, opset 27.
+//
+// Views, elements, executors and errors are those of attention.hpp. Results are the same bits for any
+// executor, and for a sequence alone or in a batch. A NaN in a query shows in that row alone, one in k, v,
+// decay or beta in the rows from its token on, and in the state.
+#pragma once
+
+#include <fovea/check_types.hpp>
+#include <fovea/element.hpp>
+#include <fovea/executor.hpp>
+#include <fovea/linear/run.hpp>
+#include <fovea/plan/heads.hpp>
+#include <fovea/view.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// T: the element of q and of returned results (float, double, bf16, fp16). Query head h reads the state of
+/// key/value head h / (heads / kv_heads).
+///
+/// Sizes: q (L, d) a head, k (L, d), v (L, dv), o (L, dv): as many queries as keys. `mods`: at most one each
+/// of log_decay, delta_rule and linear_state (linear/options.hpp) and a workspace{bytes}, in any order. Sums
+/// are made in float, or in double where an element is double.
+///
+/// Cost: 4 L d dv operations a query head (delta rules 6), linear in L; memory O(d dv) a worker. Every
+/// call throws std::invalid_argument, naming the argument and both values, before anything is written.
+template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
+class linear_attention {
+  static_assert(element<T>, "fovea: linear_attention<T>: T is float, double, fovea::bf16 or fovea::fp16");
+  static_assert(Heads == dynamic_heads || Heads > 0,
+                "fovea: linear_attention<T, Heads>: Heads is positive, or dynamic_heads");
+  static_assert(KVHeads == dynamic_heads || (KVHeads > 0 && (Heads == dynamic_heads || Heads % KVHeads == 0)),
+                "fovea: linear_attention<T, Heads, KVHeads>: KVHeads divides Heads");
+
+ public:
+  linear_attention() = default;
+  explicit linear_attention(const linear_attention_options& options) : options_(options) {
+    check_heads("heads", options.heads, Heads), check_heads("kv_heads", options.kv_heads, KVHeads);
+    if (options.scale && !is_finite(*options.scale))
+      reject("scale is ", *options.scale, ", not a finite number");
+  }
+
+  /// Returns O, of the kind and storage order of q.
+  template <class Q, class K, class V, class... Mods>
+  auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    check_arguments<Q, K, V, Mods...>();
+    const index_type heads = heads_of(q);
+    auto out = make_like<T>(q, heads, view_of(v, kv_heads_of(heads), "v").dim());
+    into(shaped_like(q, out), q, k, v, mods...);
+    return out;
+  }
+
+  /// Writes O into `o`, which has its size and any element, and shares no memory with what is read; nor
+  /// does the state.
+  template <class O, class Q, class K, class V, class... Mods>
+  void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    const auto call = call_of(o, q, k, v, mods...);
+    const auto plan = plan_of(call);
+    std::span<std::byte> memory = options_.workspace;
+    (
+        [&](const auto& m) {
+          if constexpr (workspace_like<decltype(m)>) memory = m.bytes;
+        }(mods),
+        ...);
+    check_memory(memory, plan, call);
+    fill_rows_of_none(call.out);
+    linear::run<Arch>(call, plan, options_.executor, memory);
+  }
+
+  /// What a call of into with the same arguments will do; writes and computes nothing.
+  template <class O, class Q, class K, class V, class... Mods>
+  linear_attention_plan into_plan_for(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    return plan_of(call_of(o, q, k, v, mods...));
+  }
+
+ private:
+  template <class Q, class K, class V, class... Mods>
+  static consteval void check_arguments() {
+    static_assert(check_operand<Q>() && check_operand<K>() && check_operand<V>());
+    static_assert(same_format<T, element_of<Q>>, "fovea: linear_attention<T>: q has elements of type T");
+    static_assert(
+        ((log_decay_like<Mods> || delta_rule_like<Mods> || linear_state_like<Mods> ||
+          workspace_like<Mods>)&&...),
+        "fovea: what follows v is log_decay(g), delta_rule(b), linear_state(s) or workspace{bytes}");
+    static_assert((0 + ... + int(log_decay_like<Mods>)) <= 1 && (0 + ... + int(delta_rule_like<Mods>)) <= 1 &&
+                      (0 + ... + int(linear_state_like<Mods>)) <= 1,
+                  "fovea: a call has at most one log_decay, one delta_rule and one linear_state");
+  }
+
+  attention_options head_options() const { return {.heads = options_.heads, .kv_heads = options_.kv_heads}; }
+  template <class Q>
+  index_type heads_of(const Q& q) const {
+    return query_heads<Heads>(head_options(), q);
+  }
+  index_type kv_heads_of(index_type heads) const { return key_value_heads<KVHeads>(head_options(), heads); }
+
+  template <class O, class Q, class K, class V, class... Mods>
+  auto call_of(O& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
+    check_arguments<Q, K, V, Mods...>();
+    using compute = common_compute_t<element_of<Q>, element_of<K>, element_of<V>>;
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const auto queries = read_only(view_of(q, heads, "q"));
+    const auto keys = read_only(view_of(k, kv_heads, "k"));
+    const auto values = read_only(view_of(v, kv_heads, "v"));
+    const auto out = view_of(o, heads, "o");
+    const auto g = linear::operand_of<linear::operand::decay, const compute>(kv_heads, mods...);
+    const auto b = linear::operand_of<linear::operand::beta, const compute>(kv_heads, mods...);
+    const auto s = linear::operand_of<linear::operand::state, compute>(kv_heads, mods...);
+    linear::call<compute, element_of<Q>, element_of<K>, element_of<V>, element_of<O>,
+                 linear::element_in<decltype(g)>, linear::element_in<decltype(b)>,
+                 linear::element_in<decltype(s)>>
+        c{queries, keys, values, out, g, b, s};
+    c.has_decay = (log_decay_like<Mods> || ...), c.has_beta = (delta_rule_like<Mods> || ...);
+    c.has_state = (linear_state_like<Mods> || ...), c.l2_norm = options_.l2_norm;
+    const index_type d = queries.dim();
+    c.scale = static_cast<compute>(
+        options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(d, 1)))));
+    check(c);
+    return c;
+  }
+
+  template <class Call>
+  static void check(const Call& c) {
+    check_like("k", c.k, "q", c.q, c.q.dim());
+    check_like("v", c.v, "k", c.k, c.v.dim());
+    check_countable(c.q.batches(), c.q.heads(), c.q.max_tokens(), c.q.dim(), c.q.dim(), c.v.dim());
+    check_result("o", c.out, "q", c.q, c.v.dim());
+    if (c.has_decay) {
+      if (c.decay.dim() == 1 || c.q.batches() == 0)
+        check_like("log_decay", c.decay, "k", c.k, c.decay.dim());
+      else
+        check_like("log_decay", c.decay, "k", c.k, c.k.dim());
+    }
+    if (c.has_beta) check_like("delta_rule", c.beta, "k", c.k, 1);
+    const auto apart = [&](const char* name, const auto& written) {
+      check_apart(name, written, "q", c.q), check_apart(name, written, "k", c.k);
+      check_apart(name, written, "v", c.v);
+      if (c.has_decay) check_apart(name, written, "log_decay", c.decay);
+      if (c.has_beta) check_apart(name, written, "delta_rule", c.beta);
+    };
+    apart("o", c.out.all);
+    if (!c.has_state) return;
+    check_same("linear_state", "sequences", c.state.batches(), "q", c.q.batches());
+    const auto& s = c.state.all;
+    if (s.tokens != c.k.dim() || s.dim != c.v.dim())
+      reject("linear_state has ", s.tokens, " x ", s.dim, " numbers a head, not d x dv = ", c.k.dim(), " x ",
+             c.v.dim());
+    check_writable("linear_state", s);
+    apart("linear_state", s), check_apart("o", c.out.all, "linear_state", s);
+  }
+
+  template <class Call>
+  void check_memory(std::span<std::byte> memory, const linear_attention_plan& plan, const Call& c) const {
+    const auto given = static_cast<index_type>(memory.size());
+    if (given == 0) return;
+    if (given < plan.workspace_bytes())
+      reject("workspace has ", given, " bytes, fewer than the ", plan.workspace_bytes(), " of the plan");
+    const auto bytes = view_of_list(memory);
+    check_apart("workspace", bytes, "q", c.q), check_apart("workspace", bytes, "k", c.k);
+    check_apart("workspace", bytes, "v", c.v), check_apart("workspace", bytes, "o", c.out.all);
+    if (c.has_decay) check_apart("workspace", bytes, "log_decay", c.decay);
+    if (c.has_beta) check_apart("workspace", bytes, "delta_rule", c.beta);
+    if (c.has_state) check_apart("workspace", bytes, "linear_state", c.state.all);
+  }
+
+  template <class Call>
+  linear_attention_plan plan_of(const Call& c) const {
+    return linear::make_plan<Arch>(c, options_.engine, options_.executor.workers());
+  }
+
+  linear_attention_options options_{};
+};
+
+FOVEA_NAMESPACE_END
