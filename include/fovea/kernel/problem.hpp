@@ -48,7 +48,8 @@ struct inputs {
 };
 
 /// Out: the result, sequences or gated_sequences. Rules, Sink and Dropout are not bound to a head yet.
-/// Scorer: dot_product, or a reference to a user's, the logits of which are in natural units (with a scale of 1).
+/// Scorer: dot_product, or a reference to a user's, the logits of which are in natural units (with a scale of
+/// 1).
 template <class T, class QE, class Keys, class Values, class Out, class Rules, class Sink, class Dropout,
           class Scorer = dot_product>
 struct problem : inputs<T, QE, Keys, Values> {

@@ -56,16 +56,16 @@ constexpr dl_data_type dl_type_of() noexcept {
   }
 }
 
-/// dlpack<E>(t) is a DLPack tensor of rank 4, batch x heads x tokens x dim, and dlpack<E, 2>(t) one of rank 2,
-/// tokens x (heads * dim), with elements of type E (const E: they are only read):
+/// dlpack<E>(t) is a DLPack tensor of rank 4, batch x heads x tokens x dim, and dlpack<E, 2>(t) one of rank
+/// 2, tokens x (heads * dim), with elements of type E (const E: they are only read):
 ///   attend.into(fovea::dlpack<float>(o), fovea::dlpack<const float>(q), fovea::dlpack<const float>(k), ...)
-/// Any strides; none (a null pointer) is contiguous, the last index innermost. Of t the pointers are kept: its
-/// data, shape and strides outlive the call.
+/// Any strides; none (a null pointer) is contiguous, the last index innermost. Of t the pointers are kept:
+/// its data, shape and strides outlive the call.
 ///
 /// A call throws std::invalid_argument, naming the argument and both values, where t is on a device whose
-/// memory the CPU does not read, holds elements of another type, has another rank, no shape, or begins between
-/// two elements; std::length_error where its strides reach further than can be counted. What attend(q, k, v)
-/// returns for such a q is a tensor, of batch 1 where q has rank 2.
+/// memory the CPU does not read, holds elements of another type, has another rank, no shape, or begins
+/// between two elements; std::length_error where its strides reach further than can be counted. What
+/// attend(q, k, v) returns for such a q is a tensor, of batch 1 where q has rank 2.
 template <class E, std::size_t Rank = 4>
   requires rank_of_view<Rank>
 class dlpack {
