@@ -18,8 +18,8 @@ const std::map<std::string, std::string> other_names = {
 /// of all calls, and what tests need.
 const std::set<std::string> beside = {"api",       "bench",     "compatibility", "consumers", "examples",
                                       "extension", "fast_math", "gradient",      "headers",   "laws",
-                                      "onnx",      "portable",  "property",      "readme",    "sanitize",
-                                      "support",   "symbols"};
+                                      "multiarch", "onnx",      "portable",      "property",  "readme",
+                                      "sanitize",  "support",   "symbols"};
 
 std::string first_of(const std::string& path) { return path.substr(0, path.find('/')); }
 
