@@ -31,6 +31,7 @@ call cached_call(const workload& w);
 call backward_call(const workload& w);
 call hard_call(const workload& w);
 call additive_call(const workload& w);
+call decomposed_call(const workload& w);
 call linear_call(const workload& w);
 
 /// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to

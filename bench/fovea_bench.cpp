@@ -152,8 +152,8 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it computes no gradients\n", name.c_str());
     else if (w.op == operation::linear)
       std::fprintf(stderr, "%s: no textbook row, it has no softmax\n", name.c_str());
-    else if (w.op == operation::additive)
-      std::fprintf(stderr, "%s: no textbook row, it scores by products\n", name.c_str());
+    else if (w.op == operation::additive || w.op == operation::decomposed)
+      std::fprintf(stderr, "%s: no textbook row, its scores are not of q and k alone\n", name.c_str());
     else if (w.op != operation::forward)
       std::fprintf(stderr, "%s: no textbook row, it reads all values\n", name.c_str());
     else if (!has_intervals(w.mask))
@@ -189,6 +189,7 @@ bench::call bench::fovea_call(const workload& w) {
   if (w.cache != cache::none) return cached_call(w);
   if (w.op == operation::backward) return backward_call(w);
   if (w.op == operation::additive) return additive_call(w);
+  if (w.op == operation::decomposed) return decomposed_call(w);
   if (w.op == operation::linear) return linear_call(w);
   if (w.op != operation::forward) return hard_call(w);
   call timed;

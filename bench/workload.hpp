@@ -23,7 +23,7 @@ using index_type = std::ptrdiff_t;
 
 enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
-enum class operation { forward, backward, hard, hard_sampled, additive, linear };  // hard: argmax
+enum class operation { forward, backward, hard, hard_sampled, additive, linear, decomposed };  // hard: argmax
 enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
 enum class mask {
   none,
@@ -141,12 +141,13 @@ inline bool decays_channels(update_rule r) {
 }
 inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
 
-inline constexpr names<operation, 6> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 7> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
                                                       {"additive", operation::additive},
-                                                      {"linear", operation::linear}}};
+                                                      {"linear", operation::linear},
+                                                      {"decomposed", operation::decomposed}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -349,6 +350,10 @@ inline void check(const workload& w) {
   if (w.mask == mask::neighbourhood && (side * side != w.keys || w.mask_size > side))
     throw std::invalid_argument("mask=neighbourhood: Lk=" + std::to_string(w.keys) +
                                 " is no square picture that holds the kernel");
+  if (w.op == operation::decomposed &&
+      (w.mask != mask::none || w.queries != w.keys || side * side != w.keys))
+    throw std::invalid_argument("op=decomposed: Lq=" + std::to_string(w.queries) + ", Lk=" + std::to_string(w.keys) +
+                                ": timed without a mask, of a square grid");
   if (w.with == modifier::swin && (w.queries != w.keys || side * side != w.keys))
     throw std::invalid_argument("with=swin: Lq=" + std::to_string(w.queries) + ", Lk=" + std::to_string(w.keys) +
                                 " is no square window");
@@ -530,7 +535,8 @@ inline double useful_flops(const workload& w) {
   }
   if (w.op == operation::linear)
     return 4.0 * double(w.dim * w.value_dim) * double(w.queries) * double(w.batch * w.heads);
-  const double a_cell = w.op == operation::forward    ? 2.0 * double(w.dim + w.value_dim)
+  const double a_cell = w.op == operation::forward || w.op == operation::decomposed
+                            ? 2.0 * double(w.dim + w.value_dim)
                         : w.op == operation::backward ? 6.0 * double(w.dim) + 4.0 * double(w.value_dim)
                         : w.op == operation::additive ? 2.0 * double(w.hidden + w.value_dim)
                                                       : 2.0 * double(w.dim);

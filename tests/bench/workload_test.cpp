@@ -88,7 +88,7 @@ TEST(workload, order_of_words_does_not_matter) {
 TEST(workload, text_reads_back) {
   for (const char* words :
        {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
-        "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap", "with=t5", "with=swin", "with=table",
+        "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap", "op=decomposed", "with=t5", "with=swin", "with=table",
         "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16",
         "mask=blocks:64:0.1", "mask=topk:64:0.1", "mask=documents:256,op=backward", "mask=prefix:9", "mask=tree:32,Lq=32,Lk=90",
         "mask=neighbourhood:7", "mask=longformer:128", "mask=dilated:3"})
@@ -102,6 +102,7 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"Lz=3", "unknown key \"Lz\""},
       {"lq=3", "unknown key \"lq\""},
       {"with=alibi,mask=causal", "with=alibi: timed without a mask"},
+      {"op=decomposed,Lq=8", "Lq=8, Lk=8: timed without a mask, of a square grid"},
       {"with=swin,Lq=8", "Lq=8, Lk=8 is no square window"},
       {"with=magic", "unknown value \"magic\"; known are none, alibi, softcap"},
       {"mask=diagonal",

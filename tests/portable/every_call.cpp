@@ -2,6 +2,7 @@
 // compile. It is never run.
 #include <fovea/additive.hpp>
 #include <fovea/cosine.hpp>
+#include <fovea/decomposed.hpp>
 #include <fovea/hard.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
@@ -95,6 +96,8 @@ void scored_otherwise(const inputs& x, Rows& o) {
   every_call_of(network, network.zero_gradient(), x, o);
   const fovea::cosine<float, 2> angles;
   every_call_of(angles, angles.zero_gradient(), x, o);
+  const fovea::decomposed<float, 2> in_grid({.height = 1, .width = 5, .dim = 4});
+  every_call_of(in_grid, in_grid.zero_gradient(), x, o);
   const fovea::luong<float, luong_score::general, luong_window::local_p, 2> predicts({.query_dim = 4});
   every_call_of(predicts, predicts.zero_gradient(), x, o);
   const fovea::luong<float, luong_score::concat, luong_window::local_m, 2> both(

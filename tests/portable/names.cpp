@@ -138,6 +138,7 @@
 
 #include <fovea/additive.hpp>
 #include <fovea/cosine.hpp>
+#include <fovea/decomposed.hpp>
 #include <fovea/hard.hpp>
 #include <fovea/hard/reference.hpp>
 #include <fovea/inspect.hpp>

@@ -245,6 +245,17 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
             sums, scratch);
       });
     }
+    if constexpr (row_learning_score<decltype(score)>) {
+      const auto to = score.row_sums();
+      if (to.data == nullptr) return;
+      const index_type step = plan.rows_a_block, blocks = ceil_div(plan.queries, step);
+      executor.for_each(plan.batches * plan.heads * blocks, [&](index_type i, index_type worker) {
+        const index_type b = i / blocks / plan.heads, h = i / blocks % plan.heads, first = i % blocks * step;
+        const auto scratch = memory.scratch(i, worker);
+        kernel::sum_rows<Arch, number()>(g, score, b, h, {first, first + step}, to, memory.terms_of(b, h),
+                                         scratch);
+      });
+    }
     if constexpr (slot_learning_score<decltype(score)>) {
       const auto to = score.slots();
       if (to.data == nullptr) return;

@@ -238,6 +238,8 @@ gradient_plan make_gradient_plan(const Gradients& g, index_type workers) noexcep
         plan.scratch.table = std::max(plan.scratch.table, bytes_of<T>(cells));
         table_tasks = std::max(table_tasks, table.batch * table.heads * plan.row_blocks_of(table.queries));
       }
+    if constexpr (row_learning_score<decltype(score)>)
+      table_tasks = std::max(table_tasks, plan.batches * plan.heads * plan.row_blocks_of(plan.queries));
     if constexpr (slot_learning_score<decltype(score)>)
       if (const auto table = score.slots(); table.data != nullptr && plan.batches > 0) {
         plan.slots = std::max(plan.slots, bytes_of<double>(plan.slot_jobs().count() * table.tokens));

@@ -131,6 +131,13 @@ inline constexpr index_type differences = 64;
 template <class S>
 concept slot_learning_score = requires(const std::remove_cvref_t<S>& s) { s.slots().data; };
 
+/// A score of numbers of each query row has row_sums(), a tensor_view of batch x heads x queries x columns of
+/// the numbers that logits are made in, rows one after another, where a backward call writes their gradient
+/// (no data: it is not wanted), and, once bound,
+///   add_to_row(cells, ds, row) const      adds dS of a register of keys to those of its query
+template <class S>
+concept row_learning_score = requires(const std::remove_cvref_t<S>& s) { s.row_sums().data; };
+
 template <class S>
 inline constexpr bool score_hides = true;
 template <class S>

@@ -46,5 +46,28 @@ FOVEA_NOINLINE void sum_slots(const Gradients& g, const Score& score, const para
                                  memory);
 }
 
+/// Sums of a score's numbers of query rows.
+template <class T>
+struct row_sums {
+  T* data;
+  index_type stride;
+
+  template <class Arch, class Score, class Cells, class V>
+  FOVEA_INLINE void add(const Score& score, index_type row, const Cells& cells, const V& ds) const noexcept {
+    score.add_to_row(cells, ds, data + row * stride);
+  }
+};
+
+/// What some rows of a head give for score number `Number`, whose numbers lie at `to`: this job's alone.
+template <class Arch, int Number, class Gradients, class Score, class View, class Terms, class T>
+FOVEA_NOINLINE void sum_rows(const Gradients& g, const Score& score, index_type b, index_type h, range rows,
+                             const View& to, const Terms& terms, const gradient_scratch<T>& memory) noexcept {
+  rows.last = std::min(rows.last, g.forward.q.tokens(b));
+  if (rows.empty()) return;
+  const row_sums<T> sums{&to(b, h, rows.first, 0), to.token_stride};
+  for (index_type i = 0; i < rows.size(); ++i) std::fill_n(sums.data + i * sums.stride, to.dim, T(0));
+  sum_parameters<Arch, Number>(g, score, b, h, rows, terms, sums, memory);
+}
+
 }  // namespace kernel
 FOVEA_NAMESPACE_END

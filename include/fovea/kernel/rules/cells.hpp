@@ -83,6 +83,25 @@ struct cells {
   static truth_value lanes_below(index_type lane) noexcept {
     return counting_up<Arch, T>() < number(static_cast<T>(lane));
   }
+  /// to[0] to to[width - 1] += x; the sum of all lanes.
+  static void add_run(T* to, const number& x) noexcept { (load_run(to) + x).store_unaligned(to); }
+  static T sum(const number& x) noexcept {
+    alignas(64) T lane[std::size_t{width}];
+    x.store_aligned(lane);
+    for (int half = width / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    return lane[0];
+  }
+  /// The number f(q, k) of each lane, one after another.
+  template <class F>
+  number number_of_each(const F& f) const noexcept {
+    alignas(64) T value[std::size_t{width}];
+    for (int i = 0; i < width; ++i) {
+      const index_type lane = std::min<index_type>(i, count - 1);
+      value[i] = static_cast<T>(f(queries ? query + lane : query, queries ? key : key + lane));
+    }
+    return number::load_aligned(value);
+  }
   /// The position f(q, k) of each lane, one after another.
   template <class F>
   position one_by_one(const F& f) const noexcept {
