@@ -149,6 +149,7 @@
 #include <fovea/multi_head.hpp>
 #include <fovea/reference.hpp>
 #include <fovea/top_blocks.hpp>
+#include <fovea/view/eigen_tensor.hpp>
 
 // What programs write who open all three: names of each, those that the library once had among them, and its own.
 namespace opened {

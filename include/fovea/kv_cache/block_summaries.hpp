@@ -106,8 +106,8 @@ class block_summaries {
     for (index_type c = 0; c < dim_; ++c) sum[c] += key[c];
     for (index_type c = 0; c < dim_; ++c) {
       const float x = key[c];
-      least[c] = (x < least[c]) | (x != x) ? x : least[c];
-      largest[c] = (x > largest[c]) | (x != x) ? x : largest[c];
+      least[c] = ((x < least[c]) | (x != x)) ? x : least[c];
+      largest[c] = ((x > largest[c]) | (x != x)) ? x : largest[c];
     }
   }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fovea/kernel/operand/gated.hpp>
+#include <fovea/kernel/rules/rules.hpp>
 #include <fovea/kernel/tile/tile.hpp>
 
 FOVEA_NAMESPACE_BEGIN
