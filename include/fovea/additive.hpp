@@ -135,15 +135,33 @@ class additive : public additive_weights<T>, public projected_calls<additive<T, 
   /// Whether all projections of a sequence can be exponents; NaN, which perhaps is hidden, does not decide.
   static bool is_moderate(const sequences<T>& z, index_type n) {
     bool all = true;
-    for (index_type h = 0; h < z.heads() && all; ++h)
-      all = !(projection::rows_in<T>(z.head(n, h)).array().abs() > exponential_scorer<T>::largest).any();
+    for (index_type h = 0; h < z.heads() && all; ++h) {
+      const auto of_head = z.head(n, h);
+      const Eigen::Map<const projection::row_matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>
+          numbers(of_head.data, eigen_index(of_head.rows), eigen_index(of_head.cols),
+                  {eigen_index(of_head.row_stride), eigen_index(of_head.col_stride)});
+      all = !(numbers.array().abs() > exponential_scorer<T>::largest).any();
+    }
     return all;
   }
+  /// z -> exp(2 z), in a copy of a few rows that begins alike wherever z lies: Eigen's exp of registers and
+  /// of what is left over differ in their last bits.
   static void exponentiate(const sequences<T>& z, index_type n) {
+    constexpr index_type few = 16;
+    projection::row_matrix<T> rows = projection::row_matrix<T>::Zero(few, eigen_index(z.dim()));
     for (index_type h = 0; h < z.heads(); ++h) {
-      projection::row_matrix<T> of_head = projection::rows_in<T>(z.head(n, h));
-      of_head = (2 * of_head.array()).exp();
-      projection::store_rows<T>(of_head, z.head(n, h));
+      const auto of_head = z.head(n, h);
+      const auto each_row = [&](index_type first, const auto& f) {
+        for (index_type i = first; i < std::min(first + few, of_head.rows); ++i)
+          f(of_head.at(i), rows.data() + (i - first) * of_head.cols);
+      };
+      for (index_type first = 0; first < of_head.rows; first += few) {
+        each_row(first,
+                 [&](const T* from, T* to) { load_elements(from, of_head.col_stride, of_head.cols, to); });
+        rows = (2 * rows.array()).exp();
+        each_row(first,
+                 [&](T* to, const T* from) { store_elements(from, of_head.cols, to, of_head.col_stride); });
+      }
     }
   }
 

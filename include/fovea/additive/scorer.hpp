@@ -100,6 +100,9 @@ struct additive_scorer : additive_parameters<T> {
     }
   };
   bound bind(const place& at) const noexcept { return {this->of_head(at.head), exponential[at.batch] != 0}; }
+  void chosen(const place& at, const auto& f) const noexcept {
+    bound{*this, exponential[at.batch] != 0}.chosen(f);
+  }
 };
 
 FOVEA_NAMESPACE_END

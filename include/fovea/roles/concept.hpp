@@ -41,8 +41,10 @@ V choose(const Truth& which, const V& a, const V& b) noexcept {
 ///                                       argument, add(sum, q, k, w)
 ///   channels() const                    how many of these it has: q's dim, or the call is refused
 ///   chosen(f) const                     once bound, in place of add and logit: calls f with the scorer that
-///                                       it is for this head and sequence, one of several types; for that
-///                                       many, each is compiled
+///                                       it is for this head and sequence, one of several types, each of
+///                                       which is compiled
+///   chosen(place, f) const              before it is bound, beside that: the same for all heads of a
+///                                       sequence, with a scorer to bind
 /// The option .scale, which is of q . k, is refused beside a scorer. Cost: Lq Lk d calls of add a head, less
 /// what masks hide in whole blocks.
 /// backward takes it where V may be a dual number (score/dual.hpp: operators, abs, exp, log, sqrt, tanh, min,
@@ -66,11 +68,19 @@ decltype(auto) bind_scorer(const S& scorer, const place& at) noexcept {
     return (scorer);
 }
 
-/// f(scorer), or f(what it chooses to be), of a bound one.
+/// f(scorer), or f(what it chooses to be); of a bound one, and of one that is not.
 template <class S, class F>
 void with_chosen(const S& scorer, const F& f) noexcept {
   if constexpr (requires { scorer.chosen(f); })
     scorer.chosen(f);
+  else
+    f(scorer);
+}
+
+template <class S, class F>
+void with_chosen(const S& scorer, const place& at, const F& f) noexcept {
+  if constexpr (requires { scorer.chosen(at, f); })
+    scorer.chosen(at, f);
   else
     f(scorer);
 }

@@ -52,19 +52,16 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_piece(const Scorer& scorer, const place&
             sum[r] = add_channel(scorer, sum[r], query(r, e), key[e], parameter_of<V>(scorer, c + e));
       } else {
         for (index_type r = 0; r < q.count(); ++r) {
-          with_chosen(scorer_of_row(scorer, at, q.head(r)), [&](const auto& bound) FOVEA_INLINE_LAMBDA {
-            for (index_type e = unread.first; e < unread.last; ++e)
-              sum[r] = add_channel(bound, sum[r], query(r, e), key[e], parameter_of<V>(bound, c + e));
-          });
+          const auto bound = scorer_of_row(scorer, at, q.head(r));
+          for (index_type e = unread.first; e < unread.last; ++e)
+            sum[r] = add_channel(bound, sum[r], query(r, e), key[e], parameter_of<V>(bound, c + e));
         }
       }
     }
     const auto bytes = static_cast<std::size_t>(std::min(n, k.count - j)) * sizeof(T);
     for (index_type r = 0; r < q.count(); ++r) {
       alignas(64) T logits[std::size_t{n}];
-      with_chosen(scorer_of_row(scorer, at, q.head(r)), [&](const auto& bound) FOVEA_INLINE_LAMBDA {
-        logit_of(bound, sum[r]).store_aligned(logits);
-      });
+      logit_of(scorer_of_row(scorer, at, q.head(r)), sum[r]).store_aligned(logits);
       std::memcpy(q.logits(r) + k.first + j, logits, bytes);
     }
   }
@@ -103,7 +100,9 @@ class row_scorer_ref {
             if constexpr (std::is_same_v<Scorer, dot_product>)
               dot_pieces(q, pieces), pieces.prefetch_nothing();
             else
-              for (const auto& k : pieces) score_piece(*static_cast<const Scorer*>(scorer), at, q, k);
+              with_chosen(*static_cast<const Scorer*>(scorer), at, [&](const auto& chosen) {
+                for (const auto& k : pieces) score_piece(chosen, at, q, k);
+              });
         });
       },
       [](const void* operand, range keys) noexcept {
