@@ -3,6 +3,8 @@
 #include <fovea/additive.hpp>
 #include <fovea/cosine.hpp>
 #include <fovea/decomposed.hpp>
+#include <fovea/differential.hpp>
+#include <fovea/differential/reference.hpp>
 #include <fovea/hard.hpp>
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
@@ -116,6 +118,18 @@ void with_a_state(const inputs& x, Rows& o) {
   const auto plan = attend.into_plan_for(o, x.m, x.m, x.m, b, g);
   std::vector<std::byte> memory(static_cast<std::size_t>(plan.workspace_bytes()));
   attend.into(o, x.m, x.m, x.m, b, g, fovea::workspace{memory});
+}
+
+void two_softmaxes(const inputs& x, Rows& o) {
+  const fovea::differential<float, 2> attend({.dim = 4, .lambda_init = fovea::differential_lambda_init(1)});
+  const Rows v = x.m.leftCols(4);
+  Rows out = Rows::Zero(5, 4);
+  attend.into(out, x.m, x.m, v, fovea::causal);
+  const auto given = attend.with_lse(x.m, x.m, v, fovea::softcap{3.f});
+  auto gradient = attend.zero_gradient();
+  o += attend.backward(x.m, x.m, v, given.halves, given.lse, v, gradient, fovea::softcap{3.f}).d_q;
+  o(0, 0) += attend.weights(x.m, x.m)(0, 0, 0, 0) + float(attend.plan_for(x.m, x.m, v).explain().size());
+  o(0, 0) += float(fovea::differential_reference(x.m, x.m, v, {.heads = 2}, attend.lambda()).out(0, 0, 0, 0));
 }
 
 template <class E>
@@ -305,7 +319,8 @@ int main() {
   fovea::tensor<fovea::bf16> bf16(1, 2, 5, 4);
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
   forward(x, o), hard_choices(x, o), views_from_elsewhere(x, o), looks(x, o), backward(x, o), caches(x, o),
-      summaries(x, o), layers(x, o), positions(x, o), gates(x, o), scored_otherwise(x, o), with_a_state(x, o);
+      summaries(x, o), layers(x, o), positions(x, o), gates(x, o), scored_otherwise(x, o), with_a_state(x, o),
+      two_softmaxes(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;

@@ -139,6 +139,8 @@
 #include <fovea/additive.hpp>
 #include <fovea/cosine.hpp>
 #include <fovea/decomposed.hpp>
+#include <fovea/differential.hpp>
+#include <fovea/differential/reference.hpp>
 #include <fovea/hard.hpp>
 #include <fovea/hard/reference.hpp>
 #include <fovea/inspect.hpp>
