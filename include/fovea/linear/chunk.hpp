@@ -163,9 +163,18 @@ class chunk {
       (R::load_aligned(from + c) * R(factor)).store_aligned(to + c);
   }
 
+  /// f(constant rows, first) for tiles of rows; 8 at the end are 4 and 4, as 2 leave registers idle.
+  template <class F>
+  static void in_row_tiles(index_type count, const F& f) noexcept {
+    index_type i = 0;
+    for (; count - i >= rows_of_tile && count - i != rows_of_tile + 2; i += rows_of_tile)
+      f(std::integral_constant<int, rows_of_tile>{}, i);
+    kernel::in_tiles<4>(count - i, [&](auto rows, index_type more) { f(rows, i + more); });
+  }
+
   /// to(t, s) = left_t . k_s, for s <= t, and further where a tile goes on.
   FOVEA_NOINLINE FOVEA_FLATTEN void scores(const T* left, T* to) const noexcept {
-    kernel::in_tiles<rows_of_tile>(x_.count, [&](auto rows, index_type r) {
+    in_row_tiles(x_.count, [&](auto rows, index_type r) {
       kernel::in_tiles<columns_of_tile>(ceil_div(r + rows, n), [&](auto columns, index_type c) {
         auto sum = kernel::outer_sum<Arch, rows, columns>(left + r * x_.dim_step, x_.dim_step, kernel::unit{},
                                                           m_.k_columns + c * n, pitch, x_.dim);
@@ -191,7 +200,7 @@ class chunk {
   template <bool Solves>
   FOVEA_NOINLINE void rows(const T* left, const T* weight, index_type j, const T* v, const T* u,
                            index_type u_row, T* to, index_type to_row) const noexcept {
-    kernel::in_tiles<rows_of_tile>(x_.count, [&](auto rows, index_type r) {
+    in_row_tiles(x_.count, [&](auto rows, index_type r) {
       kernel::in_tiles<columns_of_tile>(s_.width_of(j) / n, [&](auto columns, index_type c) {
         row_tile<Solves, rows, columns>(left + r * x_.dim_step, weight, r, s_.strip(j) + c * n,
                                         s_.row_step(j), v ? v + c * n : v, u + c * n, u_row, to + c * n,
@@ -232,7 +241,7 @@ class chunk {
   /// S <- P_n S + sum_s (E_s k_s) u_s^T, strip j.
   FOVEA_NOINLINE void update(index_type j, const T* u) const noexcept {
     const T* const k = x_.decay ? m_.k_decayed : x_.k;
-    kernel::in_tiles<rows_of_tile>(x_.dim, [&](auto rows, index_type r) {
+    in_row_tiles(x_.dim, [&](auto rows, index_type r) {
       kernel::in_tiles<columns_of_tile>(s_.width_of(j) / n, [&](auto columns, index_type c) {
         state_tile<rows, columns>(k + r, r, s_.strip(j) + r * s_.row_step(j) + c * n, s_.row_step(j),
                                   u + c * n);
