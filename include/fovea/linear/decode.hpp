@@ -1,7 +1,7 @@
 // fovea/linear/decode.hpp - few tokens, and a state that is read and written where it lies.
 //
 // One token does half an operation a byte: a state is a stream. So rows are taken in order, whole, four at
-// a time, while the next ones are fetched.
+// a time, while the next state is fetched.
 #pragma once
 
 #include <fovea/linear/tokens.hpp>
@@ -15,7 +15,6 @@ class decode {
   using isa = kernel::isa<Arch>;
   static constexpr index_type n = lanes<Arch, T>, line = 64 / static_cast<index_type>(sizeof(T));
   static constexpr int rows_at_once = 4;
-  static constexpr index_type rows_ahead = 8;  // (the whole next state instead: 1.5 times as long)
 
  public:
   /// `s`: dim rows of width numbers, `row` apart; `next`: a state like it that comes then, or a null
@@ -33,7 +32,7 @@ class decode {
         move_towards(t, o);
       }
       std::fill_n(o, x_.width, T(0));
-      update(x_.q_row(0, t), x_.k_row(t), a, a_step, x_.v_row(t), o);
+      update(x_.q_row(0, t), x_.k_row(t), a, a_step, x_.v_row(t), o, t + 1 == x_.count ? next_ : nullptr);
       for (index_type g = 1; g < x_.group; ++g) product(x_.q_row(g, t), &one_, 0, x_.o_row(g, t));
     }
   }
@@ -54,16 +53,6 @@ class decode {
     for (; i < x_.dim; ++i) f(std::integral_constant<int, 1>{}, i);
   }
 
-  /// Asks for rows of the state, or of the next one behind its end, in the pass that comes first.
-  void fetch(index_type first, index_type count) const noexcept {
-    for (index_type i = first; i < first + count; ++i) {
-      const bool behind = i >= x_.dim;
-      if (behind && (next_ == nullptr || i >= 2 * x_.dim)) return;
-      const T* const of_row = behind ? next_ + (i - x_.dim) * row_ : s_ + i * row_;
-      for (index_type c = 0; c < x_.width; c += line) FOVEA_PREFETCH(of_row + c, 1, 3);
-    }
-  }
-
   /// to = (a S)^T k.
   FOVEA_NOINLINE FOVEA_FLATTEN void product(const T* k, const T* a, index_type a_step, T* to) const noexcept {
     std::fill_n(to, x_.width, T(0));
@@ -71,7 +60,6 @@ class decode {
       R factor[std::size_t{Rows}];
       FOVEA_UNROLL_ALL
       for (int i = 0; i < Rows; ++i) factor[i] = R(k[first + i] * a[(first + i) * a_step]);
-      fetch(first + rows_ahead, Rows);
       for (index_type c = 0; c < x_.width; c += n) {
         R sum = R::load_aligned(to + c);
         FOVEA_UNROLL_ALL
@@ -84,13 +72,14 @@ class decode {
 
   /// S <- a S + k w^T, and o += S^T q.
   FOVEA_NOINLINE FOVEA_FLATTEN void update(const T* q, const T* k, const T* a, index_type a_step, const T* w,
-                                           T* o) const noexcept {
+                                           T* o, const T* next) const noexcept {
     each_block([&]<int Rows>(std::integral_constant<int, Rows>, index_type first) {
       R of_q[std::size_t{Rows}], of_k[std::size_t{Rows}], of_a[std::size_t{Rows}];
       FOVEA_UNROLL_ALL
       for (int i = 0; i < Rows; ++i)
         of_q[i] = R(q[first + i]), of_k[i] = R(k[first + i]), of_a[i] = R(a[(first + i) * a_step]);
-      if (!x_.beta) fetch(first + rows_ahead, Rows);
+      for (index_type i = 0; next != nullptr && i < Rows; ++i)
+        for (index_type c = 0; c < x_.width; c += line) FOVEA_PREFETCH(next + (first + i) * row_ + c, 1, 2);
       for (index_type c = 0; c < x_.width; c += n) {
         const R of_w = R::load_aligned(w + c);
         R sum = R::load_aligned(o + c);
