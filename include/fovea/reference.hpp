@@ -162,11 +162,11 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
       [&](const auto& head) {
         const auto& [at, Q_, K_, V_, scale, bound, scorer] = head;
         const index_type b = at.batch, h = at.head;
-        const auto dropout_factor = [&, at = at](const cell& c) {
-          if constexpr (requires { dropout.bind(at).factor(c); })
-            return dropout.bind(at).factor(c);
+        const auto dropout_factor = [&](const cell& c) {
+          if constexpr (requires { dropout.bind(head.at).factor(c); })
+            return dropout.bind(head.at).factor(c);
           else if constexpr (std::remove_cvref_t<decltype(dropout)>::drops)
-            return dropout.bind(at).kept(c) ? dropout.bind(at).scale : 0.0;
+            return dropout.bind(head.at).kept(c) ? dropout.bind(head.at).scale : 0.0;
           return 1.0;
         };
         for (index_type i = 0; i < Q_.rows; ++i) {
