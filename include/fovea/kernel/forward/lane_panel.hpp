@@ -48,15 +48,19 @@ struct logit_block {
   T* s;
   index_type width;
   range rows, keys;
-  coverage covered;  // what the mask says of all these cells
-  bool ruled;        // whether scores or masks act on them
-  bool may_hide;     // whether some cell may be hidden
-  bool finite;       // whether all that weights are multiplied by is: else no weight that is seen is 0
+  index_type seen[std::size_t{most_registers}];  // of the keys, how many a register's queries may see, all of
+                                                 // those before it included: the last register's are all
+  coverage covered;                              // what the mask says of all these cells
+  bool ruled;                                    // whether scores or masks act on them
+  bool may_hide;                                 // whether some cell may be hidden
+  bool finite;  // whether all that weights are multiplied by is: else no weight that is seen is 0
   V largest[std::size_t{most_registers}];  // logit of each query
   V shrink[std::size_t{most_registers}];   // the factor of what was summed so far
 
   int registers() const noexcept { return static_cast<int>(width / n); }
   bool empty() const noexcept { return covered == coverage::none; }
+  /// Of the keys, how many queries of the panel up to the last of `of_rows` may see.
+  index_type seen_by(range of_rows) const noexcept { return seen[(of_rows.last - 1) / n]; }
   static index_type bytes(index_type keys, index_type registers) noexcept {
     return bytes_of<T>(keys * registers * n);
   }

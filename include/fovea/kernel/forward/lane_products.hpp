@@ -22,19 +22,22 @@ void in_registers(int registers, F&& f) noexcept {
     f(std::integral_constant<int, 1>{});
 }
 
+/// Rows of a tile of W registers of queries: at least 8 accumulators, as a multiply-add takes four cycles.
+template <class Arch, int W>
+inline constexpr int tall = W == 1 ? std::max(geometry<Arch>::tile_rows, 8) : geometry<Arch>::tile_rows;
+
 /// S = Q K^T (R, C), and the largest logit of each query where that is wanted: rules would find it anew.
 template <class Arch, int W, class T>
-FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s,
-                             bool wants_largest, prefetch& lines) noexcept {
+FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, index_type keys,
+                             logit_block<Arch, T>& s, bool wants_largest, prefetch& lines) noexcept {
   using V = vec<Arch, T>;
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
   V largest[std::size_t{W}];
   FOVEA_UNROLL_ALL
   for (int w = 0; w < W; ++w) largest[w] = V(hidden<T>);
-  lines.deal(ceil_div(s.keys.size(), index_type(geometry<Arch>::tile_rows)));
   T* const to = s.s;
-  in_tiles<geometry<Arch>::tile_rows>(s.keys.size(), [&](auto rows, index_type j) FOVEA_INLINE_LAMBDA {
+  in_tiles<tall<Arch, W>>(keys, [&](auto rows, index_type j) FOVEA_INLINE_LAMBDA {
     lines.fetch();
     auto tile = outer_sum<Arch, rows(), W>(k.data + j * k.stride, k.stride, unit{}, q, row_stride{}, dim);
     tile.each([&](auto r, auto w, V& x)
@@ -46,6 +49,34 @@ FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, lo
   for (int w = 0; w < W; ++w) s.largest[w] = largest[w];
 }
 
+/// The same of W of a panel's registers and some keys, with more keys before them where they are fewer than a
+/// tile's: the last tile overlaps those, which is less code than smaller ones.
+template <class Arch, int W, class T>
+FOVEA_NOINLINE void dot_some_keys(const T* q, index_type width, index_type dim, const rows_of<T>& k,
+                                  index_type keys, T* to, prefetch& lines) noexcept {
+  constexpr int high = tall<Arch, W>;
+  for (index_type next = 0; next < keys; next += high) {
+    const index_type j = std::min(next, keys - high);
+    lines.fetch();
+    auto tile = outer_sum<Arch, high, W>(k.data + j * k.stride, k.stride, unit{}, q, width, dim);
+    tile.each([&](auto r, auto w, vec<Arch, T>& x)
+                  FOVEA_INLINE_LAMBDA { x.store_aligned(to + (j + r) * width + w * lanes<Arch, T>); });
+  }
+}
+
+/// S = Q K^T of what may be seen: of all where the largest are wanted.
+template <class Arch, int W, class T>
+void dot_seen_keys(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s,
+                   bool wants_largest, prefetch& lines) noexcept {
+  dot_keys<Arch, W>(q, dim, k, s.seen[0], s, wants_largest, lines);
+  unroll<W - 1>([&](auto before) {
+    constexpr int first = before() + 1;
+    if (const range keys{s.seen[first - 1], s.seen[first]}; !keys.empty())
+      dot_some_keys<Arch, W - first>(q + first * s.n, s.width, dim, k.from(keys.first), keys.size(),
+                                     s.at(keys.first, first), lines);
+  });
+}
+
 /// O = O * shrink + P V (R, dv), O being kept [column][width].
 template <class Arch, int W, class T>
 FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<T>& v, index_type columns, T* o,
@@ -53,12 +84,23 @@ FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<T>& 
   using V = vec<Arch, T>;
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
-  const index_type keys = p.keys.size();
-  lines.deal(ceil_div(columns, index_type(geometry<Arch>::tile_rows)));
-  in_tiles<geometry<Arch>::tile_rows>(columns, [&](auto rows, index_type c) FOVEA_INLINE_LAMBDA {
+  in_tiles<tall<Arch, W>>(columns, [&](auto rows, index_type c) FOVEA_INLINE_LAMBDA {
     lines.fetch();
-    auto tile = outer_sum<Arch, rows(), W>(v.data + c, unit{}, v.stride, p.s, row_stride{}, keys);
-    tile.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
+    tile<Arch, T, rows(), W> sum;
+    sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
+    const auto add = [&](auto first, range keys) FOVEA_INLINE_LAMBDA {
+      add_outer<first()>(sum, v.data + c + keys.first * v.stride, unit{}, v.stride,
+                         p.s + keys.first * row_stride{}, row_stride{}, keys.size(), no_prefetch{});
+    };
+    if constexpr (rows() < geometry<Arch>::tile_rows) {  // weights that are 0 change nothing
+      add(std::integral_constant<int, 0>{}, {0, p.keys.size()});
+    } else {
+      add(std::integral_constant<int, 0>{}, {0, p.seen[0]});
+      unroll<W - 1>([&](auto w) FOVEA_INLINE_LAMBDA {
+        add(std::integral_constant<int, w() + 1>{}, {p.seen[w], p.seen[w + 1]});
+      });
+    }
+    sum.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
       T* const to = o + (c + r) * row_stride{} + w * n;
       isa<Arch>::fma(V::load_aligned(to), p.shrink[w], x).store_aligned(to);
     });
@@ -92,14 +134,15 @@ FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<T>
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   const index_type registers = ceil_div(columns, n), whole = columns / n, rows = p.rows.size(),
-                   keys = p.keys.size(), width = p.width;
+                   width = p.width;
   lines.deal(ceil_div(registers, index_type(shape::tile_columns)) *
              ceil_div(rows, index_type(shape::tile_queries)));
   const auto tiles_of = [&](auto wide, index_type part) FOVEA_INLINE_LAMBDA {
     const index_type c = start_of<Arch, T>(part, columns);
     in_tiles<shape::tile_queries>(rows, [&](auto queries, index_type i) FOVEA_INLINE_LAMBDA {
       lines.fetch();
-      auto tile = outer_sum<Arch, queries(), wide()>(p.s + i, unit{}, width, v.data + c, v.stride, keys);
+      auto tile = outer_sum<Arch, queries(), wide()>(p.s + i, unit{}, width, v.data + c, v.stride,
+                                                     p.seen_by({i, i + queries}));
       tile.each([&](auto r, auto k, V& x) FOVEA_INLINE_LAMBDA {
         (x * V(factor[i + r])).store_unaligned(out + (i + r) * out_stride + c + k * n);
       });

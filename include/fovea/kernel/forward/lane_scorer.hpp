@@ -58,7 +58,7 @@ class scorer_ref {
                           logit_block<Arch, T>& s, bool wants_largest, prefetch& lines) noexcept {
     in_registers<Arch>(s.registers(), [&](auto w) {
       if constexpr (std::is_same_v<Scorer, dot_product>)
-        dot_keys<Arch, w()>(q, dim, k, s, wants_largest, lines);
+        dot_seen_keys<Arch, w()>(q, dim, k, s, wants_largest, lines);
       else
         with_chosen(*static_cast<const Scorer*>(scorer),
                     [&](const auto& chosen) { score_keys<Arch, w()>(chosen, q, dim, k, s); });

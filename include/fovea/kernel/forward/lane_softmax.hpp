@@ -12,8 +12,9 @@ template <class Arch, class T, unit_of Units, bool Hides>
 FOVEA_NOINLINE void absorb_logits(logit_block<Arch, T>& s, T* state) noexcept {
   using V = vec<Arch, T>;
   const V least = least_exponent<Arch, T>(s.finite);
-  const index_type width = s.width, keys = s.keys.size();
+  const index_type width = s.width;
   for (int w = 0; w < s.registers(); ++w, state += s.n) {
+    const index_type keys = s.seen[w];
     softmax_state<Arch, T, Units> row{{V::load_aligned(state), V::load_aligned(state + width)}};
     const V shrink = row.raise(s.largest[w]);
     s.shrink[w] = shrink;
@@ -30,6 +31,7 @@ FOVEA_NOINLINE void absorb_logits(logit_block<Arch, T>& s, T* state) noexcept {
       odd = odd + exponentiate(j + 1);
     }
     if (j < keys) even = even + exponentiate(j);
+    for (j = keys; j < s.keys.size(); ++j) V(T(0)).store_aligned(first + j * width);
     row.add(shrink, even + odd);
     row.m.store_aligned(state), row.l.store_aligned(state + width);
   }

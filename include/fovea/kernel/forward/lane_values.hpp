@@ -43,11 +43,10 @@ class lane_values {
       return;
     }
     prefetch lines = block.writes_beside(queries, out_.lines);
-    if (whole_)
-      write_at_once(p, v, queries, sums, lines);
-    else
-      in_registers<Arch>(p.registers(),
-                         [&](auto w) { add_values<Arch, w()>(p, v, dim_, queries.sums, lines); });
+    if (whole_) return write_at_once(p, v, queries, sums, lines);
+    lines.deal(ceil_div(dim_, index_type(geometry<Arch>::tile_rows)));
+    in_registers<Arch>(p.registers(),
+                       [&](auto w) { add_values<Arch, w()>(p, v, dim_, queries.sums, lines); });
   }
 
   void close(const panel& queries, const state& sums) const noexcept {

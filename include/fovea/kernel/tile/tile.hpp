@@ -38,26 +38,26 @@ struct no_prefetch {
 /// and O = P V with columns in lanes. Of row and step one is a constant 1, so that addresses stay cheap.
 /// With one pointer for all rows g++ reloads some of their addresses from the stack, which takes spare load
 /// ports; with a pointer for each four rows it did so as often, and clang spilled accumulators.
-/// `each_step(t)` is called beside each step, for prefetches.
-template <class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
+/// `each_step(t)` is called beside each step, for prefetches. Columns before First are left as they are.
+template <int First = 0, class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
 FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a, Row row, Step step,
                             const E* FOVEA_RESTRICT b, Ld ld, index_type depth, auto&& each_step) noexcept {
   using V = vec<Arch, T>;
   const auto step_of = [&](index_type t) FOVEA_INLINE_LAMBDA {
     V lane[std::size_t{C}];
     FOVEA_UNROLL_ALL
-    for (int c = 0; c < C; ++c) lane[c] = load_lanes<Arch, T>(b + t * ld + c * lanes<Arch, T>);
+    for (int c = First; c < C; ++c) lane[c] = load_lanes<Arch, T>(b + t * ld + c * lanes<Arch, T>);
     FOVEA_UNROLL_ALL
     for (int r = 0; r < R; ++r) {
       const V factor(a[r * row + t * step]);
       FOVEA_UNROLL_ALL
-      for (int c = 0; c < C; ++c) sum.at[r][c] = isa<Arch>::fma(lane[c], factor, sum.at[r][c]);
+      for (int c = First; c < C; ++c) sum.at[r][c] = isa<Arch>::fma(lane[c], factor, sum.at[r][c]);
     }
   };
   // Tiles at the end of a count are not unrolled: a third of the code of all tiles, for steps that are rare.
   // (Four steps of the others take as long as two and 16 KB more in a call with its gradient; one at a time
   // took up to 3 % more with 32 registers.)
-  constexpr bool whole = R >= 4 || R * C >= 8;
+  constexpr bool whole = (R >= 4 || R * C >= 8) && First == 0;
   if constexpr (std::is_same_v<std::remove_cvref_t<decltype(each_step)>, no_prefetch> && whole) {
     FOVEA_UNROLL(2)
     for (index_type t = 0; t < depth; ++t) step_of(t);
