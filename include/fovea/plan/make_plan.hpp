@@ -45,8 +45,8 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
     plan.jobs_a_sequence = std::max(plan.jobs_a_sequence, jobs.count());
     plan.row_blocks_a_sequence = std::max(plan.row_blocks_a_sequence, jobs.row_blocks());
     if (jobs.lane_jobs() > 0) {
-      const index_type block =
-          p.k.tokens(b) <= shape::short_block ? index_type(shape::short_block) : index_type(shape::key_block);
+      const index_type at_once = kernel::short_block<Arch, T>(plan.value_dim),
+                       block = p.k.tokens(b) <= at_once ? at_once : index_type(shape::key_block);
       const index_type registers = jobs.lanes_a_job / n;
       plan.queries_form = true;
       plan.rows_a_job = std::max(plan.rows_a_job, jobs.lanes_a_job);

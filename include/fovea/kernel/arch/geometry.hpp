@@ -16,6 +16,7 @@ struct sixteen_registers {
   static constexpr int key_block = 64;    // keys between two looks at the maximum; a multiple of tile_rows
   static constexpr int tile_queries = 6, tile_columns = 2;  // queries x registers of columns of V of a tile
   static constexpr int short_block = 128;  // up to so many keys are one block; results are written at once
+  static constexpr int short_block_of_tiles = 256;  // and up to so many where columns of V are whole tiles
   static constexpr int panels = 12;  // panels of tile_vectors registers of queries that share a block of keys
   static constexpr bool copies_far_columns = true;  // see operand::far_apart
   static constexpr int few_rows = 4;  // up to so many query rows a key/value head go with dim in lanes

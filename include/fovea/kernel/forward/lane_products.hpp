@@ -124,6 +124,15 @@ FOVEA_NOINLINE void add_seen_values(const logit_block<Arch, T>& p, const rows_of
     }
 }
 
+/// Up to so many keys are one block for write_values. (Beyond 128, AVX2: heads of 144 to 256 x 64 and 128
+/// take 3 to 6 % less time than in blocks of 64; of 256 x 40, where tiles are of 3 registers too, 5 % more.)
+template <class Arch, class T>
+index_type short_block(index_type columns) noexcept {
+  using shape = geometry<Arch>;
+  const bool fills_tiles = columns % (shape::tile_columns * lanes<Arch, T>) == 0;
+  return fills_tiles ? shape::short_block_of_tiles : shape::short_block;
+}
+
 /// out(i, c) = factor[i] * sum_j P(i, j) V(j, c) for `rows` queries where all their keys are in this one
 /// block: columns are in lanes, nothing is kept, nothing transposed. `columns` are at least one register. (48
 /// keys of dim 256 take 12 % less time than by way of O^T, 128 of dim 64 take 5 % less.)
@@ -139,7 +148,10 @@ FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<T>
              ceil_div(rows, index_type(shape::tile_queries)));
   const auto tiles_of = [&](auto wide, index_type part) FOVEA_INLINE_LAMBDA {
     const index_type c = start_of<Arch, T>(part, columns);
-    in_tiles<shape::tile_queries>(rows, [&](auto queries, index_type i) FOVEA_INLINE_LAMBDA {
+    constexpr int high = wide() == 3                               ? shape::tile_rows
+                         : wide() == 1 && shape::tile_columns == 2 ? 8
+                                                                   : shape::tile_queries;
+    in_tiles<high>(rows, [&](auto queries, index_type i) FOVEA_INLINE_LAMBDA {
       lines.fetch();
       auto tile = outer_sum<Arch, queries(), wide()>(p.s + i, unit{}, width, v.data + c, v.stride,
                                                      p.seen_by({i, i + queries}));
@@ -151,7 +163,10 @@ FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<T>
   index_type part = 0;  // registers of columns: as many as a tile takes, 2, 1; the last may overlap
   if constexpr (shape::tile_columns == 4)
     for (; part + 4 <= whole; part += 4) tiles_of(std::integral_constant<int, 4>{}, part);
-  for (; part + 2 <= whole; part += 2) tiles_of(std::integral_constant<int, 2>{}, part);
+  for (; part + (shape::tile_columns == 2 && whole - part == 3 ? 4 : 2) <= whole; part += 2)
+    tiles_of(std::integral_constant<int, 2>{}, part);
+  if constexpr (shape::tile_columns == 2)
+    if (whole - part == 3) tiles_of(std::integral_constant<int, 3>{}, part), part += 3;
   for (; part < registers; ++part) tiles_of(std::integral_constant<int, 1>{}, part);
 }
 

@@ -21,7 +21,7 @@ class lane_values {
         out_(out),
         lse_(lse),
         sink_(sink),
-        whole_(sink == nullptr && values.tokens <= geometry<Arch>::short_block && out.side_by_side() &&
+        whole_(sink == nullptr && values.tokens <= short_block<Arch, T>(dim) && out.side_by_side() &&
                dim >= n) {}
 
   index_type columns() const noexcept { return dim_; }
