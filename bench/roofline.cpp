@@ -79,10 +79,10 @@ void run(data& x, index_type reach) {
           kernel::logit_block<arch, float> s;
           s.s = aligned, s.width = panel.width, s.rows = panel.rows, s.keys = {0, block};
           s.may_hide = false, s.finite = true;
-          for (int w = 0; w < shape::tile_vectors; ++w) s.largest[w] = s.shrink[w] = 1.f;
+          for (int w = 0; w < shape::tile_vectors; ++w) s.largest[w] = s.shrink[w] = 1.f, s.seen[w] = block;
           kernel::prefetch soon;
           kernel::in_registers<arch>(panel.registers(), [&](auto w) {
-            if (Steps & first_product) kernel::dot_keys<arch, w()>(panel.q, x.dim, k, s, true, soon);
+            if (Steps & first_product) kernel::dot_seen_keys<arch, w()>(panel.q, x.dim, k, s, true, soon);
             if (Steps & softmax) softmax_state.absorb(s, panel, finite_values);
             if (Steps & second_product) kernel::add_values<arch, w()>(s, v, x.dim, panel.sums, soon);
           });
