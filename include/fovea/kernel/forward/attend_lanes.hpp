@@ -80,6 +80,15 @@ struct lane_head {
   }
 };
 
+/// Up to so many keys are one block. Where a mask shows parts of them with others between, which blocks of
+/// their own skip, these are fewer. (AVX2, 197 keys, 3 of 5 blocks of 64 x 64 shown: 1.35 times as long in
+/// one block. Documents, at which a job's rows are cut, take 15 % less in one.)
+template <class Arch, class T, class Mask>
+index_type keys_at_once(const Mask&, index_type value_dim) noexcept {
+  constexpr bool has_gaps = tells_shown<Mask> || (tells_next<Mask> && !tells_edges<Mask>);
+  return has_gaps ? index_type(geometry<Arch>::short_block) : short_block<Arch, T>(value_dim);
+}
+
 /// Rows of one query head, queries in lanes.
 template <class Arch, class Problem, class Weights = no_weights, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h, range rows,
@@ -93,7 +102,8 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
   T sink = 0;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<T>(p.sink.logit(h));
   const lane_values<Arch, T> mixer(v, p.value_dim(), to, p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{},
-                                   sink_like<decltype(p.sink)> ? &sink : nullptr);
+                                   sink_like<decltype(p.sink)> ? &sink : nullptr,
+                                   keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
   lane_job<Arch, T> job = head.job(rows, p.factor());
   job.values = &v, job.drops = Problem::drops;
   std::optional<next_lines> lines;

@@ -14,15 +14,15 @@ class lane_values {
   static constexpr index_type n = lanes<Arch, T>;
 
  public:
-  /// `lse`: no data, or one column; `sink`: null, or a logit in natural units.
+  /// `lse`: no data, or one column; `sink`: null, or a logit in natural units; `most`: up to so many keys are
+  /// one block.
   lane_values(const block_ref<T>& values, index_type dim, const result_ref<Arch, T>& out,
-              const matrix_view<T>& lse, const T* sink) noexcept
+              const matrix_view<T>& lse, const T* sink, index_type most) noexcept
       : dim_(dim),
         out_(out),
         lse_(lse),
         sink_(sink),
-        whole_(sink == nullptr && values.tokens <= short_block<Arch, T>(dim) && out.side_by_side() &&
-               dim >= n) {}
+        whole_(sink == nullptr && values.tokens <= most && out.side_by_side() && dim >= n) {}
 
   index_type columns() const noexcept { return dim_; }
   /// Whether one block has all keys: its softmax is complete, and the result written at once.
