@@ -3,11 +3,12 @@
 
     hot_loops.py g++ -std=c++20 -O3 -march=x86-64-v4 -Iinclude -isystem /usr/include/eigen3 bench/hot_loops/calls.cpp
 
-A hot loop is an innermost loop in one of the products, dot_keys and dot_some_keys (Q K^T), add_values or write_values (P V), or the five
-of the backward pass in key_group: at least a fifth of its instructions are multiply-adds. An accumulator that does not fit the registers shows as
-a register that is stored to or loaded from the stack inside of one. Prints a line a loop that has any, then a summary
-with the addresses that are reloaded (which take a load port, not a multiply-add's); exits with 1 if there are
-registers on the stack, and with 1 if there is no hot loop at all."""
+A hot loop is an innermost loop in one of the products, dot_keys and dot_some_keys (Q K^T), add_values or write_values
+(P V), or the five of the backward pass in key_group: at least a fifth of its instructions are multiply-adds, or dot
+products of bf16. An accumulator that does not fit the registers shows as a register that is stored to or loaded from
+the stack inside of one. Prints a line a loop that has any, then a summary with the addresses that are reloaded (which
+take a load port, not a multiply-add's); exits with 1 if there are registers on the stack, and with 1 if there is no
+hot loop at all."""
 import re
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from collections import namedtuple
 Loop = namedtuple("Loop", "function first last instructions multiply_adds vectors scalars")
 LABEL = re.compile(r"^([.\w$]+):")
 JUMP = re.compile(r"^\tj\w+\s+([.\w$]+)")
-MULTIPLY_ADD = re.compile(r"^\tvfn?m(add|sub)\w+p[sd]\s")
+MULTIPLY_ADD = re.compile(r"^\tv(fn?m(add|sub)\w+p[sd]|dpbf16ps)\s")
 VECTOR = re.compile(r"%[xyz]mm\d+")
-PRODUCT = re.compile("dot_keys|dot_some_keys|add_values|write_values|key_group.*(5score|13differentiate|11add_to_keys|14add_to_queries)")
+PRODUCT = re.compile("dot_keys|dot_some_keys|add_values|write_values|"
+                     "key_group.*(5score|13differentiate|11add_to_keys|14add_to_queries)")
 
 
 def functions(lines):
