@@ -216,7 +216,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     check_plan(plan, mods...);
     check_workspace(memory, plan, g, mods...);
     fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
-    if constexpr (requires { g.gate.d_gate; }) fill_rows_of_none(written_gates(g.gate.d_gate));
+    if constexpr (g.gated) fill_rows_of_none(written_gates(g.gates.gradient));
     differentiate<Arch>(g, plan, options_.executor, memory);
   }
 

@@ -95,12 +95,12 @@ class result_ref {
       [](const void* out, const T* from, index_type width, const vec<Arch, T>& factor, range rows) noexcept {
         const auto& to = *static_cast<const gated_rows<E, G>*>(out);
         alignas(64) T turned[std::size_t{lanes<Arch, T> * most_columns}];
-        for (range some{0, 0}; some.first < to.all.cols; some.first = some.last) {
-          some.last = std::min(some.first + most_columns, to.all.cols);
-          const matrix_view<T> part{turned, rows.size(), some.size(), most_columns, 1};
-          unpack<Arch>(from + some.first * width, width, factor, part, {0, rows.size()});
+        for (range columns{0, 0}; columns.first < to.all.cols; columns.first = columns.last) {
+          columns.last = std::min(columns.first + most_columns, to.all.cols);
+          const matrix_view<T> part{turned, rows.size(), columns.size(), most_columns, 1};
+          unpack<Arch>(from + columns.first * width, width, factor, part, {0, rows.size()});
           for (index_type i = 0; i < rows.size(); ++i)
-            to.template write<Arch>(rows.first + i, some, static_cast<const T*>(part.at(i, 0)));
+            to.template write<Arch>(rows.first + i, columns, static_cast<const T*>(part.at(i, 0)));
         }
       },
       [](const void* out, const T* from, range rows) noexcept {
