@@ -37,9 +37,10 @@ struct learnt_output_gate : output_gate<X> {
 /// d_y * y * sigmoid(-g), summed over the columns where there is one gate for them; 0 for a row that sees no
 /// key.
 ///
-/// The sigmoid has a relative error of at most (2 |g| + 6) u, u = 2^-24 (double: 2^-53), and is exactly 0 from
-/// -88.1 on down (double: -709.1). Cost: an exponential an element of O, or a query and head, and in backward
-/// one more each time that it reads d_y. Of 8 heads of 64, one thread, in percent of the time without:
+/// The sigmoid has a relative error of at most (2 |g| + 6) u, u = 2^-24 (double: 2^-53), and is exactly 0
+/// from -88.1 on down (double: -709.1). Cost: an exponential an element of O, or a query and head, and in
+/// backward one more each time that it reads d_y. Of 8 heads of 64, one thread, in percent of the time
+/// without:
 ///   AMD Zen 5    AVX-512: forward, backward    AVX2
 ///   128 tokens   10 and 5, 9 and 5             8 and 3, 8 and 3
 ///   16 tokens    53 and 32, 34 and 22          39 and 16, 32 and 18
