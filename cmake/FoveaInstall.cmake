@@ -15,6 +15,13 @@ install(DIRECTORY include/fovea DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS fovea EXPORT fovea)
 install(EXPORT fovea NAMESPACE fovea:: FILE foveaTargets.cmake DESTINATION ${package_dir})
 install(FILES ${PROJECT_BINARY_DIR}/foveaConfig.cmake ${PROJECT_BINARY_DIR}/foveaConfigVersion.cmake
-        cmake/FoveaMultiarch.cmake cmake/FoveaMultiarchObject.cmake cmake/multiarch.cpp.in DESTINATION ${package_dir})
+        cmake/FoveaMultiarch.cmake cmake/FoveaMultiarchObject.cmake cmake/multiarch.cpp.in cmake/FoveaCompiled.cmake
+        DESTINATION ${package_dir})
+install(DIRECTORY cmake/compiled DESTINATION ${package_dir})
+if(TARGET fovea_compiled)  # an export of its own: who finds it alone needs neither Eigen nor xsimd
+  target_include_directories(fovea_compiled INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  install(TARGETS fovea_compiled EXPORT fovea_compiled)
+  install(EXPORT fovea_compiled NAMESPACE fovea:: FILE foveaCompiledTargets.cmake DESTINATION ${package_dir})
+endif()
 install(FILES ${PROJECT_BINARY_DIR}/fovea.pc DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -149,7 +149,9 @@ process)."
 // change its own functions only.)
 #include <version>
 
+#if __has_include(<xsimd/config/xsimd_config.hpp>)  // compiled.hpp is used without it
 #include <xsimd/config/xsimd_config.hpp>
+#endif
 
 #ifdef _GLIBCXX_DEBUG
 #define FOVEA_STANDARD_LIBRARY _glibcxx_debug

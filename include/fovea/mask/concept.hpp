@@ -35,6 +35,9 @@ FOVEA_NAMESPACE_BEGIN
 ///                               such edges, so that no part of it spans two blocks. A hint: results are
 ///                               right whatever it is. (Both or none; not worth it where rows that follow
 ///                               each other see nearly the same.)
+///   has_edges(), has_gaps() const   of a type that stands for masks of several kinds: whether this one tells
+///                               edges; whether its rows may see keys with hidden blocks between (as one says
+///                               by having row_edge; by having shown, or next without row_edge)
 ///   staged(block) const         the mask with its elements in a block of cells copied, each matrix by
 ///                               block.copy(matrix_view). `matrices` says how many it copies (static
 ///                               constexpr int), each_matrix(f) calls f with each.
@@ -128,6 +131,14 @@ index_type next_of(const M& m, range rows, index_type key) noexcept {
 template <class M>
 inline constexpr bool tells_edges = requires(const M& m, index_type i) { m.row_edge(i), m.key_edge(i); };
 
+template <class M>
+constexpr bool has_edges(const M& m) noexcept {
+  if constexpr (requires { m.has_edges(); })
+    return m.has_edges();
+  else
+    return tells_edges<M>;
+}
+
 /// Where the first part of these rows (or keys) ends: at an edge, or after `most` of them; where more are
 /// left up to the edge, but less than twice as many, after half of these, rounded up to `step`. Edges closer
 /// than `least` do not count.
@@ -151,6 +162,14 @@ range shown_of(const M& m, range rows, range keys) noexcept {
     return intersect(m.shown(rows, keys), keys);
   else
     return keys;
+}
+
+template <class M>
+constexpr bool has_gaps(const M& m) noexcept {
+  if constexpr (requires { m.has_gaps(); })
+    return m.has_gaps();
+  else
+    return tells_shown<M> || (tells_next<M> && !tells_edges<M>);
 }
 
 /// Those of a block's keys that some of the rows may see, by what the mask reaches and shows.

@@ -169,13 +169,13 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
     if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<double>(p.sink.logit(h));
     const kernel::head_rows<T> rows{kernel::block_ref<T>(out), kernel::block_ref<T>(d_out),
                                     g.lse.head(b, h),          g.d_lse.head(b, h),
-                                    Gradients::units,          sink_like<decltype(p.sink)> ? &sink : nullptr};
+                                    Gradients::units,          has_sink(p.sink) ? &sink : nullptr};
     memory.of_sink(b, h) =
         kernel::row_terms<Arch>(rows, value_width, plan.rows_a_block, terms.lse, terms.delta);
-    if constexpr (Gradients::gated)
-      if (g.gates.gradient.all.data != nullptr)
+    if constexpr (requires { g.gate.d_gate; })
+      if (g.gate.d_gate.all.data != nullptr)
         kernel::differentiate_gate<Arch, T>(g.out.head(b, h), g.d_out.head(b, h), g.lse.head(b, h),
-                                            g.gates.values.head(b, h), g.gates.gradient.head(b, h));
+                                            g.gate.gate.head(b, h), g.gate.d_gate.head(b, h));
   });
 
   executor.for_each(plan.jobs, [&](index_type i, index_type worker) {

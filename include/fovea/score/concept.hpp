@@ -90,16 +90,6 @@ struct parameter_gradient {
 template <class S>
 concept learning_score = requires(const std::remove_cvref_t<S>& s) { s.gradient().data; };
 
-/// What bound scores that add a number have in common.
-struct added_number {
-  static constexpr score_stage stage = score_stage::bias;
-  static constexpr bool hides = false;
-  template <class V>
-  V derivative(const V&, const auto&) const noexcept {
-    return V(1);
-  }
-};
-
 /// What errors call the gradient of its parameters.
 template <class S>
 inline constexpr const char* gradient_name = "the gradient of a score";
@@ -159,6 +149,15 @@ inline constexpr bool score_hides<S> = std::remove_cvref_t<S>::hides;
 template <class S>
 concept sink_like = requires(const std::remove_cvref_t<S>& s, index_type head) { s.logit(head); } &&
                     !requires { typename std::remove_cvref_t<S>::is_scorer; };  // it has a logit() too
+
+/// Whether a call's sink takes part: of a type that stands for none as well, as its absent() says.
+template <class S>
+constexpr bool has_sink(const S& sink) noexcept {
+  if constexpr (requires { sink.absent(); })
+    return !sink.absent();
+  else
+    return sink_like<S>;
+}
 
 /// Dropout acts on the weights after the softmax: it has bind(place), which has kept(cells), a truth value,
 /// and scale, by which what is kept is multiplied; or factor(cells), the number that a weight is multiplied

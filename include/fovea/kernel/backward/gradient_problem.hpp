@@ -7,23 +7,22 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// No gates; or those of the results, and where their gradient goes (no data: nowhere).
-struct no_gates {
-  static constexpr bool given = false;
+/// No gate; or what the results were gated by, and where its gradient goes (no data: nowhere).
+struct no_gate {
+  static constexpr bool gates = false;
 };
 template <class G, class DG>
-struct gates_and_gradient {
-  static constexpr bool given = true;
-  sequences<const G> values;
-  sequences<DG> gradient;
+struct gate_and_gradient {
+  static constexpr bool gates = true;
+  sequences<const G> gate;
+  sequences<DG> d_gate;
 };
 
 /// The forward call, what it gave, and where the gradients go.
-template <class Problem, class OE, class GE, class DQ, class DK, class DV, class Gates>
+template <class Problem, class OE, class GE, class DQ, class DK, class DV, class Gate>
 struct gradient_problem {
   using compute = typename Problem::compute;
   static constexpr unit_of units = Problem::units;
-  static constexpr bool gated = Gates::given;
 
   Problem forward;  // without results
   sequences<const OE> out;
@@ -33,23 +32,23 @@ struct gradient_problem {
   sequences<DQ> d_q;
   sequences<DK> d_k;
   sequences<DV> d_v;
-  Gates gates;
+  Gate gate;
 
   /// The gradient by a head's O = P V: d_out or, where results are gated, its product with the gates.
   template <class Arch>
   auto d_sums(index_type b, index_type h) const noexcept {
-    if constexpr (gated)
-      return gated_operand<Arch, GE, std::remove_cvref_t<decltype(*gates.values.all.data)>>{
-          d_out.head(b, h), gates.values.head(b, h)};
+    if constexpr (Gate::gates)
+      return gated_operand<Arch, GE, std::remove_cvref_t<decltype(*gate.gate.all.data)>>{
+          d_out.head(b, h), gate.gate.head(b, h)};
     else
       return d_out.head(b, h);
   }
 };
 
-template <class Problem, class OE, class GE, class DQ, class DK, class DV, class T, class Gates>
+template <class Problem, class OE, class GE, class DQ, class DK, class DV, class T, class Gate>
 gradient_problem(Problem, sequences<const OE>, sequences<const T>, sequences<const GE>, sequences<const T>,
-                 sequences<DQ>, sequences<DK>, sequences<DV>, Gates)
-    -> gradient_problem<Problem, OE, GE, DQ, DK, DV, Gates>;
+                 sequences<DQ>, sequences<DK>, sequences<DV>, Gate)
+    -> gradient_problem<Problem, OE, GE, DQ, DK, DV, Gate>;
 
 /// Where a job of the backward pass works.
 template <class T>

@@ -87,10 +87,10 @@ class gradient_rules_ref {
         using shape = gradient_shape<Arch, T>;
         const auto& mask = static_cast<const Cells*>(cells)->rules.mask;
         if constexpr (tells_edges<decltype(mask)>)
-          return end_of_part(rows, shape::fewest_rows, most, shape::tile_rows,
-                             [&](index_type row) { return mask.row_edge(row); });
-        else
-          return std::min(rows.first + most, rows.last);
+          if (has_edges(mask))
+            return end_of_part(rows, shape::fewest_rows, most, shape::tile_rows,
+                               [&](index_type row) { return mask.row_edge(row); });
+        return std::min(rows.first + most, rows.last);
       },
       [](const void* cells, key_group<Arch, T>& group, range rows) noexcept {
         return group.ask(static_cast<const Cells*>(cells)->rules.mask, rows);

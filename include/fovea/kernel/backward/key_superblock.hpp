@@ -39,11 +39,11 @@ class key_groups {
     edges_[0] = keys.first;
     for (; count_ < groups && edges_[count_] < keys.last; ++count_) {
       const range rest{edges_[count_], keys.last};
+      edges_[count_ + 1] = std::min(rest.first + lanes, rest.last);
       if constexpr (tells_edges<Mask>)
-        edges_[count_ + 1] = end_of_part(rest, shape::tile_lanes, lanes, kernel::lanes<Arch, T>,
-                                         [&](index_type key) { return mask.key_edge(key); });
-      else
-        edges_[count_ + 1] = std::min(rest.first + lanes, rest.last);
+        if (has_edges(mask))
+          edges_[count_ + 1] = end_of_part(rest, shape::tile_lanes, lanes, kernel::lanes<Arch, T>,
+                                           [&](index_type key) { return mask.key_edge(key); });
     }
   }
   int count() const noexcept { return count_; }

@@ -94,7 +94,7 @@ FOVEA_NOINLINE void close_rows(const Problem& p, const row_block& at, index_type
   for (const auto& rows : row_panels<Arch, T>(at, memory, p.dim(), attending_rows<Arch, T>(p.value_dim()))) {
     for (index_type i = 1; i < spans; ++i) state.merge(rows, rows.at_state(i * stride));
     if constexpr (sink_like<decltype(p.sink)>)
-      for (index_type r = 0; r < rows.count(); ++r)
+      for (index_type r = 0; r < rows.count() && has_sink(p.sink); ++r)
         state.absorb_sink(rows, r, static_cast<T>(p.sink.logit(first_head + rows.head(r))));
     write_values(rows, state, out, p.lse, at.batch, first_head);
     weights.close(rows, state, p, at.batch, first_head);

@@ -117,7 +117,7 @@ void mix_queries(const Problem& p, index_type b, index_type h, range rows, const
   T sink = 0;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<T>(p.sink.logit(h));
   walk_lanes(job, lane_softmax<Arch, T>{Problem::units == unit_of::natural},
-             lane_mixer<Arch, T, Mixer>{mixer, to, sink_like<decltype(p.sink)> ? &sink : nullptr});
+             lane_mixer<Arch, T, Mixer>{mixer, to, has_sink(p.sink) ? &sink : nullptr});
 }
 
 }  // namespace kernel

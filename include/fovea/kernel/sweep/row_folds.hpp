@@ -139,7 +139,7 @@ void mix_rows(const Problem& p, const row_block& at, const scratch<T>& memory, c
       p, at, memory, p.factor(), of.registers, state, of, to,
       [&](const auto& rows, index_type r, [[maybe_unused]] index_type head, T* row, index_type stride) {
         if constexpr (sink_like<decltype(p.sink)>)
-          state.absorb_sink(rows, r, static_cast<T>(p.sink.logit(head)));
+          if (has_sink(p.sink)) state.absorb_sink(rows, r, static_cast<T>(p.sink.logit(head)));
         const V factor = state.reciprocal(rows, r);
         for (int c = 0; c < Mixer::columns; ++c)
           row[c * stride] = (sum_over_lanes<Arch, T>(V::load_aligned(rows.sum(r, c))) * factor).get(0);

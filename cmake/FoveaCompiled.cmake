@@ -1,0 +1,48 @@
+# fovea_compiled(<target> [STATIC | SHARED] [ISAS <isa>...]): the library of include/fovea/compiled/fovea.h and compiled.hpp,
+# compiled from the headers once an instruction set (see FoveaMultiarch.cmake); it takes the best that the machine runs.
+#
+#   fovea_compiled(attention SHARED)
+#   target_link_libraries(program PRIVATE attention)       # no -march, no Eigen, no xsimd: #include <fovea/compiled/fovea.h>
+#
+# Of a shared library nothing is seen but the functions of fovea.h. A static one adds the symbols fovea_compiled_kernels and
+# fovea_compiled_kernels_isa.
+include_guard(GLOBAL)
+include(${CMAKE_CURRENT_LIST_DIR}/FoveaMultiarch.cmake)
+set(FOVEA_COMPILED_FOLDER ${CMAKE_CURRENT_LIST_DIR}/compiled CACHE INTERNAL "")
+
+function(fovea_compiled target)
+  cmake_parse_arguments(PARSE_ARGV 1 in "STATIC;SHARED" "" "ISAS")
+  if(in_UNPARSED_ARGUMENTS OR (in_STATIC AND in_SHARED))
+    message(FATAL_ERROR "fovea_compiled(${target} [STATIC | SHARED] [ISAS <isa>...]), not ${ARGN}")
+  endif()
+  set(kind STATIC)
+  if(in_SHARED)
+    set(kind SHARED)
+  endif()
+  set(isas "")
+  if(in_ISAS)
+    set(isas ISAS ${in_ISAS})
+  endif()
+  list(TRANSFORM FOVEA_COMPILED_SOURCES PREPEND ${FOVEA_COMPILED_FOLDER}/ OUTPUT_VARIABLE sources)
+  fovea_multiarch(${target} ${kind} ENTRY fovea_compiled_kernels SOURCES ${sources} ${isas})
+  target_sources(${target} PRIVATE ${FOVEA_COMPILED_FOLDER}/c_api.cpp)
+  # One file an instruction set: its elements share kernels. (A third of the time, and of 3 GB at once.)
+  foreach(isa IN LISTS FOVEA_ISAS_FROM_BEST)
+    if(TARGET ${target}_${isa})
+      set_target_properties(${target}_${isa} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
+    endif()
+  endforeach()
+  target_compile_definitions(${target} PRIVATE "FOVEA_COMPILED_VERSION=\"${FOVEA_COMPILED_VERSION}\"")
+  # Whoever links it needs nothing that the headers need.
+  target_link_libraries(${target} PRIVATE Threads::Threads)
+  set_property(TARGET ${target} PROPERTY INTERFACE_LINK_LIBRARIES $<$<STREQUAL:${kind},STATIC>:Threads::Threads>)
+  get_target_property(headers fovea::fovea INTERFACE_INCLUDE_DIRECTORIES)
+  set_property(TARGET ${target} PROPERTY INTERFACE_INCLUDE_DIRECTORIES ${headers})
+  set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+                        POSITION_INDEPENDENT_CODE ON VERSION ${FOVEA_COMPILED_VERSION} SOVERSION ${FOVEA_COMPILED_SOVERSION})
+  if(in_SHARED)
+    target_compile_definitions(${target} PUBLIC FOVEA_COMPILED_SHARED)
+  endif()
+endfunction()
+
+set(FOVEA_COMPILED_SOURCES entry.cpp float.cpp double.cpp bf16.cpp fp16.cpp caches.cpp inspect.cpp CACHE INTERNAL "")

@@ -1,0 +1,71 @@
+// The functions of fovea.h: each takes the machine's instruction set from the table. Compiled once, for every machine.
+#include <fovea/compiled/table.hpp>
+
+namespace {
+
+const fovea_compiled_table& table() {
+  static const fovea_compiled_table& best = *fovea_compiled_kernels();
+  return best;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* fovea_version(void) { return FOVEA_COMPILED_VERSION; }
+const char* fovea_isa(void) { return fovea_compiled_kernels_isa(); }
+
+int32_t fovea_attend(const fovea_call* call, fovea_error* error) { return table().attend(call, error); }
+int32_t fovea_attend_workspace(const fovea_call* call, size_t* bytes, fovea_error* error) {
+  return table().attend_workspace(call, bytes, error);
+}
+int32_t fovea_backward(const fovea_call* call, const fovea_gradients* gradients, fovea_error* error) {
+  return table().backward(call, gradients, error);
+}
+int32_t fovea_backward_workspace(const fovea_call* call, const fovea_gradients* gradients, size_t* bytes,
+                                 fovea_error* error) {
+  return table().backward_workspace(call, gradients, bytes, error);
+}
+int32_t fovea_weights(const fovea_call* call, const fovea_tensor* weights, fovea_error* error) {
+  return table().weights(call, weights, error);
+}
+int32_t fovea_logits(const fovea_call* call, const fovea_tensor* logits, fovea_error* error) {
+  return table().logits(call, logits, error);
+}
+int32_t fovea_measure(const fovea_call* call, const fovea_statistics* to, fovea_error* error) {
+  return table().measure(call, to, error);
+}
+int32_t fovea_threads_create(int64_t workers, fovea_threads** threads, fovea_error* error) {
+  return table().threads_create(workers, threads, error);
+}
+void fovea_threads_destroy(fovea_threads* threads) { return table().threads_destroy(threads); }
+int32_t fovea_pool_create(const fovea_pool_options* options, fovea_pool** pool, fovea_error* error) {
+  return table().pool_create(options, pool, error);
+}
+void fovea_pool_destroy(fovea_pool* pool) { return table().pool_destroy(pool); }
+int64_t fovea_pool_free_pages(const fovea_pool* pool) { return table().pool_free_pages(pool); }
+int32_t fovea_cache_create(const fovea_cache_options* options, fovea_cache** cache, fovea_error* error) {
+  return table().cache_create(options, cache, error);
+}
+void fovea_cache_destroy(fovea_cache* cache) { return table().cache_destroy(cache); }
+int32_t fovea_cache_append(fovea_cache* cache, const fovea_tensor* k, const fovea_tensor* v,
+                           fovea_error* error) {
+  return table().cache_append(cache, k, v, error);
+}
+int32_t fovea_cache_truncate(fovea_cache* cache, int64_t tokens, fovea_error* error) {
+  return table().cache_truncate(cache, tokens, error);
+}
+int32_t fovea_cache_keep(fovea_cache* cache, const fovea_list* kept, fovea_error* error) {
+  return table().cache_keep(cache, kept, error);
+}
+int32_t fovea_cache_reserve(fovea_cache* cache, int64_t capacity, fovea_error* error) {
+  return table().cache_reserve(cache, capacity, error);
+}
+int32_t fovea_cache_fork(const fovea_cache* cache, fovea_cache** fork, fovea_error* error) {
+  return table().cache_fork(cache, fork, error);
+}
+int64_t fovea_cache_tokens(const fovea_cache* cache) { return table().cache_tokens(cache); }
+int64_t fovea_cache_position(const fovea_cache* cache) { return table().cache_position(cache); }
+int64_t fovea_cache_bytes(const fovea_cache* cache) { return table().cache_bytes(cache); }
+
+}  // extern "C"

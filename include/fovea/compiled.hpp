@@ -1,0 +1,153 @@
+// fovea/compiled.hpp - the compiled library from C++: fovea.h with exceptions, lists and owners.
+//
+//   fovea::compiled::call call;
+//   call.q = fovea_bhsd(q, FOVEA_F32, batch, heads, tokens, dim);        // k, v and o likewise
+//   call.add(fovea_mask_of(FOVEA_CAUSAL)), call.softcap(30);
+//   call.attend();                                                       // O = softmax(score(scale Q K^T)) V
+//
+// Link fovea::compiled; neither Eigen, nor xsimd, nor a -march is needed. What a call means, its errors and
+// its results are those of the headers (attention.hpp), at the best of the processor that runs it:
+// compiled/fovea.h says more. Over the headers (Zen 5, AVX-512, one thread) a call
+// takes 0.1 us of 1 x 4 x 16 x 32, 0.3 causal, and within 1 % of the same time for 1 x 8 x 1024 x 64, causal
+// or not; 1.06 times with a boolean matrix, 1.2 times with scores, which are asked through a pointer a
+// register.
+#pragma once
+
+#include <fovea/compiled/fovea.h>
+#include <fovea/config.hpp>
+
+#include <cstdint>
+#include <new>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+FOVEA_NAMESPACE_BEGIN
+namespace compiled {
+
+/// Throws what the headers would throw: std::invalid_argument, std::length_error, std::bad_alloc, and
+/// std::runtime_error for what the system refuses; nothing where the status is FOVEA_OK.
+inline void check(std::int32_t status, const fovea_error& error) {
+  if (status == FOVEA_INVALID_ARGUMENT) throw std::invalid_argument(error.message);
+  if (status == FOVEA_TOO_LARGE) throw std::length_error(error.message);
+  if (status == FOVEA_OUT_OF_MEMORY) throw std::bad_alloc();
+  if (status != FOVEA_OK) throw std::runtime_error(error.message);
+}
+
+/// Runs f(arguments..., &error) and throws what went wrong.
+template <class F, class... A>
+void run_checked(const F& f, A&&... arguments) {
+  fovea_error error;
+  const std::int32_t status = f(std::forward<A>(arguments)..., &error);
+  check(status, error);
+}
+
+/// What fovea.h creates, destroyed with this.
+template <class Handle, void (*Destroy)(Handle*)>
+class owner {
+ public:
+  owner(owner&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  owner& operator=(owner&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~owner() { Destroy(handle_); }
+  Handle* get() const noexcept { return handle_; }
+
+ protected:
+  owner() = default;
+  Handle* handle_ = nullptr;
+};
+
+/// Threads that calls name to do their work: the calling one and workers - 1 others.
+struct threads : owner<fovea_threads, fovea_threads_destroy> {
+  explicit threads(std::int64_t workers) { run_checked(fovea_threads_create, workers, &handle_); }
+};
+
+/// Pages that paged caches share; it outlives them.
+struct page_pool : owner<fovea_pool, fovea_pool_destroy> {
+  explicit page_pool(fovea_pool_options options) {
+    options.size_of_this = sizeof options;
+    run_checked(fovea_pool_create, &options, &handle_);
+  }
+  std::int64_t free_pages() const noexcept { return fovea_pool_free_pages(handle_); }
+};
+
+/// Keys and values kept for decoding: see kv_cache.hpp.
+struct cache : owner<fovea_cache, fovea_cache_destroy> {
+  explicit cache(fovea_cache_options options) {
+    options.size_of_this = sizeof options;
+    run_checked(fovea_cache_create, &options, &handle_);
+  }
+  /// Of batch 1 and any real element.
+  void append(const fovea_tensor& k, const fovea_tensor& v) {
+    run_checked(fovea_cache_append, handle_, &k, &v);
+  }
+  void truncate(std::int64_t tokens) { run_checked(fovea_cache_truncate, handle_, tokens); }
+  void keep(const fovea_list& kept) { run_checked(fovea_cache_keep, handle_, &kept); }
+  void reserve(std::int64_t capacity) { run_checked(fovea_cache_reserve, handle_, capacity); }
+  /// The same tokens in the same pages, of a paged cache.
+  cache fork() const {
+    cache other;
+    run_checked(fovea_cache_fork, handle_, &other.handle_);
+    return other;
+  }
+  std::int64_t tokens() const noexcept { return fovea_cache_tokens(handle_); }
+  std::int64_t position() const noexcept { return fovea_cache_position(handle_); }
+  std::int64_t bytes() const noexcept { return fovea_cache_bytes(handle_); }
+
+ private:
+  cache() = default;
+};
+
+/// A fovea_call with lists of its own. Views and lists that it is given outlive it.
+struct call : fovea_call {
+  call() { fovea_call_init(this); }
+  call(const call&) = delete;
+  call& operator=(const call&) = delete;
+
+  void add(const fovea_mask& mask) {
+    masks_.push_back(mask);
+    masks = masks_.data(), mask_count = static_cast<std::int64_t>(masks_.size());
+  }
+  void add(const fovea_score& score) {
+    scores_.push_back(score);
+    scores = scores_.data(), score_count = static_cast<std::int64_t>(scores_.size());
+  }
+  void add(const cache& one) {
+    caches_.push_back(one.get());
+    caches = caches_.data(), cache_count = static_cast<std::int64_t>(caches_.size());
+  }
+  void softcap(double cap) {
+    fovea_score score = fovea_score_of(FOVEA_SOFTCAP);
+    score.value = cap;
+    add(score);
+  }
+  void scale_by(double factor) { scale = factor, has_scale = 1; }
+  void work_by(const compiled::threads& pool) { threads = pool.get(); }
+
+  void attend() const { run_checked(fovea_attend, this); }
+  std::size_t workspace_needed() const {
+    std::size_t bytes = 0;
+    run_checked(fovea_attend_workspace, this, &bytes);
+    return bytes;
+  }
+  void backward(fovea_gradients gradients) const {
+    gradients.size_of_this = sizeof gradients;
+    run_checked(fovea_backward, this, &gradients);
+  }
+  void weights(const fovea_tensor& to) const { run_checked(fovea_weights, this, &to); }
+  void logits(const fovea_tensor& to) const { run_checked(fovea_logits, this, &to); }
+  void measure(fovea_statistics to) const {
+    to.size_of_this = sizeof to;
+    run_checked(fovea_measure, this, &to);
+  }
+
+ private:
+  std::vector<fovea_mask> masks_;
+  std::vector<fovea_score> scores_;
+  std::vector<const fovea_cache*> caches_;
+};
+
+}  // namespace compiled
+FOVEA_NAMESPACE_END

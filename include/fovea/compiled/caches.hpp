@@ -1,0 +1,225 @@
+// fovea/compiled/caches.hpp - caches of the C header: one type an element, whatever their layout.
+#pragma once
+
+#include <fovea/compiled/inspect.hpp>
+#include <fovea/kv_cache/contiguous.hpp>
+#include <fovea/kv_cache/paged.hpp>
+#include <fovea/kv_cache/ring.hpp>
+
+#include <variant>
+
+FOVEA_NAMESPACE_BEGIN
+namespace described {
+
+/// What a fovea_cache and a fovea_pool are.
+class any_cache {
+ public:
+  explicit any_cache(std::int32_t element) noexcept : element_(element) {}
+  virtual ~any_cache() = default;
+  std::int32_t element() const noexcept { return element_; }
+
+  virtual void append(const fovea_tensor& k, const fovea_tensor& v) = 0;
+  virtual void truncate_to(index_type tokens) = 0;
+  virtual void keep(const fovea_list& kept) = 0;
+  virtual void reserve(index_type capacity) = 0;
+  virtual any_cache* fork() const = 0;
+  virtual index_type tokens() const noexcept = 0;
+  virtual index_type position() const noexcept = 0;
+  virtual index_type bytes() const noexcept = 0;
+
+ private:
+  std::int32_t element_;
+};
+
+class any_pool {
+ public:
+  explicit any_pool(std::int32_t element) noexcept : element_(element) {}
+  virtual ~any_pool() = default;
+  std::int32_t element() const noexcept { return element_; }
+  virtual index_type free_pages() const noexcept = 0;
+
+ private:
+  std::int32_t element_;
+};
+
+template <class E, class Arch>
+class pool_of final : public any_pool {
+ public:
+  explicit pool_of(const fovea_pool_options& o)
+      : any_pool(element_code<E>),
+        pool({.pages = o.pages,
+              .page_tokens = o.page_tokens,
+              .heads = o.heads,
+              .dim = o.dim,
+              .value_dim = o.value_dim}) {}
+  index_type free_pages() const noexcept override { return pool.free_pages(); }
+  page_pool<E, dynamic_heads, E, Arch> pool;
+};
+
+/// Keys and values stored as E. Kernels are compiled for this type, and ask it for pieces: once a block.
+template <class E, class Arch>
+class cache_of final : public any_cache {
+  using contiguous = kv_cache<E, dynamic_heads, E, Arch>;
+  using ring = ring_cache<E, dynamic_heads, E, Arch>;
+  using paged = paged_cache<E, dynamic_heads, E, Arch>;
+
+ public:
+  using compute = typename contiguous::compute;
+  template <caching::side>
+  using stored = E;
+
+  template <class Cache>
+  explicit cache_of(Cache&& cache) : any_cache(element_code<E>), cache_(std::forward<Cache>(cache)) {}
+
+  static any_cache* make(const fovea_cache_options& o) {
+    switch (o.kind) {
+      case FOVEA_CONTIGUOUS:
+        return new cache_of(contiguous(o.capacity, o.dim, {.heads = o.heads, .value_dim = o.value_dim}));
+      case FOVEA_RING:
+        return new cache_of(
+            ring(o.capacity, o.dim, {.heads = o.heads, .value_dim = o.value_dim, .sinks = o.sinks}));
+      case FOVEA_PAGED: {
+        auto* const pool = reinterpret_cast<any_pool*>(o.pool);
+        if (pool == nullptr) reject("the pool of a paged cache is a null pointer");
+        if (pool->element() != element_code<E>)
+          reject("a cache of ", name_of_element(element_code<E>), " has a pool of ",
+                 name_of_element(pool->element()));
+        return new cache_of(paged(static_cast<pool_of<E, Arch>*>(pool)->pool));
+      }
+      default:
+        reject("a cache has the kind ", o.kind, ", no fovea_cache_kind");
+    }
+  }
+
+  void append(const fovea_tensor& k, const fovea_tensor& v) override {
+    const as_numbers<compute> keys(k, "k"), values(v, "v");
+    std::visit([&](auto& cache) { cache.append(keys.view, values.view); }, cache_);
+  }
+  void truncate_to(index_type tokens) override {
+    std::visit([&](auto& cache) { cache.truncate(tokens); }, cache_);
+  }
+  void keep(const fovea_list& kept) override { whole_cache("keep").keep(integers(kept, "kept")); }
+  void reserve(index_type capacity) override { whole_cache("reserve").reserve(capacity); }
+  any_cache* fork() const override {
+    const auto* const in_pages = std::get_if<paged>(&cache_);
+    if (in_pages == nullptr) reject("fork is of paged caches: a cache of another kind has no pages to share");
+    return new cache_of(in_pages->fork());
+  }
+  index_type tokens() const noexcept override {
+    return ask([](const auto& cache) { return cache.tokens(); });
+  }
+  index_type position() const noexcept override {
+    return ask([](const auto& cache) { return cache.position(); });
+  }
+  index_type bytes() const noexcept override {
+    return ask([](const auto& cache) { return cache.bytes(); });
+  }
+
+  // What a call reads: see kv_cache/cached.hpp.
+  index_type heads() const noexcept {
+    return ask([](const auto& cache) { return cache.heads(); });
+  }
+  index_type dim() const noexcept { return dim_of(caching::side::keys); }
+  index_type value_dim() const noexcept { return dim_of(caching::side::values); }
+  index_type dim_of(caching::side which) const noexcept {
+    return ask([&](const auto& cache) { return cache.dim_of(which); });
+  }
+  std::span<const std::byte> memory() const noexcept {
+    return ask([](const auto& cache) { return cache.memory(); });
+  }
+  template <caching::side Side, class F>
+  void each_piece(index_type head, range wanted, F&& f) const noexcept {
+    ask([&](const auto& cache) { cache.template each_piece<Side>(head, wanted, f); });
+  }
+
+ private:
+  template <class F>
+  auto ask(const F& f) const noexcept {
+    if (const auto* const one = std::get_if<contiguous>(&cache_)) return f(*one);
+    if (const auto* const one = std::get_if<ring>(&cache_)) return f(*one);
+    return f(*std::get_if<paged>(&cache_));
+  }
+  contiguous& whole_cache(const char* what) {
+    auto* const one = std::get_if<contiguous>(&cache_);
+    if (one == nullptr) reject(what, " is of contiguous caches");
+    return *one;
+  }
+  std::variant<contiguous, ring, paged> cache_;
+};
+
+/// Calls with caches of E: q and o of 16 bits are copied to and from float, which changes no bit.
+template <class E, class Arch = xsimd::default_arch>
+struct cached_calls_of {
+  using cache = cache_of<E, Arch>;
+  using T = typename cache::compute;
+
+  /// run(attention, q, caches, o, offsets, modifiers...).
+  template <class Run>
+  static void with_caches(const fovea_call& call, const Run& run) {
+    if (call.k.data != nullptr || call.v.data != nullptr) reject("the call has both caches and k or v");
+    const call_executor workers(call);
+    const call_offsets offsets(call);
+    std::vector<const cache*> list;
+    check_count("caches", call.cache_count, std::int64_t(1) << 32);
+    for (std::int64_t b = 0; b < call.cache_count; ++b) {
+      const auto* const one = reinterpret_cast<const any_cache*>(call.caches[b]);
+      if (one == nullptr) reject("cache ", b, " of a call is a null pointer");
+      if (one->element() != element_code<E>)
+        reject("cache ", b, " of a call has elements ", name_of_element(one->element()), ", the first has ",
+               name_of_element(element_code<E>));
+      list.push_back(static_cast<const cache*>(one));
+    }
+    const cache_batch<cache> caches(borrowed_span<const cache* const>(list.data(), list.size()));
+    const as_numbers<T> q(call.q, "q");
+    const packed<const T> queries{q.view, offsets.of_queries ? &offsets.of_queries : nullptr};
+    const attention<T, dynamic_heads, dynamic_heads, Arch> attend(
+        options_of(call, caches.keys().heads(), workers));
+    call_rules<Arch, T> rules(call, q.view.heads);
+    rules.inspect(
+        [&](const auto&... mods) {
+          with_result(call, offsets,
+                      [&](const packed<T>& o) { run(attend, queries, caches, o, offsets, mods...); });
+        },
+        "calls with caches");
+  }
+  /// f(o) with a result of T, which is then stored in the elements of the call's.
+  template <class F>
+  static void with_result(const fovea_call& call, const call_offsets& offsets, const F& f) {
+    const auto* const at = offsets.of_queries ? &offsets.of_queries : nullptr;
+    if (call.o.element == element_code<T>) return f(packed<T>{view_as<T>(call.o, "o"), at});
+    if (call.o.element != call.q.element)
+      reject("o has elements ", name_of_element(call.o.element), ", not ", name_of_element(call.q.element),
+             " as q");
+    with_real(call.o, "o", [&](const auto& view) {
+      using element = std::remove_cvref_t<decltype(*view.data)>;
+      static_cast<void>(as_sequences(view, any_heads, "o"));
+      tensor<T> result(view.batch, view.heads, view.tokens, view.dim);
+      f(packed<T>{result.view(), at});
+      auto* const first = const_cast<element*>(view.data);
+      for (index_type b = 0; b < view.batch; ++b)
+        for (index_type h = 0; h < view.heads; ++h)
+          for (index_type t = 0; t < view.tokens; ++t)
+            store_elements(&result(b, h, t, 0), view.dim, first + (&view(b, h, t, 0) - view.data),
+                           view.dim_stride);
+    });
+  }
+
+  static void attend(const fovea_call& call) {
+    with_caches(call, [&](const auto& attend, const auto& q, const auto& caches, const auto& o,
+                          const call_offsets& offsets, const auto&... mods) {
+      if (call.lse.data == nullptr) return attend.into(o, q, caches, mods..., workspace_of(call));
+      attend.with_lse_into(o, offsets.queries<T>(call.lse, "lse"), q, caches, mods..., workspace_of(call));
+    });
+  }
+  static std::size_t attend_workspace(const fovea_call& call) {
+    std::size_t bytes = 0;
+    with_caches(call, [&](const auto& attend, const auto& q, const auto& caches, const auto& o,
+                          const call_offsets&, const auto&... mods) {
+      bytes = static_cast<std::size_t>(attend.into_plan_for(o, q, caches, mods...).workspace_bytes());
+    });
+    return bytes;
+  }
+};
+
+}  // namespace described
+FOVEA_NAMESPACE_END

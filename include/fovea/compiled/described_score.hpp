@@ -1,0 +1,233 @@
+// fovea/compiled/described_score.hpp - the scores of a call, of kinds known at run time only, as one score.
+// and its sink.
+#pragma once
+
+#include <fovea/compiled/call_memory.hpp>
+#include <fovea/kernel/rules/cells.hpp>
+#include <fovea/score/sink.hpp>
+
+#include <vector>
+
+FOVEA_NAMESPACE_BEGIN
+namespace described {
+
+/// A score of one head, asked through pointers: see score/concept.hpp.
+template <class Arch, class T>
+class bound_score {
+ public:
+  using by_query = kernel::cells<Arch, T, kernel::in_lanes::queries>;
+  using by_key = kernel::cells<Arch, T, kernel::in_lanes::keys>;
+  using number = kernel::vec<Arch, T>;
+  using block = kernel::staging_block<Arch, T>;
+
+  virtual number apply(const number& s, const by_query& at) const noexcept = 0;
+  virtual number apply(const number& s, const by_key& at) const noexcept = 0;
+  virtual number derivative(const number& s, const by_key& at) const noexcept = 0;
+  virtual number parameter_slope(const number& s, const by_key& at) const noexcept = 0;
+  /// A copy of what is read in a block of cells, of a score that adds a matrix.
+  virtual kernel::staged_cells<T> copy(block& here) const noexcept = 0;
+
+  bool adds_matrix = false;
+
+ protected:
+  bound_score() = default;
+  bound_score(const bound_score&) = default;
+  ~bound_score() = default;
+};
+
+/// Bound: what a score of the library binds to.
+template <class Arch, class T, class Bound>
+class bound_score_of final : public bound_score<Arch, T> {
+  using base = bound_score<Arch, T>;
+  using number = typename base::number;
+  static constexpr bool reads_matrix = requires(const Bound& b) { b.values.row_stride; };
+
+ public:
+  explicit bound_score_of(const Bound& bound) noexcept : bound_(bound) { this->adds_matrix = reads_matrix; }
+
+  number apply(const number& s, const typename base::by_query& at) const noexcept override {
+    return apply_score(bound_, s, at);
+  }
+  number apply(const number& s, const typename base::by_key& at) const noexcept override {
+    return apply_score(bound_, s, at);
+  }
+  number derivative(const number& s, const typename base::by_key& at) const noexcept override {
+    return slope_of_score(bound_, s, at);
+  }
+  number parameter_slope(const number& s, const typename base::by_key& at) const noexcept override {
+    return slope_of_parameter(bound_, s, at);
+  }
+  kernel::staged_cells<T> copy(typename base::block& here) const noexcept override {
+    if constexpr (reads_matrix) return here.copy(bound_.values);
+    return {};
+  }
+
+ private:
+  Bound bound_;
+};
+
+/// The scores of a call, bound to a head, with copies of the matrices that they add in a block of cells.
+template <class Arch, class T>
+struct staged_scores {
+  static constexpr score_stage stage = score_stage::bias;
+  const bound_score<Arch, T>* const* scores;
+  int count, copies = 0;
+  kernel::staged_cells<T> copy[2] = {};
+
+  template <class V>
+  V apply(V s, const auto& cells) const noexcept {
+    for (int i = 0, next = 0; i < count; ++i)
+      if (scores[i]->adds_matrix && next < copies)
+        s = cells.sum_or_hidden(s, cells.load(copy[next++]));
+      else
+        s = scores[i]->apply(s, cells);
+    return s;
+  }
+};
+
+/// The scores of a call, bound to a head; with queries in lanes their matrices are copied a block at a time,
+/// two of them at most. Learns: whether the first one has parameters to learn.
+template <class Arch, class T>
+struct described_scores {
+  static constexpr score_stage stage = score_stage::bias;
+  static constexpr int matrices = 2;
+  const bound_score<Arch, T>* const* scores;
+  int count;
+
+  template <class V>
+  V apply(V s, const auto& cells) const noexcept {
+    for (int i = 0; i < count; ++i) s = scores[i]->apply(s, cells);
+    return s;
+  }
+  template <class V>
+  V derivative(V s, const auto& cells) const noexcept {
+    V slope(1);
+    for (int i = 0; i < count; ++i) {
+      slope = slope * scores[i]->derivative(s, cells);
+      s = scores[i]->apply(s, cells);
+    }
+    return slope;
+  }
+  template <class V>
+  V parameter_slope(const V& s, const auto& cells) const noexcept {
+    return count == 0 ? V(0) : scores[0]->parameter_slope(s, cells);
+  }
+  template <class Block>
+  staged_scores<Arch, T> staged(Block& block) const noexcept {
+    staged_scores<Arch, T> here{scores, count};
+    for (int i = 0; i < count && here.copies < matrices; ++i)
+      if (scores[i]->adds_matrix) here.copy[here.copies++] = scores[i]->copy(block);
+    return here;
+  }
+  void each_matrix(const auto&) const noexcept {}
+};
+
+/// A score before it is bound.
+template <class Arch, class T>
+class any_score {
+ public:
+  virtual void check(const place& at) const = 0;
+  virtual void check_numbers() const = 0;
+  virtual const bound_score<Arch, T>* bind(const place& at, call_memory& memory) const = 0;
+  virtual parameter_gradient<T> gradient() const noexcept = 0;
+  bool is_softcap = false;
+
+ protected:
+  ~any_score() = default;
+};
+
+/// S: a score of the library. to: where the gradient of its parameters goes, if anywhere.
+template <class Arch, class T, class S>
+class score_of final : public any_score<Arch, T> {
+ public:
+  explicit score_of(S score, const parameter_gradient<T>& to = {}) : score_(std::move(score)), to_(to) {
+    this->is_softcap = S::stage == score_stage::softcap;
+  }
+  void check(const place& at) const override { check_score_at(score_, at); }
+  void check_numbers() const override { check_numbers_of<T>(score_); }
+  const bound_score<Arch, T>* bind(const place& at, call_memory& memory) const override {
+    using bound = std::remove_cvref_t<decltype(bind_score(score_, at))>;
+    return memory.keep(bound_score_of<Arch, T, bound>(bind_score(score_, at)));
+  }
+  parameter_gradient<T> gradient() const noexcept override { return to_; }
+
+ private:
+  S score_;
+  parameter_gradient<T> to_;
+};
+
+/// Scores of a call as one score: bound when they are checked, for all sequences and heads.
+template <class Arch, class T>
+class described_score {
+ public:
+  static constexpr score_stage stage = score_stage::bias;
+  described_score(call_memory& memory, index_type heads) noexcept : memory_(memory), heads_(heads) {}
+  described_score(const described_score&) = delete;
+
+  void add(const any_score<Arch, T>* score) { scores_.push_back(score); }
+  bool empty() const noexcept { return scores_.empty(); }
+
+  void check(const place& at) const {
+    for (const auto* score : scores_) score->check(at);
+    if (static_cast<index_type>(bound_.size()) >= (at.batch + 1) * heads_) return;
+    place here = at;
+    for (here.head = 0; here.head < heads_; ++here.head) {
+      const auto** const list = memory_.array<const bound_score<Arch, T>*>(scores_.size());
+      for (std::size_t i = 0; i < scores_.size(); ++i) list[i] = scores_[i]->bind(here, memory_);
+      bound_.push_back({list, static_cast<int>(scores_.size())});
+    }
+  }
+  template <class Logit>
+  void check_numbers() const {
+    for (const auto* score : scores_) score->check_numbers();
+  }
+  described_scores<Arch, T> bind(const place& at) const noexcept {
+    const auto i = static_cast<std::size_t>(at.batch * heads_ + at.head);
+    return i < bound_.size() ? bound_[i] : described_scores<Arch, T>{nullptr, 0};
+  }
+
+ protected:
+  std::vector<const any_score<Arch, T>*> scores_;
+
+ private:
+  call_memory& memory_;
+  index_type heads_;
+  mutable std::vector<described_scores<Arch, T>> bound_;
+};
+
+/// The same of one score, or none, with parameters to learn.
+template <class Arch, class T>
+struct learnt_score : described_score<Arch, T> {
+  static constexpr const char* gradient_name = "the gradient of a score";
+  using described_score<Arch, T>::described_score;
+  parameter_gradient<T> gradient() const noexcept {
+    return this->empty() ? parameter_gradient<T>{} : this->scores_.front()->gradient();
+  }
+};
+
+/// The sink of a call: none (a logit of -inf), off by one, or a logit a head.
+struct described_sink {
+  fovea::sink given;
+  double everywhere = -std::numeric_limits<double>::infinity();
+
+  bool has_logits() const noexcept { return static_cast<bool>(given.logits); }
+  std::span<float> gradient() const noexcept { return given.gradient(); }
+  void set_gradient(index_type head, double value) const noexcept {
+    if (has_logits()) given.set_gradient(head, value);
+  }
+  bool absent() const noexcept { return !has_logits() && everywhere < 0; }
+  void check(const place& at) const {
+    if (has_logits()) given.check(at);
+  }
+  template <class T>
+  void check_numbers() const {
+    if (has_logits()) given.template check_numbers<T>();
+  }
+  void each_operand(const auto& f) const {
+    if (has_logits()) given.each_operand(f);
+  }
+  double logit(index_type head) const noexcept { return has_logits() ? given.logit(head) : everywhere; }
+};
+
+}  // namespace described
+FOVEA_NAMESPACE_END

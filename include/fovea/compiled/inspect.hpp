@@ -1,0 +1,84 @@
+// fovea/compiled/inspect.hpp - weights, logits and statistics, for numbers of one type.
+#pragma once
+
+#include <fovea/compiled/attend.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace described {
+
+/// A tensor's elements as T, one after another: of 16 bits they are copied.
+template <class T>
+struct as_numbers {
+  tensor<T> copy;
+  tensor_view<const T> view;
+
+  as_numbers(const fovea_tensor& x, const char* name) {
+    with_real(x, name, [&](const auto& from) {
+      using E = std::remove_cvref_t<decltype(*from.data)>;
+      static_cast<void>(as_sequences(from, any_heads, name));
+      if constexpr (std::is_same_v<E, T>) {
+        view = from;
+      } else {
+        copy = tensor<T>(from.batch, from.heads, from.tokens, from.dim);
+        for (index_type b = 0; b < from.batch; ++b)
+          for (index_type h = 0; h < from.heads; ++h)
+            for (index_type t = 0; t < from.tokens; ++t)
+              load_elements(&from(b, h, t, 0), from.dim_stride, from.dim, &copy(b, h, t, 0));
+        view = std::as_const(copy).view();
+      }
+    });
+  }
+  as_numbers(const as_numbers&) = delete;
+};
+
+/// What a call tells of itself: it reads q and k alone. T: float (of elements of 16 bits too) or double.
+template <class T, class Arch = xsimd::default_arch>
+struct inspections_of {
+  template <class Look>
+  static void with_keys(const fovea_call& call, const char* what, const Look& look) {
+    if (call.cache_count != 0 || call.query_offsets.data != nullptr || call.key_offsets.data != nullptr)
+      reject(what, " are of tensors q and k, neither of ", call.cache_count,
+             " caches nor of packed sequences");
+    const call_executor workers(call);
+    const as_numbers<T> q(call.q, "q"), k(call.k, "k");
+    const attention<T, dynamic_heads, dynamic_heads, Arch> attend(options_of(call, k.view.heads, workers));
+    call_rules<Arch, T> rules(call, q.view.heads);
+    rules.inspect([&](const auto&... mods) { look(attend, q.view, k.view, mods...); }, what);
+  }
+
+  static void write(const tensor<T>& from, const fovea_tensor& to, const char* name) {
+    const auto out = view_as<T>(to, name);
+    const auto same = [&](const char* what, index_type has, index_type wanted) {
+      if (has != wanted) reject(name, " has ", has, " ", what, ", not ", wanted);
+    };
+    same("batch entries", out.batch, from.batch()), same("heads", out.heads, from.heads());
+    same("rows (queries)", out.tokens, from.tokens()), same("columns (keys)", out.dim, from.dim());
+    if (out.data == nullptr && from.size() != 0) reject(name, " is a null pointer");
+    for (index_type b = 0; b < out.batch; ++b)
+      for (index_type h = 0; h < out.heads; ++h)
+        for (index_type t = 0; t < out.tokens; ++t)
+          for (index_type c = 0; c < out.dim; ++c) out(b, h, t, c) = from(b, h, t, c);
+  }
+  static void weights(const fovea_call& call, const fovea_tensor& to) {
+    with_keys(call, "weights",
+              [&](const auto& attend, const auto&... all) { write(attend.weights(all...), to, "weights"); });
+  }
+  static void logits(const fovea_call& call, const fovea_tensor& to) {
+    with_keys(call, "logits",
+              [&](const auto& attend, const auto&... all) { write(attend.scores(all...), to, "logits"); });
+  }
+  static void measure(const fovea_call& call, const fovea_statistics& to) {
+    with_keys(call, "statistics", [&](const auto& attend, const auto&... all) {
+      const row_statistics rows = attend.statistics(all...);
+      const auto write_all = [](const auto& from, auto* out) {
+        if (out != nullptr) std::copy(from.data(), from.data() + from.size(), out);
+      };
+      write_all(rows.entropy, to.entropy), write_all(rows.distance, to.distance);
+      write_all(rows.largest, to.largest), write_all(rows.mass, to.mass), write_all(rows.lse, to.lse);
+      write_all(rows.key, to.key), write_all(rows.visible, to.visible);
+    });
+  }
+};
+
+}  // namespace described
+FOVEA_NAMESPACE_END

@@ -1,0 +1,40 @@
+// fovea/compiled/table.hpp - what the compiled library takes of an instruction set: functions of plain data.
+#pragma once
+
+#include <fovea/compiled/fovea.h>
+
+#include <cstddef>
+#include <cstdint>
+
+extern "C" {
+
+/// The functions of fovea.h that work, as one instruction set does it.
+struct fovea_compiled_table {
+  std::int32_t (*attend)(const fovea_call*, fovea_error*);
+  std::int32_t (*attend_workspace)(const fovea_call*, std::size_t*, fovea_error*);
+  std::int32_t (*backward)(const fovea_call*, const fovea_gradients*, fovea_error*);
+  std::int32_t (*backward_workspace)(const fovea_call*, const fovea_gradients*, std::size_t*, fovea_error*);
+  std::int32_t (*weights)(const fovea_call*, const fovea_tensor*, fovea_error*);
+  std::int32_t (*logits)(const fovea_call*, const fovea_tensor*, fovea_error*);
+  std::int32_t (*measure)(const fovea_call*, const fovea_statistics*, fovea_error*);
+  std::int32_t (*threads_create)(std::int64_t, fovea_threads**, fovea_error*);
+  void (*threads_destroy)(fovea_threads*);
+  std::int32_t (*pool_create)(const fovea_pool_options*, fovea_pool**, fovea_error*);
+  void (*pool_destroy)(fovea_pool*);
+  std::int64_t (*pool_free_pages)(const fovea_pool*);
+  std::int32_t (*cache_create)(const fovea_cache_options*, fovea_cache**, fovea_error*);
+  void (*cache_destroy)(fovea_cache*);
+  std::int32_t (*cache_append)(fovea_cache*, const fovea_tensor*, const fovea_tensor*, fovea_error*);
+  std::int32_t (*cache_truncate)(fovea_cache*, std::int64_t, fovea_error*);
+  std::int32_t (*cache_keep)(fovea_cache*, const fovea_list*, fovea_error*);
+  std::int32_t (*cache_reserve)(fovea_cache*, std::int64_t, fovea_error*);
+  std::int32_t (*cache_fork)(const fovea_cache*, fovea_cache**, fovea_error*);
+  std::int64_t (*cache_tokens)(const fovea_cache*);
+  std::int64_t (*cache_position)(const fovea_cache*);
+  std::int64_t (*cache_bytes)(const fovea_cache*);
+};
+
+/// That of the best instruction set that this machine runs, and its name. (fovea_multiarch makes the choice.)
+const fovea_compiled_table* fovea_compiled_kernels();
+const char* fovea_compiled_kernels_isa();
+}
