@@ -161,6 +161,11 @@ call fovea_call_of(const workload& w) {
       with_plain_mask(w, [&](auto... masks) { make(masks..., fovea::sink{read->sinks}); });
     else
       with_modifier(w, *read, make);
+  else if constexpr (std::is_same_v<T, fovea::bf16> && std::is_same_v<KV, fovea::bf16>)
+    if (w.weights == weight_rounding::rounded)
+      with_plain_mask(w, [&](auto... masks) { make(masks..., fovea::rounded_weights); });
+    else
+      with_plain_mask(w, make);
   else
     with_plain_mask(w, make);
   return timed;

@@ -82,7 +82,7 @@ void run(data& x, index_type reach) {
           for (int w = 0; w < shape::tile_vectors; ++w) s.largest[w] = s.shrink[w] = 1.f, s.seen[w] = block;
           kernel::prefetch soon;
           kernel::in_registers<arch>(panel.registers(), [&](auto w) {
-            if (Steps & first_product) kernel::dot_seen_keys<arch, w()>(panel.q, x.dim, k, s, true, soon);
+            if (Steps & first_product) kernel::dot_seen_keys<arch, w()>(panel.q, x.dim, k, 1.f, s, true, soon);
             if (Steps & softmax) softmax_state.absorb(s, panel, finite_values);
             if (Steps & second_product) kernel::add_values<arch, w()>(s, v, x.dim, panel.sums, soon);
           });

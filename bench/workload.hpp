@@ -38,6 +38,7 @@ enum class mask {
   longformer,
   neighbourhood
 };
+enum class weight_rounding { exact, rounded };  // rounded: they may be, to what V is stored as
 enum class cache { none, contiguous, paged, ring };  // paged: in random order
 enum class modifier {
   none,
@@ -71,6 +72,7 @@ struct workload {
   element dtype = element::f32, kv = element::f32;
   bench::layout layout = layout::bhsd;
   modifier with = modifier::none;
+  weight_rounding weights = weight_rounding::exact;
   bench::cache cache = cache::none;
   index_type page_tokens = 16;
   std::vector<index_type> lengths = {};  // of a cache: keys of each sequence, where they differ
@@ -89,6 +91,8 @@ inline constexpr names<element, 5> element_names{{{"f32", element::f32},
                                                   {"i8", element::i8}}};
 inline constexpr names<cache, 3> cache_names{
     {{"contiguous", cache::contiguous}, {"paged", cache::paged}, {"ring", cache::ring}}};
+inline constexpr names<weight_rounding, 2> weights_names{
+    {{"exact", weight_rounding::exact}, {"rounded", weight_rounding::rounded}}};
 inline constexpr names<layout> layout_names{{{"bhsd", layout::bhsd},
                                              {"bshd", layout::bshd},
                                              {"eigen", layout::eigen},
@@ -192,6 +196,7 @@ inline std::vector<key_entry> known_keys() {
       {"mask", known_masks("|"), "none", "with a cache: causal; blocks of N x N, a share S visible (topk: those that matter most, chosen by the call)"},
       {"dtype", elements, "f32", "elements of Q and O"},
       {"kv", elements, "dtype", "elements of K and V"},
+      {"weights", known_names(weights_names, "|"), "exact", "in bf16: whether they may be rounded to it before P V"},
       {"cache", known_names(cache_names, "|") + "|paged:N", "no cache",
        "where K and V are kept; pages of N tokens"},
       {"lens", "N:N:...", "Lk each", "with a cache: the keys of each of B sequences"},
@@ -320,6 +325,9 @@ inline void check(const workload& w) {
        w.layout != layout::bhsd || w.with != modifier::none))
     throw std::invalid_argument("cache=" + std::string(name_of(cache_names, w.cache)) +
                                 ": timed with dtype=f32 in bhsd, causal, without modifiers");
+  if (w.weights != weight_rounding::exact &&
+      (w.dtype != element::bf16 || w.kv != element::bf16 || w.op != operation::forward))
+    throw std::invalid_argument("weights=rounded: timed forward, with dtype=bf16 and kv=bf16");
   if (!w.lengths.empty() && (w.cache == cache::none || static_cast<index_type>(w.lengths.size()) != w.batch ||
                              *std::min_element(w.lengths.begin(), w.lengths.end()) < w.queries))
     throw std::invalid_argument("lens: one length, at least Lq, for each of B sequences, in a cache");
@@ -397,6 +405,8 @@ inline workload parse_workload(std::string_view text) try {
       w.kv = x.one_of(element_names);
     else if (x.key == "cache")
       read_cache(w, x);
+    else if (x.key == "weights")
+      w.weights = x.one_of(weights_names);
     else if (x.key == "lens")
       read_lengths(w, x);
     else if (x.key == "layout")
@@ -443,6 +453,7 @@ inline std::string to_text(const workload& w) {
          (w.op == operation::linear ? "rule=" + std::string(name_of(rule_names, w.rule)) + "," : "") + "mask=" + mask_text(w) +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
+         (w.weights == weight_rounding::exact ? "" : ",weights=" + std::string(name_of(weights_names, w.weights))) +
          (w.cache == cache::none ? "" : ",cache=" + std::string(name_of(cache_names, w.cache))) +
          (w.cache == cache::paged ? ":" + std::to_string(w.page_tokens) : "") + lengths_text(w) +
          ",layout=" + std::string(name_of(layout_names, w.layout)) +

@@ -134,15 +134,23 @@ class additive : public additive_weights<T>, public projected_calls<additive<T, 
   }
   /// Whether all projections of a sequence can be exponents; NaN, which perhaps is hidden, does not decide.
   static bool is_moderate(const sequences<T>& z, index_type n) {
-    bool all = true;
-    for (index_type h = 0; h < z.heads() && all; ++h) {
+    constexpr T largest = exponential_scorer<T>::largest;
+    for (index_type h = 0; h < z.heads(); ++h) {
       const auto of_head = z.head(n, h);
-      const Eigen::Map<const projection::row_matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>
-          numbers(of_head.data, eigen_index(of_head.rows), eigen_index(of_head.cols),
-                  {eigen_index(of_head.row_stride), eigen_index(of_head.col_stride)});
-      all = !(numbers.array().abs() > exponential_scorer<T>::largest).any();
+      for (index_type i = 0; i < of_head.rows; ++i) {
+        using row = projection::row_vector<T>;
+        using strided = Eigen::Map<const row, 0, Eigen::InnerStride<>>;
+        const auto wide = [](const auto& x) {
+          return x.array().abs().template maxCoeff<Eigen::PropagateNumbers>() > largest;
+        };
+        const auto columns = eigen_index(of_head.cols);
+        if (of_head.col_stride == 1 ? wide(Eigen::Map<const row>(of_head.at(i), columns))
+                                    : wide(strided(of_head.at(i), columns,
+                                                   Eigen::InnerStride<>(eigen_index(of_head.col_stride)))))
+          return false;
+      }
     }
-    return all;
+    return true;
   }
   /// z -> exp(2 z), in a copy of a few rows that begins alike wherever z lies: Eigen's exp of registers and
   /// of what is left over differ in their last bits.

@@ -17,14 +17,14 @@
 //
 // over the keys that the row sees, A being its largest |scale| sum_c |q_c k_c|, or |logit|; in double u =
 // 2^-52 and 2^-1022. The second term is of weights too small for a normal number: they count as 0, in O,
-// weights, statistics, received and gradients alike. The exponential is exact to 2.04 units of the last
-// place (2.3 where the instruction set has no FMA), for every float. What is summed is exp(s - m) V before
-// it is divided by the sum of exponents: values from 3.4e38 / Lk on, the largest float over the number of
-// keys, may become infinite on the way; so may logits whose terms scale q_c k_c add up to more than that
-// number. A NaN that a row sees makes it NaN; so may an infinity.
+// weights, statistics, received and gradients alike. Dot products of bf16 queries and keys by AVX512_BF16
+// hold the same bound, but take subnormal numbers for 0: a logit moves by up to |scale| 2^-126 sum_c (|q_c|
+// + |k_c| + 2). The exponential is exact to 2.04 units of the last place (2.3 where the instruction set has
+// no FMA), for every float. What is summed is exp(s - m) V before it is divided by the sum of exponents:
+// values from 3.4e38 / Lk on, the largest float over the number of keys, may become infinite on the way; so
+// may logits whose terms scale q_c k_c add up to more than that. A NaN that a row sees makes it NaN.
 //
-// The algorithm: Dao, "FlashAttention-2", arXiv:2307.08691; grouped queries: Ainslie et al.,
-// arXiv:2305.13245.
+// The algorithm: Dao, "FlashAttention-2", arXiv:2307.08691; grouping: Ainslie et al., arXiv:2305.13245.
 #pragma once
 
 #include <fovea/attention_inside.hpp>
@@ -37,6 +37,7 @@
 #include <fovea/plan/call_options.hpp>
 #include <fovea/plan/check_gradients.hpp>
 #include <fovea/plan/differentiate.hpp>
+#include <fovea/rounded_weights.hpp>
 #include <fovea/score.hpp>
 #include <fovea/view.hpp>
 #include <fovea/weights_into.hpp>
@@ -58,12 +59,12 @@ struct gradients {
 ///   Eigen matrices, maps, blocks    one sequence, tokens x (heads * dim); any storage order and strides
 ///   tensor_view, tensor             batch x heads x tokens x dim; any strides
 ///   ragged                          sequences of different length, packed
-/// Matrices do not tell how many heads they hold: attention<T, n>, or attention<T>{{.heads = n}}.
-/// Sizes: q (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one
-/// sink and one dropout, in any order; where a result is made, a gate (gate.hpp), add_received
-/// (received.hpp), weights_into (weights_into.hpp), a workspace{bytes} for this call alone
-/// (plan/options.hpp), and a plan of plan_for or into_plan_for, to which the call keeps, or which it refuses,
-/// saying what is for other sizes or workers.
+/// Matrices do not tell how many heads they hold: attention<T, n>, or attention<T>{{.heads = n}}. Sizes: q
+/// (Lq, d) a head, k (Lk, d), v (Lk, dv), o (Lq, dv). `mods` are masks, scores, at most one sink and one
+/// dropout, in any order; where a result is made, a gate (gate.hpp), add_received (received.hpp),
+/// weights_into (weights_into.hpp), rounded_weights (rounded_weights.hpp), a workspace{bytes} for this call
+/// alone (plan/options.hpp), and a plan of plan_for or into_plan_for, to which the call keeps, or which it
+/// refuses, saying what is for other sizes or workers.
 ///
 /// Every call throws std::invalid_argument, naming the argument and both values, before anything is written;
 /// nothing else can go wrong but the allocation of results and scratch memory. Calls are const and may run at
@@ -215,7 +216,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     check_plan(plan, mods...);
     check_workspace(memory, plan, g, mods...);
     fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
-    if constexpr (requires { g.gate.d_gate; }) fill_rows_of_none(written_gates(g.gate.d_gate));
+    if constexpr (g.gated) fill_rows_of_none(written_gates(g.gates.gradient));
     differentiate<Arch>(g, plan, options_.executor, memory);
   }
 
@@ -254,7 +255,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     const auto values = view_of(v, kv_heads, "v");
     const auto p = build_problem<mask_intersection>(
         options_.scale, gated_results(out, queries, values, mods...), lse, queries, keys, values, mods...);
-    return with_received(with_weights_into(p, mods...), mods...);
+    return with_received(with_weights_into(with_rounded_weights<Arch>(p, mods...), mods...), mods...);
   }
 
   template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
@@ -263,9 +264,9 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
     using compute = compute_of<Q, K, V>;
     static_assert(check_backward<T, compute, Q, K, V, O, L, G>());
     static_assert(((modifier<Mods> || scorer_like<Mods> || gate_like<Mods> || lse_gradient_like<Mods> ||
-                    call_option<Mods>)&&...),
-                  "fovea: what follows d_out is a mask, a score, a sink, a dropout, a scorer, a gate or "
-                  "lse_gradient(d_lse)");
+                    rounding_like<Mods> || call_option<Mods>)&&...),
+                  "fovea: what follows d_out is a mask, a score, a sink, a dropout, a scorer, a gate, "
+                  "rounded_weights or lse_gradient(d_lse)");
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = view_of(q, heads, "q");
     const auto keys = view_of(k, kv_heads, "k");

@@ -136,6 +136,7 @@ class attention_inside {
   template <class Q, class K, class... Mods>
   auto problem_of_keys(const Q& q, const K& k, const Mods&... mods) const {
     static_assert(!(received_like<Mods> || ...), "fovea: add_received goes with calls that make a result");
+    static_assert(!(rounding_like<Mods> || ...), "fovea: rounded_weights goes with calls that make a result");
     static_assert(!(weights_like<Mods> || ...), "fovea: weights_into goes with calls that make a result");
     static_assert(!(gate_like<Mods> || ...), "fovea: a gate goes with calls that make a result");
     static_assert(!(call_option<Mods> || ...),

@@ -47,7 +47,7 @@ class cosine : public projected_calls<cosine<T, Heads, KVHeads, Arch>, T> {
                  .heads = options.heads,
                  .kv_heads = options.kv_heads,
                  .executor = options.executor}) {
-    check_heads("cosine", options_);
+    check_numbers_of_heads("cosine", options_);
     log_scale.setConstant(eigen_index(options_.heads), static_cast<T>(std::log(10.0)));
   }
 

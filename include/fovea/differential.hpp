@@ -62,7 +62,7 @@ class differential : public differential_weights<compute_t<T>> {
                  .heads = 2 * options_.heads,
                  .kv_heads = 2 * options_.kv_heads,
                  .executor = options_.executor}) {
-    check_heads("differential", options_);
+    check_numbers_of_heads("differential", options_);
     if (!is_finite(options_.lambda_init)) reject("lambda_init is ", options_.lambda_init, ", not finite");
   }
 

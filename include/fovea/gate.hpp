@@ -6,8 +6,8 @@
 //   auto [y, lse] = attend.with_lse(q, k, v, fovea::gate(g));     // training: y is what is gated
 //   auto [d_q, d_k, d_v] = attend.backward(q, k, v, y, lse, d_y, fovea::gate(g, d_g));
 //
-// Qiu et al., "Gated attention for large language models", arXiv:2505.06708, equation 5 after the product
-// with V (their position G1).
+// Qiu et al., "Gated attention for large language models", arXiv:2505.06708: after the product with V (their
+// position G1).
 #pragma once
 
 #include <fovea/kernel/backward/gradient_problem.hpp>
@@ -16,19 +16,17 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// Made by gate. D: where the gradient goes; void: it is not wanted.
-template <class X, class D = void>
+/// Made by gate.
+template <class X>
 struct output_gate {
   using is_gate = void;
   stored<const X> g;
-  stored<D> d_g;
   void each_operand(const auto& f) const { f("gate", read_only(as_sequences(g, any_heads, "gate"))); }
 };
-template <class X>
-struct output_gate<X, void> {
-  using is_gate = void;
-  stored<const X> g;
-  void each_operand(const auto& f) const { f("gate", read_only(as_sequences(g, any_heads, "gate"))); }
+/// The same with the place of its gradient.
+template <class X, class D>
+struct learnt_output_gate : output_gate<X> {
+  stored<D> d_g;
 };
 
 /// Among what follows q, k, v: O is multiplied by sigmoid(g), before it is rounded to its element. `g` has
@@ -39,11 +37,15 @@ struct output_gate<X, void> {
 /// d_y * y * sigmoid(-g), summed over the columns where there is one gate for them; 0 for a row that sees no
 /// key.
 ///
-/// The sigmoid has a relative error of at most (2 |g| + 6) u, u = 2^-24 (double: 2^-53), and is 0 from -88 on
-/// down (double: -709). Cost: an exponential an element of O, or a query and head, and in backward one more
-/// each time that it reads d_y: of 8 heads of 64, 128 queries and keys take 14 and 6 % more time, backward
-/// 11 %, 16 take 60 and 26 %, backward 36 % (Zen 3). No memory. Throws std::invalid_argument where sizes do
-/// not fit. weights, scores and statistics do not take it.
+/// The sigmoid has a relative error of at most (2 |g| + 6) u, u = 2^-24 (double: 2^-53), and is exactly 0
+/// from -88.1 on down (double: -709.1). Cost: an exponential an element of O, or a query and head, and in
+/// backward one more each time that it reads d_y. Of 8 heads of 64, one thread, in percent of the time
+/// without:
+///   AMD Zen 5    AVX-512: forward, backward    AVX2
+///   128 tokens   10 and 5, 9 and 5             8 and 3, 8 and 3
+///   16 tokens    53 and 32, 34 and 22          39 and 16, 32 and 18
+/// No memory. Throws std::invalid_argument where sizes do not fit. weights, scores and statistics do not take
+/// it.
 template <viewable X>
 output_gate<std::remove_cvref_t<X>> gate(X&& g) noexcept {
   static_assert(outlives_call<X>,
@@ -51,10 +53,10 @@ output_gate<std::remove_cvref_t<X>> gate(X&& g) noexcept {
   return {g};
 }
 template <viewable X, viewable D>
-output_gate<std::remove_cvref_t<X>, std::remove_reference_t<D>> gate(X&& g, D&& d_g) noexcept {
+learnt_output_gate<std::remove_cvref_t<X>, std::remove_reference_t<D>> gate(X&& g, D&& d_g) noexcept {
   static_assert(outlives_call<X> && outlives_call<D>,
                 "fovea: gate keeps views; give it named matrices or tensor_views, not temporaries");
-  return {g, d_g};
+  return {{.g = g}, d_g};
 }
 
 /// A gate's numbers as a call of `queries` reads them: one a query and head has a column stride of 0.
@@ -100,12 +102,12 @@ auto gate_of_gradients(const Q& queries, const V& values, const Mods&... mods) {
         reject("d_gate has ", d_gates.all.dim_stride == 0 ? 1 : values.dim(), " columns a head but gate has ",
                gates.all.dim_stride == 0 ? 1 : values.dim());
       using D = std::remove_reference_t<decltype(*d_gates.all.data)>;
-      return kernel::gate_and_gradient<G, D>{gates, d_gates};
+      return kernel::gates_and_gradient<G, D>{gates, d_gates};
     } else {
-      return kernel::gate_and_gradient<G, float>{gates, {}};
+      return kernel::gates_and_gradient<G, float>{gates, {}};
     }
   } else {
-    return kernel::no_gate{};
+    return kernel::no_gates{};
   }
 }
 

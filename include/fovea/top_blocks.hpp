@@ -14,8 +14,8 @@
 // and takes those with the largest scores. It is not exact attention: kept_mass says how much is lost.
 #pragma once
 
-#include <fovea/kv_cache/block_summaries.hpp>
 #include <fovea/mask.hpp>
+#include <fovea/kv_cache/block_summaries.hpp>
 
 #include <cmath>
 #include <numeric>

@@ -18,7 +18,7 @@ std::string refusal(std::string_view words) try {
 /// The parser takes each key that --help names, and says no other.
 TEST(workload, help_names_every_key) {
   const std::string help = help_text(), unknown = refusal("speed=9");
-  EXPECT_EQ(known_keys().size(), 18u);
+  EXPECT_EQ(known_keys().size(), 19u);
   for (const auto& entry : known_keys()) {
     EXPECT_NE(help.find("\n  " + entry.key + "="), std::string::npos) << entry.key;
     EXPECT_NE(unknown.find(" " + entry.key), std::string::npos) << entry.key;
@@ -86,12 +86,27 @@ TEST(workload, order_of_words_does_not_matter) {
 }
 
 TEST(workload, text_reads_back) {
-  for (const char* words :
-       {"B=1", "dtype=f64", "mask=causal,layout=eigen_col", "mask=window:0,kv=bf16",
-        "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4", "with=softcap", "op=decomposed", "with=t5", "with=swin", "with=table",
-        "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8", "Lk=2048,cache=ring,kv=bf16",
-        "mask=blocks:64:0.1", "mask=topk:64:0.1", "mask=documents:256,op=backward", "mask=prefix:9", "mask=tree:32,Lq=32,Lk=90",
-        "mask=neighbourhood:7", "mask=longformer:128", "mask=dilated:3"})
+  for (const char* words : {"B=1",
+                            "dtype=f64",
+                            "mask=causal,layout=eigen_col",
+                            "mask=window:0,kv=bf16",
+                            "B=3,Hq=6,Hkv=2,Lq=5,Lk=9,d=7,dv=11,layout=bshd,threads=4",
+                            "with=softcap",
+                            "op=decomposed",
+                            "dtype=bf16,weights=rounded",
+                            "with=t5",
+                            "with=swin",
+                            "with=table",
+                            "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8",
+                            "Lk=2048,cache=ring,kv=bf16",
+                            "mask=blocks:64:0.1",
+                            "mask=topk:64:0.1",
+                            "mask=documents:256,op=backward",
+                            "mask=prefix:9",
+                            "mask=tree:32,Lq=32,Lk=90",
+                            "mask=neighbourhood:7",
+                            "mask=longformer:128",
+                            "mask=dilated:3"})
     EXPECT_EQ(parse_workload(to_text(parse_workload(words))), parse_workload(words)) << words;
   EXPECT_EQ(to_text(parse_workload("B=1")),
             "B=1,Hq=8,Hkv=8,Lq=1024,Lk=1024,d=64,dv=64,mask=none,dtype=f32,kv=f32,layout=bhsd,threads=1");
@@ -104,6 +119,7 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"with=alibi,mask=causal", "with=alibi: timed without a mask"},
       {"op=decomposed,Lq=8", "Lq=8, Lk=8: timed without a mask, of a square grid"},
       {"with=swin,Lq=8", "Lq=8, Lk=8 is no square window"},
+      {"weights=rounded", "weights=rounded: timed forward, with dtype=bf16 and kv=bf16"},
       {"with=magic", "unknown value \"magic\"; known are none, alibi, softcap"},
       {"mask=diagonal",
        "unknown value \"diagonal\"; known are none, causal, window:N, blocks:N:S, documents:N"},

@@ -1,5 +1,6 @@
 // Gradients in double against central differences of the forward call, for each rule alone and all together;
 // dual numbers, by which scores are differentiated that do not say how.
+#include "../support/differences.hpp"
 #include "support.hpp"
 
 #include <functional>
@@ -24,19 +25,6 @@ double loss(const sizes& n, const operands<double>& x, const Rules& rules) {
     const auto r = attend.with_lse(x.q, x.k, x.v, mods...);
     return loss_of(r, x);
   });
-}
-
-/// d f / d x by central differences of fourth order.
-template <class T>
-double difference(const std::function<double()>& f, T& x, double step) {
-  const T at = x;
-  const auto moved = [&](double by) {
-    x = static_cast<T>(static_cast<double>(at) + by * step);
-    return f();
-  };
-  const double far = moved(2) - moved(-2), near = moved(1) - moved(-1);
-  x = at;
-  return (8 * near - far) / (12 * step);
 }
 
 template <class Rules>

@@ -1,5 +1,6 @@
 // Gradients of scorers of one's own, beside all that a call may have: against differences of the forward call
 // in double, and float against double.
+#include "../support/differences.hpp"
 #include "support.hpp"
 
 #include <fovea/executor.hpp>
@@ -99,19 +100,8 @@ void expect_differences(const Scorer& scorer, std::span<const sizes> of, tensor<
       const auto r = attend.with_lse(x.q, x.k, x.v, mods...);
       return attend.backward(x.q, x.k, x.v, r.out, r.lse, x.d_out, fovea::lse_gradient(x.d_lse), mods...);
     });
-    random_source random(3);
     const auto expect = [&](const char* name, tensor<double>& values, const tensor<double>& gradient) {
-      for (int probe = 0; probe < 8; ++probe) {
-        const index_type i = random.integer(0, values.size() - 1);
-        const double at = values.data()[i], step = 1e-4;
-        const auto moved = [&](double by) {
-          values.data()[i] = at + by * step;
-          return loss();
-        };
-        const double want = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * step);
-        values.data()[i] = at;
-        EXPECT_NEAR(gradient.data()[i], want, 1e-8 * (1 + std::abs(want))) << name << " " << i;
-      }
+      expect_slopes(name, values, gradient, loss, 1e-8, 8);
     };
     expect("d_q", x.q, got.d_q), expect("d_k", x.k, got.d_k), expect("d_v", x.v, got.d_v);
     expect("d_bias", bias, d_bias);

@@ -216,6 +216,15 @@ int main() {
 #ifdef FOVEA_WRONG_USE_weights_of_weights
   { Matrix w(4, 4); attend.weights(m, m, fovea::weights_into(w, 0)); }
 #endif
+#ifdef FOVEA_WRONG_USE_temporary_gate
+  attend(m, m, m, fovea::gate(Matrix(4, 2)));
+#endif
+#ifdef FOVEA_WRONG_USE_temporary_gradient_of_gates
+  { const auto wrong = fovea::gate(m, Matrix(4, 8)); }
+#endif
+#ifdef FOVEA_WRONG_USE_gate_of_weights
+  attend.weights(m, m, fovea::gate(m));
+#endif
 #ifdef FOVEA_WRONG_USE_temporary_lse_gradient
   { const auto wrong = fovea::lse_gradient(Matrix(4, 2)); }
 #endif

@@ -17,12 +17,13 @@ using fovea::index_type;
 /// The attributes and operands of a call that do not depend on the element.
 struct attention_call {
   const case_file& c;
+  bool rounds_steps;  // of bfloat16, as typed_softmax.hpp does
   double softcap = 0;
   index_type left = -1, right = -1, mode = 0;
   bool causal = false;
   std::optional<double> scale;
 
-  explicit attention_call(const case_file& from) : c(from) {
+  attention_call(const case_file& from, bool rounds) : c(from), rounds_steps(rounds) {
     const auto number = [&](const char* key) -> std::optional<double> {
       const auto at = c.floats.find(key);
       return at == c.floats.end() ? std::nullopt : std::optional<double>(at->second);
@@ -168,27 +169,28 @@ void run_attention(const attention_call& call, const output_writer& write) {
     auto q1 = q;
     q1.data += b * q.batch_stride, q1.batch = 1;
     const auto k1 = entry(k, b);
-    with_modifiers<T>(call, b, q.tokens, keys, before, keep, bias,
-                      [&](const auto& cap, const auto& add, const auto& mask) {
-                        if constexpr (fovea::bfloat16_bits<E>) {
-                          const double scale = call.scale.value_or(1 / std::sqrt(static_cast<double>(q.dim)));
-                          const auto steps = typed_attention<E>(q1, k1, scale, call.softcap, add, mask);
-                          product_with_values(steps.probabilities, entry(v, b), entry(out, b));
-                          const fovea::tensor<float>* by_mode[] = {&steps.raw, &steps.capped, &steps.biased,
-                                                                   &steps.probabilities};
-                          for (index_type i = 0; wants_scores && i < steps.raw.size(); ++i)
-                            scores.data()[b * steps.raw.size() + i] = by_mode[call.mode]->data()[i];
-                          return;
-                        }
-                        attend.into(entry(out, b), q1, k1, entry(v, b), cap, add, mask);
-                        if (!wants_scores) return;
-                        const auto one = call.mode == 0   ? attend.scores(q1, k1)
-                                         : call.mode == 1 ? attend.scores(q1, k1, cap)
-                                         : call.mode == 2 ? attend.scores(q1, k1, cap, add, mask)
-                                                          : attend.weights(q1, k1, cap, add, mask);
-                        for (index_type i = 0; i < one.size(); ++i)
-                          scores.data()[b * one.size() + i] = static_cast<T>(one.data()[i]);
-                      });
+    with_modifiers<T>(
+        call, b, q.tokens, keys, before, keep, bias, [&](const auto& cap, const auto& add, const auto& mask) {
+          if constexpr (fovea::bf16_element<E>)
+            if (call.rounds_steps) {
+              const double scale = call.scale.value_or(1 / std::sqrt(static_cast<double>(q.dim)));
+              const auto steps = typed_attention<E>(q1, k1, scale, call.softcap, add, mask);
+              product_with_values(steps.probabilities, entry(v, b), entry(out, b));
+              const fovea::tensor<float>* by_mode[] = {&steps.raw, &steps.capped, &steps.biased,
+                                                       &steps.probabilities};
+              for (index_type i = 0; wants_scores && i < steps.raw.size(); ++i)
+                scores.data()[b * steps.raw.size() + i] = by_mode[call.mode]->data()[i];
+              return;
+            }
+          attend.into(entry(out, b), q1, k1, entry(v, b), cap, add, mask);
+          if (!wants_scores) return;
+          const auto one = call.mode == 0   ? attend.scores(q1, k1)
+                           : call.mode == 1 ? attend.scores(q1, k1, cap)
+                           : call.mode == 2 ? attend.scores(q1, k1, cap, add, mask)
+                                            : attend.weights(q1, k1, cap, add, mask);
+          for (index_type i = 0; i < one.size(); ++i)
+            scores.data()[b * one.size() + i] = static_cast<T>(one.data()[i]);
+        });
   }
   write(0, out.view());
   write(1, k.view());

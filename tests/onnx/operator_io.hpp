@@ -96,8 +96,10 @@ class output_writer {
 };
 
 /// An operator at the element E of its first input; each is compiled in a file of its own, for each element.
+/// `rounds_steps`: Attention in bfloat16 as the standard's definition rounds it, step by step; else by the
+/// library's call.
 template <class E>
-void run_attention_of(const case_file& c, const output_writer& write);
+void run_attention_of(const case_file& c, const output_writer& write, bool rounds_steps);
 template <class E>
 void run_rotary_of(const case_file& c, const output_writer& write);
 template <class E>

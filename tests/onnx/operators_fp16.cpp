@@ -1,5 +1,5 @@
 #include "operators_of.hpp"
 
-template void onnx::run_attention_of<fovea::fp16>(const case_file&, const output_writer&);
+template void onnx::run_attention_of<fovea::fp16>(const case_file&, const output_writer&, bool);
 template void onnx::run_rotary_of<fovea::fp16>(const case_file&, const output_writer&);
 template void onnx::run_linear_of<fovea::fp16>(const case_file&, const output_writer&);

@@ -8,8 +8,8 @@
 namespace onnx {
 
 template <class E>
-void run_attention_of(const case_file& c, const output_writer& write) {
-  const attention_call call(c);
+void run_attention_of(const case_file& c, const output_writer& write, bool rounds_steps) {
+  const attention_call call(c, rounds_steps);
   const std::string dtype = operand_in(c, 0).dtype;
   for (const std::size_t i : {1, 4})
     if (has_in(c, i) && operand_in(c, i).dtype != dtype)

@@ -1,6 +1,7 @@
-// tests/projected/support.hpp - layers that score: their textbook in double, and differences of a loss.
+// tests/projected/support.hpp - layers that score: their textbook in double, their inputs.
 #pragma once
 
+#include "../support/differences.hpp"
 #include "../support/random.hpp"
 #include "../support/refusal.hpp"
 
@@ -34,24 +35,6 @@ Matrix softmax_rows(Matrix s, const Seen& seen) {
     if (sum > 0) s.row(i) /= sum;
   }
   return s;
-}
-
-/// Whether each of some entries of a gradient is the difference quotient of loss().
-template <class M, class G, class Loss>
-void expect_slopes(const char* name, M&& x, const G& gradient, const Loss& loss, double error = 1e-8) {
-  ASSERT_EQ(x.size(), gradient.size()) << name;
-  random_source random(3);
-  for (int probe = 0; probe < 3 && x.size() > 0; ++probe) {
-    const Eigen::Index i = random.integer(0, x.size() - 1);
-    const double at = x.data()[i], step = 1e-4;
-    const auto moved = [&](double by) {
-      x.data()[i] = at + by * step;
-      return loss();
-    };
-    const double wanted = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * step);
-    x.data()[i] = at;
-    EXPECT_NEAR(gradient.data()[i], wanted, error * (1 + std::abs(wanted))) << name << " " << i;
-  }
 }
 
 }  // namespace fovea_test

@@ -30,6 +30,19 @@ double logit_size(const problem& p, const expectation& want, index_type b, index
   return size + largest;
 }
 
+/// How far a logit moves where each subnormal number counts as 0, and each product that small: one smallest
+/// normal number an element.
+double flushed_logit(const problem& p, index_type b, index_type h, index_type i) {
+  double most = 0;
+  for (index_type j = 0; j < p.n.keys; ++j) {
+    double sum = 0;
+    for (index_type c = 0; c < p.n.dim; ++c)
+      sum += std::abs(p.q(b, h, i, c)) + std::abs(p.k(b, p.kv_head(h), j, c)) + 2;
+    most = std::max(most, sum);
+  }
+  return std::abs(p.scale_value()) * 0x1p-126 * most;
+}
+
 /// The bounds of one row.
 class row_bound {
  public:
@@ -38,18 +51,21 @@ class row_bound {
       : s_(s),
         unit_(unit_of(s)),
         a_(logit_size(p, want, b, h, i)),
+        of_weights_(s.flushes_values() ? 0x1p-8 : 0),
+        of_logits_(s.flushes_keys() ? flushed_logit(p, b, h, i) : 0),
         underflow_(2 * static_cast<double>(p.n.keys) * least_of(s)) {}
 
-  double lse(double exact) const { return 3 * unit_ * (4 + a_ + std::abs(exact)); }
+  double lse(double exact) const { return 3 * unit_ * (4 + a_ + std::abs(exact)) + of_logits_; }
   double out(double exact, double magnitude) const {
     // A probability below the smallest normal number may be taken for that; no value is larger than 2.
-    const double computed = 3 * unit_ * magnitude * (4 + a_) + underflow_;
+    const double of_weights = of_weights_ + std::expm1(2 * of_logits_);
+    const double computed = (of_weights + 3 * unit_ * (4 + a_)) * magnitude + underflow_;
     return s_.o == s_.compute() ? computed : computed + spacing(s_.o, std::abs(exact) + computed) / 2;
   }
 
  private:
   const subject& s_;
-  double unit_, a_, underflow_;
+  double unit_, a_, of_weights_, of_logits_, underflow_;
 };
 
 }  // namespace

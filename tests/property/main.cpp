@@ -19,6 +19,9 @@ bool processor_has([[maybe_unused]] const char* isa) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
+  if (std::strcmp(isa, "avx512bf16") == 0)
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
 #endif
   return true;
 }

@@ -44,6 +44,7 @@ enum feature : unsigned {
   offsets = 1u << 28,          // and for each offset of two tokens in a picture
   slots = 1u << 29,            // and for each slot of an index
   exact_tables = 1u << 15,     // bias in float even where q has 16 bits, booleans as bytes
+  rounds = 1u << 30,           // weights may be rounded to what v is stored as
 };
 
 inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks |

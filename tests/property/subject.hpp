@@ -46,6 +46,9 @@ class subject {
   /// attention::with_lse_into; returns what was allocated meanwhile.
   virtual allocation_count attend(const call& c) const = 0;
   virtual plan_facts plan_for(const call& c) const = 0;
+  /// Whether products of queries and keys, and of weights and values, take subnormal numbers for 0.
+  virtual bool flushes_keys() const noexcept = 0;
+  virtual bool flushes_values() const noexcept = 0;
   virtual bool has_plan() const noexcept = 0;    // whether plan_for may be called
   virtual bool has_matrix() const noexcept = 0;  // whether weights, scores and picks may be called
   /// attention::weights, scores: batch x heads x queries x keys.

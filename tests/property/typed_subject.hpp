@@ -106,7 +106,10 @@ class typed_subject final : public subject {
       const any_view<stored<O>> out{c.views, c.out};
       const any_view<compute> lse{c.views, c.lse};
       const allocation_count before = allocations();
-      a.with_lse_into(out, lse, q_of(c), k_of(c), v_of(c), mods...);
+      if constexpr ((Has & rounds) != 0)
+        a.with_lse_into(out, lse, q_of(c), k_of(c), v_of(c), mods..., fovea::rounded_weights);
+      else
+        a.with_lse_into(out, lse, q_of(c), k_of(c), v_of(c), mods...);
       const allocation_count after = allocations();
       return allocation_count{after.calls - before.calls, after.bytes - before.bytes};
     });
@@ -117,6 +120,16 @@ class typed_subject final : public subject {
   static constexpr bool all_float = Q == K && K == V && V == O && O == element_kind::f32;
   static constexpr bool shows_plan = Has == tables || (all_float && (Has == 0 || Has == everything));
   static constexpr bool shows_matrix = all_float || Has == everything;
+
+  template <element_kind E>
+  using head_of = fovea::matrix_view<const stored<E>>;
+  static constexpr bool pairs =
+      fovea::kernel::pairs_channels<xsimd::default_arch, compute, query, head_of<K>>;
+  bool flushes_keys() const noexcept override { return pairs; }
+  bool flushes_values() const noexcept override {
+    return pairs && (Has & rounds) != 0 &&
+           fovea::kernel::pairs_tokens<xsimd::default_arch, compute, head_of<V>>;
+  }
 
   bool has_plan() const noexcept override { return shows_plan; }
   bool has_matrix() const noexcept override { return shows_matrix; }
@@ -165,7 +178,7 @@ class typed_subject final : public subject {
          .kv_heads = c.kv_heads,
          .executor = executor_for(c.executor),
          .workspace = c.workspace}};
-    return with_rules<Has>(rules, [&](const auto&... mods) { return f(a, mods...); });
+    return with_rules<Has & ~unsigned{rounds}>(rules, [&](const auto&... mods) { return f(a, mods...); });
   }
 
   static any_view<const query> q_of(const call& c) { return {c.views, c.q}; }

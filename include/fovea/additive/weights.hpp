@@ -105,7 +105,7 @@ class additive_weights {
     if (o.kv_heads == 0) o.kv_heads = o.heads;
     if (o.key_dim == 0) o.key_dim = o.query_dim;
     at_least_one("hidden", o.hidden), at_least_one("query_dim", o.query_dim);
-    at_least_one("key_dim", o.key_dim), check_heads("additive", o);
+    at_least_one("key_dim", o.key_dim), check_numbers_of_heads("additive", o);
     size_product("additive's weights", o.heads, o.hidden, std::max(o.query_dim, o.key_dim), sizeof(T));
     return o;
   }

@@ -34,11 +34,16 @@ concept bfloat16_bits = sizeof(E) == 2 && (std::is_same_v<E, bf16> || std::numer
 template <bfloat16_bits E>
 struct element_traits<E> {
   using compute = float;
+  static constexpr bool is_bf16 = true;
   static float load(const E& x) noexcept { return std::bit_cast<bf16>(x); }
   static E store(float x) noexcept { return std::bit_cast<E>(bf16(x)); }
   template <class Isa>
   static auto load_lanes(const E* from) noexcept {
     return Isa::load_bf16(from);
+  }
+  template <class Isa>
+  FOVEA_INLINE static void store_lanes(const auto& x, E* to) noexcept {
+    Isa::store_bf16(x, to);
   }
 };
 

@@ -13,6 +13,7 @@ FOVEA_NAMESPACE_BEGIN
 ///   load(E) -> compute           exact
 ///   store(compute) -> E          round to nearest, ties to even; without it, E is only read (of a cache)
 ///   load_lanes<Isa>(const E*)    a register of float from contiguous E, where compute is float
+///   store_lanes<Isa>(x, E*)      the reverse, as store rounds; without it lane by lane
 /// A type of your own specialises element_traits before the first call. Where query rows are few, keys and
 /// values are converted as they are read: a register at a time by load_lanes, without it lane by lane, which
 /// takes 6 times as long (2.7 ms, not 0.42, for one query, 32/8 heads x 2048 keys x 128 of the type below;
@@ -44,6 +45,10 @@ struct element_traits {};
 
 template <class E>
 concept element = requires { typename element_traits<std::remove_cv_t<E>>::compute; };
+
+/// Elements whose 16 bits are those of bfloat16: element_traits says so by `is_bf16`.
+template <class E>
+concept bf16_element = requires { requires element_traits<std::remove_cv_t<E>>::is_bf16; };
 
 template <element E>
 using compute_t = typename element_traits<std::remove_cv_t<E>>::compute;

@@ -59,6 +59,11 @@ struct element_traits<E> {
   static auto load_lanes(const E* from) noexcept {
     return Isa::load_fp16(from);
   }
+  template <class Isa, class V>
+    requires requires(const V& x, void* to) { Isa::store_fp16(x, to); }
+  FOVEA_INLINE static void store_lanes(const V& x, E* to) noexcept {
+    Isa::store_fp16(x, to);
+  }
 };
 
 FOVEA_NAMESPACE_END

@@ -3,6 +3,8 @@
 
 #include <fovea/kernel/arch/avx2.hpp>
 #include <fovea/kernel/arch/avx512.hpp>
+#include <fovea/kernel/arch/avx512_bf16.hpp>
 #include <fovea/kernel/arch/generic.hpp>
 #include <fovea/kernel/arch/neon64.hpp>
+#include <fovea/kernel/arch/pair_products.hpp>
 #include <fovea/kernel/arch/sse2.hpp>

@@ -32,7 +32,9 @@ struct no_weights {
 /// reads like one.
 template <class T, class QE, class Keys, class Values>
 struct inputs {
+  using read = inputs;
   using compute = T;
+  using query_element = QE;
 
   sequences<const QE> q;
   Keys k;
@@ -55,7 +57,7 @@ template <class T, class QE, class Keys, class Values, class Out, class Rules, c
 struct problem : inputs<T, QE, Keys, Values> {
   using plain = problem;
   static constexpr bool rules_hide = Rules::hide, drops = std::remove_cvref_t<Dropout>::drops,
-                        receives = false, keeps_weights = false;
+                        receives = false, keeps_weights = false, rounds_weights = false;
   static constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<Scorer>, dot_product>;
   static constexpr unit_of units = Rules::natural || !scores_dots ? unit_of::natural : unit_of::log2;
 
@@ -73,6 +75,13 @@ struct problem : inputs<T, QE, Keys, Values> {
     return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
   }
   bool wants_lse() const noexcept { return lse.all.data != nullptr; }
+};
+
+/// A call that rounds weights to bf16, which V's elements are, for products of pairs.
+template <class Problem>
+struct with_rounded_weights : Problem {
+  using plain = with_rounded_weights;
+  static constexpr bool rounds_weights = true;
 };
 
 /// A call that also writes the weights of the query heads `kept`, a matrix each, in this order.

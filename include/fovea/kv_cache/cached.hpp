@@ -24,6 +24,7 @@ struct cached_head {
   static constexpr bool in_int8 = std::is_same_v<element, std::int8_t>;
   static constexpr bool has_channel_scales = in_int8 && Side == side::keys;
   static constexpr bool has_token_scales = in_int8 && Side == side::values;
+  static constexpr bool of_one_element = !in_int8;
 
   template <class F>
   void each_piece(range wanted, F&& f) const noexcept {

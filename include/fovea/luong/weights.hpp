@@ -26,7 +26,7 @@ inline luong_options completed(luong_options o, luong_score score) {
   if (o.predicted == 0) o.predicted = o.query_dim;
   const auto at_least_one = [](const char* what, index_type is) { check_at_least_one("luong", what, is); };
   at_least_one("query_dim", o.query_dim), at_least_one("key_dim", o.key_dim);
-  check_heads("luong", o);
+  check_numbers_of_heads("luong", o);
   at_least_one("distance", o.distance), at_least_one("predicted", o.predicted);
   if (score == luong_score::dot && o.key_dim != o.query_dim)
     reject("luong's query_dim is ", o.query_dim, " but key_dim is ", o.key_dim, ": dot needs the same");

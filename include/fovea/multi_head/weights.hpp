@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/executor/concept.hpp>
+#include <fovea/plan/heads.hpp>
 #include <fovea/position/rotary.hpp>
 #include <fovea/view/eigen.hpp>
 
@@ -176,8 +177,7 @@ struct multi_head_weights {
     at_least("value_dim", o.value_dim, 0);
     if (o.kv_heads == 0) o.kv_heads = o.heads;
     if (o.memory_width == 0) o.memory_width = o.width;
-    if (o.heads % o.kv_heads != 0)
-      reject(o.heads, " query heads can not share ", o.kv_heads, " key/value heads evenly");
+    check_shared(o.heads, o.kv_heads);
     if (o.dim == 0 && o.width % o.heads != 0)
       reject("multi_head's width is ", o.width, ", which ", o.heads, " heads do not divide; give dim");
     if (o.dim == 0) o.dim = o.width / o.heads;

@@ -35,7 +35,7 @@ void each_operand_of_call(const F& f, const Gradients& g, const Mods&... mods) {
   const auto& p = g.forward;
   f("q", p.q), f("k", p.k), f("v", p.v), f("out", g.out), f("lse", g.lse), f("d_out", g.d_out);
   f("d_q", g.d_q.all), f("d_k", g.d_k.all), f("d_v", g.d_v.all), f("d_lse", g.d_lse);
-  if constexpr (requires { g.gate.d_gate; }) f("d_gate", written_gates(g.gate.d_gate).all);
+  if constexpr (Gradients::gated) f("d_gate", written_gates(g.gates.gradient).all);
   each_parameter_gradient(p, f), (each_operand_of(mods, f), ...);
 }
 

@@ -41,8 +41,8 @@ void check_gradients_apart(const Gradients& g, const Mods&... mods) {
   results<3 + sizeof...(Mods)> gradients;
   gradients.add("d_q", g.d_q.all), gradients.add("d_k", g.d_k.all), gradients.add("d_v", g.d_v.all);
   each_parameter_gradient(p, [&](const char* name, const auto& to) { gradients.add(name, to); });
-  if constexpr (requires { g.gate.d_gate; })
-    if (g.gate.d_gate.all.data != nullptr) gradients.add("d_gate", written_gates(g.gate.d_gate).all);
+  if constexpr (Gradients::gated)
+    if (g.gates.gradient.all.data != nullptr) gradients.add("d_gate", written_gates(g.gates.gradient).all);
   const auto read = [&](const char* name, const auto& x) { gradients.check_apart_from(name, x); };
   read("q", p.q), read("k", p.k), read("v", p.v), read("out", g.out), read("lse", g.lse);
   read("d_out", g.d_out), read("d_lse", g.d_lse), (each_operand_of(mods, read), ...);

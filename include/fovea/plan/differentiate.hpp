@@ -172,10 +172,10 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
                                     Gradients::units,          has_sink(p.sink) ? &sink : nullptr};
     memory.of_sink(b, h) =
         kernel::row_terms<Arch>(rows, value_width, plan.rows_a_block, terms.lse, terms.delta);
-    if constexpr (requires { g.gate.d_gate; })
-      if (g.gate.d_gate.all.data != nullptr)
+    if constexpr (Gradients::gated)
+      if (g.gates.gradient.all.data != nullptr)
         kernel::differentiate_gate<Arch, T>(g.out.head(b, h), g.d_out.head(b, h), g.lse.head(b, h),
-                                            g.gate.gate.head(b, h), g.gate.d_gate.head(b, h));
+                                            g.gates.values.head(b, h), g.gates.gradient.head(b, h));
   });
 
   executor.for_each(plan.jobs, [&](index_type i, index_type worker) {

@@ -25,13 +25,18 @@ index_type query_heads(const attention_options& options, const Q& q) {
   return view_of(q, any_heads, "q").all.heads;
 }
 
+/// Whether query heads share key/value heads evenly.
+inline void check_shared(index_type heads, index_type kv_heads) {
+  if (kv_heads <= 0 || heads % kv_heads != 0)
+    reject(heads, " query heads can not share ", kv_heads, " key/value heads evenly");
+}
+
 template <int KVHeads>
 index_type key_value_heads(const attention_options& options, index_type heads) {
   const index_type kv_heads = KVHeads != dynamic_heads ? KVHeads
                               : options.kv_heads > 0   ? options.kv_heads
                                                        : heads;
-  if (kv_heads <= 0 || heads % kv_heads != 0)
-    reject(heads, " query heads can not share ", kv_heads, " key/value heads evenly");
+  check_shared(heads, kv_heads);
   return kv_heads;
 }
 

@@ -20,9 +20,11 @@ double operations(const Inputs& p) noexcept {
   return 2 * cells * static_cast<double>(p.heads() * (p.dim() + p.value_dim()));
 }
 
-/// The plan of a call that attends. (Compiled once for all rules and results.)
+/// The plan of a call that attends; `dots`: its logits are dot products. (Compiled once for all rules and
+/// results.)
 template <class Arch, class T, class QE, class Keys, class Values>
-FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p) noexcept {
+FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p, bool dots) noexcept {
+  constexpr bool may_pair = kernel::pairs_channels_of<Arch, kernel::inputs<T, QE, Keys, Values>>;
   using shape = kernel::geometry<Arch>;
   constexpr index_type n = kernel::lanes<Arch, T>;
   plan plan{.batches = p.q.batches(),
@@ -56,7 +58,10 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
                                                          kernel::lane_softmax<Arch, T>::columns),
            .logits = kernel::logit_block<Arch, T>::bytes(
                std::min(block, p.k.tokens(b)), std::min(index_type(shape::tile_vectors), registers)),
-           .keys = operand(p.k, plan.dim).bytes_for_read(block),
+           .keys = dots ? kernel::operand_in_lanes<Arch, may_pair>(p.k.head(0, 0), plan.dim,
+                                                                   static_cast<T*>(nullptr))
+                              .bytes_for_read(block)
+                        : operand(p.k, plan.dim).bytes_for_read(block),
            .values = operand(p.v, plan.value_dim).bytes_for_columns(block)});
     }
     if (jobs.row_jobs() > 0) {
@@ -82,7 +87,7 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p)
 
 template <class Arch, class Problem>
 plan make_plan(const Problem& p, index_type workers) noexcept {
-  plan plan = plan_to_attend<Arch>(p);
+  plan plan = plan_to_attend<Arch>(p, Problem::scores_dots);
   if (plan.queries_form) plan.scratch.stages = stage_bytes<Arch>(p);
   index_type tasks = plan.jobs;
   if constexpr (Problem::receives) {

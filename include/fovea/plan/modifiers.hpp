@@ -26,10 +26,14 @@ concept weights_like = requires { typename std::remove_cvref_t<M>::is_weights; }
 template <class M>
 concept gate_like = requires { typename std::remove_cvref_t<M>::is_gate; };
 
+/// What lets a call round its weights (rounded_weights.hpp).
+template <class M>
+concept rounding_like = requires { typename std::remove_cvref_t<M>::is_rounded_weights; };
+
 /// What may follow q, k, v where a result is made.
 template <class M>
-concept call_modifier =
-    modifier<M> || received_like<M> || weights_like<M> || gate_like<M> || scorer_like<M> || call_option<M>;
+concept call_modifier = modifier<M> || received_like<M> || weights_like<M> || gate_like<M> ||
+                        scorer_like<M> || rounding_like<M> || call_option<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;

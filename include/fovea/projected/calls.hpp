@@ -21,10 +21,9 @@ inline void check_at_least_one(const char* of, const char* what, index_type is) 
 
 /// Whether there are heads, and key/value heads that they share evenly.
 template <class Options>
-void check_heads(const char* of, const Options& o) {
+void check_numbers_of_heads(const char* of, const Options& o) {
   check_at_least_one(of, "heads", o.heads), check_at_least_one(of, "kv_heads", o.kv_heads);
-  if (o.heads % o.kv_heads != 0)
-    reject(o.heads, " query heads can not share ", o.kv_heads, " key/value heads evenly");
+  check_shared(o.heads, o.kv_heads);
 }
 
 /// Of Own: options() with heads and kv_heads, and called(q, k, f), which calls f(who attends, its queries and

@@ -8,9 +8,7 @@ FOVEA_NAMESPACE_BEGIN
 /// One head's: s -> s + the number of slot f(q, k), or f(b, h, q, k), and s where that is none. f is referred
 /// to.
 template <class E, class F>
-struct table_cells {
-  static constexpr score_stage stage = score_stage::bias;
-  static constexpr bool hides = false;
+struct table_cells : added_number {
   slot_list<E> numbers;
   const F* f;
   index_type batch, head;
@@ -18,10 +16,6 @@ struct table_cells {
   template <class V>
   V apply(const V& s, const auto& cells) const noexcept {
     return s + cells.look_up(numbers, slot(cells));
-  }
-  template <class V>
-  V derivative(const V&, const auto&) const noexcept {
-    return V(1);
   }
   auto slot(const auto& cells) const noexcept {
     using position = std::remove_cvref_t<decltype(cells.q())>;
@@ -53,7 +47,7 @@ struct bias_table_score : learnt_slots<Gradient> {
     this->template check_numbers_in<T>("bias_table");
   }
   table_cells<E, F> bind(const place& at) const noexcept {
-    return {numbers.of(this->head_of(at)), &f, at.batch, at.head};
+    return {{}, numbers.of(this->head_of(at)), &f, at.batch, at.head};
   }
 };
 

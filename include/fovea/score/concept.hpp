@@ -90,6 +90,16 @@ struct parameter_gradient {
 template <class S>
 concept learning_score = requires(const std::remove_cvref_t<S>& s) { s.gradient().data; };
 
+/// What bound scores that add a number have in common.
+struct added_number {
+  static constexpr score_stage stage = score_stage::bias;
+  static constexpr bool hides = false;
+  template <class V>
+  V derivative(const V&, const auto&) const noexcept {
+    return V(1);
+  }
+};
+
 /// What errors call the gradient of its parameters.
 template <class S>
 inline constexpr const char* gradient_name = "the gradient of a score";

@@ -45,9 +45,7 @@ struct grid_cells;
 
 /// The same for a register of queries and a few keys.
 template <class T>
-struct staged_grid {
-  static constexpr score_stage stage = score_stage::bias;
-  static constexpr bool hides = false;
+struct staged_grid : added_number {
   const grid_cells<T>& all;
   const T *rows, *columns;  // of the first query, where all queries lie in its tile; or null
 
@@ -63,9 +61,7 @@ struct staged_grid {
 /// One head's: s_ij -> s_ij + number(i, y_j) + number(i, height + x_j). Room for a row of the grid and a
 /// register lies before and behind the numbers.
 template <class T>
-struct grid_cells {
-  static constexpr score_stage stage = score_stage::bias;
-  static constexpr bool hides = false;
+struct grid_cells : added_number {
   static constexpr int matrices = 1;  // a block of cells has numbers in one place
   const T* first;
   grid_layout layout;
@@ -75,7 +71,7 @@ struct grid_cells {
     const bool in_tile =
         layout.query_stride == 1 && block.query % grid_layout::tile + block.n <= grid_layout::tile;
     const T* const rows = in_tile ? first + layout.at(block.query) : nullptr;
-    return {*this, rows, in_tile ? rows + places->height() * grid_layout::tile : nullptr};
+    return {{}, *this, rows, in_tile ? rows + places->height() * grid_layout::tile : nullptr};
   }
   void each_matrix(const auto&) const noexcept {}
 
@@ -85,10 +81,6 @@ struct grid_cells {
       return s + of_register(cells);
     else
       return s + static_cast<double>(at(cells.query, cells.key));
-  }
-  template <class V>
-  V derivative(const V&, const auto&) const noexcept {
-    return V(1);
   }
 
   /// Adds dS of a register of keys to the numbers of its query, `row`.
@@ -153,7 +145,7 @@ struct grid_score {
              " of q and ", at.keys, " of k");
   }
   grid_cells<T> bind(const place& at) const noexcept {
-    return {first + (at.batch * at.heads + at.head) * head_stride, layout, places};
+    return {{}, first + (at.batch * at.heads + at.head) * head_stride, layout, places};
   }
 };
 

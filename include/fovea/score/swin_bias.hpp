@@ -40,9 +40,7 @@ class window_places {
 
 /// One head's: s -> s + the number of an offset.
 template <class E>
-struct swin_cells {
-  static constexpr score_stage stage = score_stage::bias;
-  static constexpr bool hides = false;
+struct swin_cells : added_number {
   slot_list<E> numbers;
   const window_places* places;
 
@@ -52,10 +50,6 @@ struct swin_cells {
       return s + of_register(cells);
     else
       return s + cells.look_up(numbers, slot(cells));
-  }
-  template <class V>
-  V derivative(const V&, const auto&) const noexcept {
-    return V(1);
   }
   auto slot(const auto& cells) const noexcept {
     return cells.one_by_one([this](index_type q, index_type k) { return places->slot(q, k); });
@@ -94,7 +88,7 @@ struct swin_score : learnt_slots<Gradient> {
   void check_numbers() const {
     this->template check_numbers_in<T>("swin_bias");
   }
-  swin_cells<E> bind(const place& at) const noexcept { return {numbers.of(this->head_of(at)), &places}; }
+  swin_cells<E> bind(const place& at) const noexcept { return {{}, numbers.of(this->head_of(at)), &places}; }
 };
 
 FOVEA_NAMESPACE_END

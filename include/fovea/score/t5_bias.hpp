@@ -53,19 +53,13 @@ class t5_buckets {
 
 /// One head's: s -> s + the number of k - q - offset.
 template <class E>
-struct t5_cells {
-  static constexpr score_stage stage = score_stage::bias;
-  static constexpr bool hides = false;
+struct t5_cells : added_number {
   difference_list<E> numbers;
   const t5_buckets* buckets;
 
   template <class V>
   V apply(const V& s, const auto& cells) const noexcept {
     return s + cells.load(numbers);
-  }
-  template <class V>
-  V derivative(const V&, const auto&) const noexcept {
-    return V(1);
   }
   auto slot(const auto& cells) const noexcept {
     return cells.one_by_one(
@@ -89,7 +83,8 @@ struct t5_score : learnt_slots<Gradient> {
   t5_cells<E> bind(const place& at) const noexcept {
     const slot_list<E> list = numbers.of(this->head_of(at));
     const index_type reach = buckets.reach(), far = 2 * most_positions;
-    return {{list.up + reach, list.down - reach, reach,
+    return {{},
+            {list.up + reach, list.down - reach, reach,
              std::clamp(saturated_sum(offset, at.first_query()), -far, far)},
             &buckets};
   }

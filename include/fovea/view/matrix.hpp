@@ -46,12 +46,20 @@ template <class Head>
   requires requires { Head::has_token_scales; }
 inline constexpr bool may_scale_tokens<Head> = Head::has_token_scales;
 
+/// Whether all pieces of a head are of its `element`: the head's type says so by `static constexpr bool
+/// of_one_element = true`. (bf16 is then multiplied as it is, where there is an instruction for that.)
+template <class Head>
+inline constexpr bool has_one_element = false;
+template <class Head>
+  requires requires { Head::of_one_element; }
+inline constexpr bool has_one_element<Head> = Head::of_one_element;
+
 /// Element (r, c) lies at data[r * row_stride + c * col_stride]. Strides count elements and may be 0 or
 /// negative.
 template <class E>
 struct matrix_view {
   using element = std::remove_const_t<E>;
-  static constexpr bool has_channel_scales = false, has_token_scales = false;
+  static constexpr bool has_channel_scales = false, has_token_scales = false, of_one_element = true;
   E* data = nullptr;
   index_type rows = 0, cols = 0;
   index_type row_stride = 0, col_stride = 1;

@@ -24,6 +24,11 @@ struct isa<Arch> : generic_isa<Arch> {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)));
     return vec<Arch, float>(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
   }
+  static void store_upper_halves(const positions<Arch, float>& x, void* to) noexcept {
+    const __m256i halves = _mm256_srli_epi32(x, 16);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves, halves), 0x08);
+    _mm_storeu_si128(static_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
+  }
   FOVEA_INLINE static vec<Arch, float> load_int8(const void* from) noexcept {
     return vec<Arch, float>(
         _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from)))));
@@ -32,6 +37,9 @@ struct isa<Arch> : generic_isa<Arch> {
 #ifdef __F16C__
   FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
     return vec<Arch, float>(_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from))));
+  }
+  static void store_fp16(const vec<Arch, float>& x, void* to) noexcept {
+    _mm_storeu_si128(static_cast<__m128i*>(to), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
   }
 #endif
 

@@ -44,6 +44,13 @@ struct isa<Arch> : generic_isa<Arch> {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
     return vec<Arch, float>(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
   }
+  static void store_upper_halves(const positions<Arch, float>& x, void* to) noexcept {
+    const __m256i halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32(x, 16));
+    _mm256_storeu_si256(static_cast<__m256i*>(to), halves);
+  }
+  static void store_fp16(const vec<Arch, float>& x, void* to) noexcept {
+    _mm256_storeu_si256(static_cast<__m256i*>(to), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
   FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
     return vec<Arch, float>(_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
   }

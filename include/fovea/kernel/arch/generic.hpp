@@ -136,6 +136,24 @@ struct generic_isa {
                                 [](std::int8_t x) FOVEA_INLINE_LAMBDA { return static_cast<float>(x); });
   }
 
+  /// The reverse, rounded to nearest, ties to even, as bf16 is.
+  static void store_bf16(const vec<Arch, float>& x, void* to) noexcept {
+    using P = xsimd::batch<std::int32_t, Arch>;
+    const P bits = bits_as<std::int32_t, Arch>(x);
+    const P nearest = bits + P(0x7fff) + ((bits >> 16) & P(1)), quiet = bits | P(0x00400000);
+    const auto chosen = xsimd::select(x == x, bits_as<float, Arch>(nearest), bits_as<float, Arch>(quiet));
+    isa<Arch>::store_upper_halves(bits_as<std::int32_t, Arch>(chosen), to);
+  }
+  static void store_upper_halves(const xsimd::batch<std::int32_t, Arch>& x, void* to) noexcept {
+    constexpr int n = lanes<Arch, float>;
+    alignas(64) std::int32_t wide[std::size_t{n}];
+    x.store_aligned(wide);
+    std::uint16_t halves[std::size_t{n}];
+    for (int i = 0; i < n; ++i)
+      halves[i] = static_cast<std::uint16_t>(static_cast<std::uint32_t>(wide[i]) >> 16);
+    std::memcpy(to, halves, sizeof halves);
+  }
+
   /// Rows become columns, in place. Interleaving row i with row i + n/2, log2(n) times, is a perfect shuffle
   /// of indices.
   template <class T>

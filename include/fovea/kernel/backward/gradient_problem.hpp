@@ -7,22 +7,23 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// No gate; or what the results were gated by, and where its gradient goes (no data: nowhere).
-struct no_gate {
-  static constexpr bool gates = false;
+/// No gates; or those of the results, and where their gradient goes (no data: nowhere).
+struct no_gates {
+  static constexpr bool given = false;
 };
 template <class G, class DG>
-struct gate_and_gradient {
-  static constexpr bool gates = true;
-  sequences<const G> gate;
-  sequences<DG> d_gate;
+struct gates_and_gradient {
+  static constexpr bool given = true;
+  sequences<const G> values;
+  sequences<DG> gradient;
 };
 
 /// The forward call, what it gave, and where the gradients go.
-template <class Problem, class OE, class GE, class DQ, class DK, class DV, class Gate>
+template <class Problem, class OE, class GE, class DQ, class DK, class DV, class Gates>
 struct gradient_problem {
   using compute = typename Problem::compute;
   static constexpr unit_of units = Problem::units;
+  static constexpr bool gated = Gates::given;
 
   Problem forward;  // without results
   sequences<const OE> out;
@@ -32,23 +33,23 @@ struct gradient_problem {
   sequences<DQ> d_q;
   sequences<DK> d_k;
   sequences<DV> d_v;
-  Gate gate;
+  Gates gates;
 
   /// The gradient by a head's O = P V: d_out or, where results are gated, its product with the gates.
   template <class Arch>
   auto d_sums(index_type b, index_type h) const noexcept {
-    if constexpr (Gate::gates)
-      return gated_operand<Arch, GE, std::remove_cvref_t<decltype(*gate.gate.all.data)>>{
-          d_out.head(b, h), gate.gate.head(b, h)};
+    if constexpr (gated)
+      return gated_operand<Arch, GE, std::remove_cvref_t<decltype(*gates.values.all.data)>>{
+          d_out.head(b, h), gates.values.head(b, h)};
     else
       return d_out.head(b, h);
   }
 };
 
-template <class Problem, class OE, class GE, class DQ, class DK, class DV, class T, class Gate>
+template <class Problem, class OE, class GE, class DQ, class DK, class DV, class T, class Gates>
 gradient_problem(Problem, sequences<const OE>, sequences<const T>, sequences<const GE>, sequences<const T>,
-                 sequences<DQ>, sequences<DK>, sequences<DV>, Gate)
-    -> gradient_problem<Problem, OE, GE, DQ, DK, DV, Gate>;
+                 sequences<DQ>, sequences<DK>, sequences<DV>, Gates)
+    -> gradient_problem<Problem, OE, GE, DQ, DK, DV, Gates>;
 
 /// Where a job of the backward pass works.
 template <class T>

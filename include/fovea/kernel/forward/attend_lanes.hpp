@@ -46,12 +46,14 @@ FOVEA_NOINLINE void walk_lanes(const lane_job<Arch, T>& job, const State& state,
 /// One query head of a call: what the job of a walk refers to.
 template <class Arch, class Problem, class T = typename Problem::compute>
 struct lane_head {
+  static constexpr bool in_pairs = Problem::scores_dots && pairs_channels_of<Arch, typename Problem::read>;
+
   const Problem& p;
   index_type b, h;
   bound_rules<decltype(p.rules.bind(p.at(0, 0))), decltype(p.dropout.bind(p.at(0, 0)))> rules;
   decltype(bind_scorer(p.scorer, p.at(0, 0))) scorer;
   decltype(p.q.head(0, 0)) q;
-  decltype(operand_of<Arch>(p.k.head(0, 0), p.dim(), static_cast<T*>(nullptr))) keys;
+  decltype(operand_in_lanes<Arch, in_pairs>(p.k.head(0, 0), p.dim(), static_cast<T*>(nullptr))) keys;
   scratch<T> memory;
 
   lane_head(const Problem& of, index_type batch, index_type head, const scratch<T>& given) noexcept
@@ -63,20 +65,28 @@ struct lane_head {
         rules{p.rules.bind(at), p.dropout.bind(at)},
         scorer(bind_scorer(p.scorer, at)),
         q(p.q.head(b, h)),
-        keys(operand_of<Arch>(p.k.head(b, h / p.group()), p.dim(), given.keys)),
+        keys(operand_in_lanes<Arch, in_pairs>(p.k.head(b, h / p.group()), p.dim(), given.keys)),
         memory(given) {}
   lane_head(const lane_head&) = delete;
 
   lane_job<Arch, T> job(range rows, T scale) const noexcept {
-    return {rows,
-            {0, keys.all.rows},
-            p.dim(),
-            query_ref<Arch, T>(q),
-            scale,
-            block_ref<T>(keys),
-            scorer_ref<Arch, T>(scorer),
-            rules_ref<Arch, T>(rules),
-            memory};
+    return {rows,     {0, keys.all.rows},        p.dim(), queries(), scale, block_ref<T>(keys),
+            logits(), rules_ref<Arch, T>(rules), memory};
+  }
+
+ private:
+  static constexpr dot_product_of_pairs pairs = {};
+  query_ref<Arch, T> queries() const noexcept {
+    if constexpr (in_pairs)
+      return {q, as_bf16_pairs()};
+    else
+      return query_ref<Arch, T>(q);
+  }
+  scorer_ref<Arch, T> logits() const noexcept {
+    if constexpr (in_pairs)
+      return scorer_ref<Arch, T>(pairs);
+    else
+      return scorer_ref<Arch, T>(scorer);
   }
 };
 
@@ -95,14 +105,18 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
                                    const Weights& weights = {}) noexcept {
   const lane_head<Arch, Problem> head(p, b, h, memory);
   const auto out = p.out.head(b, h);
-  const auto values = operand_of<Arch>(p.v.head(b, h / p.group()), p.value_dim(), memory.values);
+  constexpr bool rounds = Problem::rounds_weights;
+  const auto values =
+      operand_in_lanes<Arch, rounds>(p.v.head(b, h / p.group()), p.value_dim(), memory.values);
   const block_ref<T> v(values);
   const result_ref<Arch, T> to(out);
   T sink = 0;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<T>(p.sink.logit(h));
-  const lane_values<Arch, T> mixer(v, p.value_dim(), to, p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{},
-                                   has_sink(p.sink) ? &sink : nullptr,
-                                   keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
+  using weight = std::conditional_t<rounds, bf16_pair, T>;
+  const lane_values<Arch, T, weight> mixer(v, p.value_dim(), to,
+                                           p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{},
+                                           has_sink(p.sink) ? &sink : nullptr,
+                                           keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
   lane_job<Arch, T> job = head.job(rows, p.factor());
   job.values = &v, job.drops = Problem::drops;
   std::optional<next_lines> lines;

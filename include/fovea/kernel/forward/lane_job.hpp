@@ -67,7 +67,7 @@ class key_blocks {
     return k_.from(s.keys.first - keys_.first);
   }
   rows_of<T> values_of(const logit_block<Arch, T>& s) const noexcept {
-    return v_.from(s.keys.first - keys_.first);
+    return v_.from((s.keys.first - keys_.first) / tokens_a_row());
   }
 
   /// A panel's logits against the keys of this block that it sees, in whole tiles, yet to be computed.
@@ -75,7 +75,8 @@ class key_blocks {
     const range reach = intersect(keys_, job_.rules.reach(queries.rows, keys_.last));
     logit_block<Arch, T> s;
     s.s = job_.memory.logits, s.width = queries.width, s.rows = queries.rows;
-    s.keys = {whole_ ? std::min(reach.first, keys_.last) : reach.first / step * step, reach.last};
+    const index_type first = whole_ ? std::min(reach.first, keys_.last) : reach.first / step * step;
+    s.keys = {first / tokens_a_row() * tokens_a_row(), reach.last};
     s.covered = job_.rules.cover_panel(queries.rows, s.keys);
     if (s.empty()) return s;
     s.ruled = job_.rules.scores() || s.covered == coverage::partial;
@@ -87,7 +88,7 @@ class key_blocks {
   /// Whether all that weights of 0 are multiplied by is finite: looked up only where there may be some.
   bool finite_values(const logit_block<Arch, T>& p) noexcept {
     if (job_.values == nullptr || (!p.may_hide && !job_.drops)) return true;
-    if (!known_) finite_ = all_finite<Arch, T>(v_, keys_.size()), known_ = true;
+    if (!known_) finite_ = job_.values->columns_finite(v_, keys_.size()), known_ = true;
     return finite_;
   }
 
@@ -130,6 +131,9 @@ class key_blocks {
       s.seen[w] = std::min(std::max(seen, w > 0 ? s.seen[w - 1] : 0), s.keys.size());
     }
   }
+  index_type tokens_a_row() const noexcept {
+    return job_.values == nullptr ? 1 : job_.values->tokens_a_row_of_columns;
+  }
   range others_after(const panel& queries) const noexcept {
     return {queries.rows.last, std::min(queries.rows.last + queries.width, job_.rows.last)};
   }
@@ -164,7 +168,7 @@ FOVEA_NOINLINE void dot(const lane_job<Arch, T>& job, const query_panel<Arch, T>
                         const key_blocks<Arch, T>& block, logit_block<Arch, T>& s) noexcept {
   prefetch lines = block.reads_beside(queries, s);
   lines.deal(ceil_div(s.keys.size(), index_type(geometry<Arch>::tile_rows)));
-  job.scorer.dot(queries.q, job.dim, block.keys_of(s), s, !s.ruled, lines);
+  job.scorer.dot(queries.q, job.dim, block.keys_of(s), job.scale, s, !s.ruled, lines);
 }
 
 /// S = score(S), hidden cells -inf.

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <fovea/kernel/forward/lane_panel.hpp>
-#include <fovea/kernel/operand/operand.hpp>
+#include <fovea/kernel/operand/paired.hpp>
 #include <fovea/kernel/operand/prefetch.hpp>
 #include <fovea/kernel/tile/tile.hpp>
 
@@ -26,9 +26,20 @@ void in_registers(int registers, F&& f) noexcept {
 template <class Arch, int W>
 inline constexpr int tall = W == 1 ? std::max(geometry<Arch>::tile_rows, 8) : geometry<Arch>::tile_rows;
 
-/// S = Q K^T (R, C), and the largest logit of each query where that is wanted: rules would find it anew.
-template <class Arch, int W, class T>
-FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, index_type keys,
+/// What is left to do with a sum of products of Q and K: numbers have the scale in Q, pairs of bf16, which
+/// are as they were stored, get it here: 24 operations for 768 of a tile of dim 64.
+template <class E, class V, class T>
+V scaled_sum(const V& sum, T scale) noexcept {
+  if constexpr (std::is_same_v<E, bf16_pair>)
+    return sum * V(scale);
+  else
+    return sum;
+}
+
+/// S = Q K^T (R, C), and the largest logit of each query where that is wanted: rules would find it anew. Q^T
+/// is [depth][width] and a row of K `depth` elements, numbers or pairs of bf16.
+template <class Arch, int W, class T, class E>
+FOVEA_NOINLINE void dot_keys(const E* q, index_type depth, const rows_of<E>& k, T scale, index_type keys,
                              logit_block<Arch, T>& s, bool wants_largest, prefetch& lines) noexcept {
   using V = vec<Arch, T>;
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
@@ -39,9 +50,11 @@ FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, in
   T* const to = s.s;
   in_tiles<tall<Arch, W>>(keys, [&](auto rows, index_type j) FOVEA_INLINE_LAMBDA {
     lines.fetch();
-    auto tile = outer_sum<Arch, rows(), W>(k.data + j * k.stride, k.stride, unit{}, q, row_stride{}, dim);
-    tile.each([&](auto r, auto w, V& x)
-                  FOVEA_INLINE_LAMBDA { x.store_aligned(to + (j + r) * row_stride{} + w * n); });
+    auto tile = outer_sum<Arch, rows(), W>(k.data + j * k.stride, k.stride, unit{}, q, row_stride{}, depth);
+    tile.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA {
+      x = scaled_sum<E>(x, scale);
+      x.store_aligned(to + (j + r) * row_stride{} + w * n);
+    });
     if (wants_largest)
       tile.each([&](auto, auto w, V& x) FOVEA_INLINE_LAMBDA { largest[w] = xsimd::max(largest[w], x); });
   });
@@ -51,39 +64,59 @@ FOVEA_NOINLINE void dot_keys(const T* q, index_type dim, const rows_of<T>& k, in
 
 /// The same of W of a panel's registers and some keys, with more keys before them where they are fewer than a
 /// tile's: the last tile overlaps those, which is less code than smaller ones.
-template <class Arch, int W, class T>
-FOVEA_NOINLINE void dot_some_keys(const T* q, index_type width, index_type dim, const rows_of<T>& k,
-                                  index_type keys, T* to, prefetch& lines) noexcept {
+template <class Arch, int W, class T, class E>
+FOVEA_NOINLINE void dot_some_keys(const E* q, index_type width, index_type depth, const rows_of<E>& k,
+                                  T scale, index_type keys, T* to, prefetch& lines) noexcept {
   constexpr int high = tall<Arch, W>;
   for (index_type next = 0; next < keys; next += high) {
     const index_type j = std::min(next, keys - high);
     lines.fetch();
-    auto tile = outer_sum<Arch, high, W>(k.data + j * k.stride, k.stride, unit{}, q, width, dim);
-    tile.each([&](auto r, auto w, vec<Arch, T>& x)
-                  FOVEA_INLINE_LAMBDA { x.store_aligned(to + (j + r) * width + w * lanes<Arch, T>); });
+    auto tile = outer_sum<Arch, high, W>(k.data + j * k.stride, k.stride, unit{}, q, width, depth);
+    tile.each([&](auto r, auto w, vec<Arch, T>& x) FOVEA_INLINE_LAMBDA {
+      scaled_sum<E>(x, scale).store_aligned(to + (j + r) * width + w * lanes<Arch, T>);
+    });
   }
 }
 
 /// S = Q K^T of what may be seen: of all where the largest are wanted.
-template <class Arch, int W, class T>
-void dot_seen_keys(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s,
+template <class Arch, int W, class T, class E>
+void dot_seen_keys(const E* q, index_type depth, const rows_of<E>& k, T scale, logit_block<Arch, T>& s,
                    bool wants_largest, prefetch& lines) noexcept {
-  dot_keys<Arch, W>(q, dim, k, s.seen[0], s, wants_largest, lines);
+  dot_keys<Arch, W>(q, depth, k, scale, s.seen[0], s, wants_largest, lines);
   unroll<W - 1>([&](auto before) {
     constexpr int first = before() + 1;
     if (const range keys{s.seen[first - 1], s.seen[first]}; !keys.empty())
-      dot_some_keys<Arch, W - first>(q + first * s.n, s.width, dim, k.from(keys.first), keys.size(),
+      dot_some_keys<Arch, W - first>(q + first * s.n, s.width, depth, k.from(keys.first), scale, keys.size(),
                                      s.at(keys.first, first), lines);
   });
 }
 
-/// O = O * shrink + P V (R, dv), O being kept [column][width].
-template <class Arch, int W, class T>
-FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<T>& v, index_type columns, T* o,
+/// Weights become pairs of two keys' each, rounded, in the place of the first half of them.
+template <class Arch, class T>
+FOVEA_NOINLINE void pair_weights(const logit_block<Arch, T>& p) noexcept {
+  using V = vec<Arch, T>;
+  const index_type keys = p.keys.size(), width = p.width;
+  auto* const to = reinterpret_cast<bf16_pair*>(p.s);
+  for (index_type j = 0; j < keys; j += 2)
+    for (index_type i = 0; i < width; i += p.n) {
+      const T* const from = p.s + j * width + i;
+      const V low = V::load_aligned(from), high = j + 1 < keys ? V::load_aligned(from + width) : V(T(0));
+      store_pairs<Arch>(pair_products<Arch>::rounded(low, high), to + j / 2 * width + i);
+    }
+}
+
+/// How many keys one step of a sum over keys takes.
+template <class E>
+inline constexpr index_type keys_a_step = std::is_same_v<E, bf16_pair> ? 2 : 1;
+
+/// O = O * shrink + P V (R, dv), O being kept [column][width]; P and V are numbers, or pairs of two keys'.
+template <class Arch, int W, class T, class E>
+FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<E>& v, index_type columns, T* o,
                                prefetch& lines) noexcept {
   using V = vec<Arch, T>;
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
+  const auto* const weights = reinterpret_cast<const E*>(p.s);
   // (A register alone: 6 rows. Of 8 clang spilled two accumulators with 16 registers.)
   constexpr int high = W == 1 ? std::max(geometry<Arch>::tile_rows, 6) : tall<Arch, W>;
   in_tiles<high>(columns, [&](auto rows, index_type c) FOVEA_INLINE_LAMBDA {
@@ -91,8 +124,9 @@ FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<T>& 
     tile<Arch, T, rows(), W> sum;
     sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
     const auto add = [&](auto first, range keys) FOVEA_INLINE_LAMBDA {
-      add_outer<first()>(sum, v.data + c + keys.first * v.stride, unit{}, v.stride,
-                         p.s + keys.first * row_stride{}, row_stride{}, keys.size(), no_prefetch{});
+      const index_type step = keys.first / keys_a_step<E>, steps = ceil_div(keys.size(), keys_a_step<E>);
+      add_outer<first()>(sum, v.data + c + step * v.stride, unit{}, v.stride, weights + step * row_stride{},
+                         row_stride{}, steps, no_prefetch{});
     };
     if constexpr (rows() < geometry<Arch>::tile_rows) {  // weights that are 0 change nothing
       add(std::integral_constant<int, 0>{}, {0, p.keys.size()});
@@ -109,18 +143,37 @@ FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<T>& 
   });
 }
 
-/// The same where V holds NaN or infinities: what a query does not see is left out, not multiplied by 0.
+/// `value`, but 0 where a weight is 0: of pairs, each half by itself.
 template <class Arch, class T>
-FOVEA_NOINLINE void add_seen_values(const logit_block<Arch, T>& p, const rows_of<T>& v, index_type columns,
+vec<Arch, T> seen_values(const vec<Arch, T>& weight, const vec<Arch, T>& value) noexcept {
+  return xsimd::select(weight == vec<Arch, T>(T(0)), vec<Arch, T>(T(0)), value);
+}
+template <class Arch, class T>
+registers_of_pairs<Arch> seen_values(const registers_of_pairs<Arch>& weights,
+                                     const registers_of_pairs<Arch>& values) noexcept {
+  using R = registers_of_pairs<Arch>;
+  const auto seen = [](const R& weight, const R& value) {
+    return bits_as<std::int32_t, Arch>(
+        seen_values<Arch, T>(bits_as<T, Arch>(weight), bits_as<T, Arch>(value)));
+  };
+  constexpr std::int32_t low = 0xffff, high = -65536;
+  return seen(weights << 16, values & R(low)) | seen(weights & R(high), values & R(high));
+}
+
+/// The same where V holds NaN or infinities: what a query does not see is left out, not multiplied by 0.
+template <class Arch, class T, class E>
+FOVEA_NOINLINE void add_seen_values(const logit_block<Arch, T>& p, const rows_of<E>& v, index_type columns,
                                     T* o) noexcept {
   using V = vec<Arch, T>;
+  const index_type steps = ceil_div(p.keys.size(), keys_a_step<E>);
+  const auto* const weights = reinterpret_cast<const E*>(p.s);
   for (index_type c = 0; c < columns; ++c)
     for (int w = 0; w < p.registers(); ++w, o += p.n) {
       V sum(T(0));
-      for (index_type j = 0; j < p.keys.size(); ++j) {
-        const V weight = V::load_aligned(p.at(j, w));
-        const V seen = xsimd::select(weight == V(T(0)), V(T(0)), V(v.data[j * v.stride + c]));
-        sum = isa<Arch>::fma(weight, seen, sum);
+      for (index_type t = 0; t < steps; ++t) {
+        const auto weight = load_side<Arch, T>(weights + t * p.width + w * p.n);
+        const auto value = broadcast_side<Arch, T>(v.data + t * v.stride + c);
+        sum = add_product<Arch>(sum, weight, seen_values<Arch, T>(weight, value));
       }
       isa<Arch>::fma(V::load_aligned(o), p.shrink[w], sum).store_aligned(o);
     }
@@ -138,14 +191,15 @@ index_type short_block(index_type columns) noexcept {
 /// out(i, c) = factor[i] * sum_j P(i, j) V(j, c) for `rows` queries where all their keys are in this one
 /// block: columns are in lanes, nothing is kept, nothing transposed. `columns` are at least one register. (48
 /// keys of dim 256 take 12 % less time than by way of O^T, 128 of dim 64 take 5 % less.)
-template <class Arch, class T>
-FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<T>& v, index_type columns,
+template <class Arch, class T, class E>
+FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<E>& v, index_type columns,
                                  const T* factor, T* out, index_type out_stride, prefetch& lines) noexcept {
   using shape = geometry<Arch>;
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   const index_type registers = ceil_div(columns, n), whole = columns / n, rows = p.rows.size(),
                    width = p.width;
+  const auto* const weights = reinterpret_cast<const E*>(p.s);
   lines.deal(ceil_div(registers, index_type(shape::tile_columns)) *
              ceil_div(rows, index_type(shape::tile_queries)));
   const auto tiles_of = [&](auto wide, index_type part) FOVEA_INLINE_LAMBDA {
@@ -155,8 +209,8 @@ FOVEA_NOINLINE void write_values(const logit_block<Arch, T>& p, const rows_of<T>
                                                                    : shape::tile_queries;
     in_tiles<high>(rows, [&](auto queries, index_type i) FOVEA_INLINE_LAMBDA {
       lines.fetch();
-      auto tile = outer_sum<Arch, queries(), wide()>(p.s + i, unit{}, width, v.data + c, v.stride,
-                                                     p.seen_by({i, i + queries}));
+      const index_type steps = ceil_div(p.seen_by({i, i + queries}), keys_a_step<E>);
+      auto tile = outer_sum<Arch, queries(), wide()>(weights + i, unit{}, width, v.data + c, v.stride, steps);
       tile.each([&](auto r, auto k, V& x) FOVEA_INLINE_LAMBDA {
         (x * V(factor[i + r])).store_unaligned(out + (i + r) * out_stride + c + k * n);
       });

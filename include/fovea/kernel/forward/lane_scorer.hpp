@@ -39,7 +39,10 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_keys(const Scorer& scorer, const T* q, i
   for (int w = 0; w < W; ++w) s.largest[w] = largest[w];
 }
 
-/// A reference to either.
+/// The dot product of queries and keys that are rows of pairs of bf16: scale * q . k.
+struct dot_product_of_pairs {};
+
+/// A reference to any of them.
 template <class Arch, class T>
 class scorer_ref {
  public:
@@ -47,18 +50,22 @@ class scorer_ref {
   explicit scorer_ref(const Scorer& scorer) noexcept : scorer_(&scorer), dot_(&function_of<Scorer>) {}
 
   /// Fills s.s from Q^T, [dim][width], and keys; and s.largest where that is wanted.
-  void dot(const T* q, index_type dim, const rows_of<T>& k, logit_block<Arch, T>& s, bool wants_largest,
-           prefetch& lines) const noexcept {
-    dot_(scorer_, q, dim, k, s, wants_largest, lines);
+  /// The scale of dot products is in Q already, or, where they are of pairs, yet to be applied.
+  void dot(const T* q, index_type dim, const rows_of<T>& k, T scale, logit_block<Arch, T>& s,
+           bool wants_largest, prefetch& lines) const noexcept {
+    dot_(scorer_, q, dim, k, scale, s, wants_largest, lines);
   }
 
  private:
   template <class Scorer>
-  static void function_of(const void* scorer, const T* q, index_type dim, const rows_of<T>& k,
+  static void function_of(const void* scorer, const T* q, index_type dim, const rows_of<T>& k, T scale,
                           logit_block<Arch, T>& s, bool wants_largest, prefetch& lines) noexcept {
     in_registers<Arch>(s.registers(), [&](auto w) {
       if constexpr (std::is_same_v<Scorer, dot_product>)
-        dot_seen_keys<Arch, w()>(q, dim, k, s, wants_largest, lines);
+        dot_seen_keys<Arch, w()>(q, dim, k, T(1), s, wants_largest, lines);
+      else if constexpr (std::is_same_v<Scorer, dot_product_of_pairs>)
+        dot_seen_keys<Arch, w()>(reinterpret_cast<const bf16_pair*>(q), ceil_div(dim, index_type(2)),
+                                 as_pairs(k), scale, s, wants_largest, lines);
       else
         with_chosen(*static_cast<const Scorer*>(scorer),
                     [&](const auto& chosen) { score_keys<Arch, w()>(chosen, q, dim, k, s); });
@@ -66,7 +73,7 @@ class scorer_ref {
   }
 
   const void* scorer_;
-  void (*dot_)(const void*, const T*, index_type, const rows_of<T>&, logit_block<Arch, T>&, bool,
+  void (*dot_)(const void*, const T*, index_type, const rows_of<T>&, T, logit_block<Arch, T>&, bool,
                prefetch&) noexcept;
 };
 

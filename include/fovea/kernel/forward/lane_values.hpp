@@ -7,7 +7,8 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-template <class Arch, class T>
+/// Weight: what a step of P V takes of a query: a number, or a pair of weights, rounded to bf16 as V is.
+template <class Arch, class T, class Weight = T>
 class lane_values {
   using panel = query_panel<Arch, T>;
   using state = lane_softmax<Arch, T>;
@@ -35,7 +36,8 @@ class lane_values {
   /// O = O * shrink + P V
   FOVEA_NOINLINE void add(const logit_block<Arch, T>& p, panel& queries, const state& sums,
                           const key_blocks<Arch, T>& block) const noexcept {
-    const rows_of<T> v = block.values_of(p);
+    const rows_of<Weight> v = values_of(block, p);
+    if constexpr (rounds) pair_weights(p);
     if (!p.finite) {
       if (whole_) clear(queries);
       add_seen_values(p, v, dim_, queries.sums);
@@ -60,6 +62,13 @@ class lane_values {
   }
 
  private:
+  static constexpr bool rounds = !std::is_same_v<Weight, T>;
+  static rows_of<Weight> values_of(const key_blocks<Arch, T>& block, const logit_block<Arch, T>& p) noexcept {
+    if constexpr (rounds)
+      return as_pairs(block.values_of(p));
+    else
+      return block.values_of(p);
+  }
   FOVEA_NOINLINE void clear(const panel& queries) const noexcept {
     std::fill_n(queries.sums, queries.width * dim_, T(0));
   }
@@ -67,8 +76,8 @@ class lane_values {
     for (int w = 0; w < queries.registers(); ++w)
       out_.write(queries.sum(0, w), queries.width, sums.reciprocal(queries, w), queries.rows_of(w));
   }
-  void write_at_once(const logit_block<Arch, T>& p, const rows_of<T>& v, panel& queries, const state& sums,
-                     prefetch& lines) const noexcept {
+  void write_at_once(const logit_block<Arch, T>& p, const rows_of<Weight>& v, panel& queries,
+                     const state& sums, prefetch& lines) const noexcept {
     alignas(64) T factor[std::size_t{logit_block<Arch, T>::most_registers * n}];
     for (int w = 0; w < p.registers(); ++w) sums.reciprocal(queries, w).store_aligned(factor + w * n);
     if (out_.in_place()) {

@@ -25,20 +25,34 @@ FOVEA_INLINE void store_some(const vec<Arch, T>& x, E* to, index_type stride, in
   store_elements(part, count, to, stride);
 }
 
-/// f(column, count, gate) for registers of a row's gates, columns `some`: a column stride of 0 is one gate of
-/// the whole row, of which open_of is asked once.
+/// f(column, count, gate) for registers of a row's gates, some of its columns: a column stride of 0 is one
+/// gate of the whole row, of which open_of is asked once.
 template <class Arch, class T, class G, class Open, class F>
-FOVEA_INLINE void each_gate(const matrix_view<const G>& gates, index_type row, range some,
+FOVEA_INLINE void each_gate(const matrix_view<const G>& gates, index_type row, range columns,
                             const Open& open_of, const F& f) noexcept {
   constexpr index_type n = lanes<Arch, T>;
   const bool of_row = gates.col_stride == 0;
   vec<Arch, T> open(T(0));
-  if (of_row && !some.empty()) open = open_of(vec<Arch, T>(load_element<T>(gates(row, 0))));
-  for (index_type c = some.first; c < some.last; c += n) {
-    const index_type count = std::min(n, some.last - c);
+  if (of_row && !columns.empty()) open = open_of(vec<Arch, T>(load_element<T>(gates(row, 0))));
+  for (index_type c = columns.first; c < columns.last; c += n) {
+    const index_type count = std::min(n, columns.last - c);
     if (!of_row) open = open_of(load_some<Arch, T>(gates.at(row, c), gates.col_stride, count));
     f(c, count, open);
   }
+}
+
+/// to[c] = sigmoid(gate) from[c] of columns c of a row; elements stand `from_stride` and `to_stride` apart.
+template <class Arch, class T, class G, class From, class To>
+FOVEA_INLINE void apply_gates(const matrix_view<const G>& gates, index_type row, range columns,
+                              const From* from, index_type from_stride, To* to,
+                              index_type to_stride) noexcept {
+  each_gate<Arch, T>(
+      gates, row, columns, [](const auto& g) FOVEA_INLINE_LAMBDA { return sigmoid<Arch, T>(g); },
+      [&](index_type c, index_type count, const auto& open) FOVEA_INLINE_LAMBDA {
+        const index_type i = c - columns.first;
+        store_some<Arch, T>(load_some<Arch, T>(from + i * from_stride, from_stride, count) * open,
+                            to + i * to_stride, to_stride, count);
+      });
 }
 
 /// A head's rows and, of the same sizes, their gates.
@@ -47,15 +61,10 @@ struct gated_rows {
   matrix_view<E> all;
   matrix_view<const G> gates;
 
-  /// Writes columns `some` of a row, times the sigmoid of their gates.
+  /// Writes some columns of a row, times the sigmoid of their gates.
   template <class Arch, class T>
-  void write(index_type row, range some, const T* from) const noexcept {
-    each_gate<Arch, T>(
-        gates, row, some, [](const auto& g) FOVEA_INLINE_LAMBDA { return sigmoid<Arch, T>(g); },
-        [&](index_type c, index_type count, const auto& open) FOVEA_INLINE_LAMBDA {
-          store_some<Arch, T>(load_some<Arch, T>(from + c - some.first, 1, count) * open, all.at(row, c),
-                              all.col_stride, count);
-        });
+  void write(index_type row, range columns, const T* from) const noexcept {
+    apply_gates<Arch, T>(gates, row, columns, from, 1, all.at(row, columns.first), all.col_stride);
   }
 };
 
@@ -70,12 +79,7 @@ struct gated_operand {
   template <class T>
   void read(range of, T* to, index_type stride) const noexcept {
     for (index_type i = of.first; i < of.last; ++i, to += stride)
-      each_gate<Arch, T>(
-          gates, i, {0, cols}, [](const auto& g) FOVEA_INLINE_LAMBDA { return sigmoid<Arch, T>(g); },
-          [&](index_type c, index_type count, const auto& open) FOVEA_INLINE_LAMBDA {
-            store_some<Arch, T>(load_some<Arch, T>(all.at(i, c), all.col_stride, count) * open, to + c, 1,
-                                count);
-          });
+      apply_gates<Arch, T>(gates, i, {0, cols}, all.at(i, 0), all.col_stride, to, 1);
   }
 };
 

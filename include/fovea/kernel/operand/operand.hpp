@@ -18,6 +18,26 @@ struct rows_of {
   matrix_view<const E> view(index_type rows) const noexcept { return {data, rows, dim, stride, 1}; }
 };
 
+/// Whether no element of a block of rows is NaN or infinite.
+template <class Arch, class T, class E>
+FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index_type count) noexcept {
+  if constexpr (std::is_integral_v<E>) return true;
+  using V = vec<Arch, T>;
+  constexpr index_type n = static_cast<index_type>(V::size);
+  // 0 * x is 0, or NaN: but some compilers know of a 0 that they see only that it is 0.
+  const V zero = isa<Arch>::as_rounded(V(T(0)));
+  const T one_zero = zero.get(0);
+  V nothing(T(0));
+  T rest = T(0);
+  for (index_type j = 0; j < count; ++j) {
+    const E* row = rows.data + j * rows.stride;
+    index_type c = 0;
+    for (; c + n <= rows.dim; c += n) nothing = nothing + load_lanes<Arch, T>(row + c) * zero;
+    for (; c < rows.dim; ++c) rest += load_element<T>(row[c]) * one_zero;
+  }
+  return xsimd::all(nothing == nothing) && rest == rest;
+}
+
 /// Bytes of a copy of a block as rows of T.
 template <class T>
 constexpr index_type copy_bytes(index_type block, index_type width) noexcept {
@@ -32,6 +52,7 @@ enum class scaled { by_channel, by_token };
 /// are; else through a buffer of block x width numbers, padded with zeros.
 template <class Arch, class T, class Head>
 struct operand {
+  static constexpr index_type tokens_a_row_of_columns = 1;
   Head all;
   index_type width;  // of a row as the kernel reads it: all.cols, or at least a register
   T* buffer;         // block x width
@@ -96,6 +117,11 @@ struct operand {
       return false;
     else
       return all.col_stride == 1 && width == all.cols;
+  }
+
+  /// Whether none of so many tokens of rows of columns is NaN or infinite.
+  static bool columns_finite(const rows_of<T>& rows, index_type tokens) noexcept {
+    return all_finite<Arch, T>(rows, tokens);
   }
 
   /// Whether rows lie so that they share few sets of L1, where some columns of all rows of a block do not
@@ -191,26 +217,6 @@ struct operand {
 template <class Arch, class T, class Head>
 FOVEA_INLINE operand<Arch, T, Head> operand_of(const Head& all, index_type width, T* buffer) noexcept {
   return {all, width, buffer};
-}
-
-/// Whether no element of a block of rows is NaN or infinite.
-template <class Arch, class T, class E>
-FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index_type count) noexcept {
-  if constexpr (std::is_integral_v<E>) return true;
-  using V = vec<Arch, T>;
-  constexpr index_type n = static_cast<index_type>(V::size);
-  // 0 * x is 0, or NaN: but some compilers know of a 0 that they see only that it is 0.
-  const V zero = isa<Arch>::as_rounded(V(T(0)));
-  const T one_zero = zero.get(0);
-  V nothing(T(0));
-  T rest = T(0);
-  for (index_type j = 0; j < count; ++j) {
-    const E* row = rows.data + j * rows.stride;
-    index_type c = 0;
-    for (; c + n <= rows.dim; c += n) nothing = nothing + load_lanes<Arch, T>(row + c) * zero;
-    for (; c < rows.dim; ++c) rest += load_element<T>(row[c]) * one_zero;
-  }
-  return xsimd::all(nothing == nothing) && rest == rest;
 }
 
 /// Rows of a block, and whether they may be multiplied by probabilities of 0: looked up only where some are.

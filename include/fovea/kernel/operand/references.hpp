@@ -23,6 +23,14 @@ class query_ref {
           kernel::pack<Arch>(*static_cast<const matrix_view<const E>*>(q), rows, scale, to, width);
         }) {}
 
+  /// Queries of bf16 for products of pairs: to[c / 2 * width + lane] is the pair of channels c and c + 1, as
+  /// they are.
+  template <class E>
+  query_ref(const matrix_view<const E>& head, as_bf16_pairs) noexcept
+      : lines(head), head_(&head), pack_([](const void* q, range rows, T, T* to, index_type width) noexcept {
+          pack_pairs<Arch>(*static_cast<const matrix_view<const E>*>(q), rows, to, width);
+        }) {}
+
   /// A register of queries: to[c * width + lane] = scale * q(rows.first + lane, c); lanes beyond `rows` are
   /// 0.
   void pack(range rows, T scale, T* to, index_type width) const noexcept {
@@ -78,7 +86,7 @@ class result_ref {
       [](const void* out, const T* from, range rows) noexcept {
         const auto& to = *static_cast<const matrix_view<E>*>(out);
         for (index_type i = rows.first; i < rows.last; ++i, from += to.cols)
-          store_elements(from, to.cols, to.at(i, 0), to.col_stride);
+          store_row<Arch>(from, to.cols, to.at(i, 0), to.col_stride);
       }};
 
   static constexpr index_type most_columns = 32;  // that are turned at a time: 2 KB of stack
@@ -87,12 +95,12 @@ class result_ref {
       [](const void* out, const T* from, index_type width, const vec<Arch, T>& factor, range rows) noexcept {
         const auto& to = *static_cast<const gated_rows<E, G>*>(out);
         alignas(64) T turned[std::size_t{lanes<Arch, T> * most_columns}];
-        for (range some{0, 0}; some.first < to.all.cols; some.first = some.last) {
-          some.last = std::min(some.first + most_columns, to.all.cols);
-          const matrix_view<T> part{turned, rows.size(), some.size(), most_columns, 1};
-          unpack<Arch>(from + some.first * width, width, factor, part, {0, rows.size()});
+        for (range columns{0, 0}; columns.first < to.all.cols; columns.first = columns.last) {
+          columns.last = std::min(columns.first + most_columns, to.all.cols);
+          const matrix_view<T> part{turned, rows.size(), columns.size(), most_columns, 1};
+          unpack<Arch>(from + columns.first * width, width, factor, part, {0, rows.size()});
           for (index_type i = 0; i < rows.size(); ++i)
-            to.template write<Arch>(rows.first + i, some, static_cast<const T*>(part.at(i, 0)));
+            to.template write<Arch>(rows.first + i, columns, static_cast<const T*>(part.at(i, 0)));
         }
       },
       [](const void* out, const T* from, range rows) noexcept {
@@ -106,32 +114,42 @@ class result_ref {
   rows_of<T> rows_{nullptr, 0, 0};
 };
 
-/// Keys or values of a head, in whatever pieces, elements and scales: blocks of them as rows of T.
+/// Keys or values of a head, in whatever pieces, elements and scales: blocks of them as rows of T, or of
+/// pairs of bf16.
 template <class T>
 class block_ref {
  public:
   template <class Operand>
   explicit block_ref(const Operand& operand) noexcept
-      : tokens(operand.all.rows), operand_(&operand), of_(&functions_of<Operand>) {
+      : tokens(operand.all.rows),
+        tokens_a_row_of_columns(Operand::tokens_a_row_of_columns),
+        operand_(&operand),
+        of_(&functions_of<Operand>) {
     if constexpr (requires { byte_view(operand.all); }) lines = byte_view(operand.all);
   }
 
   rows_of<T> read(range keys) const noexcept { return of_->read(operand_, keys); }
   /// The same for values, of which a tile takes a few columns at a time.
   rows_of<T> read_columns(range keys) const noexcept { return of_->read_columns(operand_, keys); }
+  /// Whether none of so many tokens that read_columns gave is NaN or infinite.
+  bool columns_finite(const rows_of<T>& rows, index_type count) const noexcept {
+    return of_->columns_finite(rows, count);
+  }
 
-  index_type tokens;
+  index_type tokens, tokens_a_row_of_columns;
   byte_view lines;  // where it is one matrix
 
  private:
   struct functions {
     rows_of<T> (*read)(const void*, range) noexcept;
     rows_of<T> (*read_columns)(const void*, range) noexcept;
+    bool (*columns_finite)(const rows_of<T>&, index_type) noexcept;
   };
   template <class Operand>
   static constexpr functions functions_of{
       [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read(keys); },
-      [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read_columns(keys); }};
+      [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read_columns(keys); },
+      &Operand::columns_finite};
 
   const void* operand_;
   const functions* of_;

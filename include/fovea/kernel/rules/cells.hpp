@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/rules/staging.hpp>
+#include <fovea/kernel/tile/tile.hpp>
 #include <fovea/score/concept.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -85,32 +86,16 @@ struct cells {
   }
   /// to[0] to to[width - 1] += x; the sum of all lanes.
   static void add_run(T* to, const number& x) noexcept { (load_run(to) + x).store_unaligned(to); }
-  static T sum(const number& x) noexcept {
-    alignas(64) T lane[std::size_t{width}];
-    x.store_aligned(lane);
-    for (int half = width / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    return lane[0];
-  }
+  static T sum(const number& x) noexcept { return sum_over_lanes<Arch, T>(x).get(0); }
   /// The number f(q, k) of each lane, one after another.
   template <class F>
   number number_of_each(const F& f) const noexcept {
-    alignas(64) T value[std::size_t{width}];
-    for (int i = 0; i < width; ++i) {
-      const index_type lane = std::min<index_type>(i, count - 1);
-      value[i] = static_cast<T>(f(queries ? query + lane : query, queries ? key : key + lane));
-    }
-    return number::load_aligned(value);
+    return of_each<number>(f);
   }
   /// The position f(q, k) of each lane, one after another.
   template <class F>
   position one_by_one(const F& f) const noexcept {
-    alignas(64) position_t<T> at[std::size_t{width}];
-    for (int i = 0; i < width; ++i) {
-      const index_type lane = std::min<index_type>(i, count - 1);
-      at[i] = static_cast<position_t<T>>(f(queries ? query + lane : query, queries ? key : key + lane));
-    }
-    return position::load_aligned(at);
+    return of_each<position>(f);
   }
 
   /// s + bias; where the bias is -inf that, whatever s is: a hidden NaN stays hidden.
@@ -152,12 +137,7 @@ struct cells {
   /// What f(q, k) says of each lane, one after another: for what is looked up.
   template <class F>
   truth_value ask(const F& f) const noexcept {
-    alignas(64) T shown[std::size_t{width}];
-    for (int i = 0; i < width; ++i) {
-      const index_type lane = std::min<index_type>(i, count - 1);
-      shown[i] = f(queries ? query + lane : query, queries ? key : key + lane) ? T(1) : T(0);
-    }
-    return number::load_aligned(shown) != number(T(0));
+    return of_each<number>([&](index_type q, index_type k) { return f(q, k) ? T(1) : T(0); }) != number(T(0));
   }
 
   static truth_value truth(const xsimd::batch_bool<position_t<T>, Arch>& b) noexcept {
@@ -167,6 +147,17 @@ struct cells {
   static truth_value truth(bool b) noexcept { return truth_value(b); }
 
  private:
+  /// f(q, k) of each lane.
+  template <class Register, class F>
+  Register of_each(const F& f) const noexcept {
+    using value_type = typename Register::value_type;
+    alignas(64) value_type value[std::size_t{width}];
+    for (int i = 0; i < width; ++i) {
+      const index_type lane = std::min<index_type>(i, count - 1);
+      value[i] = static_cast<value_type>(f(queries ? query + lane : query, queries ? key : key + lane));
+    }
+    return Register::load_aligned(value);
+  }
   template <class E, class F>
   FOVEA_INLINE number load_as(const matrix_view<E>& m, const F& value_of) const noexcept {
     const index_type stride = queries ? m.row_stride : m.col_stride;

@@ -103,10 +103,10 @@ class lane_softmax_kept : public lane_softmax<Arch, T> {
 };
 
 /// And P V beside it, which closes the weights as well.
-template <class Arch, class T>
+template <class Arch, class T, class Weight>
 struct lane_values_kept {
   using panel = query_panel<Arch, T>;
-  const lane_values<Arch, T>& values;
+  const lane_values<Arch, T, Weight>& values;
 
   index_type columns() const noexcept { return values.columns(); }
   bool whole() const noexcept { return values.whole(); }
@@ -186,9 +186,9 @@ class kept_weights {
              index_type head) const noexcept {
     return lane_softmax_kept<Arch, T>(softmax, job, of(batch, head));
   }
-  template <class Arch>
-  auto mixer(const lane_values<Arch, T>& values) const noexcept {
-    return lane_values_kept<Arch, T>{values};
+  template <class Arch, class Weight>
+  auto mixer(const lane_values<Arch, T, Weight>& values) const noexcept {
+    return lane_values_kept<Arch, T, Weight>{values};
   }
 
   template <class Arch>

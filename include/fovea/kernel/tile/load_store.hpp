@@ -22,16 +22,30 @@ FOVEA_INLINE vec<Arch, T> load_lanes(const E* from) noexcept {
   }
 }
 
-/// A register to contiguous elements.
+/// A register to contiguous elements, converted by instructions where there are some.
 template <class Arch, class T, class E>
 FOVEA_INLINE void store_register(const vec<Arch, T>& x, E* to) noexcept {
   if constexpr (std::is_same_v<T, E>) {
     x.store_unaligned(to);
+  } else if constexpr (std::is_same_v<T, float> &&
+                       requires { element_traits<E>::template store_lanes<isa<Arch>>(x, to); }) {
+    element_traits<E>::template store_lanes<isa<Arch>>(x, to);
   } else {
     alignas(64) T part[lanes<Arch, T>];
     x.store_aligned(part);
     store_elements(part, index_type(lanes<Arch, T>), to, index_type(1));
   }
+}
+
+/// to[i * stride] = from[i], n numbers.
+template <class Arch, class T, class E>
+void store_row(const T* from, index_type n, E* to, index_type stride) noexcept {
+  constexpr index_type at_once = lanes<Arch, T>;
+  index_type i = 0;
+  if (stride == 1)
+    for (; i + at_once <= n; i += at_once)
+      store_register<Arch, T>(vec<Arch, T>::load_unaligned(from + i), to + i);
+  if (i < n) store_elements(from + i, n - i, to + i * stride, stride);
 }
 
 }  // namespace kernel

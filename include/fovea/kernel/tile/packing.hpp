@@ -52,6 +52,38 @@ FOVEA_NOINLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* 
   }
 }
 
+/// Queries of bf16 are packed as pairs of channels, without a scale.
+struct as_bf16_pairs {};
+
+/// A register of them: dst[c / 2 * width + lane] = the pair of q(rows.first + lane, c) and of (.., c + 1),
+/// which is 0 beyond the last channel; lanes beyond the rows are 0.
+template <class Arch, class T, bf16_element E>
+FOVEA_NOINLINE void pack_pairs(const matrix_view<const E>& q, range rows, T* dst, index_type width) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  const auto bits = [](const E& x) { return std::uint32_t{std::bit_cast<std::uint16_t>(x)}; };
+  const auto pair = [&](index_type row, index_type c) {
+    return bits(q(row, c)) | (c + 1 < q.cols ? bits(q(row, c + 1)) << 16 : 0u);
+  };
+  const index_type pairs = ceil_div(q.cols, index_type(2));
+  for (index_type first = 0; first < pairs; first += n) {
+    const bool whole = q.col_stride == 1 && 2 * (first + n) <= q.cols;
+    V v[std::size_t{n}];
+    FOVEA_UNROLL_ALL
+    for (index_type i = 0; i < n; ++i) {
+      alignas(64) std::uint32_t row[std::size_t{n}] = {};
+      if (i < rows.size() && whole)
+        std::memcpy(row, q.at(rows.first + i, 2 * first), sizeof row);
+      else if (i < rows.size())
+        for (index_type c = 0; c < n && first + c < pairs; ++c)
+          row[c] = pair(rows.first + i, 2 * (first + c));
+      v[i] = bits_as<T, Arch>(positions<Arch, T>::load_aligned(reinterpret_cast<const std::int32_t*>(row)));
+    }
+    isa<Arch>::transpose(v);
+    for (index_type c = 0; c < n && first + c < pairs; ++c) v[c].store_aligned(dst + (first + c) * width);
+  }
+}
+
 /// The reverse: out(rows.first + lane, c) = factor * src[c * width + lane].
 template <class Arch, class T, class E>
 FOVEA_NOINLINE void unpack(const T* src, index_type width, const vec<Arch, T>& factor,

@@ -26,6 +26,29 @@ struct tile {
   }
 };
 
+/// The two sides of a product and their sum: numbers, or pairs of bf16 with a sum of T.
+template <class Arch, class T, class E>
+auto load_side(const E* from) noexcept {
+  if constexpr (std::is_same_v<E, bf16_pair>)
+    return load_pairs<Arch>(from);
+  else
+    return load_lanes<Arch, T>(from);
+}
+template <class Arch, class T, class E>
+auto broadcast_side(const E* from) noexcept {
+  if constexpr (std::is_same_v<E, bf16_pair>)
+    return broadcast_pair<Arch>(from);
+  else
+    return vec<Arch, T>(*from);
+}
+template <class Arch, class T, class Side>
+FOVEA_INLINE vec<Arch, T> add_product(const vec<Arch, T>& sum, const Side& a, const Side& b) noexcept {
+  if constexpr (std::is_same_v<Side, vec<Arch, T>>)
+    return isa<Arch>::fma(a, b, sum);
+  else
+    return pair_products<Arch>::add(sum, a, b);
+}
+
 /// Beside the steps of a sum, nothing.
 struct no_prefetch {
   FOVEA_INLINE void operator()(index_type) const noexcept {}
@@ -39,19 +62,20 @@ struct no_prefetch {
 /// With one pointer for all rows g++ reloads some of their addresses from the stack, which takes spare load
 /// ports; with a pointer for each four rows it did so as often, and clang spilled accumulators.
 /// `each_step(t)` is called beside each step, for prefetches. Columns before First are left as they are.
-template <int First = 0, class Arch, int R, int C, class T, class E, class Row, class Step, class Ld>
-FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a, Row row, Step step,
+/// Where a and b are of pairs of bf16, a step is of two of what is summed over.
+template <int First = 0, class Arch, int R, int C, class T, class A, class E, class Row, class Step, class Ld>
+FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const A* FOVEA_RESTRICT a, Row row, Step step,
                             const E* FOVEA_RESTRICT b, Ld ld, index_type depth, auto&& each_step) noexcept {
-  using V = vec<Arch, T>;
+  using side = decltype(load_side<Arch, T>(b));
   const auto step_of = [&](index_type t) FOVEA_INLINE_LAMBDA {
-    V lane[std::size_t{C}];
+    side lane[std::size_t{C}];
     FOVEA_UNROLL_ALL
-    for (int c = First; c < C; ++c) lane[c] = load_lanes<Arch, T>(b + t * ld + c * lanes<Arch, T>);
+    for (int c = First; c < C; ++c) lane[c] = load_side<Arch, T>(b + t * ld + c * lanes<Arch, T>);
     FOVEA_UNROLL_ALL
     for (int r = 0; r < R; ++r) {
-      const V factor(a[r * row + t * step]);
+      const side factor = broadcast_side<Arch, T>(a + (r * row + t * step));
       FOVEA_UNROLL_ALL
-      for (int c = First; c < C; ++c) sum.at[r][c] = isa<Arch>::fma(lane[c], factor, sum.at[r][c]);
+      for (int c = First; c < C; ++c) sum.at[r][c] = add_product<Arch>(sum.at[r][c], lane[c], factor);
     }
   };
   // Tiles at the end of a count are not unrolled: a third of the code of all tiles, for steps that are rare.
@@ -67,9 +91,13 @@ FOVEA_INLINE void add_outer(tile<Arch, T, R, C>& sum, const T* FOVEA_RESTRICT a,
   }
 }
 
+/// What sums are kept in.
+template <class E>
+using sum_of = std::conditional_t<std::is_same_v<E, bf16_pair>, float, E>;
+
 /// The same sum, from 0.
-template <class Arch, int R, int C, class T, class Row, class Step, class Ld>
-FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const T* a, Row row, Step step, const T* b, Ld ld,
+template <class Arch, int R, int C, class E, class Row, class Step, class Ld, class T = sum_of<E>>
+FOVEA_INLINE tile<Arch, T, R, C> outer_sum(const E* a, Row row, Step step, const E* b, Ld ld,
                                            index_type depth) noexcept {
   tile<Arch, T, R, C> sum;
   sum.each([](auto, auto, vec<Arch, T>& s) FOVEA_INLINE_LAMBDA { s = vec<Arch, T>(T(0)); });
