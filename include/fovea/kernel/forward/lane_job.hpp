@@ -130,6 +130,7 @@ class key_blocks {
       const index_type seen = round_up(std::max<index_type>(reach.last - s.keys.first, 0), step);
       s.seen[w] = std::min(std::max(seen, w > 0 ? s.seen[w - 1] : 0), s.keys.size());
     }
+    if (last == 0 || s.seen[0] < s.keys.size()) s.narrow = &job_.rules;
   }
   index_type tokens_a_row() const noexcept {
     return job_.values == nullptr ? 1 : job_.values->tokens_a_row_of_columns;

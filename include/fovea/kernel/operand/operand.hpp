@@ -27,15 +27,20 @@ FOVEA_NOINLINE bool all_finite(rows_of<E> rows, index_type count) noexcept {
   // 0 * x is 0, or NaN: but some compilers know of a 0 that they see only that it is 0.
   const V zero = isa<Arch>::as_rounded(V(T(0)));
   const T one_zero = zero.get(0);
-  V nothing(T(0));
+  V nothing[4] = {V(T(0)), V(T(0)), V(T(0)), V(T(0))};  // one sum would wait for itself
   T rest = T(0);
   for (index_type j = 0; j < count; ++j) {
     const E* row = rows.data + j * rows.stride;
     index_type c = 0;
-    for (; c + n <= rows.dim; c += n) nothing = nothing + load_lanes<Arch, T>(row + c) * zero;
+    for (; c + 4 * n <= rows.dim; c += 4 * n)
+      for (index_type i = 0; i < 4; ++i)
+        nothing[i] = isa<Arch>::fma(load_lanes<Arch, T>(row + c + i * n), zero, nothing[i]);
+    for (; c + n <= rows.dim; c += n)
+      nothing[0] = isa<Arch>::fma(load_lanes<Arch, T>(row + c), zero, nothing[0]);
     for (; c < rows.dim; ++c) rest += load_element<T>(row[c]) * one_zero;
   }
-  return xsimd::all(nothing == nothing) && rest == rest;
+  const V all = (nothing[0] + nothing[1]) + (nothing[2] + nothing[3]);
+  return xsimd::all(all == all) && rest == rest;
 }
 
 /// Bytes of a copy of a block as rows of T.
