@@ -33,6 +33,9 @@ call hard_call(const workload& w);
 call additive_call(const workload& w);
 call decomposed_call(const workload& w);
 call linear_call(const workload& w);
+call gate_call(const workload& w);
+call differential_call(const workload& w);
+call sigmoid_call(const workload& w);
 
 /// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to
 /// compile.

@@ -154,6 +154,8 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it has no softmax\n", name.c_str());
     else if (w.op == operation::additive || w.op == operation::decomposed)
       std::fprintf(stderr, "%s: no textbook row, its scores are not of q and k alone\n", name.c_str());
+    else if (w.op > operation::decomposed)
+      std::fprintf(stderr, "%s: no textbook row, it has one softmax and no gate\n", name.c_str());
     else if (w.op != operation::forward)
       std::fprintf(stderr, "%s: no textbook row, it reads all values\n", name.c_str());
     else if (!has_intervals(w.mask))
@@ -191,6 +193,9 @@ bench::call bench::fovea_call(const workload& w) {
   if (w.op == operation::additive) return additive_call(w);
   if (w.op == operation::decomposed) return decomposed_call(w);
   if (w.op == operation::linear) return linear_call(w);
+  if (w.op == operation::gate) return gate_call(w);
+  if (w.op == operation::differential) return differential_call(w);
+  if (w.op == operation::sigmoid) return sigmoid_call(w);
   if (w.op != operation::forward) return hard_call(w);
   call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,

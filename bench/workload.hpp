@@ -23,7 +23,18 @@ using index_type = std::ptrdiff_t;
 
 enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
-enum class operation { forward, backward, hard, hard_sampled, additive, linear, decomposed };  // hard: argmax
+enum class operation {
+  forward,
+  backward,
+  hard,  // argmax
+  hard_sampled,
+  additive,
+  linear,
+  decomposed,
+  gate,  // an element of O
+  differential,
+  sigmoid
+};
 enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
 enum class mask {
   none,
@@ -145,13 +156,16 @@ inline bool decays_channels(update_rule r) {
 }
 inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
 
-inline constexpr names<operation, 7> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 10> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
                                                       {"additive", operation::additive},
                                                       {"linear", operation::linear},
-                                                      {"decomposed", operation::decomposed}}};
+                                                      {"decomposed", operation::decomposed},
+                                                      {"gate", operation::gate},
+                                                      {"differential", operation::differential},
+                                                      {"sigmoid", operation::sigmoid}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -314,6 +328,9 @@ inline void check(const workload& w) {
                                 ": timed in f32 and bhsd, without modifiers");
   if ((w.op == operation::additive) != (w.hidden > 0))
     throw std::invalid_argument("hidden=" + std::to_string(w.hidden) + ": it goes with op=additive");
+  if (w.op == operation::differential && (w.heads % 2 != 0 || w.kv_heads % 2 != 0))
+    throw std::invalid_argument("op=differential: Hq=" + std::to_string(w.heads) +
+                                ", Hkv=" + std::to_string(w.kv_heads) + " are those of both softmaxes, even");
   if (w.op != operation::linear && w.rule != update_rule::linear)
     throw std::invalid_argument("rule=" + std::string(name_of(rule_names, w.rule)) + ": it goes with op=linear");
   if (w.op == operation::linear && (w.queries != w.keys || w.mask != mask::none))
@@ -533,7 +550,8 @@ inline double useful_cells(const workload& w) {
 }
 
 /// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d; op=additive: 2 hidden + 2 dv, a tanh
-/// counted as one; op=linear: 4 d dv a token and head), which is 4 Lq Lk d where dv = d and nothing
+/// counted as one; op=linear: 4 d dv a token and head;
+/// op=differential: 2 d + 4 dv), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
@@ -546,7 +564,8 @@ inline double useful_flops(const workload& w) {
   }
   if (w.op == operation::linear)
     return 4.0 * double(w.dim * w.value_dim) * double(w.queries) * double(w.batch * w.heads);
-  const double a_cell = w.op == operation::forward || w.op == operation::decomposed
+  const double a_cell = w.op == operation::differential ? 2.0 * double(w.dim + 2 * w.value_dim)
+                        : w.op == operation::forward || w.op >= operation::decomposed
                             ? 2.0 * double(w.dim + w.value_dim)
                         : w.op == operation::backward ? 6.0 * double(w.dim) + 4.0 * double(w.value_dim)
                         : w.op == operation::additive ? 2.0 * double(w.hidden + w.value_dim)

@@ -7,7 +7,8 @@ assembly.
 
 A hot loop is an innermost loop in one of the products, dot_keys and dot_some_keys (Q K^T), add_values or
 write_values (P V), or the five of the backward pass in key_group: at least a fifth of its instructions are
-multiply-adds, or dot products of bf16. An accumulator that does not fit the registers shows as a register that is stored to or loaded
+multiply-adds, or dot products of bf16. An accumulator that does not fit the registers shows as a register
+that is stored to or loaded
 from the stack inside of one. Prints a line a loop that has any, then a summary with the addresses that are
 reloaded (which take a load port, not a multiply-add's); exits with 1 if there are registers on the stack, and
 with 1 if there is no hot loop at all."""

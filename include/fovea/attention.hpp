@@ -263,8 +263,8 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
                     const G& d_out, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
     static_assert(check_backward<T, compute, Q, K, V, O, L, G>());
-    static_assert(((modifier<Mods> || scorer_like<Mods> || gate_like<Mods> || lse_gradient_like<Mods> ||
-                    rounding_like<Mods> || call_option<Mods>)&&...),
+    static_assert(((modifier<Mods> || scorer_like<Mods> || gate_like<Mods> || weighing_like<Mods> ||
+                    rounding_like<Mods> || lse_gradient_like<Mods> || call_option<Mods>)&&...),
                   "fovea: what follows d_out is a mask, a score, a sink, a dropout, a scorer, a gate, "
                   "rounded_weights or lse_gradient(d_lse)");
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);

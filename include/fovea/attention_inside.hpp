@@ -139,6 +139,7 @@ class attention_inside {
     static_assert(!(rounding_like<Mods> || ...), "fovea: rounded_weights goes with calls that make a result");
     static_assert(!(weights_like<Mods> || ...), "fovea: weights_into goes with calls that make a result");
     static_assert(!(gate_like<Mods> || ...), "fovea: a gate goes with calls that make a result");
+    static_assert(!(weighing_like<Mods> || ...), "fovea: these are of the softmax");
     static_assert(!(call_option<Mods> || ...),
                   "fovea: a plan or a workspace goes with calls that make a result: attend, into, with_lse");
     const auto& stored = keys_of(k);

@@ -144,8 +144,10 @@ auto reference_call_of(const Q& q, const K& k, const V& v, const reference_optio
 
 /// O = softmax(score(scale * Q K^T)) V, row by row. O(Lq Lk (d + dv)) a head. A cache's keys() and values()
 /// are k and v too, q then being its last tokens. Masks and scores are checked as attention does.
+/// With sigmoid_weights (sigmoid_attention.hpp) O = sigmoid(score(scale * Q K^T) + bias) V; lse stays that of
+/// the logits.
 template <viewable Q, viewable K, viewable V, class... Mods>
-  requires((modifier<Mods> || scorer_like<Mods> || gate_like<Mods>) && ...)
+  requires((modifier<Mods> || scorer_like<Mods> || gate_like<Mods> || weighing_like<Mods>) && ...)
 reference_result reference(const Q& q, const K& k, const V& v, reference_options options,
                            const Mods&... mods) {
   const auto call = reference_call_of(q, k, v, options);
@@ -191,9 +193,15 @@ reference_result reference(const Q& q, const K& k, const V& v, reference_options
           for (double x : logits) sum += p(x);
           if constexpr (sink_like<decltype(sink)>) sum += p(static_cast<double>(sink.logit(h)));
           r.lse(b, h, i, 0) = sum == 0 ? -std::numeric_limits<double>::infinity() : maximum + std::log(sum);
+          const auto weight_of = [&](double x) {
+            if constexpr ((weighing_like<Mods> || ...))
+              return 1 / (1 + std::exp(-(x + keep<is_weighing>(mods...).first.bias)));
+            else
+              return p(x) / sum;
+          };
           for (index_type j = 0; j < K_.rows; ++j) {
             if (s[j] == -std::numeric_limits<double>::infinity()) continue;
-            const double weight = p(s[j]) / sum * dropout_factor({i, j});
+            const double weight = weight_of(s[j]) * dropout_factor({i, j});
             for (index_type c = 0; c < columns; ++c) {
               r.out(b, h, i, c) += weight * V_(j, c);
               r.magnitude(b, h, i, c) += weight * std::abs(V_(j, c));

@@ -2,6 +2,7 @@
 #include <fovea/hard.hpp>
 #include <fovea/kv_cache.hpp>
 #include <fovea/position/sinusoidal.hpp>
+#include <fovea/sigmoid_attention.hpp>
 
 #include <string>
 #include <vector>
@@ -119,6 +120,9 @@ int main() {
 #endif
 #ifdef FOVEA_WRONG_USE_two_sinks
   attend(m, m, m, fovea::sink{two}, fovea::sink{two});
+#endif
+#ifdef FOVEA_WRONG_USE_sink_of_sigmoids
+  fovea::sigmoid_attention<float, 2>()(m, m, m, fovea::sink{two});
 #endif
 #ifdef FOVEA_WRONG_USE_constant_result
   attend.into(constant, m, m, m);

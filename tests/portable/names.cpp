@@ -150,6 +150,7 @@
 #include <fovea/luong.hpp>
 #include <fovea/multi_head.hpp>
 #include <fovea/reference.hpp>
+#include <fovea/sigmoid_attention.hpp>
 #include <fovea/top_blocks.hpp>
 #include <fovea/view/eigen_tensor.hpp>
 

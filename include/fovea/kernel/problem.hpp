@@ -57,7 +57,7 @@ template <class T, class QE, class Keys, class Values, class Out, class Rules, c
 struct problem : inputs<T, QE, Keys, Values> {
   using plain = problem;
   static constexpr bool rules_hide = Rules::hide, drops = std::remove_cvref_t<Dropout>::drops,
-                        receives = false, keeps_weights = false, rounds_weights = false;
+                        receives = false, keeps_weights = false, rounds_weights = false, normalises = true;
   static constexpr bool scores_dots = std::is_same_v<std::remove_cvref_t<Scorer>, dot_product>;
   static constexpr unit_of units = Rules::natural || !scores_dots ? unit_of::natural : unit_of::log2;
 
@@ -82,6 +82,20 @@ template <class Problem>
 struct with_rounded_weights : Problem {
   using plain = with_rounded_weights;
   static constexpr bool rounds_weights = true;
+};
+
+/// A call with weights of sigmoid(S + bias) in place of a softmax.
+template <class Problem>
+struct with_sigmoid : Problem {
+  using plain = with_sigmoid;
+  static constexpr bool normalises = false;
+  double natural_bias;
+
+  /// In the units of the logits.
+  typename Problem::compute bias() const noexcept {
+    return static_cast<typename Problem::compute>(
+        Problem::units == unit_of::log2 ? natural_bias * std::numbers::log2e : natural_bias);
+  }
 };
 
 /// A call that also writes the weights of the query heads `kept`, a matrix each, in this order.

@@ -1,4 +1,5 @@
-// fovea/kernel/softmax.hpp - the running state of an online softmax: a maximum and a sum a row.
+// fovea/kernel/softmax.hpp - how logits become weights: by the running state of an online softmax, a maximum
+// and a sum a row; or by sigmoids, without one.
 //
 // Milakov & Gimelshein, arXiv:1805.02867; Rabe & Staats, arXiv:2112.05682. For rows seen block by block,
 //   m' = max(m, max s)      P = exp(s - m')      l' = l * exp(m - m') + sum P      O' = O * exp(m - m') + P V
@@ -7,6 +8,7 @@
 
 #include <fovea/kernel/arch.hpp>
 #include <fovea/kernel/rules/rules.hpp>
+#include <fovea/kernel/tile/sigmoid.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
@@ -35,6 +37,7 @@ struct softmax_sums {
 template <class Arch, class T, unit_of Units>
 struct softmax_state : softmax_sums<Arch, T> {
   static constexpr unit_of units = Units;
+  static constexpr bool normalises = true;
   using V = vec<Arch, T>;
   using sums = softmax_sums<Arch, T>;
   using sums::m, sums::l, sums::add, sums::subtrahend;
@@ -84,6 +87,30 @@ struct softmax_state : softmax_sums<Arch, T> {
   V lse() const noexcept {
     const V maximum = Units == unit_of::log2 ? m * V(static_cast<T>(std::numbers::ln2)) : m;
     return xsimd::select(l == V(T(0)), V(hidden<T>), maximum + isa<Arch>::log(l));
+  }
+};
+
+/// Weights that are no softmax: P = sigmoid(S + bias), each by itself, so that a walk keeps neither a maximum
+/// nor a sum, and what was summed never shrinks.
+template <class Arch, class T, unit_of Units>
+struct sigmoid_weights {
+  static constexpr unit_of units = Units;
+  static constexpr bool normalises = false;
+  using V = vec<Arch, T>;
+
+  /// {P, 1 - P} of a register of logits, bias included, none of them hidden; `least`: see exp2_limits.
+  static std::pair<V, V> of(const V& s, const V& least) noexcept {
+    if constexpr (Units == unit_of::natural)
+      return logistic<Arch, T>(s * V(static_cast<T>(std::numbers::log2e)), least);
+    else
+      return logistic<Arch, T>(s, least);
+  }
+  /// P, exactly 0 where s is hidden.
+  template <bool Hides>
+  FOVEA_INLINE static V weight(const V& s, const V& bias, const V& least) noexcept {
+    const V p = of(s + bias, least).first;
+    if constexpr (Hides) return xsimd::select(s == V(hidden<T>), V(T(0)), p);
+    return p;
   }
 };
 

@@ -9,6 +9,24 @@
 
 FOVEA_NAMESPACE_BEGIN
 
+/// A problem with the weights that one of `mods` says in place of the softmax, if one does.
+template <class Problem, class... Mods>
+auto weighed(const Problem& p, const Mods&... mods) {
+  if constexpr ((weighing_like<Mods> || ...)) {
+    static_assert((0 + ... + int(weighing_like<Mods>)) == 1 && !(sink_like<Mods> || ...),
+                  "fovea: sigmoids have no sum that a sink would join");
+    static_assert(!((received_like<Mods> || weights_like<Mods>) || ...),
+                  "fovea: add_received and weights_into are of the softmax");
+    const double bias = keep<is_weighing>(mods...).first.bias;
+    if (!is_finite(static_cast<typename Problem::compute>(bias * std::numbers::log2e)))
+      reject("sigmoid attention's bias is ", bias, ", not finite");
+    if (p.wants_lse()) reject("sigmoids have no LSE");
+    return kernel::with_sigmoid<Problem>{p, bias};
+  } else {
+    return p;
+  }
+}
+
 /// Whether sizes fit each other, masks, scores, sink and dropout fit all sequences, and numbers the type of
 /// the sums. Masks: the intersection to build. `out` and `lse` are not looked at: see check_results.
 template <template <class...> class Masks, class Out, class L, class QE, class Keys, class Values,
@@ -52,19 +70,20 @@ auto build_problem(const std::optional<double>& scale_option, const Out& out, co
   const auto keys = read_only(k);
   const auto values = read_only(v);
   using std::remove_const_t;
-  return kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
-                         remove_const_t<decltype(values)>, Out, remove_const_t<decltype(rules)>,
-                         remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
-                         remove_const_t<decltype(scorer)>>{
-      {queries, keys, values},
-      out,
-      lse,
-      static_cast<L>(scale),
-      rules,
-      sink,
-      dropout,
-      scorer,
-      lies_beyond_caches(static_cast<double>(keys_of_all) * (bytes_a_token(k) + bytes_a_token(v)))};
+  const kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
+                        remove_const_t<decltype(values)>, Out, remove_const_t<decltype(rules)>,
+                        remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
+                        remove_const_t<decltype(scorer)>>
+      problem{{queries, keys, values},
+              out,
+              lse,
+              static_cast<L>(scale),
+              rules,
+              sink,
+              dropout,
+              scorer,
+              lies_beyond_caches(static_cast<double>(keys_of_all) * (bytes_a_token(k) + bytes_a_token(v)))};
+  return weighed(problem, mods...);
 }
 
 /// A problem without values: of keys alone.

@@ -163,6 +163,11 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
     const index_type b = i / plan.heads, h = i % plan.heads;
     const auto terms = memory.terms_of(b, h);
     const auto scratch = memory.scratch(i, worker);
+    if constexpr (!Gradients::normalises) {
+      std::fill_n(terms.lse, p.q.tokens(b), -p.bias());  // P = sigmoid(S + bias)   dS = P (1 - P) dO V^T
+      std::fill_n(terms.delta, p.q.tokens(b), T(0));
+      return;
+    }
     const auto out = kernel::operand_of<Arch>(g.out.head(b, h), value_width, scratch.q_copy);
     const auto d_out = kernel::operand_of<Arch>(g.d_out.head(b, h), value_width, scratch.d_out_copy);
     double sink = 0;

@@ -30,10 +30,14 @@ concept gate_like = requires { typename std::remove_cvref_t<M>::is_gate; };
 template <class M>
 concept rounding_like = requires { typename std::remove_cvref_t<M>::is_rounded_weights; };
 
+/// What weights are in place of a softmax (sigmoid_attention.hpp).
+template <class M>
+concept weighing_like = requires { typename std::remove_cvref_t<M>::is_weighing; };
+
 /// What may follow q, k, v where a result is made.
 template <class M>
 concept call_modifier = modifier<M> || received_like<M> || weights_like<M> || gate_like<M> ||
-                        scorer_like<M> || rounding_like<M> || call_option<M>;
+                        weighing_like<M> || scorer_like<M> || rounding_like<M> || call_option<M>;
 
 template <class M>
 using is_mask = std::bool_constant<mask_like<M>>;
@@ -47,6 +51,8 @@ template <class M>
 using is_weights_into = std::bool_constant<weights_like<M>>;
 template <class M>
 using is_gate = std::bool_constant<gate_like<M>>;
+template <class M>
+using is_weighing = std::bool_constant<weighing_like<M>>;
 template <class M>
 struct is_softcap : std::false_type {};
 template <score_like M>

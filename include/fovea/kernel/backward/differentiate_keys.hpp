@@ -116,8 +116,8 @@ void differentiate_keys(const Gradients& g, const gradient_job& job, const gradi
     key_superblock<Arch, T> keys(groups, p.dim(), p.value_dim(), k_of.read(block), memory);
     keys.open(query_ref<Arch, T>(k), p.factor(), query_ref<Arch, T>(v), p.scale);
     for (index_type h = job.heads.first; h < job.heads.last; ++h) {
-      const auto rules = gradients_of_cells<softmax_state<Arch, T, Gradients::units>>(
-          p.rules.bind(p.at(b, h)), p.dropout.bind(p.at(b, h)));
+      const auto rules = gradients_of_cells<weights_of<Arch, Gradients>>(p.rules.bind(p.at(b, h)),
+                                                                         p.dropout.bind(p.at(b, h)));
       const auto q = operand_of<Arch>(p.q.head(b, h), width, memory.q_copy);
       const auto d_out = operand_of<Arch>(g.template d_sums<Arch>(b, h), value_width, memory.d_out_copy);
       decltype(auto) scorer = bind_scorer(p.scorer, p.at(b, h));

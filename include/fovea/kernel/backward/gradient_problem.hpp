@@ -23,7 +23,7 @@ template <class Problem, class OE, class GE, class DQ, class DK, class DV, class
 struct gradient_problem {
   using compute = typename Problem::compute;
   static constexpr unit_of units = Problem::units;
-  static constexpr bool gated = Gates::given;
+  static constexpr bool gated = Gates::given, normalises = Problem::normalises;
 
   Problem forward;  // without results
   sequences<const OE> out;

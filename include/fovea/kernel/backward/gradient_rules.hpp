@@ -9,10 +9,16 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
+/// How a call's logits became weights.
+template <class Arch, class Gradients, class T = typename Gradients::compute>
+using weights_of = std::conditional_t<Gradients::normalises, softmax_state<Arch, T, Gradients::units>,
+                                      sigmoid_weights<Arch, T, Gradients::units>>;
+
 /// What becomes of a register of cells whose products are S and dO V^T.
 template <class State, class Rules, class Dropout, int From = 0>
 struct cell_gradients {
-  static constexpr bool plain = State::units == unit_of::log2 && !Rules::natural && !Dropout::drops;
+  static constexpr bool plain =
+      State::normalises && State::units == unit_of::log2 && !Rules::natural && !Dropout::drops;
   static constexpr bool hides = Rules::hide || Dropout::drops;  // whatever the mask says
   Rules rules;
   Dropout dropout;
@@ -26,7 +32,14 @@ struct cell_gradients {
     if (covered == coverage::partial)
       x = xsimd::select(at.truth(visible_at(rules.mask, at)), x, V(hidden<T>));
     const auto unseen = x == V(hidden<T>);
-    const V weight = xsimd::select(unseen, V(T(0)), State::exp(x - lse, least));
+    V weight;
+    if constexpr (State::normalises) {
+      weight = State::exp(x - lse, least);
+    } else {
+      const auto [shown, rest] = State::of(x - lse, least);  // d sigmoid = sigmoid (1 - sigmoid)
+      weight = shown, slope = slope * rest;
+    }
+    weight = xsimd::select(unseen, V(T(0)), weight);
     V p = weight, d_weight = dp;
     if constexpr (Dropout::drops) {
       const V factor = drop_factor(dropout, at);

@@ -56,8 +56,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
   const auto dropout = p.dropout.bind(at);
   const auto& bound = bind_score(score, at);
   const auto& scorer = bind_scorer(p.scorer, at);
-  const auto of_cells =
-      gradients_of_cells<softmax_state<Arch, T, Gradients::units>, Number + 1>(rules, dropout);
+  const auto of_cells = gradients_of_cells<weights_of<Arch, Gradients>, Number + 1>(rules, dropout);
   const auto k = p.k.head(b, h / p.group());
   const auto v = p.v.head(b, h / p.group());
   for (index_type first = 0; first < keys; first += shape.lanes_a_group) {

@@ -98,6 +98,16 @@ index_type keys_at_once(const Mask& mask, index_type value_dim) noexcept {
   return has_gaps(mask) ? index_type(geometry<Arch>::short_block) : short_block<Arch, T>(value_dim);
 }
 
+/// How a call's logits become weights.
+template <class Arch, class Problem, class T = typename Problem::compute>
+auto lane_weights_of(const Problem& p) noexcept {
+  constexpr bool natural = Problem::units == unit_of::natural;
+  if constexpr (Problem::normalises)
+    return lane_softmax<Arch, T>{natural};
+  else
+    return lane_sigmoid<Arch, T>{natural, p.bias()};
+}
+
 /// Rows of one query head, queries in lanes.
 template <class Arch, class Problem, class Weights = no_weights, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h, range rows,
@@ -112,17 +122,16 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
   const result_ref<Arch, T> to(out);
   T sink = 0;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<T>(p.sink.logit(h));
+  const auto state = lane_weights_of<Arch>(p);
   using weight = std::conditional_t<rounds, bf16_pair, T>;
-  const lane_values<Arch, T, weight> mixer(v, p.value_dim(), to,
-                                           p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{},
-                                           has_sink(p.sink) ? &sink : nullptr,
-                                           keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
+  const lane_values<Arch, T, weight, std::remove_const_t<decltype(state)>> mixer(
+      v, p.value_dim(), to, p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{},
+      has_sink(p.sink) ? &sink : nullptr, keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
   lane_job<Arch, T> job = head.job(rows, p.factor());
   job.values = &v, job.drops = Problem::drops;
   std::optional<next_lines> lines;
   if (mixer.whole() && !next.rows.empty()) job.next = &lines.emplace(p, next, b, h);
-  const lane_softmax<Arch, T> softmax{Problem::units == unit_of::natural};
-  walk_lanes(job, weights.state(softmax, job, b, h), weights.mixer(mixer));
+  walk_lanes(job, weights.state(state, job, b, h), weights.mixer(mixer));
 }
 
 }  // namespace kernel

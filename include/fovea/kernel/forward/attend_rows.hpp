@@ -68,6 +68,16 @@ row_registers attending_rows(index_type value_dim) noexcept {
   return {registers_of<Arch, T>(value_dim), row_softmax<Arch, T>::registers};
 }
 
+/// How a call's logits become weights.
+template <class Arch, class Problem, class T = typename Problem::compute>
+auto row_weights_of(const Problem& p) noexcept {
+  constexpr bool natural = Problem::units == unit_of::natural;
+  if constexpr (Problem::normalises)
+    return row_softmax<Arch, T>{natural};
+  else
+    return row_sigmoid<Arch, T>{natural, p.bias()};
+}
+
 /// The rows' states over the keys of `span`.
 template <class Arch, class Problem, class Weights = no_weights, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range span, const row_memory<T>& rows,
@@ -78,9 +88,9 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
   const row_values_ref<Arch, T> v(values);
   row_job<Arch, T> job = group.job(span, p.factor(), rows);
   job.values = &v, job.drops = Problem::drops, job.logits_stride = logits_a_row<T>(p.k.tokens(at.batch));
-  const row_softmax<Arch, T> softmax{Problem::units == unit_of::natural};
   walk_rows(job, row_panels<Arch, T>(at, rows, p.dim(), attending_rows<Arch, T>(p.value_dim())),
-            weights.state(softmax, job, at.batch, group.of_first_head.head), row_values<Arch, T>{});
+            weights.state(row_weights_of<Arch>(p), job, at.batch, group.of_first_head.head),
+            row_values<Arch, T>{});
 }
 
 /// Writes the rows' results: the states over `spans` spans of the keys, each `stride` bytes after the one
@@ -89,7 +99,7 @@ template <class Arch, class Problem, class Weights = no_weights, class T = typen
 FOVEA_NOINLINE void close_rows(const Problem& p, const row_block& at, index_type spans, index_type stride,
                                const row_memory<T>& memory, const Weights& weights = {}) noexcept {
   const index_type first_head = at.kv_head * p.group();
-  const row_softmax<Arch, T> state{Problem::units == unit_of::natural};
+  const auto state = row_weights_of<Arch>(p);
   const row_results_ref<Arch, T> out(p.out, at.batch, first_head);
   for (const auto& rows : row_panels<Arch, T>(at, memory, p.dim(), attending_rows<Arch, T>(p.value_dim()))) {
     for (index_type i = 1; i < spans; ++i) state.merge(rows, rows.at_state(i * stride));

@@ -43,7 +43,8 @@ struct lane_softmax {
   using V = vec<Arch, T>;
   using panel = query_panel<Arch, T>;
   static constexpr int columns = 2;  // m, l
-  bool natural;                      // units of the logits
+  static constexpr bool normalises = true;
+  bool natural;  // units of the logits
 
   void open(const panel& queries) const noexcept {
     for (int w = 0; w < queries.registers(); ++w) store(queries, w, softmax_sums<Arch, T>::empty());

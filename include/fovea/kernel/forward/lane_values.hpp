@@ -2,16 +2,18 @@
 #pragma once
 
 #include <fovea/kernel/forward/lane_job.hpp>
+#include <fovea/kernel/forward/lane_sigmoid.hpp>
 #include <fovea/kernel/forward/lane_softmax.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// Weight: what a step of P V takes of a query: a number, or a pair of weights, rounded to bf16 as V is.
-template <class Arch, class T, class Weight = T>
+/// State: what P is made by.
+template <class Arch, class T, class Weight = T, class State = lane_softmax<Arch, T>>
 class lane_values {
   using panel = query_panel<Arch, T>;
-  using state = lane_softmax<Arch, T>;
+  using state = State;
   static constexpr index_type n = lanes<Arch, T>;
 
  public:
@@ -54,11 +56,13 @@ class lane_values {
   void close(const panel& queries, const state& sums) const noexcept {
     if (!queries.closed) {
       if (whole_) clear(queries);
-      for (int w = 0; sink_ != nullptr && w < queries.registers(); ++w)
-        sums.absorb_sink(queries, w, *sink_, dim_);
+      if constexpr (State::normalises)
+        for (int w = 0; sink_ != nullptr && w < queries.registers(); ++w)
+          sums.absorb_sink(queries, w, *sink_, dim_);
       write(queries, sums);
     }
-    if (lse_.data != nullptr) write_lse(queries, sums);
+    if constexpr (State::normalises)
+      if (lse_.data != nullptr) write_lse(queries, sums);
   }
 
  private:

@@ -11,8 +11,8 @@ namespace kernel {
 /// Whether nothing but the mask comes between S and O, and elements are the numbers of the sums.
 template <class Problem, class T = typename Problem::compute>
 inline constexpr bool one_key_may_suffice =
-    Problem::units == unit_of::log2 && !Problem::drops && !sink_like<decltype(Problem::sink)> &&
-    requires(const Problem& p) {
+    Problem::normalises && Problem::units == unit_of::log2 && !Problem::drops &&
+    !sink_like<decltype(Problem::sink)> && requires(const Problem& p) {
       requires std::is_same_v<decltype(p.q.head(0, 0)), matrix_view<const T>>;
       requires std::is_same_v<decltype(p.k.head(0, 0)), matrix_view<const T>>;
       requires std::is_same_v<decltype(p.v.head(0, 0)), matrix_view<const T>>;

@@ -35,7 +35,8 @@ struct row_softmax {
   using V = vec<Arch, T>;
   using panel = row_panel<Arch, T>;
   static constexpr index_type registers = 2;  // m, l
-  bool natural;                               // units of the logits
+  static constexpr bool normalises = true;
+  bool natural;  // units of the logits
 
   void open(const panel& rows) const noexcept {
     for (index_type r = 0; r < rows.count(); ++r) store(rows, r, softmax_sums<Arch, T>::empty());

@@ -43,9 +43,8 @@ FOVEA_INLINE void each_gate(const matrix_view<const G>& gates, index_type row, r
 
 /// to[c] = sigmoid(gate) from[c] of columns c of a row; elements stand `from_stride` and `to_stride` apart.
 template <class Arch, class T, class G, class From, class To>
-FOVEA_INLINE void apply_gates(const matrix_view<const G>& gates, index_type row, range columns,
-                              const From* from, index_type from_stride, To* to,
-                              index_type to_stride) noexcept {
+void apply_gates(const matrix_view<const G>& gates, index_type row, range columns, const From* from,
+                 index_type from_stride, To* to, index_type to_stride) noexcept {
   each_gate<Arch, T>(
       gates, row, columns, [](const auto& g) FOVEA_INLINE_LAMBDA { return sigmoid<Arch, T>(g); },
       [&](index_type c, index_type count, const auto& open) FOVEA_INLINE_LAMBDA {

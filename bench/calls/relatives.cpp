@@ -1,0 +1,63 @@
+// bench/calls/relatives.cpp - a workload becomes one call of what is nearly plain attention: with an output
+// gate, of two softmaxes (Hq and Hkv heads of q and k: half as many of O and V, twice as wide), of sigmoids.
+#include "../fovea_call.hpp"
+
+#include <fovea/differential.hpp>
+#include <fovea/sigmoid_attention.hpp>
+
+namespace bench {
+namespace {
+
+/// attend.into; `pair`: of so many heads of q one is of O.
+template <class Attend>
+call call_of(const workload& w, const std::shared_ptr<operands<float, float>>& x, const Attend& attend,
+             index_type pair = 1) {
+  call timed;
+  const auto q = fovea::bhsd(std::as_const(x->q).data(), w.batch, w.heads, w.queries, w.dim);
+  const auto k = fovea::bhsd(std::as_const(x->k).data(), w.batch, w.kv_heads, w.keys, w.dim);
+  const auto v =
+      fovea::bhsd(std::as_const(x->v).data(), w.batch, w.kv_heads / pair, w.keys, pair * w.value_dim);
+  const auto o = fovea::bhsd(x->o.data(), w.batch, w.heads / pair, w.queries, pair * w.value_dim);
+  with_plain_mask(w, [&](auto... masks) {
+    timed.run = [x, attend, q, k, v, o, masks...] { attend.into(o, q, k, v, masks...); };
+  });
+  return timed;
+}
+
+/// Attention with gates of its own.
+struct gated {
+  fovea::attention<float> attend;
+  std::shared_ptr<const std::vector<float>> gates;
+  template <class O, class... Rest>
+  void into(const O& o, const Rest&... rest) const {
+    attend.into(o, rest..., fovea::gate(fovea::bhsd(gates->data(), o.batch, o.heads, o.tokens, o.dim)));
+  }
+};
+
+}  // namespace
+
+call gate_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  const auto gates = std::make_shared<const std::vector<float>>(
+      normal_numbers<float>(static_cast<index_type>(x->o.size()), 5));
+  const fovea::attention<float> attend({.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
+  return call_of(w, x, gated{attend, gates});
+}
+
+call differential_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  fovea::differential<float> attend(
+      {.dim = w.dim, .heads = w.heads / 2, .kv_heads = w.kv_heads / 2, .executor = x->executor()});
+  return call_of(w, x, attend, 2);
+}
+
+call sigmoid_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  const fovea::sigmoid_attention<float> attend({.bias = -std::log(double(w.keys)),
+                                                .heads = w.heads,
+                                                .kv_heads = w.kv_heads,
+                                                .executor = x->executor()});
+  return call_of(w, x, attend);
+}
+
+}  // namespace bench
