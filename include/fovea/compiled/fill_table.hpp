@@ -27,7 +27,8 @@ void with_stored(std::int32_t element, const char* name, const F& f) {
 }
 template <class F>
 void with_element(const fovea_call& call, const F& f) {
-  if (call.q.element == FOVEA_I8) reject("q has elements I8, not F32, F64, BF16 or F16");
+  if (call.q.element < FOVEA_F32 || call.q.element > FOVEA_F16)
+    reject("q has elements ", name_of_element(call.q.element), ", not F32, F64, BF16 or F16");
   with_stored(call.q.element, "q", [&](auto e) {
     if constexpr (!std::is_same_v<decltype(e), std::int8_t>) f(e);
   });
