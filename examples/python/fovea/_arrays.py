@@ -9,12 +9,18 @@ _ELEMENTS = {"float32": lib.F32, "float64": lib.F64, "bfloat16": lib.BF16, "floa
              "uint8": lib.U8, "bool": lib.U8, "int32": lib.I32, "int64": lib.I64, "uint64": lib.U64}
 
 
+_codes = {}
+
+
 def element_code(dtype, name):
     """Of a numpy or torch dtype, or its name."""
-    text = str(getattr(dtype, "name", dtype)).replace("torch.", "")
-    if text not in _ELEMENTS:
-        raise ValueError(f"fovea: {name} has elements {text}, not one of {', '.join(_ELEMENTS)}")
-    return _ELEMENTS[text]
+    code = _codes.get(dtype)
+    if code is None:
+        text = str(getattr(dtype, "name", dtype)).replace("torch.", "")
+        if text not in _ELEMENTS:
+            raise ValueError(f"fovea: {name} has elements {text}, not one of {', '.join(_ELEMENTS)}")
+        code = _codes[dtype] = _ELEMENTS[text]
+    return code
 
 
 class Array:

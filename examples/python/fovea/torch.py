@@ -15,6 +15,7 @@ from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 import fovea
 
@@ -105,10 +106,24 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: Option
     diagonal. Takes as many threads as torch.get_num_threads()."""
     if isinstance(window, int):
         window = (window, -1 if causal else window)
-    out, lse = torch.ops.fovea.attention(q, k, v, mask, sinks, alibi, {False: 0, True: 1, "top_left": 1, "bottom_right": 2}[causal],
-                                         list(window or (-1, -1)), softcap or 0.0, math.nan if scale is None else scale,
-                                         dropout, seed)
+    numbers = (_CAUSAL[causal], list(window or (-1, -1)), softcap or 0.0, math.nan if scale is None else scale, dropout, seed)
+    if _is_plain(q, k, v, mask, sinks):
+        return fovea.attention(q, k, v, return_lse=return_lse, **_options(mask, *numbers[:3], sinks, alibi, *numbers[3:]))
+    out, lse = torch.ops.fovea.attention(q, k, v, mask, sinks, alibi, *numbers)
     return (out, lse) if return_lse else out
+
+
+_CAUSAL = {False: 0, True: 1, "top_left": 1, "bottom_right": 2}
+
+
+def _is_plain(*tensors) -> bool:
+    """Whether nobody watches the call: no gradient is wanted, nothing is traced. An operator's way through PyTorch takes half
+    as long again as a call for one token."""
+    if torch.compiler.is_compiling() or type(tensors[0]) is not torch.Tensor:
+        return False
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is None and _get_current_dispatch_mode() is None
 
 
 _sdpa = F.scaled_dot_product_attention
