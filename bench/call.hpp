@@ -36,6 +36,7 @@ call linear_call(const workload& w);
 call gate_call(const workload& w);
 call differential_call(const workload& w);
 call sigmoid_call(const workload& w);
+call transformer_xl_call(const workload& w);
 
 /// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to
 /// compile.

@@ -33,7 +33,8 @@ enum class operation {
   decomposed,
   gate,  // an element of O
   differential,
-  sigmoid
+  sigmoid,
+  transformer_xl
 };
 enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
 enum class mask {
@@ -156,7 +157,7 @@ inline bool decays_channels(update_rule r) {
 }
 inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
 
-inline constexpr names<operation, 10> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 11> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
@@ -165,7 +166,8 @@ inline constexpr names<operation, 10> operation_names{{{"forward", operation::fo
                                                       {"decomposed", operation::decomposed},
                                                       {"gate", operation::gate},
                                                       {"differential", operation::differential},
-                                                      {"sigmoid", operation::sigmoid}}};
+                                                      {"sigmoid", operation::sigmoid},
+                                                      {"transformer_xl", operation::transformer_xl}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -551,7 +553,7 @@ inline double useful_cells(const workload& w) {
 
 /// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d; op=additive: 2 hidden + 2 dv, a tanh
 /// counted as one; op=linear: 4 d dv a token and head;
-/// op=differential: 2 d + 4 dv), which is 4 Lq Lk d where dv = d and nothing
+/// op=differential: 2 d + 4 dv; op=transformer_xl: 4 d + 2 dv), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
@@ -564,7 +566,8 @@ inline double useful_flops(const workload& w) {
   }
   if (w.op == operation::linear)
     return 4.0 * double(w.dim * w.value_dim) * double(w.queries) * double(w.batch * w.heads);
-  const double a_cell = w.op == operation::differential ? 2.0 * double(w.dim + 2 * w.value_dim)
+  const double a_cell = w.op == operation::differential     ? 2.0 * double(w.dim + 2 * w.value_dim)
+                        : w.op == operation::transformer_xl ? 2.0 * double(2 * w.dim + w.value_dim)
                         : w.op == operation::forward || w.op >= operation::decomposed
                             ? 2.0 * double(w.dim + w.value_dim)
                         : w.op == operation::backward ? 6.0 * double(w.dim) + 4.0 * double(w.value_dim)

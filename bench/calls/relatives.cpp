@@ -1,9 +1,11 @@
 // bench/calls/relatives.cpp - a workload becomes one call of what is nearly plain attention: with an output
-// gate, of two softmaxes (Hq and Hkv heads of q and k: half as many of O and V, twice as wide), of sigmoids.
+// gate, of two softmaxes (Hq and Hkv heads of q and k: half as many of O and V, twice as wide), of sigmoids,
+// with vectors of distances.
 #include "../fovea_call.hpp"
 
 #include <fovea/differential.hpp>
 #include <fovea/sigmoid_attention.hpp>
+#include <fovea/transformer_xl.hpp>
 
 namespace bench {
 namespace {
@@ -57,6 +59,20 @@ call sigmoid_call(const workload& w) {
                                                 .heads = w.heads,
                                                 .kv_heads = w.kv_heads,
                                                 .executor = x->executor()});
+  return call_of(w, x, attend);
+}
+
+/// The queries stand at the last keys.
+call transformer_xl_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  const index_type reach = std::max(w.queries, w.keys) - 1;
+  fovea::transformer_xl<float> attend({.dim = w.dim,
+                                       .reach = reach,
+                                       .heads = w.heads,
+                                       .kv_heads = w.kv_heads,
+                                       .offset = std::max<index_type>(w.keys - w.queries, 0),
+                                       .executor = x->executor()});
+  attend.u.setRandom(), attend.v.setRandom(), attend.r.setRandom();
   return call_of(w, x, attend);
 }
 

@@ -96,6 +96,7 @@ TEST(workload, text_reads_back) {
                             "op=gate,mask=causal",
                             "op=differential,Hq=4,Hkv=2",
                             "op=sigmoid",
+                            "op=transformer_xl",
                             "dtype=bf16,weights=rounded",
                             "with=t5",
                             "with=swin",

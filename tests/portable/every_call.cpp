@@ -15,6 +15,7 @@
 #include <fovea/reference.hpp>
 #include <fovea/sigmoid_attention.hpp>
 #include <fovea/top_blocks.hpp>
+#include <fovea/transformer_xl.hpp>
 #include <fovea/view/eigen_tensor.hpp>
 
 #include <cstdint>
@@ -101,6 +102,8 @@ void scored_otherwise(const inputs& x, Rows& o) {
   every_call_of(angles, angles.zero_gradient(), x, o);
   const fovea::decomposed<float, 2> in_grid({.height = 1, .width = 5, .dim = 4});
   every_call_of(in_grid, in_grid.zero_gradient(), x, o);
+  const fovea::transformer_xl<float, 2> by_distance({.dim = 4, .reach = 4});
+  every_call_of(by_distance, by_distance.zero_gradient(), x, o);
   const fovea::luong<float, luong_score::general, luong_window::local_p, 2> predicts({.query_dim = 4});
   every_call_of(predicts, predicts.zero_gradient(), x, o);
   const fovea::luong<float, luong_score::concat, luong_window::local_m, 2> both(

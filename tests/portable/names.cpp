@@ -152,6 +152,7 @@
 #include <fovea/reference.hpp>
 #include <fovea/sigmoid_attention.hpp>
 #include <fovea/top_blocks.hpp>
+#include <fovea/transformer_xl.hpp>
 #include <fovea/view/eigen_tensor.hpp>
 
 // What programs write who open all three: names of each, those that the library once had among them, and its own.

@@ -254,12 +254,19 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
       const auto to = score.row_sums();
       if (to.data == nullptr) return;
       const index_type step = plan.rows_a_block, blocks = ceil_div(plan.queries, step);
-      executor.for_each(plan.batches * plan.heads * blocks, [&](index_type i, index_type worker) {
-        const index_type b = i / blocks / plan.heads, h = i / blocks % plan.heads, first = i % blocks * step;
-        const auto scratch = memory.scratch(i, worker);
-        kernel::sum_rows<Arch, number()>(g, score, b, h, {first, first + step}, to, memory.terms_of(b, h),
-                                         scratch);
-      });
+      const auto sum = [&](index_type b, index_type h, index_type block, const auto& scratch) {
+        kernel::sum_rows<Arch, number()>(g, score, b, h, {block * step, (block + 1) * step}, to,
+                                         memory.terms_of(b, h), scratch);
+      };
+      if constexpr (score_sums_heads<decltype(score)>)
+        executor.for_each(plan.heads, [&](index_type h, index_type worker) {
+          const auto scratch = memory.scratch(h, worker);
+          for (index_type i = 0; i < plan.batches * blocks; ++i) sum(i / blocks, h, i % blocks, scratch);
+        });
+      else
+        executor.for_each(plan.batches * plan.heads * blocks, [&](index_type i, index_type worker) {
+          sum(i / blocks / plan.heads, i / blocks % plan.heads, i % blocks, memory.scratch(i, worker));
+        });
     }
     if constexpr (slot_learning_score<decltype(score)>) {
       const auto to = score.slots();

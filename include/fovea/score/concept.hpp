@@ -145,8 +145,17 @@ concept slot_learning_score = requires(const std::remove_cvref_t<S>& s) { s.slot
 /// the numbers that logits are made in, rows one after another, where a backward call writes their gradient
 /// (no data: it is not wanted), and, once bound,
 ///   add_to_row(cells, ds, row) const      adds dS of a register of keys to those of its query
+/// and may have
+///   sums_heads                            static constexpr bool: whether it sums numbers of a head as well:
+///                                         its rows then come in order, those of all sequences
 template <class S>
 concept row_learning_score = requires(const std::remove_cvref_t<S>& s) { s.row_sums().data; };
+
+template <class S>
+inline constexpr bool score_sums_heads = false;
+template <class S>
+  requires requires { std::remove_cvref_t<S>::sums_heads; }
+inline constexpr bool score_sums_heads<S> = std::remove_cvref_t<S>::sums_heads;
 
 template <class S>
 inline constexpr bool score_hides = true;

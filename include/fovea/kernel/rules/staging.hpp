@@ -30,12 +30,19 @@ struct staged_truth {
 template <class Arch, class T>
 struct staging_block {
   static constexpr index_type n = lanes<Arch, T>;
+  using number = vec<Arch, T>;
   static constexpr index_type bytes_a_copy = n * n * static_cast<index_type>(sizeof(T));
   /// Scratch for copies of so many matrices.
   static constexpr index_type bytes(index_type matrices) noexcept { return matrices * bytes_a_copy; }
 
   index_type query, key, queries, keys;
   std::byte* room;  // bytes_a_copy for each copy
+
+  /// Room for numbers of one's own, [key][query], and what cells load them by.
+  std::pair<T*, staged_cells<T>> make() noexcept {
+    T* const to = take<T>();
+    return {to, {to, key}};
+  }
 
   /// Row-major matrices are read a row at a time and transposed in registers: gathers of columns cost ten
   /// times more.
