@@ -183,13 +183,19 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
                                             g.gates.values.head(b, h), g.gates.gradient.head(b, h));
   });
 
+  const auto lines_of = [&](index_type i) {  // of job i
+    const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
+    if (i >= plan.jobs) return kernel::prefetch();
+    const auto jobs = gradient_job_list_of<Arch>(g, b);
+    return j < jobs.count() ? kernel::lines_of_job(g, jobs.at(b, j)) : kernel::prefetch();
+  };
   executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
     const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
     const auto jobs = gradient_job_list_of<Arch>(g, b);
     if (j >= jobs.count()) return;
     const auto job = jobs.at(b, j);
     kernel::differentiate_keys<Arch>(
-        g, job, memory.scratch(i, worker),
+        g, job, memory.scratch(i, worker), lines_of(i + plan.workers),
         [&](index_type h) { return memory.d_q(jobs, b, h, job.key_split); },
         [&](index_type h) { return memory.d_parameters(jobs, b, h, job.key_split); },
         [&](index_type h) { return memory.terms_of(b, h); },

@@ -26,8 +26,9 @@ class key_group {
 
  public:
   /// `panels`: K^T, then V^T, each a panel [dim][tile_lanes] after another; p, ds: shape.cells() each.
-  key_group(const shape& sizes, range keys, index_type dim, index_type value_dim, T* panels, T* p,
-            T* ds) noexcept
+  /// `lines`: asked for beside the tiles of P and dP.
+  key_group(const shape& sizes, range keys, index_type dim, index_type value_dim, T* panels, T* p, T* ds,
+            prefetch& lines) noexcept
       : sizes_(sizes),
         keys_(keys),
         dim_(dim),
@@ -35,14 +36,14 @@ class key_group {
         k_(panels),
         v_(panels + sizes.lanes_a_group * dim),
         p_(p),
-        ds_(ds) {}
+        ds_(ds),
+        lines_(lines) {}
 
-  /// K^T * k_scale and V^T * v_scale.
+  /// K^T * k_scale and V^T * v_scale, in the registers that have keys: others are never seen.
   FOVEA_NOINLINE void pack_keys(const query_ref<Arch, T>& k, T k_scale, const query_ref<Arch, T>& v,
                                 T v_scale) const noexcept {
-    for (index_type j = 0; j < sizes_.lanes_a_group; j += n) {
-      const range lane_keys{keys_.first + j,
-                            std::max(keys_.first + j, std::min(keys_.first + j + n, keys_.last))};
+    for (index_type j = 0; j < keys_.size(); j += n) {
+      const range lane_keys{keys_.first + j, std::min(keys_.first + j + n, keys_.last)};
       const index_type panel = j / tile_lanes * tile_lanes, lane = j % tile_lanes;
       k.pack(lane_keys, k_scale, k_ + panel * dim_ + lane, tile_lanes);
       v.pack(lane_keys, v_scale, v_ + panel * value_dim_ + lane, tile_lanes);
@@ -231,6 +232,7 @@ class key_group {
         const index_type lane = t * tile_lanes + seen.first * n;
         const T* const panel = panels + t * tile_lanes * depth + seen.first * n;
         const int wide = seen.last - seen.first;
+        lines_.fetch();
         if (wide == 3) f(cell_tile<high(), 3>{i, lane}, panel, seen.covered);
         if (wide == 2) f(cell_tile<high(), 2>{i, lane}, panel, seen.covered);
         if (wide == 1) f(cell_tile<high(), 1>{i, lane}, panel, seen.covered);
@@ -277,6 +279,7 @@ class key_group {
   range keys_;
   index_type dim_, value_dim_;
   T *k_, *v_, *p_, *ds_;
+  prefetch& lines_;
   seen_tiles<Arch, T> seen_;
 };
 

@@ -62,13 +62,14 @@ class key_superblock {
  public:
   /// `rows`: the keys' rows, registers wide.
   key_superblock(const key_groups<Arch, T>& groups, index_type dim, index_type value_dim,
-                 const rows_of<T>& rows, const gradient_scratch<T>& memory) noexcept
+                 const rows_of<T>& rows, const gradient_scratch<T>& memory, prefetch& lines) noexcept
       : shape_(dim),
         groups_(groups),
         keys_(groups.keys()),
         dim_(dim),
         value_dim_(value_dim),
         memory_(memory),
+        lines_(lines),
         rows_(rows, keys_.size()) {}
 
   range keys() const noexcept { return keys_; }
@@ -90,7 +91,7 @@ class key_superblock {
     for (int i = 0; i < groups_.count(); ++i)
       f(key_group<Arch, T>(shape_, groups_[i], dim_, value_dim_,
                            memory_.panels + i * shape_.lanes_a_group * (dim_ + value_dim_), memory_.p,
-                           memory_.ds));
+                           memory_.ds, lines_));
   }
   rows_of<T> rows_from(index_type key) const noexcept { return rows_.from(key - keys_.first); }
   sums_of_rows<T> d_k(index_type key) const noexcept {
@@ -106,6 +107,7 @@ class key_superblock {
   range keys_;
   index_type dim_, value_dim_;
   gradient_scratch<T> memory_;
+  prefetch& lines_;
   block_rows<Arch, T> rows_;
 };
 

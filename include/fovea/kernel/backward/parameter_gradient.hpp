@@ -59,9 +59,10 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
   const auto of_cells = gradients_of_cells<weights_of<Arch, Gradients>, Number + 1>(rules, dropout);
   const auto k = p.k.head(b, h / p.group());
   const auto v = p.v.head(b, h / p.group());
+  prefetch nothing;
   for (index_type first = 0; first < keys; first += shape.lanes_a_group) {
     key_group<Arch, T> group(shape, {first, std::min(first + shape.lanes_a_group, keys)}, p.dim(),
-                             p.value_dim(), memory.panels, memory.p, memory.ds);
+                             p.value_dim(), memory.panels, memory.p, memory.ds, nothing);
     group.pack_keys(query_ref<Arch, T>(k), p.factor(), query_ref<Arch, T>(v), T(1));
     for (range block_rows{rows.first, 0}; block_rows.first < rows.last; block_rows.first = block_rows.last) {
       block_rows.last = std::min(block_rows.first + shape.rows, rows.last);

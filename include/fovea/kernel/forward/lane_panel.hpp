@@ -63,7 +63,7 @@ struct logit_block {
   /// Of the keys, how many queries `of_rows` of the panel may see. (By registers of them 77 causal queries
   /// took 5 % more time, 128 6 %, 197 2 %; Zen 5.)
   index_type seen_by(range of_rows) const noexcept {
-    const index_type of_register = seen[(of_rows.last - 1) / n];
+    const index_type of_register = seen[std::min<index_type>((of_rows.last - 1) / n, most_registers - 1)];
     if (narrow == nullptr) return of_register;
     const range reach = narrow->reach({rows.first + of_rows.first, rows.first + of_rows.last}, keys.last);
     return std::clamp<index_type>(reach.last - keys.first, 0, of_register);
