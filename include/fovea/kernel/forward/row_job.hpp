@@ -18,10 +18,9 @@ class row_values_ref {
   template <class Operand>
   explicit row_values_ref(const Operand& values) noexcept : values_(&values), of_(&functions_of<Operand>) {}
 
-  /// O = O * shrink + P V for all rows. `next`: what is asked for meanwhile, beside what comes after `these`.
-  void add(const panels& all, range keys, bool finite, piece_places& next,
-           piece_places& these) const noexcept {
-    of_->add(values_, all, keys, finite, next, these);
+  /// O = O * shrink + P V for all rows. `next`: what is asked for meanwhile.
+  void add(const panels& all, range keys, bool finite, piece_places& next) const noexcept {
+    of_->add(values_, all, keys, finite, next);
   }
   /// Whether all of them are, and their scales.
   bool finite(range keys) const noexcept { return of_->finite(values_, keys); }
@@ -29,17 +28,16 @@ class row_values_ref {
 
  private:
   struct functions {
-    void (*add)(const void*, const panels&, range, bool, piece_places&, piece_places&) noexcept;
+    void (*add)(const void*, const panels&, range, bool, piece_places&) noexcept;
     bool (*finite)(const void*, range) noexcept;
     piece_places (*places)(const void*, range) noexcept;
   };
   template <class Operand>
   static constexpr functions functions_of{
-      [](const void* operand, const panels& all, range keys, bool finite, piece_places& next,
-         piece_places& these) noexcept {
+      [](const void* operand, const panels& all, range keys, bool finite, piece_places& next) noexcept {
         const auto& values = *static_cast<const Operand*>(operand);
         each_pieces<scaled::by_token>(values, keys, [&](auto& v) {
-          v.prefetch(next, these);
+          v.prefetch(next);
           for (const auto& p : all)
             finite ? add_pieces(p, v, values.width) : add_seen_pieces(p, v, values.width),
                 v.prefetch_nothing();
@@ -103,14 +101,14 @@ class row_key_blocks {
       covered = job_.rules.cover(job_.at.queries, keys);
       if (covered == coverage::none) continue;
       finite_ = true, known_ = !job_.drops && !job_.rules.hides() && covered == coverage::full;
-      if (job_.span.size() > size) find_places();
+      if (job_.beyond_caches) find_places();
       return true;
     }
     return false;
   }
 
   /// S = Q K^T for all rows.
-  void dot(const row_panels<Arch, T>& all) noexcept { job_.scorer.dot(all, keys, next_values_, these_keys_); }
+  void dot(const row_panels<Arch, T>& all) noexcept { job_.scorer.dot(all, keys, next_values_); }
   /// Whether all that weights of 0 are multiplied by is finite: looked up only where there may be some.
   bool finite_values() noexcept {
     if (!known_ && job_.values != nullptr) finite_ = job_.values->finite(keys);
@@ -119,7 +117,7 @@ class row_key_blocks {
   }
   /// O = O * shrink + P V for all rows.
   void add_values(const row_panels<Arch, T>& all) noexcept {
-    job_.values->add(all, keys, finite_values(), next_keys_, these_values_);
+    job_.values->add(all, keys, finite_values(), next_keys_);
   }
 
  private:
@@ -132,16 +130,14 @@ class row_key_blocks {
     }
     return {end, std::min(end + size, job_.span.last)};
   }
-  // Rows a little further on are asked for; and where memory is the limit, V of this block while its keys are
-  // scored, K of the next while V is summed. (On an Emerald Rapids with 260 MB of L3, of a read of the same
-  // size: 60 heads of 400 and 1,500 keys of 64 0.91 without the latter, 0.81 with them; 32/8 x 512 and 4,096
-  // x 128 0.81 and 0.83, 0.74 and 0.79; beyond L3, 32/8 x 32,768 x 128, 0.87 and 0.91.)
+  // Where memory is the limit, V of this block is asked for while its keys are scored, K of the next while V
+  // is summed. Where it is not, nothing is: from L2 asking took a tenth to a quarter of the time, and from L3
+  // hardware does as well alone (4 heads of 1,024 keys of 64 21 us in place of 28, 32/8 x 512 x 128 53 in
+  // place of 70, with lines asked for 8 KB ahead; Zen 5). (On an Emerald Rapids with 260 MB of L3 heads of
+  // 400 and 1,500 keys took 12 % less without either.)
   void find_places() noexcept {
-    these_keys_ = job_.scorer.places(keys);
-    if (job_.beyond_caches) next_keys_ = job_.scorer.places(next_keys());
-    if (job_.values == nullptr) return;
-    these_values_ = job_.values->places(keys);
-    if (job_.beyond_caches) next_values_ = these_values_;
+    next_keys_ = job_.scorer.places(next_keys());
+    if (job_.values != nullptr) next_values_ = job_.values->places(keys);
   }
 
   range next_keys() const noexcept {
@@ -153,7 +149,7 @@ class row_key_blocks {
   range reach_;
   index_type end_;  // of the last block
   bool skips_, known_ = false, finite_ = true;
-  piece_places these_keys_, next_keys_, these_values_, next_values_;
+  piece_places next_keys_, next_values_;
 };
 
 /// S = score(S), hidden cells -inf; and the largest in each lane. All rows' logits are left where they are

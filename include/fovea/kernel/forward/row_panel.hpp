@@ -99,17 +99,16 @@ struct row_panel {
     return other;
   }
 
-  /// f(constant rows, first) for tiles of 8, 4, 2 and 1 rows. (Eight at a time convert what is stored in 16
-  /// bits once for all of them.)
+  /// f(constant rows, first) for tiles of up to half as many rows as a register has lanes: one, if it can be,
+  /// as each reads what all rows share.
   template <class F>
   FOVEA_INLINE void in_row_tiles(F&& f) const noexcept {
+    constexpr int most = std::min<int>(max_rows, std::max<int>(n / 2, 1));
     index_type r = 0;
-    if constexpr (max_rows >= 8 && n >= 8)
-      if (r + 8 <= count()) f(std::integral_constant<int, 8>{}, r), r += 8;
-    if constexpr (n >= 4)
-      for (; r + 4 <= count(); r += 4) f(std::integral_constant<int, 4>{}, r);
-    for (; r + 2 <= count(); r += 2) f(std::integral_constant<int, 2>{}, r);
-    if (r < count()) f(std::integral_constant<int, 1>{}, r);
+    for (; r + most <= count(); r += most) f(std::integral_constant<int, most>{}, r);
+    unroll<most - 1>([&](auto i) FOVEA_INLINE_LAMBDA {
+      if (count() - r == i + 1) f(std::integral_constant<int, i + 1>{}, r);
+    });
   }
 
   /// Bytes that stay of panels of so many rows when their keys are done, and that these work in.

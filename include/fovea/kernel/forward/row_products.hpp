@@ -22,59 +22,67 @@ FOVEA_NOINLINE void dot_last_keys(const T* q, index_type rows, const block_piece
     }
 }
 
-/// The same for R rows: n / R keys at a time fill a register of sums. The rows of q are R of Rows that lie
-/// together: see inner_sum. (Other ways to end than by a call, a tile of one key or the last tile once more,
-/// were 4 KB of code in all, or 7 % slower with bf16 keys, as g++ chose other registers.)
+/// The same for R rows: n / R keys at a time fill a register of sums, of whatever R; where that leaves some
+/// over, the last tile reads keys again. The rows of q are R of Rows that lie together: see inner_sum.
 ///
-/// Measured on a Zen 4 from L2, 4 rows, dim 128, of the FMA peak: float 87, 16 bits and int8 76 %; bfloat16
-/// as even and odd elements, by shift and mask, 84 %; keys stored in lanes, 16 of them a register, with no
-/// sums over lanes: float 81, others 87 to 90 %.
-template <class Arch, int R, int Rows, class T, class E, class Stride>
-FOVEA_INLINE void dot_rows(const T* q, const block_piece<E>& k, T* s, Stride s_stride) noexcept {
+/// Measured on a Zen 5 from L2, 512 keys, the whole call in GF/s of 270 (AVX-512) and 135 (AVX2), groups of
+/// 1 to 8; before it tiles were of 4, 2 and 1 rows, each of which read K and V again, and asked for two lines
+/// beside each that they read:
+///   AVX-512, dim 64     63 111 124 163 148 159 162 165      before   45  77  75 118 102 114 105 148
+///   AVX-512, dim 128    59 119 153 198 185 195 201 198      before   47  83  74 135 103 118 100 182
+///   AVX2, dim 64        54  77  77  86 (two panels)         before   37  63  57  78
+/// On a Zen 4, 4 rows, dim 128, of the FMA peak: float 87, 16 bits and int8 76 %; bfloat16 as even and odd
+/// elements, by shift and mask, 84 %; keys stored in lanes, 16 of them a register, with no sums over lanes:
+/// float 81, others 87 to 90 %.
+template <class Arch, int R, int Rows, class T, class E, class Stride, class Lines>
+FOVEA_INLINE void dot_rows(const T* q, const block_piece<E>& k, T* s, Stride s_stride,
+                           const Lines& lines) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   constexpr int C = static_cast<int>(n) / R;
   s += k.first;
-  index_type j = 0;
-  for (; j + C <= k.count; j += C) {
-    const row_prefetch lines = k.lines.from(j);
+  if (k.count < C) return dot_last_keys<Arch, Rows>(q, R, k, 0, s, s_stride);
+  for (index_type end = C;; end = std::min(end + C, k.count)) {
+    const index_type j = end - C;
     auto sum = inner_sum<Arch, R, C, Rows>(q, k.rows.from(j).data, k.rows.stride, k.rows.dim,
-                                           [&](index_type offset)
-                                               FOVEA_INLINE_LAMBDA { lines.template fetch<C>(offset); });
+                                           lines.template beside_rows<C>(j));
     V flat[std::size_t{n}];
     sum.each([&](auto r, auto e, V& x) FOVEA_INLINE_LAMBDA { flat[r * C + e] = x; });
+    FOVEA_UNROLL_ALL
+    for (index_type i = R * C; i < n; ++i) flat[i] = flat[0];
     alignas(64) T dots[std::size_t{n}];
     isa<Arch>::sums_of_lanes(flat).store_aligned(dots);
     unroll<R>([&](auto r)
                   FOVEA_INLINE_LAMBDA { std::memcpy(s + r * s_stride + j, dots + r * C, C * sizeof(T)); });
+    if (end == k.count) break;
   }
-  if (j < k.count) dot_last_keys<Arch, Rows>(q, R, k, j, s, s_stride);
 }
 
 /// f(constant row, part, sum over j of p(row, j) v(j, columns of register `part`)), R rows. Meanwhile lines
 /// are asked for.
-template <class Arch, int R, class T, class E, class Stride, class F>
+template <class Lines, class Arch, int R, class T, class E, class Stride, class F>
 FOVEA_INLINE void sum_rows(const T* p, Stride p_stride, const block_pieces<E>& pieces, index_type width,
                            F&& f) noexcept {
   using V = vec<Arch, T>;
   using shape = geometry<Arch>;
   constexpr index_type n = lanes<Arch, T>, bytes = n * static_cast<index_type>(sizeof(E));
-  constexpr int C = std::clamp(shape::tile_rows * shape::tile_vectors / R, 1, 4);
+  constexpr int registers = shape::tile_rows * (shape::tile_vectors + 1);  // of the machine
+  constexpr int C = std::clamp((registers - 1) / (R + 1), 1, 4);
   const auto tile_of = [&](auto wide, index_type c) FOVEA_INLINE_LAMBDA {
     constexpr int W = decltype(wide)::value;
     tile<Arch, T, R, W> sum;
     sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
     for (const block_piece<E>& v : pieces)
       add_outer(sum, p + v.first, p_stride, unit{}, v.rows.data + start_of<Arch, T>(c / n, width),
-                v.rows.stride, v.count, [&](index_type j) FOVEA_INLINE_LAMBDA {
-                  const row_prefetch lines = v.lines.from(j);
-                  for (index_type at = 0; at < W * bytes; at += row_prefetch::line)
-                    lines.template fetch<1>(c / n * bytes + at);
-                });
+                v.rows.stride, v.count,
+                Lines(v.next).template beside_columns<W * bytes>(v.count, c / n * bytes));
     sum.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA { f(r, c / n + w, x); });
   };
   index_type c = 0;
-  for (; c + C * n <= width; c += C * n) tile_of(std::integral_constant<int, C>{}, c);
+  // Two and two in place of three and one. (Single ones at the end of 6 registers took 8 % of 4 rows' time.)
+  const auto fits = [&](index_type parts) FOVEA_INLINE_LAMBDA { return c + parts * n <= width; };
+  for (; fits(C) && (C != 3 || !fits(4) || fits(5)); c += C * n) tile_of(std::integral_constant<int, C>{}, c);
+  for (; fits(2); c += 2 * n) tile_of(std::integral_constant<int, 2>{}, c);
   for (; c < width; c += n) tile_of(std::integral_constant<int, 1>{}, c);
 }
 
@@ -111,8 +119,11 @@ FOVEA_NOINLINE void dot_pieces(const row_panel<Arch, T>& q, const block_pieces<E
   constexpr std::integral_constant<index_type, panel::block> row_stride{};
   for (const block_piece<E>& k : pieces) {
     const T* const scaled = k.scales == nullptr ? q.q : scale_queries(q, k.scales);
-    q.in_row_tiles([&](auto rows, index_type r) FOVEA_INLINE_LAMBDA {
-      dot_rows<Arch, rows(), panel::max_rows>(scaled + r * panel::n, k, q.s + r * panel::block, row_stride);
+    with_lines(k.next.any(), [&](auto lines) FOVEA_INLINE_LAMBDA {
+      q.in_row_tiles([&](auto rows, index_type r) FOVEA_INLINE_LAMBDA {
+        dot_rows<Arch, rows(), panel::max_rows>(scaled + r * panel::n, k, q.s + r * panel::block, row_stride,
+                                                typename decltype(lines)::type(k.next));
+      });
     });
   }
 }
@@ -135,11 +146,13 @@ FOVEA_NOINLINE void add_pieces(const row_panel<Arch, T>& p, const block_pieces<E
     if (v.scales != nullptr)
       for (index_type r = 0; r < p.count(); ++r)
         for (index_type j = 0; j < v.count; ++j) p.logits(r)[v.first + j] *= static_cast<T>(v.scales[j]);
-  p.in_row_tiles([&](auto rows, index_type r) FOVEA_INLINE_LAMBDA {
-    sum_rows<Arch, rows()>(p.s + r * panel::block, row_stride, pieces, width,
-                           [&](auto i, index_type part, V& x) FOVEA_INLINE_LAMBDA {
-                             p.add(r + i, part, V::load_aligned(p.factor(r + i)), x);
-                           });
+  with_lines(pieces.asks(), [&](auto lines) FOVEA_INLINE_LAMBDA {
+    p.in_row_tiles([&](auto rows, index_type r) FOVEA_INLINE_LAMBDA {
+      sum_rows<typename decltype(lines)::type, Arch, rows()>(
+          p.s + r * panel::block, row_stride, pieces, width,
+          [&](auto i, index_type part, V& x)
+              FOVEA_INLINE_LAMBDA { p.add(r + i, part, V::load_aligned(p.factor(r + i)), x); });
+    });
   });
   have_shrunk(p);
 }

@@ -78,24 +78,23 @@ class row_scorer_ref {
       : scorer_(&scorer), keys_(&keys), at_(&first_head), of_(&functions_of<Scorer, Operand>) {}
 
   /// The logits of all rows against a block of keys, each of which is read once. `next`: what is asked for
-  /// meanwhile, beside what comes after `these`.
-  void dot(const panels& all, range keys, piece_places& next, piece_places& these) const noexcept {
-    of_->dot(scorer_, *at_, keys_, all, keys, next, these);
+  /// meanwhile.
+  void dot(const panels& all, range keys, piece_places& next) const noexcept {
+    of_->dot(scorer_, *at_, keys_, all, keys, next);
   }
   piece_places places(range keys) const noexcept { return of_->places(keys_, keys); }
 
  private:
   struct functions {
-    void (*dot)(const void*, const place&, const void*, const panels&, range, piece_places&,
-                piece_places&) noexcept;
+    void (*dot)(const void*, const place&, const void*, const panels&, range, piece_places&) noexcept;
     piece_places (*places)(const void*, range) noexcept;
   };
   template <class Scorer, class Operand>
   static constexpr functions functions_of{
       [](const void* scorer, const place& at, const void* operand, const panels& all, range keys,
-         piece_places& next, piece_places& these) noexcept {
+         piece_places& next) noexcept {
         each_pieces<scaled::by_channel>(*static_cast<const Operand*>(operand), keys, [&](auto& pieces) {
-          pieces.prefetch(next, these);
+          pieces.prefetch(next);
           for (const auto& q : all)
             if constexpr (std::is_same_v<Scorer, dot_product>)
               dot_pieces(q, pieces), pieces.prefetch_nothing();

@@ -20,16 +20,8 @@ class piece_places {
         if (count_ < most) places_[count_++] = byte_rows(part.tokens);
       });
   }
-  /// Where the next of them lies, to be asked for beside `now`, a piece of another block.
-  FOVEA_INLINE byte_rows beside(const byte_rows& now) noexcept {
-    return at_ < count_ ? places_[at_++] : now.first_row();
-  }
-  /// What comes after `now`, one of them: the next one; where there is one only, more of it. (Two pieces
-  /// further where they are of 4 KB, and into the next block, was no faster.)
-  FOVEA_INLINE byte_rows after(byte_rows now) noexcept {
-    if (count_ == 1) now.first += 8192;
-    return ++at_ < count_ ? places_[at_] : count_ == 1 ? now : now.first_row();
-  }
+  /// Where the next of them lies, to be asked for beside a piece of another block.
+  byte_rows next() noexcept { return at_ < count_ ? places_[at_++] : byte_rows(); }
 
  private:
   static constexpr std::size_t most = 8;
@@ -43,7 +35,7 @@ struct block_piece {
   rows_of<E> rows;
   index_type first, count;
   const float* scales;  // see scaled
-  row_prefetch lines;
+  next_rows next;
 };
 
 /// Several of them, which a tile of results sums up before it is written.
@@ -59,23 +51,20 @@ class block_pieces {
   FOVEA_INLINE const block_piece<E>* begin() const noexcept { return pieces_.data(); }
   FOVEA_INLINE const block_piece<E>* end() const noexcept { return pieces_.data() + count_; }
 
-  /// While they are read, what comes next beside them and after them is asked for; or nothing that is not
-  /// there already.
-  FOVEA_INLINE void prefetch(piece_places& next, piece_places& these) noexcept {
-    each([&](block_piece<E>& part, const byte_rows& here)
-             FOVEA_INLINE_LAMBDA { part.lines = row_prefetch(next.beside(here), these.after(here)); });
+  /// While they are read, what comes next is asked for beside them; or nothing.
+  FOVEA_INLINE void prefetch(piece_places& next) noexcept {
+    for (std::size_t i = 0; i < count_; ++i) {
+      const auto& rows = pieces_[i].rows;
+      pieces_[i].next = next_rows(next.next(), rows.dim * static_cast<index_type>(sizeof(E)));
+    }
   }
+  /// Whether anything is.
+  bool asks() const noexcept { return count_ > 0 && pieces_[count_ - 1].next.any(); }
   FOVEA_INLINE void prefetch_nothing() noexcept {
-    each([](block_piece<E>& part, const byte_rows& here)
-             FOVEA_INLINE_LAMBDA { part.lines = row_prefetch(here); });
+    for (std::size_t i = 0; i < count_; ++i) pieces_[i].next = {};
   }
 
  private:
-  template <class F>
-  FOVEA_INLINE void each(F&& f) noexcept {
-    for (std::size_t i = 0; i < count_; ++i) f(pieces_[i], byte_rows(pieces_[i].rows.view(1)));
-  }
-
   static constexpr std::size_t most = 8;
   std::array<block_piece<E>, most> pieces_;  // of which count_ are written
   std::size_t count_;

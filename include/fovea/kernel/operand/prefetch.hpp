@@ -2,10 +2,11 @@
 // tiles are computed.
 #pragma once
 
-#include <fovea/kernel/arch/registers.hpp>
+#include <fovea/kernel/tile/tile.hpp>
 #include <fovea/view/matrix.hpp>
 
 #include <array>
+#include <type_traits>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
@@ -112,55 +113,93 @@ class prefetch {
 
 /// Where rows begin, whatever their elements: row i at first + i * stride, in bytes.
 struct byte_rows {
-  const char* first;
-  index_type stride;
+  const char* first = nullptr;
+  index_type stride = 0;
   FOVEA_INLINE byte_rows() noexcept = default;
   FOVEA_INLINE byte_rows(const char* at, index_type step) noexcept : first(at), stride(step) {}
   FOVEA_INLINE byte_rows from(index_type row) const noexcept { return {first + row * stride, stride}; }
-  /// Its first row, again and again, for where nothing is to be asked for: that is in L1. (The rows being
-  /// read themselves are on their way, and asking again costs L2 as much as reading them: one query and 128
-  /// keys of 8 heads took 6 % more, 4 queries of 1,024 keys 2 %; Zen 5.)
-  FOVEA_INLINE byte_rows first_row() const noexcept { return {first, 0}; }
   template <class E>
   FOVEA_INLINE explicit byte_rows(const matrix_view<E>& rows) noexcept
       : first(reinterpret_cast<const char*>(rows.data)),
         stride(rows.row_stride * static_cast<index_type>(sizeof(E))) {}
 };
 
-/// Lines to ask for as rows are read: those of other rows that come next, and again, as a processor drops
-/// what is asked for when too much is under way already, those that come a little after the rows themselves.
-/// No state, so that it costs a tile nothing but the instruction.
-///
-/// Measured on a Zen 4, 32 query and 8 key/value heads, 32,768 keys, of the stream: both, the second 8 KB
-/// ahead, 0.84 (1 KB 0.71, 2 KB 0.76, 4 KB 0.80, 16 KB 0.81); the next rows alone 0.55; the rows' own 2 to
-/// 8 KB ahead alone 0.65 to 0.75; either into L1, which then is full of what is on its way, 0.3; a list of
-/// lines with a counter, asked for in shares, 0.71, and from cache twice the time.
-class row_prefetch {
+/// Other rows, of as many bytes as those that are read, which come next. None at first.
+class next_rows {
  public:
-  FOVEA_INLINE row_prefetch() noexcept = default;
-  FOVEA_INLINE row_prefetch(const byte_rows& next, const byte_rows& further) noexcept
-      : next_(next), further_(further) {}
-  /// Nothing that is not there already.
-  FOVEA_INLINE explicit row_prefetch(const byte_rows& now) noexcept
-      : next_(now.first_row()), further_(now.first_row()) {}
+  next_rows() noexcept = default;
+  next_rows(const byte_rows& rows, index_type row_bytes) noexcept
+      : rows_(rows), joined_(rows.stride == row_bytes) {}
 
-  /// Those of the rows from `row` on.
-  FOVEA_INLINE row_prefetch from(index_type row) const noexcept {
-    return {next_.from(row), further_.from(row)};
-  }
-  /// The lines at `offset` bytes of the first Rows rows.
-  template <int Rows>
-  FOVEA_INLINE void fetch(index_type offset) const noexcept {
-    unroll<Rows>([&](auto row) FOVEA_INLINE_LAMBDA {
-      FOVEA_PREFETCH(next_.first + offset + row * next_.stride, 0, 2);
-      FOVEA_PREFETCH(further_.first + offset + row * further_.stride, 0, 2);
-    });
-  }
-  static constexpr index_type line = 64;
+  bool any() const noexcept { return rows_.first != nullptr; }
+  const byte_rows& rows() const noexcept { return rows_; }
+  /// Whether they lie without gaps.
+  bool joined() const noexcept { return joined_; }
 
  private:
-  byte_rows next_, further_;
+  byte_rows rows_;
+  bool joined_ = false;
 };
+
+/// Lines of these to ask for as rows are read: once each, and in rising addresses where the rows lie without
+/// gaps, in whatever order a tile reads: hardware follows that on any machine, and takes over where what is
+/// asked for is dropped. No distance is tuned: V of a block is asked for while its K is read, K of the next
+/// meanwhile V is. No state, so that it costs a tile nothing but the instruction.
+///
+/// Measured on a Zen 5, 8 key/value heads, 32,768 keys of 128, groups of 1, 2, 3, 4 and 8, ms (a read of the
+/// same memory takes 6.5): 9.1, 11.0, 11.2, 11.2, 10.5; two a line, of these and of rows 8 KB ahead, in the
+/// order of a tile's columns, 10.9, 10.8, 13.1, 13.1, 13.6; none 10.0, 14.5, 19.5, 19.9, 26.4; into L2 in
+/// place of L1 7.9, 11.1, 11.8, 14.6, 13.3. Within noise of these: the rows' own 8 or 32 KB ahead in place of
+/// other rows, and blocks of 32 or 64 keys.
+class lines_of_next {
+ public:
+  explicit lines_of_next(const next_rows& next) noexcept
+      : first_(next.rows().first), stride_(next.rows().stride), joined_(next.joined()) {}
+
+  /// f(offset in bytes): with Rows rows from `row` on, the lines that come with a line of each.
+  template <int Rows>
+  FOVEA_INLINE auto beside_rows(index_type row) const noexcept {
+    const index_type apart = joined_ ? line : stride_, step = joined_ ? Rows : 1;
+    return [from = first_ + row * stride_, apart, step](index_type offset) FOVEA_INLINE_LAMBDA {
+      unroll<Rows>([&](auto i)
+                       FOVEA_INLINE_LAMBDA { FOVEA_PREFETCH(from + offset * step + i * apart, 0, 3); });
+    };
+  }
+  /// f(row): those that come with Bytes of a row, from byte `column` on, of `rows` rows one after another.
+  template <index_type Bytes>
+  FOVEA_INLINE auto beside_columns(index_type rows, index_type column) const noexcept {
+    const char* const from = first_ + (joined_ ? rows * column : column);
+    return [from, apart = joined_ ? Bytes : stride_](index_type row) FOVEA_INLINE_LAMBDA {
+      for (index_type at = 0; at < Bytes; at += line) FOVEA_PREFETCH(from + row * apart + at, 0, 3);
+    };
+  }
+
+ private:
+  static constexpr index_type line = 64;
+  const char* first_;
+  index_type stride_;
+  bool joined_;
+};
+
+/// Of none.
+struct lines_of_none {
+  explicit lines_of_none(const next_rows&) noexcept {}
+  template <int>
+  no_prefetch beside_rows(index_type) const noexcept {
+    return {};
+  }
+  template <index_type>
+  no_prefetch beside_columns(index_type, index_type) const noexcept {
+    return {};
+  }
+};
+
+/// f(std::type_identity of either): loops are compiled twice, as asking whether to ask took 10 to 18 % of
+/// a tile's time from L2 (4 rows of float, Zen 5).
+template <class F>
+FOVEA_INLINE void with_lines(bool any, F&& f) noexcept {
+  any ? f(std::type_identity<lines_of_next>()) : f(std::type_identity<lines_of_none>());
+}
 
 }  // namespace kernel
 FOVEA_NAMESPACE_END
