@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <new>
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -36,9 +35,9 @@ inline void check(std::int32_t status, const fovea_error& error) {
 
 /// Runs f(arguments..., &error) and throws what went wrong.
 template <class F, class... A>
-void run_checked(const F& f, A&&... arguments) {
+void run_checked(const F& f, A... arguments) {
   fovea_error error;
-  const std::int32_t status = f(std::forward<A>(arguments)..., &error);
+  const std::int32_t status = f(arguments..., &error);
   check(status, error);
 }
 
@@ -46,9 +45,10 @@ void run_checked(const F& f, A&&... arguments) {
 template <class Handle, void (*Destroy)(Handle*)>
 class owner {
  public:
-  owner(owner&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  owner(owner&& other) noexcept : handle_(other.handle_) { other.handle_ = nullptr; }
   owner& operator=(owner&& other) noexcept {
-    std::swap(handle_, other.handle_);
+    Handle* const before = handle_;
+    handle_ = other.handle_, other.handle_ = before;
     return *this;
   }
   ~owner() { Destroy(handle_); }
@@ -107,16 +107,16 @@ struct call : fovea_call {
   call& operator=(const call&) = delete;
 
   void add(const fovea_mask& mask) {
-    masks_.push_back(mask);
+    masks_.push_back({mask});
     masks = masks_.data(), mask_count = static_cast<std::int64_t>(masks_.size());
   }
   void add(const fovea_score& score) {
-    scores_.push_back(score);
+    scores_.push_back({score});
     scores = scores_.data(), score_count = static_cast<std::int64_t>(scores_.size());
   }
   void add(const cache& one) {
-    caches_.push_back(one.get());
-    caches = caches_.data(), cache_count = static_cast<std::int64_t>(caches_.size());
+    caches_.push_back({one.get()});
+    caches = &caches_.front().one, cache_count = static_cast<std::int64_t>(caches_.size());
   }
   void softcap(double cap) {
     fovea_score score = fovea_score_of(FOVEA_SOFTCAP);
@@ -144,9 +144,15 @@ struct call : fovea_call {
   }
 
  private:
-  std::vector<fovea_mask> masks_;
-  std::vector<fovea_score> scores_;
-  std::vector<const fovea_cache*> caches_;
+  // Of types of this namespace, which tells the instruction set: so do the names of what their vectors call.
+  struct kept_mask : fovea_mask {};
+  struct kept_score : fovea_score {};
+  struct kept_cache {
+    const fovea_cache* one;
+  };
+  std::vector<kept_mask> masks_;
+  std::vector<kept_score> scores_;
+  std::vector<kept_cache> caches_;
 };
 
 }  // namespace compiled

@@ -8,7 +8,7 @@ shift 2
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
 for object; do
-  of_object=$("$nm" --defined-only "$object" | awk '$2 ~ /^[A-Zuvw]$/ && $3 ~ /5fovea/ {print $3}' | sort -u)
+  of_object=$("$nm" --defined-only "$object" | awk '$2 ~ /^[A-Zuvw]$/ && $3 ~ /5fovea|[0-9]fovea_/ {print $3}' | sort -u)
   [ -n "$of_object" ] || { echo "$object defines nothing of the library"; exit 1; }
   echo "$of_object" >>"$list"
 done

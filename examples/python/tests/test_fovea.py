@@ -1,4 +1,7 @@
 """fovea from Python with numpy, against the formula in double."""
+import ast
+import inspect
+import pathlib
 import threading
 import time
 import unittest
@@ -186,6 +189,16 @@ class Attention(unittest.TestCase):
             fovea.attention(self.q[None], self.k, self.v)
         with self.assertRaisesRegex(ValueError, "3 slopes for 4 heads"):
             fovea.attention(self.q, self.k, self.v, alibi=[1, 2, 3])
+
+    def test_stub_names_every_option(self):
+        stub = ast.parse((pathlib.Path(fovea.__file__).parent / "__init__.pyi").read_text())
+        known = {name for name in inspect.signature(fovea._calls._Call.set).parameters if name != "self"}
+        gradients = {"d_bias", "d_alibi", "d_sinks"}
+        for function in (node for node in stub.body if isinstance(node, ast.FunctionDef)):
+            named = {argument.arg for argument in function.args.kwonlyargs} - {"return_lse", "out", "d_lse"}
+            drops = {"dropout", "seed"} if function.name in ("attention", "backward") else set()
+            expected = known - {"dropout", "seed"} - gradients | drops
+            self.assertEqual(named, expected | (gradients if function.name == "backward" else set()), function.name)
 
     def test_other_threads_run_meanwhile(self):
         q = numbers(1, 8, 2000, 64)
