@@ -55,7 +55,7 @@ def generation(path, threads, prompt_tokens=512, new_tokens=64):
             run = lambda count: model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count,  # noqa: E731
                                                do_sample=False, pad_token_id=0)
             results[name] = run(new_tokens)[0, length:].tolist()
-            times[name] = seconds(lambda: run(1), 3), seconds(lambda: run(new_tokens), 1)
+            times[name] = seconds(lambda: run(1), 3), seconds(lambda: run(new_tokens), 3)
         print(f"SmolLM2, {length} tokens and {new_tokens} more, {threads} thread(s): "
               f"{'the same' if results['sdpa'] == results['fovea'] else 'OTHER'} tokens; prompt: sdpa {times['sdpa'][0]:.2f} s, "
               f"fovea {times['fovea'][0]:.2f} s; all: {times['sdpa'][1]:.2f} s, {times['fovea'][1]:.2f} s")

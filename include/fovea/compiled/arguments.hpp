@@ -74,6 +74,15 @@ S entry_of(const S* first, std::int64_t i, const char* name) {
       name);
 }
 
+/// The same, as it is where it has the size of the library's own, else in `room`.
+template <class S>
+const S& entry_at(const S* first, std::int64_t i, const char* name, S& room) {
+  std::size_t size = 0;
+  if (first != nullptr) std::memcpy(&size, first, sizeof size);
+  if (size == sizeof(S)) return first[i];
+  return room = entry_of(first, i, name);
+}
+
 inline void check_count(const char* name, std::int64_t count, std::int64_t most) {
   if (count < 0 || count > most) reject(name, " has ", count, " entries, not within 0 and ", most);
 }

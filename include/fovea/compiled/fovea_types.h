@@ -31,7 +31,7 @@ typedef enum fovea_element {
   FOVEA_F64 = 2,
   FOVEA_BF16 = 3,
   FOVEA_F16 = 4,
-  FOVEA_I8 = 5,   // what a cache stores, with scales; a list of integers
+  FOVEA_I8 = 5,   // what a cache stores, with scales
   FOVEA_U8 = 6,   // booleans and bytes: not 0 keeps
   FOVEA_I32 = 7,  // lists
   FOVEA_I64 = 8,  // lists
@@ -52,7 +52,7 @@ typedef struct fovea_tensor {
 /// `count` numbers, `stride` elements apart. data NULL: not given.
 typedef struct fovea_list {
   const void* data;
-  int32_t element;  // F32, F64 for real numbers; I8, I32, I64 for integers; U64 for bits
+  int32_t element;  // F32, F64 for real numbers; I32, I64 for integers; U64 for bits
   int32_t reserved;
   int64_t count, stride;
 } fovea_list;
@@ -160,8 +160,8 @@ typedef struct fovea_call {
   fovea_list sink_gradient;  // F32, written by fovea_backward, if given
   int32_t off_by_one;        // 1 joins every denominator
   int32_t has_scale;
-  double scale;  // where has_scale is not 0; else 1 / sqrt(d)
-  double dropout_rate;
+  double scale;         // where has_scale is not 0; else 1 / sqrt(d)
+  double dropout_rate;  // not with caches, nor where weights, logits or statistics are asked for
   uint64_t dropout_seed;
   const fovea_threads* threads;    // the library's, or
   const fovea_executor* executor;  // the caller's; both NULL: the calling thread

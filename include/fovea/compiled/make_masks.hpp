@@ -192,8 +192,9 @@ class band_mask {
   static bool holds(const fovea_mask* masks, std::int64_t count) {
     check_count("masks", count, most_masks);
     bool all = true;
+    fovea_mask room;
     for (std::int64_t i = 0; i < count; ++i)
-      all = with_band(entry_of(masks, i, "masks"), [](const auto&) {}) && all;
+      all = with_band(entry_at(masks, i, "masks", room), [](const auto&) {}) && all;
     return all;
   }
   void check(const place& at) const {
@@ -215,7 +216,8 @@ class band_mask {
  private:
   template <class F>
   void each(const F& f) const {
-    for (std::int64_t i = 0; i < count_; ++i) with_band(entry_of(masks_, i, "masks"), f);
+    fovea_mask room;
+    for (std::int64_t i = 0; i < count_; ++i) with_band(entry_at(masks_, i, "masks", room), f);
   }
   place with_diagonals(place at) const {
     each([&](const auto& mask) { name_diagonals(mask, at); });
