@@ -37,6 +37,7 @@ call gate_call(const workload& w);
 call differential_call(const workload& w);
 call sigmoid_call(const workload& w);
 call transformer_xl_call(const workload& w);
+call talking_heads_call(const workload& w);
 
 /// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to
 /// compile.

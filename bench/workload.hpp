@@ -34,7 +34,8 @@ enum class operation {
   gate,  // an element of O
   differential,
   sigmoid,
-  transformer_xl
+  transformer_xl,
+  talking_heads
 };
 enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
 enum class mask {
@@ -157,7 +158,7 @@ inline bool decays_channels(update_rule r) {
 }
 inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
 
-inline constexpr names<operation, 11> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 12> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
@@ -167,7 +168,8 @@ inline constexpr names<operation, 11> operation_names{{{"forward", operation::fo
                                                       {"gate", operation::gate},
                                                       {"differential", operation::differential},
                                                       {"sigmoid", operation::sigmoid},
-                                                      {"transformer_xl", operation::transformer_xl}}};
+                                                      {"transformer_xl", operation::transformer_xl},
+                                                      {"talking_heads", operation::talking_heads}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -553,7 +555,8 @@ inline double useful_cells(const workload& w) {
 
 /// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d; op=additive: 2 hidden + 2 dv, a tanh
 /// counted as one; op=linear: 4 d dv a token and head;
-/// op=differential: 2 d + 4 dv; op=transformer_xl: 4 d + 2 dv), which is 4 Lq Lk d where dv = d and nothing
+/// op=differential: 2 d + 4 dv; op=transformer_xl: 4 d + 2 dv;
+/// op=talking_heads: 2 (d + dv) + 4 Hq), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
   if (!w.lengths.empty()) {
@@ -568,6 +571,7 @@ inline double useful_flops(const workload& w) {
     return 4.0 * double(w.dim * w.value_dim) * double(w.queries) * double(w.batch * w.heads);
   const double a_cell = w.op == operation::differential     ? 2.0 * double(w.dim + 2 * w.value_dim)
                         : w.op == operation::transformer_xl ? 2.0 * double(2 * w.dim + w.value_dim)
+                        : w.op == operation::talking_heads  ? 2.0 * double(w.dim + w.value_dim + 2 * w.heads)
                         : w.op == operation::forward || w.op >= operation::decomposed
                             ? 2.0 * double(w.dim + w.value_dim)
                         : w.op == operation::backward ? 6.0 * double(w.dim) + 4.0 * double(w.value_dim)

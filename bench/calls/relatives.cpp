@@ -1,10 +1,11 @@
 // bench/calls/relatives.cpp - a workload becomes one call of what is nearly plain attention: with an output
 // gate, of two softmaxes (Hq and Hkv heads of q and k: half as many of O and V, twice as wide), of sigmoids,
-// with vectors of distances.
+// with vectors of distances, of heads that talk.
 #include "../fovea_call.hpp"
 
 #include <fovea/differential.hpp>
 #include <fovea/sigmoid_attention.hpp>
+#include <fovea/talking_heads.hpp>
 #include <fovea/transformer_xl.hpp>
 
 namespace bench {
@@ -73,6 +74,13 @@ call transformer_xl_call(const workload& w) {
                                        .offset = std::max<index_type>(w.keys - w.queries, 0),
                                        .executor = x->executor()});
   attend.u.setRandom(), attend.v.setRandom(), attend.r.setRandom();
+  return call_of(w, x, attend);
+}
+
+call talking_heads_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  fovea::talking_heads<float> attend({.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
+  attend.p_l.setRandom(), attend.p_w.setRandom();
   return call_of(w, x, attend);
 }
 

@@ -97,6 +97,7 @@ TEST(workload, text_reads_back) {
                             "op=differential,Hq=4,Hkv=2",
                             "op=sigmoid",
                             "op=transformer_xl",
+                            "op=talking_heads",
                             "dtype=bf16,weights=rounded",
                             "with=t5",
                             "with=swin",

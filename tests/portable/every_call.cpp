@@ -14,6 +14,7 @@
 #include <fovea/position.hpp>
 #include <fovea/reference.hpp>
 #include <fovea/sigmoid_attention.hpp>
+#include <fovea/talking_heads.hpp>
 #include <fovea/top_blocks.hpp>
 #include <fovea/transformer_xl.hpp>
 #include <fovea/view/eigen_tensor.hpp>
@@ -134,6 +135,13 @@ void two_softmaxes(const inputs& x, Rows& o) {
   o += attend.backward(x.m, x.m, v, given.halves, given.lse, v, gradient, fovea::softcap{3.f}).d_q;
   o(0, 0) += attend.weights(x.m, x.m)(0, 0, 0, 0) + float(attend.plan_for(x.m, x.m, v).explain().size());
   o(0, 0) += float(fovea::differential_reference(x.m, x.m, v, {.heads = 2}, attend.lambda()).out(0, 0, 0, 0));
+}
+
+void talking(const inputs& x, Rows& o) {
+  const fovea::talking_heads<float, 2> attend;
+  auto gradient = attend.zero_gradient();
+  attend.into(o, x.m, x.m, x.m, fovea::causal);
+  o = attend(x.m, x.m, x.m, fovea::softcap{3.f}) + attend.backward(x.m, x.m, x.m, o, gradient).d_q;
 }
 
 void sigmoids(const inputs& x, Rows& o) {
@@ -334,7 +342,7 @@ int main() {
   fovea::tensor<fovea::fp16> fp16(1, 2, 5, 4);
   forward(x, o), hard_choices(x, o), views_from_elsewhere(x, o), looks(x, o), backward(x, o), caches(x, o),
       summaries(x, o), layers(x, o), positions(x, o), gates(x, o), scored_otherwise(x, o), with_a_state(x, o),
-      two_softmaxes(x, o), sigmoids(x, o);
+      two_softmaxes(x, o), sigmoids(x, o), talking(x, o);
   elements(std::vector<float>(40), f32), elements(std::vector<double>(40), f64);
   elements(std::vector<fovea::bf16>(40), bf16), elements(std::vector<fovea::fp16>(40), fp16);
   return o.allFinite() ? 0 : 1;
