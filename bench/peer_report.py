@@ -77,7 +77,8 @@ def markdown(results, versions, description, textbook):
     return "\n".join(lines) + "\n"
 
 
-COLOURS = {"torch": "#d9683a", "onnxruntime": "#3a78b5", "openvino": "#7a5aa6"}
+COLOURS = {"torch": "#d9683a", "zentorch": "#b53a5e", "zentorch_sdpa": "#e08fa6", "vllm": "#3f8f4f",
+           "onnxruntime": "#3a78b5", "onnxruntime_gqa": "#8fb8dd", "openvino": "#7a5aa6"}
 
 
 def svg(results, versions, description):
@@ -102,8 +103,8 @@ def svg(results, versions, description):
     axis = [f'<line x1="{x(2.0 ** e):.1f}" y1="{top - 6}" x2="{x(2.0 ** e):.1f}" y2="{y}" '
             f'stroke="{"#000" if e == 0 else "#ccc"}"/><text x="{x(2.0 ** e):.1f}" y="{y + 14}" '
             f'text-anchor="middle">{2.0 ** e:g}</text>' for e in range(low, high + 1)]
-    keys = [f'<rect x="{left + 170 * i}" y="58" width="10" height="10" fill="{COLOURS[p]}"/>'
-            f'<text x="{left + 170 * i + 15}" y="67">{PEERS[p]} {versions[p]}</text>' for i, p in enumerate(peers)]
+    keys = [f'<rect x="{12 + 118 * i}" y="58" width="10" height="10" fill="{COLOURS[p]}"/>'
+            f'<text x="{12 + 118 * i + 13}" y="67" font-size="8">{PEERS[p]} {versions[p]}</text>' for i, p in enumerate(peers)]
     notes = [f'<text x="12" y="{34 + 13 * i}" font-size="9">{escape(line)}</text>'
              for i, line in enumerate(description)]
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 60}" height="{y + 30}" '
