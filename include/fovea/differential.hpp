@@ -101,16 +101,26 @@ class differential : public differential_weights<compute_t<T>> {
   template <class Q, class K, class V, class... Mods>
   auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
-    check_mods<Mods...>();
-    const double l = lambda();
     auto out = make_like<T>(q, options_.heads, dim_of(v));
     auto halves = make_like<compute>(q, 2 * options_.heads, dim_of(v));
     auto lse = make_like<compute>(q, 2 * options_.heads, 1);
-    auto&& like_q = shaped_like(q, halves);
-    attend_.with_lse_into(like_q, shaped_like(q, lse), q, k, paired_values<V>{v}, mods...);
-    subtract(like_q, l, shaped_like(q, out));
+    with_lse_into(shaped_like(q, out), shaped_like(q, halves), shaped_like(q, lse), q, k, v, mods...);
     return differential_result<decltype(out), decltype(halves), decltype(lse)>{
         std::move(out), std::move(halves), std::move(lse)};
+  }
+
+  /// Writes them, `o` of any element; the three lie apart.
+  template <class O, class X, class L, class Q, class K, class V, class... Mods>
+  void with_lse_into(O&& o, X&& halves, L&& lse, const Q& q, const K& k, const V& v,
+                     const Mods&... mods) const {
+    check_mods<Mods...>();
+    const double l = lambda();
+    check_out(o, q, v);
+    const auto out = view_of(o, options_.heads, "o");
+    check_apart("o", out.all, "halves", view_of(halves, 2 * options_.heads, "halves").all);
+    check_apart("o", out.all, "lse", view_of(lse, 2 * options_.heads, "lse").all);
+    attend_.with_lse_into(halves, lse, q, k, paired_values<V>{v}, mods...);
+    subtract(halves, l, o);
   }
 
   /// softmax(S_2h) - lambda softmax(S_2h+1), batch x heads x Lq x Lk, for looking at.
@@ -138,6 +148,19 @@ class differential : public differential_weights<compute_t<T>> {
   template <class Q, class K, class V, class O, class L, class G, class... Mods>
   auto backward(const Q& q, const K& k, const V& v, const O& halves, const L& lse, const G& d_out,
                 weights_type& gradient, const Mods&... mods) const {
+    auto d_q = make_like<element_of<Q>>(q, 2 * options_.heads, view_of(q, 2 * options_.heads, "q").dim());
+    auto d_k =
+        make_like<element_of<K>>(k, 2 * options_.kv_heads, view_of(k, 2 * options_.kv_heads, "k").dim());
+    auto d_v = make_like<element_of<V>>(v, options_.kv_heads, dim_of(v));
+    backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, halves, lse, d_out,
+                  gradient, mods...);
+    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
+                                                                  std::move(d_v)};
+  }
+  /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element.
+  template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
+  void backward_into(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v, const O& halves,
+                     const L& lse, const G& d_out, weights_type& gradient, const Mods&... mods) const {
     using compute = compute_of<Q, K, V>;
     check_mods<Mods...>();
     const index_type heads = options_.heads, kv_heads = options_.kv_heads;
@@ -149,24 +172,24 @@ class differential : public differential_weights<compute_t<T>> {
     const auto given = read_only(view_of(halves, 2 * heads, "halves"));
     check_like("d_out", by_out, "q", queries, dim_of(v));
     check_like("halves", given, "q", queries, dim_of(v));
+    const auto to_v = view_of(d_v, kv_heads, "d_v");
+    const auto values = read_only(view_of(v, kv_heads, "v"));
+    check_result("d_v", to_v, "v", values, dim_of(v));
+    check_apart("d_v", to_v.all, "q", queries), check_apart("d_v", to_v.all, "v", values);
+    check_apart("d_v", to_v.all, "k", read_only(view_of(k, 2 * kv_heads, "k")));
+    check_apart("d_v", to_v.all, "d_q", view_of(d_q, 2 * heads, "d_q").all);
+    check_apart("d_v", to_v.all, "d_k", view_of(d_k, 2 * kv_heads, "d_k").all);
 
     auto by_halves = make_like<compute>(q, 2 * heads, dim_of(v));
     auto&& by_halves_like_q = shaped_like(q, by_halves);
     const double d_lambda = split<compute>(by_out, given, l, view_of(by_halves_like_q, 2 * heads, "d"));
 
-    auto d_q = make_like<element_of<Q>>(q, 2 * heads, queries.dim());
-    auto d_k = make_like<element_of<K>>(k, 2 * kv_heads, view_of(k, 2 * kv_heads, "k").dim());
-    auto d_v = make_like<element_of<V>>(v, kv_heads, dim_of(v));
     auto d_pairs = make_like<compute>(v, 2 * kv_heads, dim_of(v));
     auto&& pairs_like_v = shaped_like(v, d_pairs);
-    auto&& d_v_like_v = shaped_like(v, d_v);
-    attend_.backward_into(shaped_like(q, d_q), shaped_like(k, d_k), pairs_like_v, q, k, paired_values<V>{v},
-                          halves, lse, by_halves_like_q, mods...);
-    combine<compute>(read_only(view_of(pairs_like_v, 2 * kv_heads, "d_v")), compute(1),
-                     view_of(d_v_like_v, kv_heads, "d_v"));
+    attend_.backward_into(d_q, d_k, pairs_like_v, q, k, paired_values<V>{v}, halves, lse, by_halves_like_q,
+                          mods...);
+    combine<compute>(read_only(view_of(pairs_like_v, 2 * kv_heads, "d_v")), compute(1), to_v);
     learn(d_lambda, gradient);
-    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
-                                                                  std::move(d_v)};
   }
 
  private:

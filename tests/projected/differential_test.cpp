@@ -53,6 +53,17 @@ TEST(differential, is_the_textbook_with_its_gradients) {
     const auto loss = [&] { return textbook(layer, q, k, v).cwiseProduct(d_out).sum(); };
     auto gradient = layer.zero_gradient();
     const auto d = layer.backward(q, k, v, halves, lse, d_out, gradient, seen);
+    Matrix o = out, x = halves, l = lse, d_q = q, d_k = k, d_v = v;
+    o.setZero(), x.setZero(), l.setZero();
+    layer.with_lse_into(o, x, l, q, k, v, seen);
+    EXPECT_TRUE(o == out && x == halves && l == lse);
+    auto written = layer.zero_gradient();
+    layer.backward_into(d_q, d_k, d_v, q, k, v, halves, lse, d_out, written, seen);
+    EXPECT_TRUE(d_q == d.d_q && d_k == d.d_k && d_v == d.d_v && written.lambda_q1 == gradient.lambda_q1);
+    expect_refused([&] { layer.with_lse_into(x.leftCols(heads * value_dim), x, l, q, k, v, seen); },
+                   {"o and halves share memory"});
+    expect_refused([&] { layer.backward_into(d_q, d_k, v, q, k, v, halves, lse, d_out, written, seen); },
+                   {"d_v and v share memory"});
     expect_slopes("d_q", q, d.d_q, loss), expect_slopes("d_k", k, d.d_k, loss);
     expect_slopes("d_v", v, d.d_v, loss);
     expect_slopes("lambda_q1", layer.lambda_q1, gradient.lambda_q1, loss);
