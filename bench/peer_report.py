@@ -103,8 +103,8 @@ def svg(results, versions, description):
     axis = [f'<line x1="{x(2.0 ** e):.1f}" y1="{top - 6}" x2="{x(2.0 ** e):.1f}" y2="{y}" '
             f'stroke="{"#000" if e == 0 else "#ccc"}"/><text x="{x(2.0 ** e):.1f}" y="{y + 14}" '
             f'text-anchor="middle">{2.0 ** e:g}</text>' for e in range(low, high + 1)]
-    keys = [f'<rect x="{12 + 118 * i}" y="58" width="10" height="10" fill="{COLOURS[p]}"/>'
-            f'<text x="{12 + 118 * i + 13}" y="67" font-size="8">{PEERS[p]} {versions[p]}</text>' for i, p in enumerate(peers)]
+    keys = [f'<rect x="{12 + 200 * (i % 4)}" y="{52 + 12 * (i // 4)}" width="10" height="10" fill="{COLOURS[p]}"/>'
+            f'<text x="{25 + 200 * (i % 4)}" y="{61 + 12 * (i // 4)}" font-size="9">{PEERS[p]} {versions[p]}</text>' for i, p in enumerate(peers)]
     notes = [f'<text x="12" y="{34 + 13 * i}" font-size="9">{escape(line)}</text>'
              for i, line in enumerate(description)]
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 60}" height="{y + 30}" '
