@@ -22,7 +22,7 @@ LABEL = re.compile(r"^([.\w$]+):")
 JUMP = re.compile(r"^\tj\w+\s+([.\w$]+)")
 MULTIPLY_ADD = re.compile(r"^\tv(fn?m(add|sub)\w+p[sd]|dpbf16ps)\s")
 VECTOR = re.compile(r"%[xyz]mm\d+")
-PRODUCT = re.compile("dot_keys|dot_some_keys|add_values|write_values|dot_pieces|add_pieces|"
+PRODUCT = re.compile("dot_keys|dot_some_keys|add_values|write_values|"
                      "key_group.*(5score|13differentiate|11add_to_keys|14add_to_queries)")
 
 
