@@ -61,7 +61,7 @@ struct element_traits<E> {
   }
   template <class Isa, class V>
     requires requires(const V& x, void* to) { Isa::store_fp16(x, to); }
-  FOVEA_INLINE static void store_lanes(const V& x, E* to) noexcept {
+  static void store_lanes(const V& x, E* to) noexcept {
     Isa::store_fp16(x, to);
   }
 };

@@ -17,6 +17,9 @@ struct bf16_pair {
   std::uint16_t low, high;
 };
 
+/// Says of queries that they are packed as pairs of channels, without a scale.
+struct as_bf16_pairs {};
+
 /// No such instruction. Where there is one:
 ///   available                      true
 ///   registers                      how a register of pairs is kept: 32 bits a lane

@@ -50,15 +50,23 @@ struct row_group {
   row_group(const row_group&) = delete;
 
   row_job<Arch, T> job(range span, T scale, const row_memory<T>& memory) noexcept {
-    return {at,
-            span,
-            {p.q, at.batch, of_first_head.head},
-            p.dim(),
-            scale,
-            {p.scorer, of_first_head, keys},
-            row_rules_ref<Arch, T>(rules),
-            memory,
-            p.beyond_caches};
+    return {at,     span,           queries(), p.dim(), scale, logits(), row_rules_ref<Arch, T>(rules),
+            memory, p.beyond_caches};
+  }
+
+ private:
+  static constexpr bool may_pair = Problem::scores_dots && pairs_channels_of<Arch, typename Problem::read>;
+  static constexpr dot_product_of_pairs pairs = {};
+  bool in_pairs() const noexcept { return keys.in_place() && p.dim() >= paired_channels<Arch>; }
+  row_queries_ref<Arch, T> queries() const noexcept {
+    if constexpr (may_pair)
+      if (in_pairs()) return {p.q, at.batch, of_first_head.head, as_bf16_pairs()};
+    return {p.q, at.batch, of_first_head.head};
+  }
+  row_scorer_ref<Arch, T> logits() const noexcept {
+    if constexpr (may_pair)
+      if (in_pairs()) return {pairs, of_first_head, keys};
+    return {p.scorer, of_first_head, keys};
   }
 };
 

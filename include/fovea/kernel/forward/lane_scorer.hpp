@@ -39,9 +39,6 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_keys(const Scorer& scorer, const T* q, i
   for (int w = 0; w < W; ++w) s.largest[w] = largest[w];
 }
 
-/// The dot product of queries and keys that are rows of pairs of bf16: scale * q . k.
-struct dot_product_of_pairs {};
-
 /// A reference to any of them.
 template <class Arch, class T>
 class scorer_ref {

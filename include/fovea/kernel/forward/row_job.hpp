@@ -108,7 +108,7 @@ class row_key_blocks {
   }
 
   /// S = Q K^T for all rows.
-  void dot(const row_panels<Arch, T>& all) noexcept { job_.scorer.dot(all, keys, next_values_); }
+  void dot(const row_panels<Arch, T>& all) noexcept { job_.scorer.dot(all, keys, job_.scale, next_values_); }
   /// Whether all that weights of 0 are multiplied by is finite: looked up only where there may be some.
   bool finite_values() noexcept {
     if (!known_ && job_.values != nullptr) finite_ = job_.values->finite(keys);

@@ -2,7 +2,7 @@
 // whatever element, as panels of rows see them: through pointers, once a panel.
 #pragma once
 
-#include <fovea/kernel/forward/row_panel.hpp>
+#include <fovea/kernel/forward/row_pair_products.hpp>
 #include <fovea/kernel/operand/gated.hpp>
 #include <fovea/view/sequences.hpp>
 
@@ -77,6 +77,11 @@ class row_queries_ref {
   template <class E>
   row_queries_ref(const sequences<const E>& all, index_type batch, index_type first_head) noexcept
       : all_(&all), batch_(batch), first_head_(first_head), copy_(&copy_rows<E>) {}
+  /// For products of pairs: as they are, whatever the scale.
+  template <bf16_element E>
+  row_queries_ref(const sequences<const E>& all, index_type batch, index_type first_head,
+                  as_bf16_pairs) noexcept
+      : all_(&all), batch_(batch), first_head_(first_head), copy_(&copy_rows_of_pairs<E>) {}
 
   /// A panel's Q = scale * Q.
   void copy(const panel& to, T scale) const noexcept { copy_(all_, batch_, first_head_, to, scale); }
@@ -89,6 +94,16 @@ class row_queries_ref {
     for (index_type r = 0; r < to.count(); ++r) {
       const auto head = q.head(batch, first_head + to.head(r));
       copy_row(to, r, head.at(to.query(r)), head.col_stride, scale);
+    }
+  }
+
+  template <class E>
+  static void copy_rows_of_pairs(const void* all, index_type batch, index_type first_head, const panel& to,
+                                 T) noexcept {
+    const auto& q = *static_cast<const sequences<const E>*>(all);
+    for (index_type r = 0; r < to.count(); ++r) {
+      const auto head = q.head(batch, first_head + to.head(r));
+      copy_row_of_pairs(to, r, head.at(to.query(r)), head.col_stride);
     }
   }
 

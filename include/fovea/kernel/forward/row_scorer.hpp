@@ -2,7 +2,7 @@
 // in lanes, or by a scorer of one's own (roles/concept.hpp), keys in lanes.
 #pragma once
 
-#include <fovea/kernel/forward/row_products.hpp>
+#include <fovea/kernel/forward/row_pair_products.hpp>
 #include <fovea/roles/concept.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -77,27 +77,29 @@ class row_scorer_ref {
   row_scorer_ref(const Scorer& scorer, const place& first_head, const Operand& keys) noexcept
       : scorer_(&scorer), keys_(&keys), at_(&first_head), of_(&functions_of<Scorer, Operand>) {}
 
-  /// The logits of all rows against a block of keys, each of which is read once. `next`: what is asked for
-  /// meanwhile.
-  void dot(const panels& all, range keys, piece_places& next) const noexcept {
-    of_->dot(scorer_, *at_, keys_, all, keys, next);
+  /// The logits of all rows against a block of keys, each of which is read once. `scale`: see
+  /// lane_scorer.hpp; `next`: what is asked for meanwhile.
+  void dot(const panels& all, range keys, T scale, piece_places& next) const noexcept {
+    of_->dot(scorer_, *at_, keys_, all, keys, scale, next);
   }
   piece_places places(range keys) const noexcept { return of_->places(keys_, keys); }
 
  private:
   struct functions {
-    void (*dot)(const void*, const place&, const void*, const panels&, range, piece_places&) noexcept;
+    void (*dot)(const void*, const place&, const void*, const panels&, range, T, piece_places&) noexcept;
     piece_places (*places)(const void*, range) noexcept;
   };
   template <class Scorer, class Operand>
   static constexpr functions functions_of{
-      [](const void* scorer, const place& at, const void* operand, const panels& all, range keys,
+      [](const void* scorer, const place& at, const void* operand, const panels& all, range keys, T scale,
          piece_places& next) noexcept {
         each_pieces<scaled::by_channel>(*static_cast<const Operand*>(operand), keys, [&](auto& pieces) {
           pieces.prefetch(next);
           for (const auto& q : all)
             if constexpr (std::is_same_v<Scorer, dot_product>)
               dot_pieces(q, pieces), pieces.prefetch_nothing();
+            else if constexpr (std::is_same_v<Scorer, dot_product_of_pairs>)
+              dot_pieces_of_pairs(q, pieces, scale), pieces.prefetch_nothing();
             else
               with_chosen(*static_cast<const Scorer*>(scorer), at, [&](const auto& chosen) {
                 for (const auto& k : pieces) score_piece(chosen, at, q, k);

@@ -127,6 +127,9 @@ struct paired_operand {
   }
 };
 
+/// The scorer of queries and keys that are pairs of bf16: scale * q . k.
+struct dot_product_of_pairs {};
+
 /// Whether S = Q K^T is made of pairs, of queries of element QE and keys that Head is one head of.
 template <class Arch, class T, class QE, class Head>
 inline constexpr bool pairs_channels = false;

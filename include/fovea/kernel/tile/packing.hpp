@@ -52,11 +52,8 @@ FOVEA_NOINLINE void pack(const matrix_view<const E>& q, range rows, T scale, T* 
   }
 }
 
-/// Queries of bf16 are packed as pairs of channels, without a scale.
-struct as_bf16_pairs {};
-
-/// A register of them: dst[c / 2 * width + lane] = the pair of q(rows.first + lane, c) and of (.., c + 1),
-/// which is 0 beyond the last channel; lanes beyond the rows are 0.
+/// A register of queries of bf16, without a scale: dst[c / 2 * width + lane] = the pair of q(rows.first +
+/// lane, c) and of (.., c + 1), which is 0 beyond the last channel; lanes beyond the rows are 0.
 template <class Arch, class T, bf16_element E>
 FOVEA_NOINLINE void pack_pairs(const matrix_view<const E>& q, range rows, T* dst, index_type width) noexcept {
   using V = vec<Arch, T>;

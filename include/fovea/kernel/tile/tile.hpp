@@ -42,7 +42,7 @@ auto broadcast_side(const E* from) noexcept {
     return vec<Arch, T>(*from);
 }
 template <class Arch, class T, class Side>
-FOVEA_INLINE vec<Arch, T> add_product(const vec<Arch, T>& sum, const Side& a, const Side& b) noexcept {
+vec<Arch, T> add_product(const vec<Arch, T>& sum, const Side& a, const Side& b) noexcept {
   if constexpr (std::is_same_v<Side, vec<Arch, T>>)
     return isa<Arch>::fma(a, b, sum);
   else
