@@ -185,7 +185,8 @@ template <class Arch, class T>
 index_type short_block(index_type columns) noexcept {
   using shape = geometry<Arch>;
   const bool fills_tiles = columns % (shape::tile_columns * lanes<Arch, T>) == 0;
-  return fills_tiles ? shape::short_block_of_tiles : shape::short_block;
+  if (fills_tiles) return shape::short_block_of_tiles;
+  return shape::short_block;
 }
 
 /// out(i, c) = factor[i] * sum_j P(i, j) V(j, c) for `rows` queries where all their keys are in this one
