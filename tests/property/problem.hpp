@@ -45,6 +45,7 @@ enum feature : unsigned {
   slots = 1u << 29,            // and for each slot of an index
   exact_tables = 1u << 15,     // bias in float even where q has 16 bits, booleans as bytes
   rounds = 1u << 30,           // weights may be rounded to what v is stored as
+  gates = 1u << 31,            // results are gated, and the gates' factors taken off again
 };
 
 inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks |
@@ -54,7 +55,9 @@ inline constexpr unsigned as_many_keys =
 inline constexpr unsigned any_slot = distances | offsets | slots;
 /// Other elements are the same functions.
 inline constexpr unsigned in_float_alone =
-    drafts | pattern | picture | language_prefix | birds | of_heads | any_slot;
+    drafts | pattern | picture | language_prefix | birds | of_heads | any_slot | gates;
+/// What a call has beside masks and scores.
+inline constexpr unsigned beside_rules = rounds | gates;
 inline constexpr unsigned any_addend = alibi | bias | function | of_heads | any_slot;
 
 struct rules_kind {
@@ -100,6 +103,7 @@ inline constexpr std::array all_rules = {
     rules_kind{offsets, "swin_bias"},
     rules_kind{slots | causal_offset, "bias_table"},
     rules_kind{sink, "sink"},
+    rules_kind{gates, "gate"},
     rules_kind{everything, "everything"},
     rules_kind{tables, "tables"},
 };

@@ -145,7 +145,7 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   p.k = array(n.batch, n.kv_heads, n.keys, n.dim), fill(p.k, random, spread);
   p.v = array(n.batch, n.kv_heads, n.keys, n.value_dim), fill(p.v, random, 1);
   round_to_formats(p, s);
-  p.rules.features = s.rules.features & ~unsigned{rounds};
+  p.rules.features = s.rules.features & ~beside_rules;
   make_masks(p.rules, p, random);
   make_scores(p.rules, p, random), make_numbers(p.rules, n, random);
   p.rules.keep = make_table(p, !ragged, random);

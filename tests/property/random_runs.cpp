@@ -16,6 +16,7 @@ constexpr std::uint64_t with_blocks = 1800;    // and maps of blocks, and chunks
 constexpr std::uint64_t with_patterns = 2000;  // and drafts, patterns and pictures
 constexpr std::uint64_t with_birds = 2200;     // and prefixes, big_bird and functions of heads
 constexpr std::uint64_t with_slots = 2400;     // and tables that are read through an index
+constexpr std::uint64_t with_gates = 2600;     // and gates
 
 std::vector<const subject*> subjects_of(const subject_list& all, std::uint64_t seed) {
   std::vector<const subject*> chosen;
@@ -24,7 +25,8 @@ std::vector<const subject*> subjects_of(const subject_list& all, std::uint64_t s
         (seed >= with_blocks || (s->rules.features & (blocks | diffusion | chunks)) == 0) &&
         (seed >= with_patterns || (s->rules.features & (drafts | pattern | picture)) == 0) &&
         (seed >= with_birds || (s->rules.features & (language_prefix | birds | of_heads)) == 0) &&
-        (seed >= with_slots || (s->rules.features & any_slot) == 0))
+        (seed >= with_slots || (s->rules.features & any_slot) == 0) &&
+        (seed >= with_gates || (s->rules.features & gates) == 0))
       chosen.push_back(s.get());
   return chosen;
 }

@@ -34,7 +34,7 @@ const subject_list& subjects() {
 }
 
 void add_random_tests(const std::string& isa) {
-  constexpr int configurations = 40, tests = 65;
+  constexpr int configurations = 40, tests = 68;
   if (const char* seed = std::getenv("FOVEA_SEED"))
     return add_test(isa + "/random", "seed",
                     [first = std::strtoull(seed, nullptr, 10)] { check_random(subjects(), first, 1); });

@@ -89,6 +89,42 @@ struct fovea::view_traits<fovea_test::any_view<E>> {
 
 namespace fovea_test {
 
+/// A gate for each element of a result: its sigmoid is 1/2 or 1, exactly, so that the result is known again when
+/// that factor is taken off.
+class exact_gates {
+ public:
+  memory_view at;
+
+  exact_gates(const memory_view& out, bool by_columns) : at(out) {
+    numbers_.resize(static_cast<std::size_t>(matrices(out) * out.heads * out.tokens * out.dim));
+    at.data = numbers_.data();
+    at.dim_stride = by_columns ? out.tokens : 1, at.head_stride = out.dim * at.dim_stride;
+    at.token_stride = by_columns ? 1 : out.heads * out.dim, at.batch_stride = out.tokens * at.token_stride;
+    each(at, numbers_.data(), [](float& x, bool half) { x = half ? 0.f : 100.f; });
+  }
+  template <class E>
+  void take_off(E* data, const memory_view& out) const {
+    each(out, data, [](E& x, bool half) {
+      if (half) x = E(2 * static_cast<fovea::compute_t<E>>(x));
+    });
+  }
+
+ private:
+  static index_type matrices(const memory_view& m) { return m.offsets ? 1 : m.batch; }
+  /// f(element, whether its gate is 1/2), of each row of a packed result, in a sequence or not.
+  template <class E, class F>
+  static void each(const memory_view& m, E* data, const F& f) {
+    for (index_type b = 0; b < matrices(m); ++b)
+      for (index_type h = 0; h < m.heads; ++h)
+        for (index_type t = 0; t < m.tokens; ++t)
+          for (index_type c = 0; c < m.dim; ++c)
+            f(data[b * m.batch_stride + h * m.head_stride + t * m.token_stride + c * m.dim_stride],
+              (h + t + c) % 2 == 0);
+  }
+
+  std::vector<float> numbers_;
+};
+
 template <element_kind Q, element_kind K, element_kind V, element_kind O, unsigned Has>
 class typed_subject final : public subject {
   using query = stored<Q>;
@@ -105,12 +141,17 @@ class typed_subject final : public subject {
     return with_call(c, [&](const auto& a, const auto&... mods) {
       const any_view<stored<O>> out{c.views, c.out};
       const any_view<compute> lse{c.views, c.lse};
+      const exact_gates opened((Has & gates) != 0 ? c.out : memory_view{}, c.views == view_kind::columns);
+      const any_view<const float> gates_of_out{c.views, opened.at};
       const allocation_count before = allocations();
       if constexpr ((Has & rounds) != 0)
         a.with_lse_into(out, lse, q_of(c), k_of(c), v_of(c), mods..., fovea::rounded_weights);
+      else if constexpr ((Has & gates) != 0)
+        a.with_lse_into(out, lse, q_of(c), k_of(c), v_of(c), mods..., fovea::gate(gates_of_out));
       else
         a.with_lse_into(out, lse, q_of(c), k_of(c), v_of(c), mods...);
       const allocation_count after = allocations();
+      if constexpr ((Has & gates) != 0) opened.take_off(static_cast<stored<O>*>(c.out.data), c.out);
       return allocation_count{after.calls - before.calls, after.bytes - before.bytes};
     });
   }
@@ -178,7 +219,7 @@ class typed_subject final : public subject {
          .kv_heads = c.kv_heads,
          .executor = executor_for(c.executor),
          .workspace = c.workspace}};
-    return with_rules<Has & ~unsigned{rounds}>(rules, [&](const auto&... mods) { return f(a, mods...); });
+    return with_rules<Has & ~beside_rules>(rules, [&](const auto&... mods) { return f(a, mods...); });
   }
 
   static any_view<const query> q_of(const call& c) { return {c.views, c.q}; }

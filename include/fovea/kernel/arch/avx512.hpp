@@ -49,7 +49,9 @@ struct isa<Arch> : generic_isa<Arch> {
     _mm256_storeu_si256(static_cast<__m256i*>(to), halves);
   }
   static void store_fp16(const vec<Arch, float>& x, void* to) noexcept {
-    _mm256_storeu_si256(static_cast<__m256i*>(to), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    constexpr __mmask16 all = 0xffff;  // g++'s macro without a mask, unoptimised, has one of -1
+    const __m256i halves = _mm512_maskz_cvtps_ph(all, x, _MM_FROUND_TO_NEAREST_INT);
+    _mm256_storeu_si256(static_cast<__m256i*>(to), halves);
   }
   FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
     return vec<Arch, float>(_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
