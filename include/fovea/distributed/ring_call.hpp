@@ -1,0 +1,191 @@
+// fovea/distributed/ring_call.hpp - the arguments of a call over ranks, checked on all of them together.
+#pragma once
+
+#include <fovea/check_types.hpp>
+#include <fovea/distributed/agreement.hpp>
+#include <fovea/distributed/key_blocks.hpp>
+#include <fovea/distributed/slice_rules.hpp>
+#include <fovea/distributed/trace.hpp>
+#include <fovea/mask/intersection.hpp>
+#include <fovea/plan/heads.hpp>
+
+#include <optional>
+#include <vector>
+
+FOVEA_NAMESPACE_BEGIN
+
+/// What an object that works over ranks is told once; the same on all ranks but for `executor` and `trace`.
+struct ring_options {
+  std::optional<double> scale = {};    // of Q K^T; 1 / sqrt(dim) without
+  index_type heads = 0, kv_heads = 0;  // where the type leaves them dynamic_heads; kv_heads: 0 means heads
+  executor_ref executor = {};          // who does this rank's work; must outlive the object
+  token_layout layout = token_layout::contiguous;  // which tokens a rank holds: queries and keys alike
+  // Above 0: results have the same bits for any number of ranks whose slices begin at multiples of so many
+  // tokens. Keys then come in blocks of that size, in the order of the sequence, to all ranks at a time.
+  index_type reproducible_block = 0;
+  exchange_trace* trace = nullptr;  // where each call notes what it did, if wanted
+};
+
+namespace distributed {
+
+/// The sizes of a call over ranks and who holds what.
+struct ring_sizes {
+  index_type batches = 0, heads = 0, kv_heads = 0, dim = 0, value_dim = 0;
+  std::vector<slices_of_ranks> queries = {}, keys = {};  // of each sequence
+
+  slice_place place_of(index_type b) const noexcept {
+    const auto i = static_cast<std::size_t>(b);
+    return {b, batches, 0, heads, queries[i].tokens(), keys[i].tokens()};
+  }
+  /// How many tokens a rank holds in the sequences before b (of all: b = batches).
+  static index_type held_before(const std::vector<slices_of_ranks>& of, int rank, index_type b) noexcept {
+    index_type sum = 0;
+    for (index_type i = 0; i < b; ++i) sum += of[static_cast<std::size_t>(i)].held(rank);
+    return sum;
+  }
+  index_type keys_before(int rank, index_type b) const noexcept { return held_before(keys, rank, b); }
+  index_type keys_of(int rank) const noexcept { return held_before(keys, rank, batches); }
+  index_type most_keys(int ranks) const noexcept {
+    index_type most = 0;
+    for (int r = 0; r < ranks; ++r) most = std::max(most, keys_of(r));
+    return most;
+  }
+};
+
+/// What a call reads, as it lies on this rank, and its sizes.
+template <class QE, class KE, class VE>
+struct ring_call {
+  sequences<const QE> q;
+  sequences<const KE> k;
+  sequences<const VE> v;
+  ring_sizes sizes = {};
+};
+
+/// Whether what this rank holds fits itself, and the numbers that all ranks must have.
+template <class Operands>
+ring_sizes check_own_operands(const Operands& x, const ring_options& options, index_type heads,
+                              index_type kv_heads) {
+  const auto& [q, k, v, none] = x;
+  check_same("q", "sequences", q.batches(), "k", k.batches());
+  check_same("k", "sequences", k.batches(), "v", v.batches());
+  check_same("q", "dimensions a head", q.dim(), "k", k.dim());
+  for (index_type b = 0; b < k.batches(); ++b) check_same("k", "tokens", k.tokens(b), "v", v.tokens(b));
+  check_countable(q.batches(), heads, q.all.tokens, k.all.tokens, q.dim(), v.dim());
+  if (options.reproducible_block < 0)
+    reject("the option reproducible_block is ", options.reproducible_block, ", below 0");
+  if (options.scale && !is_finite(*options.scale))
+    reject("scale is ", *options.scale, ", not a finite number");
+  return {q.batches(), heads, kv_heads, q.dim(), v.dim()};
+}
+
+/// What all ranks must have alike, but for what the slices are.
+template <class QE, class KE, class VE>
+agreement agreement_of(const ring_sizes& sizes, const ring_options& options) {
+  agreement all;
+  all.add("the number of sequences", sizes.batches), all.add("the number of query heads", sizes.heads);
+  all.add("the number of key/value heads", sizes.kv_heads);
+  all.add("the dimension of q and k", sizes.dim), all.add("the dimension of v", sizes.value_dim);
+  all.add_name("the element of q", name_of_element<QE>());
+  all.add_name("the element that k travels in", name_of_element<KE>());
+  all.add_name("the element that v travels in", name_of_element<VE>());
+  all.add("the option layout (1: balanced)", static_cast<index_type>(options.layout));
+  all.add("the option reproducible_block", options.reproducible_block);
+  all.add_real("the option scale (0: 1 / sqrt(dim))", options.scale.value_or(0));
+  return all;
+}
+
+/// Who holds what: of each sequence how many queries and keys a rank has.
+template <class Operands>
+void gather_slices(const communicator& processes, const Operands& x, token_layout layout, ring_sizes& sizes) {
+  std::vector<std::int64_t> own;
+  for (index_type b = 0; b < sizes.batches; ++b) own.push_back(x.q.tokens(b)), own.push_back(x.k.tokens(b));
+  const numbers_of_ranks all(processes, own);
+  for (index_type b = 0; b < sizes.batches; ++b) {
+    sizes.queries.emplace_back(layout, processes.ranks(), "q", [&](int r) { return all.at(r, 2 * b); });
+    sizes.keys.emplace_back(layout, processes.ranks(), "k", [&](int r) { return all.at(r, 2 * b + 1); });
+  }
+}
+
+/// Whether all slices begin at multiples of the block.
+inline void check_blocks(const ring_sizes& sizes, int ranks, index_type block) {
+  if (block == 0) return;
+  const auto check = [&](const char* name, const slices_of_ranks& of) {
+    for (int r = 0; r < ranks; ++r)
+      for (const slice& part : of.of(r))
+        if (part.count > 0 && part.first % block != 0)
+          reject("reproducible_block is ", block, " but a slice of ", name, " on rank ", r,
+                 " begins at token ", part.first, ", not at a multiple of it");
+  };
+  for (std::size_t b = 0; b < sizes.queries.size(); ++b)
+    check("q", sizes.queries[b]), check("k", sizes.keys[b]);
+}
+
+/// The masks, scores, sink and dropout of a call, which speak of whole sequences; references to the user's.
+template <class Rules, class Sink, class Dropout>
+struct rules_of_call {
+  using rules_type = Rules;
+  using sink_type = std::remove_cvref_t<Sink>;
+  using dropout_type = std::remove_cvref_t<Dropout>;
+  Rules rules;
+  Sink sink;
+  Dropout dropout;
+};
+template <class... Mods>
+auto whole_rules(const Mods&... mods) noexcept {
+  return rules_of_call<decltype(rules_of<mask_intersection>(mods...)), decltype(sink_of(mods...)),
+                       decltype(dropout_of(mods...))>{rules_of<mask_intersection>(mods...), sink_of(mods...),
+                                                      dropout_of(mods...)};
+}
+
+/// A number made of what the masks of a call show of 16 x 16 blocks of each sequence, as far as they tell
+/// without being asked for cells, and of its dropout.
+template <class Rules>
+std::int64_t fingerprint_of(const Rules& all, const ring_sizes& sizes) {
+  using rules = typename Rules::rules_type;
+  std::uint64_t sum = 14695981039346656037u;  // FNV-1a, 8 bytes at a time
+  const auto add = [&](auto x) { sum = (sum ^ static_cast<std::uint64_t>(x)) * 1099511628211u; };
+  add(rules::matrices), add(rules::natural), add(rules::hide), add(Rules::dropout_type::drops);
+  if constexpr (requires { all.dropout.seed, all.dropout.rate; })
+    add(all.dropout.seed), add(std::bit_cast<std::uint64_t>(static_cast<double>(all.dropout.rate)));
+  if constexpr (!shows_all<std::remove_cvref_t<decltype(all.rules.mask)>>)
+    for (index_type b = 0; b < sizes.batches; ++b)
+      for (index_type h = 0; h < sizes.heads; h += std::max<index_type>(sizes.heads - 1, 1)) {
+        const place at = sizes.place_of(b).whole(h);
+        decltype(auto) mask = bind_to(all.rules.mask, at);
+        const auto part = [](index_type tokens, index_type i) {
+          return range{tokens * i / 16, std::max(tokens * (i + 1) / 16, tokens * i / 16 + 1)};
+        };
+        for (index_type i = 0; i < 16 && at.queries >= 16; ++i) {
+          const range rows = part(at.queries, i), reach = reach_of(mask, rows, at.keys);
+          add(reach.first), add(reach.last);
+          for (index_type j = 0; j < 16 && at.keys >= 16; ++j)
+            add(static_cast<int>(cover_of(mask, rows, part(at.keys, j))));
+        }
+      }
+  return static_cast<std::int64_t>(sum >> 1);
+}
+
+/// Whether rules, sink and dropout fit the whole sequences and are alike on all ranks, as far as that can be
+/// told. prepare() is what else may fail before the exchange: memory for it.
+template <class Compute, class Rules, class Prepare>
+void agree_on_rules(const communicator& processes, const Rules& all, const ring_sizes& sizes,
+                    const Prepare& prepare) {
+  std::int64_t fingerprint = 0;
+  together(processes, [&] {
+    for (index_type b = 0; b < sizes.batches; ++b) {
+      const place at = sizes.place_of(b).whole(0);
+      if (Rules::rules_type::asks || Rules::dropout_type::drops) check_positions(at);
+      all.rules.check(at), check_score_at(all.dropout, at);
+      if constexpr (sink_like<typename Rules::sink_type>) check_score_at(all.sink, at);
+    }
+    all.rules.template check_numbers<Compute>(), check_numbers_of<Compute>(all.sink);
+    fingerprint = fingerprint_of(all, sizes);
+    prepare();
+  });
+  agreement same;
+  same.add("the number that masks and dropout are told by", fingerprint);
+  same.settle(processes);
+}
+
+}  // namespace distributed
+FOVEA_NAMESPACE_END

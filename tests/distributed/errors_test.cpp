@@ -1,0 +1,134 @@
+// tests/distributed/errors_test.cpp - all ranks throw the same, and none waits for another.
+#include "../support/refusal.hpp"
+#include "support.hpp"
+
+namespace fovea_test {
+namespace {
+
+using fovea::causal;
+using ring_of_floats = fovea::ring_attention<float, 2>;
+
+/// A call of this rank with so many tokens and dimensions, whose result must stay as it was.
+struct call {
+  index_type tokens = 12, dim = 8;
+  fovea::ring_options options = {};
+
+  template <class Ring = ring_of_floats, class... Mods>
+  void refused(const std::string& sentence, const Mods&... mods) const {
+    const auto x = random_tensor<float>(1, 1, 2, tokens, dim);
+    fovea::tensor<float> o(1, 2, tokens, dim);
+    const Ring ring(MPI_COMM_WORLD, options);
+    expect_refused([&] { ring.into(o, x, x, x, mods...); }, sentence);
+    for (index_type i = 0; i < o.size(); ++i) ASSERT_EQ(o.data()[i], 0.f);
+  }
+};
+
+bool on_last() { return rank_here() == ranks_here() - 1; }
+std::string last() { return std::to_string(ranks_here() - 1); }
+
+TEST(errors, ranks_that_disagree) {
+  if (ranks_here() == 1) GTEST_SKIP() << "one rank agrees with itself";
+  call{.dim = on_last() ? 16 : 8}.refused("the dimension of q and k is 16 on rank " + last() +
+                                          " but 8 on rank 0");
+  call{.options = {.scale = on_last() ? 0.25 : 0.5}}.refused(
+      "the option scale (0: 1 / sqrt(dim)) is 0.25 on rank " + last() + " but 0.5 on rank 0");
+  call{.options = {.layout = on_last() ? token_layout::balanced : token_layout::contiguous}}.refused(
+      "the option layout (1: balanced) is 1 on rank " + last() + " but 0 on rank 0");
+  call{.options = {.reproducible_block = on_last() ? 4 : 0}}.refused(
+      "the option reproducible_block is 4 on rank " + last() + " but 0 on rank 0");
+  const std::string elements =
+      "the element that k travels in is bf16 on rank " + last() + " but float on rank 0";
+  if (on_last())
+    call{}.refused<fovea::ring_attention<float, 2, 2, fovea::bf16>>(elements);
+  else
+    call{}.refused(elements);
+  const auto x = random_tensor<float>(1, on_last() ? 2 : 1, 2, 4, 8);
+  const ring_of_floats ring(MPI_COMM_WORLD);
+  expect_refused([&] { ring(x, x, x); },
+                 "the number of sequences is 2 on rank " + last() + " but 1 on rank 0");
+}
+
+TEST(errors, masks_that_disagree) {
+  if (ranks_here() == 1) GTEST_SKIP() << "one rank agrees with itself";
+  const auto x = random_tensor<float>(1, 1, 2, 12, 8);
+  const ring_of_floats ring(MPI_COMM_WORLD);
+  expect_refused(
+      [&] { ring(x, x, x, fovea::sliding_window{.left = on_last() ? 3 : 9}); },
+      {"the number that masks and dropout are told by", ("on rank " + last()).c_str(), "on rank 0"});
+  expect_refused([&] { ring(x, x, x, fovea::dropout{.rate = 0.5, .seed = on_last() ? 1u : 2u}); },
+                 {"the number that masks and dropout are told by"});
+}
+
+/// What is wrong on one rank alone, all are told.
+TEST(errors, one_rank_is_wrong) {
+  const auto q = random_tensor<float>(1, 1, 2, 12, 8),
+             k = random_tensor<float>(1, 1, 2, on_last() ? 5 : 12, 8);
+  const ring_of_floats ring(MPI_COMM_WORLD);
+  expect_refused([&] { ring(q, k, q); }, "rank " + last() + ": k has 5 tokens but v has 12");
+  const auto shifted = random_tensor<float>(1, 1, on_last() ? 3 : 2, 12, 8);
+  expect_refused([&] { ring(shifted, q, q); }, "rank " + last() + ": q has 3 heads, not 2");
+  fovea::tensor<float> o(1, 2, 12, 8);
+  auto keys = q;
+  expect_refused([&] { ring.into(on_last() ? keys : o, q, keys, q); },
+                 {("rank " + last()).c_str(), "o and k share memory"});
+}
+
+TEST(errors, of_the_whole_sequence) {
+  const int ranks = ranks_here();
+  const index_type all = 12 * ranks, keys = 10 * ranks;
+  const auto q = random_tensor<float>(1, 1, 2, 12, 8), k = random_tensor<float>(1, 1, 2, 10, 8);
+  const ring_of_floats ring(MPI_COMM_WORLD);
+  expect_refused([&] { ring(q, k, k, causal); },
+                 {"rank 0: causal needs as many queries as keys",
+                  (std::to_string(all) + " queries and " + std::to_string(keys) + " keys").c_str()});
+  const std::vector<float> slopes{1.f};
+  expect_refused([&] { ring(q, q, q, fovea::alibi{slopes}); }, "rank 0: alibi has 1 slopes for 2 heads");
+  if (ranks > 1) {
+    call{.tokens = rank_here() == 0 ? 13 : 11, .options = {.layout = token_layout::balanced}}.refused(
+        {"q has 13 tokens on rank 0 but the balanced layout of " + std::to_string(11 * ranks + 2) +
+         " tokens over " + std::to_string(ranks) + " ranks gives it " + std::to_string([&] {
+           const auto both = fovea::tokens_of_rank(token_layout::balanced, 11 * ranks + 2, 0, ranks);
+           return both[0].size() + both[1].size();
+         }())});
+    call{.options = {.reproducible_block = 8}}.refused(
+        "reproducible_block is 8 but a slice of q on rank 1 begins at token 12, not at a multiple of it");
+  }
+  call{.options = {.reproducible_block = -1}}.refused("rank 0: the option reproducible_block is -1, below 0");
+}
+
+/// An executor that throws after some calls.
+struct throwing {
+  int calls_until_it_throws;
+  index_type workers() const { return 2; }
+  void for_each(index_type n, const auto& f) {
+    if (calls_until_it_throws-- <= 0) throw std::runtime_error("a worker fell ill");
+    for (index_type i = 0; i < n; ++i) f(i, index_type(0));
+  }
+};
+
+/// A rank that fails before the call, and one whose executor throws in the middle of the exchange.
+TEST(errors, a_rank_that_fails) {
+  try {
+    fovea::on_all_ranks(MPI_COMM_WORLD, [] {
+      if (on_last()) throw std::runtime_error("no such file");
+    });
+    ADD_FAILURE() << "nothing thrown";
+  } catch (const std::runtime_error& e) {
+    EXPECT_EQ(std::string(e.what()), "fovea: rank " + last() + ": no such file");
+  }
+
+  throwing ill{on_last() ? 0 : 1 << 30};
+  const auto x = random_tensor<float>(1, 1, 2, 300, 64);  // enough for two workers
+  const ring_of_floats ring(MPI_COMM_WORLD, {.executor = ill});
+  try {
+    ring(x, x, x);
+    ADD_FAILURE() << "nothing thrown";
+  } catch (const std::runtime_error& e) {
+    EXPECT_EQ(std::string(e.what()), "fovea: rank " + last() + ": a worker fell ill");
+  }
+  const ring_of_floats well(MPI_COMM_WORLD);
+  EXPECT_EQ(well(x, x, x).size(), x.size());  // and the next call works
+}
+
+}  // namespace
+}  // namespace fovea_test
