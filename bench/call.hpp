@@ -28,6 +28,7 @@ call textbook_call(const workload& w);
 
 /// fovea's attention over caches that hold the keys and values.
 call cached_call(const workload& w);
+call latent_call(const workload& w);
 call backward_call(const workload& w);
 call hard_call(const workload& w);
 call additive_call(const workload& w);

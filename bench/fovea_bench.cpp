@@ -188,6 +188,7 @@ void register_machines(const std::set<std::pair<bool, index_type>>& machines) {
 }  // namespace
 
 bench::call bench::fovea_call(const workload& w) {
+  if (w.cache == cache::latent) return latent_call(w);
   if (w.cache != cache::none) return cached_call(w);
   if (w.op == operation::backward) return backward_call(w);
   if (w.op == operation::additive) return additive_call(w);

@@ -52,7 +52,7 @@ enum class mask {
   neighbourhood
 };
 enum class weight_rounding { exact, rounded };  // rounded: they may be, to what V is stored as
-enum class cache { none, contiguous, paged, ring };  // paged: in random order
+enum class cache { none, contiguous, paged, ring, latent };  // paged: in random order; latent: values are part of keys
 enum class modifier {
   none,
   alibi,
@@ -102,8 +102,10 @@ inline constexpr names<element, 5> element_names{{{"f32", element::f32},
                                                   {"bf16", element::bf16},
                                                   {"f16", element::f16},
                                                   {"i8", element::i8}}};
-inline constexpr names<cache, 3> cache_names{
-    {{"contiguous", cache::contiguous}, {"paged", cache::paged}, {"ring", cache::ring}}};
+inline constexpr names<cache> cache_names{{{"contiguous", cache::contiguous},
+                                           {"paged", cache::paged},
+                                           {"ring", cache::ring},
+                                           {"latent", cache::latent}}};
 inline constexpr names<weight_rounding, 2> weights_names{
     {{"exact", weight_rounding::exact}, {"rounded", weight_rounding::rounded}}};
 inline constexpr names<layout> layout_names{{{"bhsd", layout::bhsd},
@@ -342,10 +344,13 @@ inline void check(const workload& w) {
   if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
   if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
   if (w.cache != cache::none &&
-      (w.dtype != element::f32 || w.kv == element::f64 || (w.mask != mask::none && w.mask != mask::causal) ||
-       w.layout != layout::bhsd || w.with != modifier::none))
+      ((w.dtype != element::f32 && (w.cache != cache::latent || w.dtype != element::bf16 || w.kv != w.dtype)) ||
+       w.kv == element::f64 || (w.mask != mask::none && w.mask != mask::causal) || w.layout != layout::bhsd || w.with != modifier::none))
     throw std::invalid_argument("cache=" + std::string(name_of(cache_names, w.cache)) +
-                                ": timed with dtype=f32 in bhsd, causal, without modifiers");
+                                ": timed with dtype=f32 (latent: or dtype=bf16 with kv=bf16) in bhsd, causal, without modifiers");
+  if (w.cache == cache::latent && w.value_dim > w.dim)
+    throw std::invalid_argument("cache=latent: dv=" + std::to_string(w.value_dim) + " is no part of d=" +
+                                std::to_string(w.dim));
   if (w.weights != weight_rounding::exact &&
       (w.dtype != element::bf16 || w.kv != element::bf16 || w.op != operation::forward))
     throw std::invalid_argument("weights=rounded: timed forward, with dtype=bf16 and kv=bf16");
@@ -592,6 +597,8 @@ inline double kv_bytes(const workload& w) {
   double tokens = double(w.batch * w.keys);
   if (!w.lengths.empty()) tokens = 0;
   for (const index_type n : w.lengths) tokens += double(n);
+  if (w.cache == cache::latent)
+    return tokens * double(w.kv_heads) * double(w.dim) * (double(bytes_of(w.kv)) + (w.kv == element::i8 ? 4.0 / 32 : 0));
   const double scales = w.kv == element::i8 ? 4.0 * double(w.dim) / 32 + 4 : 0;
   return tokens * double(w.kv_heads) * (double(w.dim + w.value_dim) * double(bytes_of(w.kv)) + scales);
 }

@@ -13,7 +13,7 @@ namespace caching {
 enum class side { keys, values };
 
 /// One head of one sequence, read as a matrix_view is. Cache: stored<side>, dim_of(side), and
-/// each_piece<side>(head, range, f).
+/// each_piece<side>(head, range, f); values_are_keys where they are the first part of these.
 template <class Cache, side Side>
 struct cached_head {
   using element = typename Cache::template stored<Side>;
@@ -22,8 +22,9 @@ struct cached_head {
   index_type first;  // token of the cache that row 0 is
   static constexpr index_type row_stride = 0, col_stride = 1;
   static constexpr bool in_int8 = std::is_same_v<element, std::int8_t>;
-  static constexpr bool has_channel_scales = in_int8 && Side == side::keys;
-  static constexpr bool has_token_scales = in_int8 && Side == side::values;
+  static constexpr bool as_keys = Side == side::keys || requires { requires Cache::values_are_keys; };
+  static constexpr bool has_channel_scales = in_int8 && as_keys;
+  static constexpr bool has_token_scales = in_int8 && !as_keys;
   static constexpr bool of_one_element = !in_int8;
 
   template <class F>

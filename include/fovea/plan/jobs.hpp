@@ -3,13 +3,15 @@
 
 #include <fovea/kernel/arch/geometry.hpp>
 #include <fovea/kernel/forward/attend_rows.hpp>
+#include <fovea/kernel/forward/lane_softmax.hpp>
 
 #include <bit>
 #include <cstddef>
 
 FOVEA_NAMESPACE_BEGIN
 
-/// A job: query rows of one query head, queries in lanes; or, dim in lanes, rows of a key/value head, where
+/// A job: query rows of one query head, queries in lanes, or of a whole group of them, which is then the head
+/// (kernel/operand/group_rows.hpp says which row is which); or, dim in lanes, rows of a key/value head, where
 /// row r is query queries.first + r % queries.size() of the group's head r / queries.size().
 struct job {
   bool dim_in_lanes;
@@ -29,27 +31,35 @@ struct job_list {
       384 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
 
   index_type queries, keys, group, heads, kv_heads, dim, value_dim;
+  bool may_group = false;
+
+  /// Whether the rows of a group go in lanes together: few queries of many heads.
+  bool grouped = may_group && group_fills_lanes();
 
   /// Queries from here on go with dim in lanes. (Here and below kept, as a job asks for them several times:
   /// found anew at each use, divisions took a fifth of a call of 8 heads and one query.)
-  index_type queries_in_lanes = first_in_rows();
+  index_type queries_in_lanes = grouped ? queries * group : first_in_rows();
 
   /// Query rows of a job of each kind, and how many such jobs a head has.
   index_type lanes_a_job = queries_in_lanes == 0 ? 0 : most_lanes();
   index_type lane_blocks = jobs_of(queries_in_lanes, lanes_a_job);
-  index_type rows = queries_in_rows().size() * group;
+  index_type rows = grouped ? 0 : queries_in_rows().size() * group;
   index_type rows_a_job = std::min(rows, 8 * index_type(shape::few_rows));
   index_type row_blocks_a_head = jobs_of(rows, rows_a_job);
 
-  /// With few rows, long inputs are split by keys as well, so that there is work for many threads;
-  /// their results are merged. (Splits of 512 to 8,192 keys take the same time on one thread.)
+  /// With few rows, and where a group's go in lanes, long inputs are split by keys as well, so that there
+  /// is work for many threads; their results are merged. (Splits of 512 to 8,192 keys take the same time on
+  /// one thread.)
   static constexpr index_type keys_a_split = 2048;
   index_type key_splits = std::max<index_type>(1, keys / keys_a_split);
 
   range queries_in_rows() const noexcept { return {queries_in_lanes, queries}; }
-  index_type lane_jobs() const noexcept { return heads * lane_blocks; }
-  index_type row_blocks() const noexcept { return kv_heads * row_blocks_a_head; }
-  index_type row_jobs() const noexcept { return row_blocks() * key_splits; }
+  index_type lane_jobs() const noexcept {
+    return grouped ? split_blocks() * key_splits : heads * lane_blocks;
+  }
+  index_type row_jobs() const noexcept { return grouped ? 0 : split_blocks() * key_splits; }
+  /// Blocks of rows whose keys may be split.
+  index_type split_blocks() const noexcept { return kv_heads * (grouped ? lane_blocks : row_blocks_a_head); }
   /// Jobs of dim in lanes of one key/value head, which follow each other.
   index_type row_jobs_a_head() const noexcept { return row_blocks_a_head * key_splits; }
   index_type count() const noexcept { return lane_jobs() + row_jobs(); }
@@ -65,8 +75,9 @@ struct job_list {
     const bool in_rows = i >= lane_jobs();
     const index_type all = in_rows ? rows : queries_in_lanes, a_job = in_rows ? rows_a_job : lanes_a_job;
     const index_type j = in_rows ? i - lane_jobs() : i, blocks = in_rows ? row_blocks_a_head : lane_blocks;
-    const auto [of_splits, key_split] =
-        in_rows && key_splits > 1 ? std::pair{j / key_splits, j % key_splits} : std::pair{j, index_type(0)};
+    const auto [of_splits, key_split] = (in_rows || grouped) && key_splits > 1
+                                            ? std::pair{j / key_splits, j % key_splits}
+                                            : std::pair{j, index_type(0)};
     const auto [head, from_last] =
         blocks > 1 ? std::pair{of_splits / blocks, of_splits % blocks} : std::pair{of_splits, index_type(0)};
     const index_type block = blocks - 1 - from_last;
@@ -75,17 +86,32 @@ struct job_list {
   }
   /// Bytes that the state of a block of rows takes, and where that of a key split lies among all of them.
   index_type state_a_job() const noexcept {
+    if (grouped)
+      return kernel::bytes_of<T>(lanes_a_job * (value_dim + kernel::lane_softmax<Arch, T>::columns));
     return kernel::row_panel<Arch, T>::state_bytes(rows_a_job, kernel::attending_rows<Arch, T>(value_dim));
   }
   index_type state_of(const job& j) const noexcept {
-    return ((j.head * row_blocks_a_head + j.block) * key_splits + j.key_split) * state_a_job();
+    const index_type blocks = grouped ? lane_blocks : row_blocks_a_head;
+    return ((j.head * blocks + j.block) * key_splits + j.key_split) * state_a_job();
   }
-  index_type all_states() const noexcept { return key_splits == 1 ? 0 : row_jobs() * state_a_job(); }
+  index_type all_states() const noexcept {
+    return key_splits == 1 ? 0 : split_blocks() * key_splits * state_a_job();
+  }
 
   /// The job of the first key split for a block of rows.
-  job row_block(index_type i) const noexcept { return at(lane_jobs() + i * key_splits); }
+  job split_block(index_type i) const noexcept { return at((grouped ? 0 : lane_jobs()) + i * key_splits); }
 
  private:
+  // Whether few queries of many heads fill two registers, or one where rows are so long that fetching them
+  // is no matter. (Of the peak, 8,192 keys, with dim in lanes and queries: 32 heads x 128 0.71 and 0.83,
+  // 128 heads x 576 0.79 and 0.95, 16 heads x 576 beyond caches 0.59 and 0.80, but 16 heads x 128 0.62 and
+  // 0.53; groups of 12 and 24, which fill three quarters of the lanes, took 10 to 30 % more time. Asking
+  // for the next block of keys gained nothing. Zen 5)
+  bool group_fills_lanes() const noexcept {
+    const index_type all = queries * group, filled = round_up(all, n);
+    return group > 1 && queries <= 8 && 8 * all >= 7 * filled && (all > n || dim + value_dim >= 1024);
+  }
+
   // Up to so many queries go with dim in lanes; it depends on how much each of them reads, as lanes that are
   // mostly empty waste what a key takes, dim in lanes what a row takes. Where no head shares its keys both
   // took the same time, within 10 % or so, for 2, 3, 4, 5 and 8 queries at (keys + 4) * dim = 400, 800, 1500,
@@ -122,9 +148,9 @@ struct job_list {
 };
 
 template <class Arch, class Inputs>
-auto job_list_of(const Inputs& p, index_type b) noexcept {
-  return job_list<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),    p.heads(),
-                                                  p.k.heads(),   p.dim(),       p.value_dim()};
+auto job_list_of(const Inputs& p, index_type b, bool may_group = false) noexcept {
+  return job_list<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),     p.heads(),
+                                                  p.k.heads(),   p.dim(),       p.value_dim(), may_group};
 }
 
 FOVEA_NAMESPACE_END

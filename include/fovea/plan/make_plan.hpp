@@ -1,7 +1,7 @@
 // fovea/plan/make_plan.hpp - the plan of a call: jobs, block sizes, bytes of scratch.
 #pragma once
 
-#include <fovea/kernel/forward/attend_lanes.hpp>
+#include <fovea/kernel/forward/attend_group.hpp>
 #include <fovea/kernel/forward/attend_rows.hpp>
 #include <fovea/plan/jobs.hpp>
 #include <fovea/plan/receive.hpp>
@@ -20,10 +20,12 @@ double operations(const Inputs& p) noexcept {
   return 2 * cells * static_cast<double>(p.heads() * (p.dim() + p.value_dim()));
 }
 
-/// The plan of a call that attends; `dots`: its logits are dot products. (Compiled once for all rules and
+/// The plan of a call that attends; `dots`: its logits are dot products; `may_group`: heads may share lanes.
+/// (Compiled once for all rules and
 /// results.)
 template <class Arch, class T, class QE, class Keys, class Values>
-FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p, bool dots) noexcept {
+FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p, bool dots,
+                                   bool may_group) noexcept {
   constexpr bool may_pair = kernel::pairs_channels_of<Arch, kernel::inputs<T, QE, Keys, Values>>;
   using shape = kernel::geometry<Arch>;
   constexpr index_type n = kernel::lanes<Arch, T>;
@@ -42,10 +44,10 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
     return kernel::operand_of<Arch>(x.head(0, 0), width, static_cast<T*>(nullptr));
   };
   for (index_type b = 0; b < plan.batches; ++b) {
-    const auto jobs = job_list_of<Arch>(p, b);
+    const auto jobs = job_list_of<Arch>(p, b, may_group);
     if (jobs.count() == 0) continue;
     plan.jobs_a_sequence = std::max(plan.jobs_a_sequence, jobs.count());
-    plan.row_blocks_a_sequence = std::max(plan.row_blocks_a_sequence, jobs.row_blocks());
+    plan.row_blocks_a_sequence = std::max(plan.row_blocks_a_sequence, jobs.split_blocks());
     if (jobs.lane_jobs() > 0) {
       const index_type at_once = kernel::short_block<Arch, T>(plan.value_dim),
                        block = p.k.tokens(b) <= at_once ? at_once : index_type(shape::key_block);
@@ -62,7 +64,9 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
                                                                    static_cast<T*>(nullptr))
                               .bytes_for_read(block)
                         : operand(p.k, plan.dim).bytes_for_read(block),
-           .values = operand(p.v, plan.value_dim).bytes_for_columns(block)});
+           .values = operand(p.v, plan.value_dim).bytes_for_columns(block),
+           .stages = jobs.grouped ? kernel::turned_bytes<Arch, T>(std::min(block, p.k.tokens(b))) : 0});
+      plan.grouped = plan.grouped || jobs.grouped;
     }
     if (jobs.row_jobs() > 0) {
       using panel = kernel::row_panel<Arch, T>;
@@ -75,6 +79,8 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
                                         .template bytes_for_rows<kernel::scaled::by_channel>(block),
                             .values = operand(p.v, kernel::read_width<Arch, T>(plan.value_dim))
                                           .template bytes_for_rows<kernel::scaled::by_token>(block)});
+    }
+    if (jobs.grouped || jobs.row_jobs() > 0) {
       plan.key_splits = std::max(plan.key_splits, jobs.key_splits);
       plan.states += jobs.all_states();
     }
@@ -87,8 +93,8 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
 
 template <class Arch, class Problem>
 plan make_plan(const Problem& p, index_type workers) noexcept {
-  plan plan = plan_to_attend<Arch>(p, Problem::scores_dots);
-  if (plan.queries_form) plan.scratch.stages = stage_bytes<Arch>(p);
+  plan plan = plan_to_attend<Arch>(p, Problem::scores_dots, kernel::may_group<Problem>);
+  if (plan.queries_form) plan.scratch.include({.stages = stage_bytes<Arch>(p)});
   index_type tasks = plan.jobs;
   if constexpr (Problem::receives) {
     plan_to_receive<Arch>(p, plan);

@@ -19,6 +19,7 @@ struct plan {
   index_type row_blocks_a_sequence = 0;          // jobs of the form with dim in lanes, but for key splits:
   index_type key_splits = 1;                     // into how many parts the keys of the longest are split
   bool rows_form = false, queries_form = false;  // dim in lanes (few query rows), queries in lanes
+  bool grouped = false;                          // query heads of a group share lanes
   index_type rows_a_job = 0, key_block = 0;
   index_type tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
@@ -89,7 +90,7 @@ struct plan {
                        ", value dim " + n(value_dim) + "\n";
     if (queries_form)
       text += "queries in lanes: tiles of " + n(tile_rows) + " keys x " + n(tile_vectors) + " registers of " +
-              n(lanes) + " queries\n";
+              n(lanes) + (grouped ? " queries, those of heads that share keys together\n" : " queries\n");
     if (rows_form) text += "dim in lanes: the query rows of a key/value head read each key and value once\n";
     if (key_splits > 1)
       text += "keys split into up to " + n(key_splits) + " parts, whose results (" + n(state_bytes()) +

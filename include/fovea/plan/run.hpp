@@ -48,10 +48,22 @@ void run_lanes(const Problem& p, index_type b, index_type head, range rows, cons
   }
 }
 
+/// A job of a group's rows in lanes: all of their keys, or one split of them.
+template <class Arch, class Problem, class T>
+void run_group(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& mine,
+               const kernel::scratch<T>& memory, T* states) noexcept {
+  kernel::attend_group<Arch>(p, b, mine.head, mine.rows, jobs.key_split(mine.key_split), memory,
+                             jobs.key_splits > 1 ? kernel::after(states, jobs.state_of(mine)) : nullptr);
+}
+
 /// Merges what the jobs over key splits left of a block of rows; `first`: one of them.
 template <class Arch, class Problem, class T, class Weights>
 void merge_splits(const Problem& p, const job_list<Arch, T>& jobs, index_type b, const job& first,
                   const kernel::scratch<T>& memory, T* states, const Weights& weights) noexcept {
+  if constexpr (kernel::may_group<Problem>)
+    if (jobs.grouped)
+      return kernel::merge_group<Arch>(p, b, first.head, first.rows, jobs.key_splits, memory,
+                                       kernel::after(states, jobs.state_of(first)), jobs.state_a_job());
   const kernel::row_block at{b, first.head, first.queries, first.rows};
   const kernel::row_memory<T> rows{kernel::after(states, jobs.state_of(first)), memory.panels};
   kernel::close_rows<Arch>(p, at, jobs.key_splits, jobs.state_a_job(), rows, weights);
@@ -76,8 +88,8 @@ template <class Arch, class Problem>
 kernel::next_job job_after(const Problem& p, const plan& plan, index_type i) noexcept {
   if (i >= plan.jobs || plan.rows_a_job < kernel::next_job::enough_rows) return {};
   const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
-  const auto jobs = job_list_of<Arch>(p, b);
-  if (j >= jobs.lane_jobs()) return {};
+  const auto jobs = job_list_of<Arch>(p, b, kernel::may_group<Problem>);
+  if (j >= jobs.lane_jobs() || jobs.grouped) return {};
   const job then = jobs.at(j);
   return {b, then.head, then.rows};
 }
@@ -102,8 +114,10 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
   const auto& p = with_own_rows(call, plan, executor, shared);
   const typename Problem::plain& plain = p;  // compiled once, whether or not keys' sums are wanted
   const auto weights = weights_kept(p);
+  constexpr bool may_group = kernel::may_group<Problem>;
   if (plan.key_splits > 1)
-    for (index_type b = 0, start = 0; b < plan.batches; start += job_list_of<Arch>(p, b++).all_states())
+    for (index_type b = 0, start = 0; b < plan.batches;
+         start += job_list_of<Arch>(p, b++, may_group).all_states())
       shared.starts[b] = start;
   const auto states_of = [&](index_type b) {
     return plan.key_splits > 1 ? kernel::after(shared.states, shared.starts[b]) : shared.states;
@@ -120,6 +134,8 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
         return;
       }
     const job mine = jobs.at(j);
+    if constexpr (may_group)
+      if (jobs.grouped) return run_group<Arch>(plain, jobs, b, mine, scratch, states_of(b));
     if (mine.dim_in_lanes)
       run_rows<Arch>(plain, jobs, b, mine, scratch, states_of(b), weights);
     else
@@ -128,22 +144,22 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
   };
   // Of a call of one sequence its jobs are counted once: its divisions took 3 % of 4 heads of 16 x 16 cells.
   if (plan.batches == 1) {
-    const auto jobs = job_list_of<Arch>(p, 0);
+    const auto jobs = job_list_of<Arch>(p, 0, may_group);
     executor.for_each(plan.jobs, [&](index_type i, index_type worker) { run_job(jobs, 0, i, i, worker); });
   } else {
     executor.for_each(plan.jobs, [&](index_type i, index_type worker) {
       const index_type b = i / plan.jobs_a_sequence, j = i % plan.jobs_a_sequence;
-      run_job(job_list_of<Arch>(p, b), b, j, i, worker);
+      run_job(job_list_of<Arch>(p, b, may_group), b, j, i, worker);
     });
   }
 
   if (plan.key_splits > 1)
     executor.for_each(plan.batches * plan.row_blocks_a_sequence, [&](index_type i, index_type worker) {
       const index_type b = i / plan.row_blocks_a_sequence, j = i % plan.row_blocks_a_sequence;
-      const auto jobs = job_list_of<Arch>(p, b);
+      const auto jobs = job_list_of<Arch>(p, b, may_group);
       const bool done = Problem::receives && keeps_logits(jobs);
-      if (jobs.key_splits == 1 || j >= jobs.row_blocks() || done) return;
-      merge_splits<Arch>(plain, jobs, b, jobs.row_block(j), scratch_of<T>(plan, memory, i, worker),
+      if (jobs.key_splits == 1 || j >= jobs.split_blocks() || done) return;
+      merge_splits<Arch>(plain, jobs, b, jobs.split_block(j), scratch_of<T>(plan, memory, i, worker),
                          states_of(b), weights);
     });
   if constexpr (Problem::receives)

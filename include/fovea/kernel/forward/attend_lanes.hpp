@@ -120,13 +120,11 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
       operand_in_lanes<Arch, rounds>(p.v.head(b, h / p.group()), p.value_dim(), memory.values);
   const block_ref<T> v(values);
   const result_ref<Arch, T> to(out);
-  T sink = 0;
-  if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<T>(p.sink.logit(h));
   const auto state = lane_weights_of<Arch>(p);
   using weight = std::conditional_t<rounds, bf16_pair, T>;
   const lane_values<Arch, T, weight, std::remove_const_t<decltype(state)>> mixer(
-      v, p.value_dim(), to, p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{},
-      has_sink(p.sink) ? &sink : nullptr, keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
+      v, p.value_dim(), to, lse_rows<T>{p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{}},
+      sink_ref<T>(p.sink, h, 1), keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
   lane_job<Arch, T> job = head.job(rows, p.factor());
   job.values = &v, job.drops = Problem::drops;
   std::optional<next_lines> lines;

@@ -47,6 +47,10 @@ struct lane_sigmoid {
       s.may_hide ? weigh_logits<Arch, T, unit_of::log2, true>(s, bias)
                  : weigh_logits<Arch, T, unit_of::log2, false>(s, bias);
   }
+  /// Takes in the sums of other keys.
+  void merge(const panel& queries, const T* other, index_type sums) const noexcept {
+    for (index_type i = 0; i < sums * queries.width; ++i) queries.sums[i] += other[i];
+  }
   /// By which sums are multiplied in the end.
   V reciprocal(const panel&, int) const noexcept { return V(T(1)); }
 };

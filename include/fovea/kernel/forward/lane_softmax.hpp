@@ -4,6 +4,8 @@
 #include <fovea/kernel/forward/lane_panel.hpp>
 #include <fovea/kernel/softmax.hpp>
 
+#include <tuple>
+
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
@@ -60,17 +62,38 @@ struct lane_softmax {
   }
 
   /// Register w takes in a sink: a logit in natural units, without a value. What it summed shrinks.
-  void absorb_sink(const panel& queries, int w, T logit, index_type sums) const noexcept {
+  void absorb_sink(const panel& queries, int w, V logit, index_type sums) const noexcept {
     const V shrink = with_units(queries, w, [&](auto& row) {
       using row_type = std::remove_reference_t<decltype(row)>;
-      if constexpr (row_type::units == unit_of::log2) logit *= static_cast<T>(std::numbers::log2e);
-      const V factor = row.absorb_sink(V(logit));
+      if constexpr (row_type::units == unit_of::log2) logit = logit * V(static_cast<T>(std::numbers::log2e));
+      const V factor = row.absorb_sink(logit);
       store(queries, w, row);
       return factor;
     });
     for (index_type c = 0; c < sums; ++c) {
       T* const sum = queries.sum(c, w);
       isa<Arch>::fma(V::load_aligned(sum), shrink, V(T(0))).store_aligned(sum);
+    }
+  }
+  /// Takes in what another walk over other keys of the same queries left: sums, then the state, as a panel
+  /// keeps them.
+  void merge(const panel& queries, const T* other, index_type sums) const noexcept {
+    const T* const of_state = other + sums * queries.width;
+    for (int w = 0; w < queries.registers(); ++w) {
+      const softmax_sums<Arch, T> that{V::load_aligned(of_state + w * queries.n),
+                                       V::load_aligned(of_state + queries.width + w * queries.n)};
+      V mine(T(0)), theirs(T(0));
+      with_units(queries, w, [&](auto& row) {
+        std::remove_reference_t<decltype(row)> with{that};
+        std::tie(mine, theirs) = row.merge(with);
+        store(queries, w, row);
+        return mine;
+      });
+      for (index_type c = 0; c < sums; ++c) {
+        T* const sum = queries.sum(c, w);
+        const V addend = V::load_aligned(other + c * queries.width + w * queries.n) * theirs;
+        isa<Arch>::fma(V::load_aligned(sum), mine, addend).store_aligned(sum);
+      }
     }
   }
   /// 1 / l of register w, and 0 for a row that saw no key.

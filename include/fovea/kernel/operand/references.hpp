@@ -31,6 +31,10 @@ class query_ref {
           pack_pairs<Arch>(*static_cast<const matrix_view<const E>*>(q), rows, to, width);
         }) {}
 
+  /// Rows that lie otherwise: pack_rows(q, rows, scale, to, width) does what is said below.
+  query_ref(const void* q, void (*pack_rows)(const void*, range, T, T*, index_type) noexcept) noexcept
+      : head_(q), pack_(pack_rows) {}
+
   /// A register of queries: to[c * width + lane] = scale * q(rows.first + lane, c); lanes beyond `rows` are
   /// 0.
   void pack(range rows, T scale, T* to, index_type width) const noexcept {
@@ -57,6 +61,14 @@ class result_ref {
   template <class E, class G>
   explicit result_ref(const gated_rows<E, G>& head) noexcept
       : lines(head.all), head_(&head), of_(&functions_of_gated<E, G>) {}
+  /// Rows that lie otherwise: Rows has write and write_rows as they are below, and says whether its rows lie
+  /// side by side.
+  template <class Rows>
+    requires requires { typename Rows::is_rows; }
+  explicit result_ref(const Rows& rows) noexcept : head_(&rows), of_(&functions_of_rows<Rows>) {
+    lines.col_stride = rows.col_stride() * index_type(sizeof(typename Rows::element));
+    lines.element = sizeof(typename Rows::element);
+  }
 
   /// A register of rows: out(rows.first + lane, c) = factor * from[c * width + lane].
   void write(const T* from, index_type width, const vec<Arch, T>& factor, range rows) const noexcept {
@@ -107,6 +119,15 @@ class result_ref {
         const auto& to = *static_cast<const gated_rows<E, G>*>(out);
         for (index_type i = rows.first; i < rows.last; ++i, from += to.all.cols)
           to.template write<Arch>(i, {0, to.all.cols}, from);
+      }};
+
+  template <class Rows>
+  static constexpr functions functions_of_rows{
+      [](const void* out, const T* from, index_type width, const vec<Arch, T>& factor, range rows) noexcept {
+        static_cast<const Rows*>(out)->template write<Arch>(from, width, factor, rows);
+      },
+      [](const void* out, const T* from, range rows) noexcept {
+        static_cast<const Rows*>(out)->template write_rows<Arch>(from, rows);
       }};
 
   const void* head_;

@@ -68,6 +68,10 @@ class rules_ref {
   template <class Rules, class Dropout>
   explicit rules_ref(const bound_rules<Rules, Dropout>& bound) noexcept
       : bound_(&bound), of_(&functions_of<bound_rules<Rules, Dropout>>) {}
+  /// Of rules that are no head's alone (grouped_rules.hpp), which answer the same.
+  template <class Group>
+    requires requires { typename Group::is_grouped; }
+  explicit rules_ref(const Group& group) noexcept : bound_(&group), of_(&functions_of_group<Group>) {}
 
   /// Whether scores act, on logits in natural units; whether one may hide a cell.
   bool scores() const noexcept { return of_->scores; }
@@ -158,6 +162,32 @@ class rules_ref {
                                           &Of::apply,
                                           Of::drop_function(),
                                           Of::rules_type::matrices > 0 ? &Of::prefetch_cells : nullptr};
+
+  template <class Group>
+  struct of_group {
+    static const Group& from(const void* group) noexcept { return *static_cast<const Group*>(group); }
+    static void drop(const void* group, range rows, range keys, T* p, index_type width) noexcept {
+      from(group).drop(rows, keys, p, width);
+    }
+    static constexpr auto drop_function() noexcept {
+      if constexpr (Group::drops) return &drop;
+      return static_cast<decltype(&drop)>(nullptr);
+    }
+  };
+  template <class Group, class Of = of_group<Group>>
+  static constexpr functions functions_of_group{
+      Group::scores,
+      Group::hide,
+      [](const void* group, range rows, index_type keys) noexcept {
+        return Of::from(group).reach(rows, keys);
+      },
+      [](const void* group, range rows, index_type key) noexcept { return Of::from(group).next(rows, key); },
+      [](const void* group, range rows, range keys) noexcept { return Of::from(group).cover(rows, keys); },
+      [](const void* group, range rows, range& keys) noexcept { return Of::from(group).cover(rows, keys); },
+      [](const void* group, range rows, range keys, T* s, index_type width, vec<Arch, T>* largest,
+         std::byte*) noexcept { Of::from(group).apply(rows, keys, s, width, largest); },
+      Of::drop_function(),
+      nullptr};
 
   const void* bound_;
   const functions* of_;

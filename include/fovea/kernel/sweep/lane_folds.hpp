@@ -85,7 +85,7 @@ struct lane_mixer {
   }
   void close(const panel& queries, const lane_softmax<Arch, T>& weights) const noexcept {
     for (int w = 0; w < queries.registers(); ++w) {
-      if (sink != nullptr) weights.absorb_sink(queries, w, *sink, Mixer::columns);
+      if (sink != nullptr) weights.absorb_sink(queries, w, vec<Arch, T>(*sink), Mixer::columns);
       const V factor = weights.reciprocal(queries, w);
       for (int c = 0; c < Mixer::columns; ++c)
         (V::load_aligned(queries.sum(c, w)) * factor).store_aligned(queries.sum(c, w));
