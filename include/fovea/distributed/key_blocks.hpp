@@ -34,6 +34,14 @@ void copy_elements(const tensor_view<From>& from, const tensor_view<To>& to) noe
         }
 }
 
+/// to += from, in the type that sums are made in.
+template <class T>
+void add_elements(const tensor_view<T>& from, const tensor_view<T>& to) noexcept {
+  for (index_type h = 0; h < from.heads; ++h)
+    for (index_type t = 0; t < from.tokens; ++t)
+      for (index_type c = 0; c < from.dim; ++c) to(0, h, t, c) += from(0, h, t, c);
+}
+
 /// Elements of some tokens, head by head, sequence after sequence: [sequence][head][token][column].
 template <class E>
 class packed_tokens {

@@ -14,7 +14,7 @@ struct key_block {
   tensor_view<const VE> v;
 };
 
-enum : int { tag_of_keys = 1, tag_of_values = 2, tag_of_gradients = 3 };
+enum : int { tag_of_keys = 1, tag_of_values, tag_of_key_gradients, tag_of_value_gradients };
 
 /// What a rank holds of keys and values, as it travels.
 template <class KE, class VE>
@@ -32,8 +32,7 @@ struct travelling_keys {
 };
 
 /// Blocks go round the ring: after step t a rank has computed with those of the ranks up to t before it. Each
-/// is sent on and the next received while it is computed with. compute(owner, block, progress) is called for
-/// each block of a rank's keys.
+/// is sent on and the next received while it is computed with.
 template <class KE, class VE>
 class key_ring {
  public:
@@ -44,7 +43,8 @@ class key_ring {
         here_(sizes, sizes.most_keys(processes.ranks())),
         next_(sizes, processes.ranks() > 1 ? sizes.most_keys(processes.ranks()) : 0) {}
 
-  /// step(owner, t, each_block, progress): each_block(f) calls f(key_block) for all blocks of the step.
+  /// step(owner, each_block, progress) -> the bytes that it sent itself; each_block(f) calls f(key_block, its
+  /// first row on its owner) for all blocks of the step, progress() lets MPI work.
   template <class Operands, class Step>
   void walk(const Operands& x, const Step& step) {
     pack(x);
@@ -57,7 +57,7 @@ class key_ring {
       const auto progress = [&] {
         if (times.arrived == 0 && on_their_way_.progress()) times.arrived = MPI_Wtime();
       };
-      step(
+      times.bytes_sent += step(
           owner, [&](const auto& f) { each_block(owner, f); }, progress);
       times.computed_to = MPI_Wtime();
       on_their_way_.wait();

@@ -9,6 +9,7 @@
 // layout: two slices a rank, as in "The Llama 3 herd of models", arXiv:2407.21783, section 3.3.2.)
 #pragma once
 
+#include <fovea/distributed/ring_backward.hpp>
 #include <fovea/distributed/ring_forward.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -81,6 +82,103 @@ class ring_attention {
     attend(o, &lse, q, k, v, mods...);
   }
 
+  /// Returns {d_q, d_k, d_v} of this rank's tokens: as attention's backward, whose arguments these are, of
+  /// the rows that this rank holds; `out` and `lse` are what with_lse gave. dK and dV travel with their keys, in
+  /// the type that sums are made in, a step behind: 2 P - 1 blocks in all. The gradient of a sink's logits is
+  /// summed over the ranks; other parameters' are not given, nor are gradients with reproducible_block (both
+  /// are refused). With Wire they are the gradients at the keys and values as rounded.
+  template <class Q, class K, class V, class O, class L, class G, class... Mods>
+  auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
+                const Mods&... mods) const {
+    decltype(make_like<element_of<Q>>(q, 1, 1)) d_q;
+    decltype(make_like<element_of<K>>(k, 1, 1)) d_k;
+    decltype(make_like<element_of<V>>(v, 1, 1)) d_v;
+    distributed::together(processes_, [&] {
+      const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
+      d_q = make_like<element_of<Q>>(q, heads, view_of(q, heads, "q").dim());
+      d_k = make_like<element_of<K>>(k, kv_heads, view_of(k, kv_heads, "k").dim());
+      d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
+    });
+    backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, out, lse, d_out,
+                  mods...);
+    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
+                                                                  std::move(d_v)};
+  }
+
+  /// Writes them into `d_q`, `d_k` and `d_v`, which share no memory with each other or with what is read.
+  template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
+  void backward_into(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v, const O& out,
+                     const L& lse, const G& d_out, const Mods&... mods) const {
+    using compute = compute_of<K, V>;
+    static_assert(std::is_same_v<element_of<L>, compute>,
+                  "fovea: the LSE is float, or double where q, k or v is double");
+    const auto rules = distributed::whole_rules(mods...);
+    sequences<element_of<DQ>> to_q;
+    sequences<element_of<DK>> to_k;
+    sequences<element_of<DV>> to_v;
+    struct {
+      sequences<const element_of<O>> out;
+      sequences<const compute> lse;
+      sequences<const element_of<G>> d_out;
+      sequences<const compute> d_lse;
+    } results;
+    const auto call = agreed_call(
+        [&](const auto& x, index_type heads) {
+          const index_type kv_heads = kv_heads_of(heads);
+          to_q = view_of(d_q, heads, "d_q"), to_k = view_of(d_k, kv_heads, "d_k");
+          to_v = view_of(d_v, kv_heads, "d_v");
+          results = {read_only(view_of(out, heads, "out")), read_only(view_of(lse, heads, "lse")),
+                     read_only(view_of(d_out, heads, "d_out")),
+                     view_of_lse_gradient<compute>(heads, mods...)};
+          distributed::check_gradients(x, results, to_q, to_k, to_v, mods...);
+          distributed::check_learns_nothing(rules.rules);
+          if (options_.reproducible_block > 0)
+            reject("backward over ranks has no option reproducible_block, which is ",
+                   options_.reproducible_block);
+        },
+        q, k, v, mods...);
+    const attention<T> on_views{kernel_options(call.sizes.heads, call.sizes.kv_heads)};
+    const auto backward_of_views = [&](auto& dq, auto& dk, auto& dv, const auto& q_rows, const auto& k_rows,
+                                       const auto& v_rows, const auto& o_rows, const auto& lse_rows,
+                                       const auto& d_o_rows, const auto& d_lse_rows,
+                                       const auto&... slice_mods) {
+      if constexpr ((lse_gradient_like<Mods> || ...))
+        on_views.backward_into(dq, dk, dv, q_rows, k_rows, v_rows, o_rows, lse_rows, d_o_rows,
+                               lse_gradient(d_lse_rows), slice_mods...);
+      else
+        on_views.backward_into(dq, dk, dv, q_rows, k_rows, v_rows, o_rows, lse_rows, d_o_rows, slice_mods...);
+    };
+    using backward_pass = distributed::ring_backward<compute, std::remove_const_t<decltype(call)>,
+                                                     decltype(results), std::remove_const_t<decltype(rules)>,
+                                                     std::remove_const_t<decltype(backward_of_views)>>;
+    std::optional<backward_pass> pass;
+    std::optional<distributed::key_ring<wire_of<K>, wire_of<V>>> ring;
+    std::optional<distributed::gradient_ring<compute>> sums;
+    distributed::agree_on_rules<compute>(processes_, rules, call.sizes, [&] {
+      pass.emplace(processes_, call, results, rules, backward_of_views);
+      ring.emplace(processes_, call.sizes, options_.trace), sums.emplace(processes_, call.sizes);
+      if (options_.trace != nullptr) options_.trace->steps.clear();
+    });
+    distributed::kept_failure failure;
+    int t = 0;
+    ring->walk(call, [&](int owner, const auto& each_block, const auto& progress) {
+      auto& sum = sums->begin(t, owner);
+      failure.attempt([&] { pass->step(owner, sum, each_block, [&] { progress(), sums->progress(); }); });
+      return sums->end(t++, owner);
+    });
+    auto& own = sums->home();
+    for (index_type b = 0; b < call.sizes.batches; ++b) {
+      const index_type held = call.k.tokens(b), before = call.sizes.keys_before(rank(), b);
+      distributed::copy_elements(own.d_k.view(before, held, {0, held}),
+                                 distributed::rows_of(to_k, b, {0, held}));
+      distributed::copy_elements(own.d_v.view(before, held, {0, held}),
+                                 distributed::rows_of(to_v, b, {0, held}));
+    }
+    pass->finish(processes_, to_q);
+    fill_rows_of_none(to_q), fill_rows_of_none(to_k), fill_rows_of_none(to_v);
+    distributed::together(processes_, [&] { failure.rethrow(); });
+  }
+
  private:
   template <class O, class L, class Q, class K, class V, class... Mods>
   void attend(O& o, L* lse, const Q& q, const K& k, const V& v, const Mods&... mods) const {
@@ -118,6 +216,7 @@ class ring_attention {
     distributed::kept_failure failure;
     const auto step = [&](int, const auto& each_block, const auto& progress) {
       failure.attempt([&] { forward->step(each_block, progress); });
+      return index_type(0);  // bytes sent beside keys and values
     };
     block > 0 ? in_order->walk(call, step) : ring->walk(call, step);
     failure.attempt([&] { forward->finish(); });
@@ -129,11 +228,11 @@ class ring_attention {
   template <class Check, class Q, class K, class V, class... Mods>
   auto agreed_call(const Check& check, const Q& q, const K& k, const V& v, const Mods&...) const {
     static_assert(check_call<T, Q, K, V>());
-    static_assert((modifier<Mods> && ...),
-                  "fovea: what follows v is a mask, a score, a sink or a dropout, in calls over ranks");
+    static_assert(((modifier<Mods> || lse_gradient_like<Mods>)&&...),
+                  "fovea: calls over ranks take masks, scores, a sink and a dropout");
     distributed::ring_call<element_of<Q>, element_of<K>, element_of<V>> call;
     distributed::together(processes_, [&] {
-      const index_type heads = heads_of(q), kv_heads = key_value_heads<KVHeads>(kernel_options(), heads);
+      const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
       call.q = read_only(view_of(q, heads, "q")), call.k = read_only(view_of(k, kv_heads, "k"));
       call.v = read_only(view_of(v, kv_heads, "v"));
       call.sizes = distributed::check_own_operands(call, options_, heads, kv_heads);
@@ -171,11 +270,12 @@ class ring_attention {
   index_type heads_of(const Q& q) const {
     return query_heads<Heads>(kernel_options(), q);
   }
+  index_type kv_heads_of(index_type heads) const { return key_value_heads<KVHeads>(kernel_options(), heads); }
   template <class E, class Q, class K, class V>
   auto result_for(const Q& q, const K&, const V& v) const {
     decltype(make_like<E>(q, 1, 1)) out;
     distributed::together(processes_, [&] {
-      const index_type heads = heads_of(q), kv_heads = key_value_heads<KVHeads>(kernel_options(), heads);
+      const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
       out = make_like<E>(q, heads, view_of(v, kv_heads, "v").dim());
     });
     return out;

@@ -1,0 +1,236 @@
+// fovea/distributed/ring_backward.hpp - gradients, as the keys of all ranks pass by with theirs.
+#pragma once
+
+#include <fovea/attention.hpp>
+#include <fovea/distributed/key_walks.hpp>
+#include <fovea/view/tensor.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace distributed {
+
+/// How many query rows are differentiated at a time; MPI gets to work in between. dK and dV are summed over
+/// these parts: with fewer rows that sum would take a part of the time that counts.
+inline constexpr index_type gradient_rows_a_part = 2048;
+
+/// dK and dV of a rank's keys, in the type that sums are made in.
+template <class T>
+struct key_gradients {
+  packed_tokens<T> d_k, d_v;
+
+  explicit key_gradients(const ring_sizes& sizes, index_type tokens)
+      : d_k(sizes.kv_heads, sizes.dim, tokens), d_v(sizes.kv_heads, sizes.value_dim, tokens) {}
+  void clear(index_type tokens) noexcept {
+    std::fill_n(d_k.data(), d_k.size(tokens), T(0)), std::fill_n(d_v.data(), d_v.size(tokens), T(0));
+  }
+  void add(key_gradients& other, index_type tokens) noexcept {
+    for (index_type i = 0; i < d_k.size(tokens); ++i) d_k.data()[i] += other.d_k.data()[i];
+    for (index_type i = 0; i < d_v.size(tokens); ++i) d_v.data()[i] += other.d_v.data()[i];
+  }
+  index_type bytes(index_type tokens) const noexcept {
+    return (d_k.size(tokens) + d_v.size(tokens)) * static_cast<index_type>(sizeof(T));
+  }
+};
+
+/// dK and dV follow their keys round the ring, a step behind: a rank computes what its queries add while the
+/// sum of the ranks before is on its way, adds both and sends them on. After the last step they come home.
+template <class T>
+class gradient_ring {
+ public:
+  gradient_ring(const communicator& processes, const ring_sizes& sizes)
+      : processes_(processes),
+        sizes_(sizes),
+        own_{key_gradients<T>(sizes, sizes.most_keys(processes.ranks())),
+             key_gradients<T>(sizes, sizes.most_keys(processes.ranks()))},
+        before_(sizes, sizes.most_keys(processes.ranks())) {}
+
+  /// What this rank adds in step t, from 0.
+  key_gradients<T>& begin(int t, int owner) {
+    const std::size_t i = static_cast<std::size_t>(t % 2);
+    sent_[i].wait(), own_[i].clear(sizes_.keys_of(owner));
+    if (t > 0) receive(owner);
+    return own_[i];
+  }
+  /// The sum so far, sent on; returns how many bytes that were.
+  index_type end(int t, int owner) {
+    key_gradients<T>& sum = own_[static_cast<std::size_t>(t % 2)];
+    const index_type tokens = sizes_.keys_of(owner);
+    received_.wait();
+    if (t > 0) sum.add(before_, tokens);
+    if (processes_.ranks() == 1) return 0;
+    messages& to = sent_[static_cast<std::size_t>(t % 2)];
+    to.send(processes_, processes_.rank_after(1), tag_of_key_gradients, sum.d_k.data(), sum.d_k.size(tokens));
+    to.send(processes_, processes_.rank_after(1), tag_of_value_gradients, sum.d_v.data(),
+            sum.d_v.size(tokens));
+    return sum.bytes(tokens);
+  }
+  /// The gradients of this rank's own keys, once all steps are done.
+  key_gradients<T>& home() {
+    if (processes_.ranks() == 1) return own_[0];
+    receive(processes_.rank());
+    received_.wait(), sent_[0].wait(), sent_[1].wait();
+    return before_;
+  }
+  void progress() { received_.progress(), sent_[0].progress(), sent_[1].progress(); }
+
+ private:
+  void receive(int owner) {
+    const index_type tokens = sizes_.keys_of(owner);
+    const int from = processes_.rank_after(-1);
+    received_.receive(processes_, from, tag_of_key_gradients, before_.d_k.data(), before_.d_k.size(tokens));
+    received_.receive(processes_, from, tag_of_value_gradients, before_.d_v.data(), before_.d_v.size(tokens));
+  }
+
+  const communicator& processes_;
+  const ring_sizes& sizes_;
+  std::array<key_gradients<T>, 2> own_;
+  key_gradients<T> before_;
+  messages received_;
+  std::array<messages, 2> sent_;
+};
+
+/// The backward pass of one call. Results: what the forward pass gave and the gradient of O (and of the LSE),
+/// sequences of this rank's rows. backward(d_q, d_k, d_v, q, k, v, out, lse, d_out, d_lse, mods...) is
+/// attention's on views.
+template <class T, class Call, class Results, class Rules, class Backward>
+class ring_backward {
+ public:
+  ring_backward(const communicator& processes, const Call& x, const Results& results, const Rules& rules,
+                const Backward& backward)
+      : rank_(processes.rank()),
+        x_(x),
+        sizes_(x.sizes),
+        results_(results),
+        rules_(rules),
+        backward_(backward),
+        d_q_(1, sizes_.heads, queries(), sizes_.dim),
+        part_d_q_(1, sizes_.heads, std::min(queries(), gradient_rows_a_part), sizes_.dim),
+        part_(sizes_, sizes_.most_keys(processes.ranks())) {}
+
+  /// One step of a walk over keys, whose gradients are added to `sum`.
+  template <class EachBlock, class Progress>
+  void step(int owner, key_gradients<T>& sum, const EachBlock& each_block, const Progress& progress) {
+    each_block([&](const auto& block, index_type row) {
+      const index_type held = sizes_.keys[static_cast<std::size_t>(block.b)].held(owner),
+                       tokens = block.k.tokens;
+      const index_type before = sizes_.keys_before(owner, block.b);
+      const auto d_k = sum.d_k.view(before, held, {row, row + tokens});
+      const auto d_v = sum.d_v.view(before, held, {row, row + tokens});
+      for (const slice& all : sizes_.queries[static_cast<std::size_t>(block.b)].of(rank_))
+        for (index_type at = 0; at < all.count; at += gradient_rows_a_part) {
+          const index_type count = std::min(gradient_rows_a_part, all.count - at);
+          add_part(slice{all.row + at, all.first + at, count}, block, d_k, d_v);
+          progress();
+        }
+    });
+  }
+
+  /// dQ in its place, and the gradient of the sink's logits, which is summed over the ranks.
+  template <class E>
+  void finish(const communicator& processes, const sequences<E>& d_q) {
+    for (index_type b = 0; b < sizes_.batches; ++b) {
+      const range all{0, x_.q.tokens(b)};
+      copy_elements(tensor_view<const T>(d_q_rows(b, all)), rows_of(d_q, b, all));
+    }
+    if constexpr (requires { rules_.sink.set_gradient(index_type(0), 0.0); }) {
+      std::vector<double> sums(static_cast<std::size_t>(sizes_.heads));
+      for (index_type h = 0; h < sizes_.heads; ++h)
+        for (index_type b = 0; b < sizes_.batches; ++b) sums[static_cast<std::size_t>(h)] += of_sink(b, h);
+      MPI_Allreduce(MPI_IN_PLACE, sums.data(), static_cast<int>(sizes_.heads), MPI_DOUBLE, MPI_SUM,
+                    processes.get());
+      for (index_type h = 0; h < sizes_.heads; ++h)
+        rules_.sink.set_gradient(h, sums[static_cast<std::size_t>(h)]);
+    }
+  }
+
+ private:
+  index_type queries() const noexcept { return sizes_.held_before(sizes_.queries, rank_, sizes_.batches); }
+  tensor_view<T> d_q_rows(index_type b, range rows) noexcept {
+    tensor_view<T> view = d_q_.view();
+    view.data += (sizes_.held_before(sizes_.queries, rank_, b) + rows.first) * view.token_stride;
+    view.tokens = rows.size();
+    return view;
+  }
+
+  template <class Block>
+  void add_part(const slice& part, const Block& block, const tensor_view<T>& d_k, const tensor_view<T>& d_v) {
+    slice_place at = sizes_.place_of(block.b);
+    at.first_query = part.first, at.first_key = block.first;
+    if (hides_all(rules_.rules, at, sizes_.heads, part.count, block.k.tokens)) return;
+    const range rows{part.row, part.row + part.count}, keys{0, block.k.tokens};
+    tensor_view<T> more_d_q = part_d_q_.view();
+    more_d_q.tokens = part.count;
+    const auto more_d_k = part_.d_k.view(0, keys.size(), keys),
+               more_d_v = part_.d_v.view(0, keys.size(), keys);
+    with_slice_rules(rules_.rules, rules_.dropout, at, [&](const auto&... mods) {
+      backward_(more_d_q, more_d_k, more_d_v, rows_of(x_.q, block.b, rows), block.k, block.v,
+                rows_of(results_.out, block.b, rows), rows_of(results_.lse, block.b, rows),
+                rows_of(results_.d_out, block.b, rows), rows_or_none(results_.d_lse, block.b, rows), mods...);
+    });
+    add_elements(more_d_q, d_q_rows(block.b, rows));
+    add_elements(more_d_k, d_k), add_elements(more_d_v, d_v);
+  }
+  template <class E>
+  static tensor_view<E> rows_or_none(const sequences<E>& x, index_type b, range rows) noexcept {
+    return x.all.data == nullptr ? tensor_view<E>{} : rows_of(x, b, rows);
+  }
+
+  /// -sum_i P_sink (sum_c dO O - dLSE) of this rank's rows.
+  double of_sink(index_type b, index_type h) const noexcept {
+    const auto out = results_.out.head(b, h), d_out = results_.d_out.head(b, h);
+    const auto lse = results_.lse.head(b, h), d_lse = results_.d_lse.head(b, h);
+    double sum = 0;
+    for (index_type i = 0; i < lse.rows; ++i) {
+      const auto natural = static_cast<double>(lse(i, 0));
+      if (natural == -std::numeric_limits<double>::infinity()) continue;
+      double delta = d_lse.data ? -static_cast<double>(d_lse(i, 0)) : 0;
+      for (index_type c = 0; c < out.cols; ++c)
+        delta += load_element<double>(out(i, c)) * load_element<double>(d_out(i, c));
+      sum -= std::exp(static_cast<double>(rules_.sink.logit(h)) - natural) * delta;
+    }
+    return sum;
+  }
+
+  int rank_;
+  const Call& x_;
+  const ring_sizes& sizes_;
+  const Results& results_;
+  const Rules& rules_;
+  const Backward& backward_;
+  tensor<T> d_q_, part_d_q_;
+  key_gradients<T> part_;
+};
+
+/// Whether what the forward pass gave fits the call, and the results can be written.
+template <class Call, class Results, class DQ, class DK, class DV, class... Mods>
+void check_gradients(const Call& x, const Results& given, const sequences<DQ>& d_q, const sequences<DK>& d_k,
+                     const sequences<DV>& d_v, const Mods&... mods) {
+  check_like("out", given.out, "q", x.q, x.v.dim()), check_like("lse", given.lse, "q", x.q, 1);
+  check_like("d_out", given.d_out, "q", x.q, x.v.dim());
+  if (given.d_lse.all.data != nullptr) check_like("d_lse", given.d_lse, "q", x.q, 1);
+  check_result("d_q", d_q, "q", x.q, x.q.dim()), check_result("d_k", d_k, "k", x.k, x.k.dim());
+  check_result("d_v", d_v, "v", x.v, x.v.dim());
+  results<3> written;
+  written.add("d_q", d_q.all), written.add("d_k", d_k.all), written.add("d_v", d_v.all);
+  const auto read = [&](const char* name, const auto& y) { written.check_apart_from(name, y); };
+  read("q", x.q), read("k", x.k), read("v", x.v), read("out", given.out), read("lse", given.lse);
+  read("d_out", given.d_out), read("d_lse", given.d_lse), (each_operand_of(mods, read), ...);
+}
+
+/// Parameters of scores that learn, other than a sink's, are not summed over ranks: a call that wants their
+/// gradient is refused.
+template <class Rules>
+void check_learns_nothing(const Rules& rules) {
+  const auto refuse = [](const char* name, bool wanted) {
+    if (wanted)
+      reject(name, " is wanted, but calls over ranks give the gradients of q, k, v and sinks alone");
+  };
+  rules.scores.each([&](const auto& score) {
+    using S = std::remove_cvref_t<decltype(score)>;
+    if constexpr (learning_score<S>) refuse(gradient_name<S>, score.gradient().data != nullptr);
+    if constexpr (slot_learning_score<S>) refuse(gradient_name<S>, score.slots().data != nullptr);
+    if constexpr (row_learning_score<S>) refuse(gradient_name<S>, score.row_sums().data != nullptr);
+  });
+}
+
+}  // namespace distributed
+FOVEA_NAMESPACE_END
