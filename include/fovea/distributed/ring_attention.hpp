@@ -83,10 +83,10 @@ class ring_attention {
   }
 
   /// Returns {d_q, d_k, d_v} of this rank's tokens: as attention's backward, whose arguments these are, of
-  /// the rows that this rank holds; `out` and `lse` are what with_lse gave. dK and dV travel with their keys, in
-  /// the type that sums are made in, a step behind: 2 P - 1 blocks in all. The gradient of a sink's logits is
-  /// summed over the ranks; other parameters' are not given, nor are gradients with reproducible_block (both
-  /// are refused). With Wire they are the gradients at the keys and values as rounded.
+  /// the rows that this rank holds; `out` and `lse` are what with_lse gave. dK and dV travel with their keys,
+  /// in the type that sums are made in, a step behind: 2 P - 1 blocks in all. The gradient of a sink's logits
+  /// is summed over the ranks; other parameters' are not given, nor are gradients with reproducible_block
+  /// (both are refused). With Wire they are the gradients at the keys and values as rounded.
   template <class Q, class K, class V, class O, class L, class G, class... Mods>
   auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
                 const Mods&... mods) const {
