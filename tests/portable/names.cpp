@@ -151,6 +151,7 @@
 #include <fovea/multi_head.hpp>
 #include <fovea/reference.hpp>
 #include <fovea/sigmoid_attention.hpp>
+#include <fovea/streamed.hpp>
 #include <fovea/talking_heads.hpp>
 #include <fovea/top_blocks.hpp>
 #include <fovea/transformer_xl.hpp>

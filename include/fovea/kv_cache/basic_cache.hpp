@@ -206,20 +206,22 @@ class basic_cache {
   void append_with(const K& k, const V& v, const ReadKey& read_key, const MakeRoom& make_room) {
     const auto [ks, vs] = checked_tokens(k, v, read_key);
     make_room(ks);
-
-    for (index_type t = 0; t < ks.tokens(0); ++t) {
-      const index_type slot = layout_.slot();
-      store_->begin(slot, open_);
-      for (index_type h = 0; h < ks.heads(); ++h) {
-        const auto value = vs.head(0, h);
-        read_key(ks.head(0, h), t, layout_.position(), key_row_.data());
-        load_elements(value.at(t), value.col_stride, value.cols, value_row_.data());
-        store_->put_key(slot, h, key_row_.data(), open_);
-        store_->put_value(slot, h, value_row_.data());
-      }
-      store_->end(slot, open_);
-      layout_.advance();
+    for (index_type t = 0; t < ks.tokens(0); ++t) put_token(ks, vs, t, read_key);
+  }
+  /// Token t of what checked_tokens gave becomes the next one.
+  template <class K, class V, class ReadKey>
+  void put_token(const K& ks, const V& vs, index_type t, const ReadKey& read_key) noexcept {
+    const index_type slot = layout_.slot();
+    store_->begin(slot, open_);
+    for (index_type h = 0; h < ks.heads(); ++h) {
+      const auto value = vs.head(0, h);
+      read_key(ks.head(0, h), t, layout_.position(), key_row_.data());
+      load_elements(value.at(t), value.col_stride, value.cols, value_row_.data());
+      store_->put_key(slot, h, key_row_.data(), open_);
+      store_->put_value(slot, h, value_row_.data());
     }
+    store_->end(slot, open_);
+    layout_.advance();
   }
 
   /// After tokens are taken back.

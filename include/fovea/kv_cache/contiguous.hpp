@@ -91,7 +91,9 @@ class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads
   /// some GB a second; with file_check::header only the header and the sizes are checked: no byte outside
   /// the file is ever read, but damaged keys and values are taken for what they look like.
   static const kv_cache over(borrowed_span<const std::byte> file, file_check check = file_check::whole) {
-    auto [memory, tokens, open] = caching::map<E, VE, Arch>(file, check == file_check::whole);
+    constexpr index_type any = 0;
+    auto [memory, tokens, open] =
+        caching::map<E, VE, Arch>(file, KVHeads == dynamic_heads ? any : KVHeads, check == file_check::whole);
     static_cast<void>(caching::checked(memory->sizes(), KVHeads));
     kv_cache shown(std::move(memory), tokens);
     shown.layout_.truncate(tokens);

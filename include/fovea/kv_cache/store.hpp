@@ -81,10 +81,13 @@ class store {
   const std::array<plane, 4>& planes() const noexcept { return planes_; }
   scale_blocks blocks_of_page() const noexcept { return {extent_.page_tokens, extent_.sinks}; }
 
-  /// Unit `unit` of a head of a page.
+  /// Unit `unit` of a head of a page, and at which byte it lies.
   std::byte* unit(int which, index_type page, index_type head, index_type unit) const noexcept {
+    return data_ + byte_of(which, page, head, unit);
+  }
+  index_type byte_of(int which, index_type page, index_type head, index_type unit) const noexcept {
     const plane& p = planes_[static_cast<std::size_t>(which)];
-    return data_ + p.start + (page * extent_.heads + head) * p.bytes() + unit * p.width * p.size;
+    return p.start + (page * extent_.heads + head) * p.bytes() + unit * p.width * p.size;
   }
 
   /// Writes one head's key, or value, of a token, between begin() and end() of it.

@@ -1,0 +1,136 @@
+// long_context: a number hidden in a text of up to 1,048,576 tokens, found by attention to keys and values in
+// int8 that lie in a file, of which a stated part is in memory at a time.
+#include "haystack.hpp"
+#include "picture.hpp"
+
+#include <fovea/streamed.hpp>
+#include <fovea/weights_into.hpp>
+
+#include "../command_line.hpp"
+#include "../stopwatch.hpp"
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+namespace {
+
+using long_context::haystack;
+using long_context::Index;
+using long_context::Matrix;
+
+struct arguments {
+  long_context::haystack_sizes sizes;
+  std::string file = "long_context.kv", picture;
+  Index threads = 2, resident_mib = 64;
+  float sharpness = 3;
+  bool keep = false;
+};
+
+/// A block of tokens after another: no more than one is in memory.
+void write(const haystack& text, const std::string& file) {
+  constexpr Index block = 4096;
+  const auto& sizes = text.sizes();
+  const examples::stopwatch since_start;
+  fovea::cache_writer<std::int8_t> writer(file, sizes.tokens, sizes.dim,
+                                          {.heads = sizes.heads, .block_tokens = block});
+  Matrix k, v;
+  for (Index first = 0, shown = 0; first < sizes.tokens; first += block) {
+    text.read(first, std::min(block, sizes.tokens - first), k, v);
+    writer.append(k, v);
+    const Index eighths = 8 * writer.tokens() / sizes.tokens;
+    if (eighths == shown) continue;
+    std::printf("  written %5.1f %%  %6.2f s\n", 100.0 * double(writer.tokens()) / double(sizes.tokens),
+                since_start.seconds());
+    std::fflush(stdout);
+    shown = eighths;
+  }
+  writer.finish();
+  std::printf("%s: %.1f MB in %.2f s\n", file.c_str(), double(std::filesystem::file_size(file)) / 1e6,
+              since_start.seconds());
+}
+
+/// What one query sees of a cache, whatever holds it: the result, and each head's weights. (Over slices of
+/// the tokens on several processes, these are partial results, which merge by their LSE.)
+struct view {
+  Matrix o;
+  std::vector<float> weights;
+  double seconds;
+};
+template <class Cache>
+view look(const Matrix& q, const Cache& cache, Index threads) {
+  view seen{Matrix(1, q.cols()), std::vector<float>(static_cast<std::size_t>(cache.heads() * cache.tokens())),
+            0};
+  const fovea::threads pool(threads);
+  const fovea::attention<float> attend{{.heads = cache.heads(), .executor = pool}};
+  std::vector<Index> heads(static_cast<std::size_t>(cache.heads()));
+  std::iota(heads.begin(), heads.end(), Index(0));
+  Eigen::Map<Matrix> weights(seen.weights.data(), 1, static_cast<Index>(seen.weights.size()));
+  const examples::stopwatch since_start;
+  attend.into(seen.o, q, cache, fovea::weights_into(weights, heads));
+  seen.seconds = since_start.seconds();
+  return seen;
+}
+
+/// Whether each head's weights are largest at the needle, and the answer is right.
+bool report(const haystack& text, const view& seen) {
+  const auto& sizes = text.sizes();
+  bool found = true;
+  for (Index h = 0; h < sizes.heads; ++h) {
+    const auto first = seen.weights.begin() + h * sizes.tokens;
+    const auto largest = std::max_element(first, first + sizes.tokens);
+    const Index peak = largest - first;
+    std::printf("  head %td: peak at token %td, weight %.4f\n", h, peak, double(*largest));
+    found = found && peak == text.needle();
+  }
+  const Index answer = text.nearest(seen.o);
+  std::printf("the needle stands at token %td and says %04td; attention says %04td: %s\n", text.needle(),
+              text.secret(), answer, found && answer == text.secret() ? "found" : "not found");
+  return found && answer == text.secret();
+}
+
+int run(const arguments& a) {
+  const haystack text(a.sizes);
+  std::printf("%td tokens, %td heads of %td, keys and values in int8\n", a.sizes.tokens, a.sizes.heads,
+              a.sizes.dim);
+  write(text, a.file);
+  const fovea::streamed_cache<std::int8_t> cache(a.file, {.resident_bytes = a.resident_mib << 20});
+  const view seen = look(text.query(a.sharpness), cache, a.threads);
+  std::printf("attended to %.1f MB in %.3f s, %.1f GB/s, at most %td MiB of it in memory\n",
+              double(cache.bytes()) / 1e6, seen.seconds, double(cache.bytes()) / 1e9 / seen.seconds,
+              a.resident_mib);
+  const bool found = report(text, seen);
+  if (!a.picture.empty()) {
+    std::ofstream out(a.picture, std::ios::binary);
+    out << long_context::picture(seen.weights, a.sizes.heads, a.sizes.tokens, text.needle());
+    if (!out.flush()) throw std::runtime_error(a.picture + " could not be written");
+  }
+  if (!a.keep) std::filesystem::remove(a.file);
+  return found ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Hides a number in a long text of numbers and finds it by attention to a cache in a file.");
+  arguments a;
+  app.add_option("--tokens", a.sizes.tokens)->check(CLI::Range(2, 1 << 20))->capture_default_str();
+  app.add_option("--heads", a.sizes.heads)->check(CLI::Range(1, 64))->capture_default_str();
+  app.add_option("--dim", a.sizes.dim, "of a head")->check(CLI::Range(8, 256))->capture_default_str();
+  app.add_option("--depth", a.sizes.depth, "where the needle is: 0 the beginning, 1 the end")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--sharpness", a.sharpness, "of the query; with less, it is lost in the hay")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--seed", a.sizes.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str();
+  app.add_option("--file", a.file, "of keys and values, which is overwritten")->capture_default_str();
+  app.add_flag("--keep", a.keep, "the file; else it is deleted");
+  app.add_option("--resident", a.resident_mib, "MiB of the file in memory at a time")
+      ->check(CLI::Range(8, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--picture", a.picture, "an SVG of the weights over position");
+  return examples::run_program("long_context", app, argc, argv, [&] { return run(a); });
+}

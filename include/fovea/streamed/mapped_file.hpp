@@ -1,0 +1,124 @@
+// fovea/streamed/mapped_file.hpp - a file as memory that is read page by page (POSIX; elsewhere this header
+// declares nothing).
+#pragma once
+
+#include <fovea/index.hpp>
+
+#include <span>
+#include <string>
+#include <system_error>
+
+#if __has_include(<sys/mman.h>)
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/sysmacros.h>
+#endif
+
+#include <cerrno>
+#include <cstdio>
+
+FOVEA_NAMESPACE_BEGIN
+namespace streaming {
+
+/// All bytes of a file, to be read only. A part that is not resident is read from the file when it is
+/// touched; what is said about parts is advice, and changes no byte.
+class mapped_file {
+ public:
+  /// Throws std::runtime_error where the file can not be opened or mapped.
+  explicit mapped_file(const std::string& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    struct stat status;
+    if (file_ < 0 || ::fstat(file_, &status) != 0) fail(path, "be opened");
+    if (status.st_size == 0) return;
+    void* const data =
+        ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_SHARED, file_, 0);
+    if (data == MAP_FAILED) fail(path, "be mapped");
+    bytes_ = {static_cast<std::byte*>(data), static_cast<std::size_t>(status.st_size)};
+    system_reads_ahead_ = read_ahead_of(status);
+  }
+  mapped_file(const mapped_file&) = delete;
+  mapped_file& operator=(const mapped_file&) = delete;
+  ~mapped_file() {
+    if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
+    ::close(file_);
+  }
+
+  static constexpr index_type neighbourhood = 64 * 1024;
+
+  std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  /// How far the system reads ahead of a touch by itself, in bytes; 0 where it does not say.
+  index_type system_reads_ahead() const noexcept { return system_reads_ahead_; }
+
+  /// Makes bytes resident, so that prefetching finds them: Linux maps a neighbourhood around a byte that is
+  /// touched, of what it has in memory. (MADV_POPULATE_READ took three times as long: 97 ms for 2.1 GB in
+  /// place of 30, where reading these took 55; Zen 5, Linux 6.18, in a virtual machine.)
+  void fetch(range part) const noexcept {
+    part = intersect(part, {0, static_cast<index_type>(bytes_.size())});
+    for (index_type i = part.first; i < part.last; i += neighbourhood)
+      static_cast<void>(*static_cast<const volatile std::byte*>(bytes_.data() + i));
+  }
+  /// Has them read from the disk in the meantime, where they are not in the system's memory yet. (Where they
+  /// are, finding that out page by page takes a fifth of the time that attention to them takes.)
+  void read_ahead(range part) const noexcept {
+    if (!in_memory(part)) advise(part, MADV_WILLNEED);
+  }
+  /// They are not resident any more, whoever made them so.
+  void release(range bytes) const noexcept { advise(bytes, MADV_DONTNEED); }
+
+ private:
+  [[noreturn]] void fail(const std::string& path, const char* what) const {
+    const int error = errno;
+    if (file_ >= 0) ::close(file_);
+    reject_as<std::runtime_error>("the file ", path, " can not ", what, ": ",
+                                  std::generic_category().message(error));
+  }
+  /// Judged by a byte here and there. (mincore answers truly of one's own files alone.)
+  bool in_memory([[maybe_unused]] range part) const noexcept {
+#ifdef RWF_NOWAIT
+    constexpr index_type apart = 4 * neighbourhood;
+    part = intersect(part, {0, static_cast<index_type>(bytes_.size())});
+    char byte;
+    const iovec to{&byte, 1};
+    for (index_type i = part.first; i < part.last; i += apart)
+      if (::preadv2(file_, &to, 1, std::min(i + apart, part.last) - 1, RWF_NOWAIT) != 1) return false;
+    return true;
+#else
+    return false;
+#endif
+  }
+  /// `part` begins at a multiple of the system's pages. (Not posix_madvise: in glibc it releases nothing.)
+  void advise(range part, int advice) const noexcept {
+    part = intersect(part, {0, static_cast<index_type>(bytes_.size())});
+    if (!part.empty())
+      static_cast<void>(::madvise(bytes_.data() + part.first, static_cast<std::size_t>(part.size()), advice));
+  }
+
+  static index_type read_ahead_of([[maybe_unused]] const struct stat& status) {
+    long long kib = 0;
+#ifdef __linux__
+    const std::string device =
+        std::to_string(major(status.st_dev)) + ":" + std::to_string(minor(status.st_dev));
+    for (const auto& name :
+         {"/sys/class/bdi/" + device + "/read_ahead_kb",
+          "/sys/dev/block/" + device + "/../queue/read_ahead_kb"}) {  // of a partition's disk
+      std::FILE* const setting = std::fopen(name.c_str(), "re");
+      if (setting == nullptr) continue;
+      if (std::fscanf(setting, "%lld", &kib) != 1) kib = 0;
+      std::fclose(setting);
+      break;
+    }
+#endif
+    return static_cast<index_type>(kib) * 1024;
+  }
+
+  int file_;
+  std::span<std::byte> bytes_;
+  index_type system_reads_ahead_ = 0;
+};
+
+}  // namespace streaming
+FOVEA_NAMESPACE_END
+#endif

@@ -1,0 +1,69 @@
+// How much of a file of 512 MiB is resident while it is written and attended to.
+#include "support.hpp"
+
+#include <cstdio>
+#include <thread>
+
+namespace fovea_test {
+namespace resident_test {
+
+constexpr index_type dim = 128, count = 1 << 18, mib = 1 << 20;
+
+/// The resident set of this process, in bytes: now, or the largest since start_again().
+index_type resident(const char* line_of) {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;)
+    if (word == line_of) {
+      index_type kib = 0;
+      status >> kib;
+      return kib * 1024;
+    }
+  return 0;
+}
+void start_again() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+TEST(streamed_memory, of_512_mib_within_64) {
+  if (resident("VmHWM:") == 0) GTEST_SKIP() << "the system does not tell";
+  constexpr index_type bound = 64 * mib;
+  const temporary_file file("large");
+  start_again();
+  index_type before = resident("VmRSS:");
+  {
+    const Matrix k = normal(1024, kv_heads * dim, 1), v = normal(1024, kv_heads * dim, 2);
+    fovea::cache_writer<float, kv_heads> writer(file.path(), count, dim);
+    while (writer.tokens() < count) writer.append(k, v);
+    writer.finish();
+    EXPECT_GE(writer.bytes(), 512 * mib);
+  }
+  // A block of tokens is 2 MiB, as are k and v here.
+  EXPECT_LE(resident("VmHWM:") - before, 12 * mib);
+
+  const fovea::streamed_cache<float, kv_heads> cache(file.path(), {.resident_bytes = bound});
+  const Matrix q = normal(4, heads * dim, 3);
+  fovea::threads pool(3);
+  const fovea::attention<float, heads, kv_heads> parallel{{.executor = pool}};
+  Matrix one(4, heads * dim), three = one, another = one;
+  start_again();
+  before = resident("VmRSS:");
+  attend.into(one, q, cache, fovea::causal);
+  parallel.into(three, q, cache, fovea::causal);
+  std::thread beside([&] { attend.into(another, q, cache, fovea::causal); });
+  attend.into(one, q, cache, fovea::causal);
+  beside.join();
+  // The file's pages; and the memory of the calls (states of 128 key splits), of the threads, and of the
+  // system's count, which lags behind.
+  const index_type most = resident("VmHWM:") - before;
+  EXPECT_LE(most, bound + 12 * mib);
+  EXPECT_GE(most, bound / 2);  // what is counted is what is read
+  EXPECT_EQ(one == three && one == another, true);
+
+  // The whole file, as a map that nobody bounds, gives the same bits: the test is of the bound.
+  const fovea::streaming::mapped_file mapped(file.path());
+  const fovea::borrowed_span<const std::byte> bytes(mapped.bytes().data(), mapped.bytes().size());
+  const auto unbounded = fovea::kv_cache<float, kv_heads>::over(bytes, fovea::file_check::header);
+  EXPECT_EQ(attend(q, unbounded, fovea::causal) == one, true);
+  EXPECT_GE(resident("VmHWM:") - before, 512 * mib);
+}
+
+}  // namespace resident_test
+}  // namespace fovea_test
