@@ -14,12 +14,9 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/sysmacros.h>
-#endif
 
 #include <cerrno>
-#include <cstdio>
+#include <charconv>
 
 FOVEA_NAMESPACE_BEGIN
 namespace streaming {
@@ -97,21 +94,25 @@ class mapped_file {
   }
 
   static index_type read_ahead_of([[maybe_unused]] const struct stat& status) {
-    long long kib = 0;
+    index_type kib = 0;
 #ifdef __linux__
-    const std::string device =
-        std::to_string(major(status.st_dev)) + ":" + std::to_string(minor(status.st_dev));
+    // As in <sys/sysmacros.h>, whose names are macros: major and minor.
+    const std::uint64_t id = status.st_dev, major_id = (id >> 8 & 0xfff) | (id >> 32 & ~std::uint64_t(0xfff)),
+                        minor_id = (id & 0xff) | (id >> 12 & ~std::uint64_t(0xff));
+    const std::string device = std::to_string(major_id) + ":" + std::to_string(minor_id);
     for (const auto& name :
          {"/sys/class/bdi/" + device + "/read_ahead_kb",
           "/sys/dev/block/" + device + "/../queue/read_ahead_kb"}) {  // of a partition's disk
-      std::FILE* const setting = std::fopen(name.c_str(), "re");
-      if (setting == nullptr) continue;
-      if (std::fscanf(setting, "%lld", &kib) != 1) kib = 0;
-      std::fclose(setting);
+      const int setting = ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
+      if (setting < 0) continue;
+      char digits[24];
+      const auto count = ::read(setting, digits, sizeof digits);
+      ::close(setting);
+      if (count > 0) std::from_chars(digits, digits + count, kib);
       break;
     }
 #endif
-    return static_cast<index_type>(kib) * 1024;
+    return kib * 1024;
   }
 
   int file_;
