@@ -27,7 +27,7 @@ struct arrays {
   std::vector<KE> k, v;
 
   arrays(const sizes& of, bool tokens_first, bool shared) : n(of), bshd(tokens_first) {
-    fovea_test::random_source random(of.heads * 31 + of.queries);
+    fovea_test::random_source random(static_cast<std::uint64_t>(of.heads * 31 + of.queries));
     const auto fill = [&](auto& x, index_type count) {
       using E = typename std::remove_reference_t<decltype(x)>::value_type;
       for (index_type i = 0; i < count; ++i)

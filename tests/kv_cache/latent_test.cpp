@@ -94,7 +94,7 @@ TEST(latent, keys_that_are_values_are_read_by_several_layers) {
   fovea::latent_cache<float, fovea::dynamic_heads> cache(count, {.latent = 24, .heads = kv_heads});
   cache.append(k);
   EXPECT_LT(cache.bytes(), count * kv_heads * 24 * 4 + 128);
-  for (const std::uint64_t layer : {1, 2, 3}) {
+  for (const std::uint64_t layer : {1u, 2u, 3u}) {
     const Matrix q = normal(4, heads * 24, layer);
     EXPECT_EQ(attend(q, cache, fovea::causal), attend(q, k, k, fovea::causal_bottom_right));
     EXPECT_EQ(attend.received(q, cache.keys(), fovea::causal).size(), kv_heads * count);
