@@ -18,31 +18,41 @@ class decode {
 
  public:
   /// `s`: dim rows of width numbers, `row` apart; `next`: a state like it that comes then, or a null
-  /// pointer.
-  decode(const packed_tokens<T>& x, T* s, index_type row, const T* next) noexcept
-      : x_(x), s_(s), row_(row), next_(next) {}
+  /// pointer; `w`: room for a row of width numbers.
+  decode(const token_block<T>& x, T* s, index_type row, const T* next, T* w) noexcept
+      : x_(x), s_(s), row_(row), next_(next), w_(w) {}
 
   void run() const noexcept {
     for (index_type t = 0; t < x_.count; ++t) {
-      const T* const a = x_.decay ? x_.decay + t * x_.decay_step : &one_;
+      const T* const a = x_.decay ? x_.decay.row(t) : &one_;
       const index_type a_step = x_.decay && x_.decays_channels ? 1 : 0;
-      T* const o = x_.o_row(0, t);
+      T* const o = x_.o(0).row(t);
+      const T* w = x_.v.row(t);
       if (x_.beta) {
-        product(x_.k_row(t), a, a_step, o);
-        move_towards(t, o);
+        product(x_.k.row(t), a, a_step, w_);
+        move_towards(t), w = w_;
       }
       std::fill_n(o, x_.width, T(0));
-      update(x_.q_row(0, t), x_.k_row(t), a, a_step, x_.v_row(t), o, t + 1 == x_.count ? next_ : nullptr);
-      for (index_type g = 1; g < x_.group; ++g) product(x_.q_row(g, t), &one_, 0, x_.o_row(g, t));
+      update(x_.q(0).row(t), x_.k.row(t), a, a_step, w, o, t + 1 == x_.count ? next_ : nullptr);
+      scale(o, x_.query_factors(0)[t]);
+      for (index_type g = 1; g < x_.group; ++g) {
+        product(x_.q(g).row(t), &one_, 0, x_.o(g).row(t));
+        scale(x_.o(g).row(t), x_.query_factors(g)[t]);
+      }
     }
   }
 
  private:
-  /// v <- beta (v - recalled).
-  FOVEA_NOINLINE FOVEA_FLATTEN void move_towards(index_type t, const T* recalled) const noexcept {
-    T* const v = x_.v_row(t);
+  /// w = beta (v - recalled), which w is.
+  FOVEA_NOINLINE FOVEA_FLATTEN void move_towards(index_type t) const noexcept {
+    const T* const v = x_.v.row(t);
     for (index_type c = 0; c < x_.width; c += n)
-      (R(x_.beta[t]) * (R::load_aligned(v + c) - R::load_aligned(recalled + c))).store_aligned(v + c);
+      (R(x_.beta[t]) * (R::load_unaligned(v + c) - R::load_aligned(w_ + c))).store_aligned(w_ + c);
+  }
+
+  FOVEA_NOINLINE FOVEA_FLATTEN void scale(T* o, T factor) const noexcept {
+    for (index_type c = 0; c < x_.width; c += n)
+      (R(factor) * R::load_unaligned(o + c)).store_unaligned(o + c);
   }
 
   /// f(constant rows, first) for blocks of rows.
@@ -61,11 +71,11 @@ class decode {
       FOVEA_UNROLL_ALL
       for (int i = 0; i < Rows; ++i) factor[i] = R(k[first + i] * a[(first + i) * a_step]);
       for (index_type c = 0; c < x_.width; c += n) {
-        R sum = R::load_aligned(to + c);
+        R sum = R::load_unaligned(to + c);
         FOVEA_UNROLL_ALL
         for (int i = 0; i < Rows; ++i)
           sum = isa::fma(factor[i], R::load_unaligned(s_ + (first + i) * row_ + c), sum);
-        sum.store_aligned(to + c);
+        sum.store_unaligned(to + c);
       }
     });
   }
@@ -81,8 +91,8 @@ class decode {
       for (index_type i = 0; next != nullptr && i < Rows; ++i)
         for (index_type c = 0; c < x_.width; c += line) FOVEA_PREFETCH(next + (first + i) * row_ + c, 1, 2);
       for (index_type c = 0; c < x_.width; c += n) {
-        const R of_w = R::load_aligned(w + c);
-        R sum = R::load_aligned(o + c);
+        const R of_w = R::load_unaligned(w + c);
+        R sum = R::load_unaligned(o + c);
         FOVEA_UNROLL_ALL
         for (int i = 0; i < Rows; ++i) {
           T* const at = s_ + (first + i) * row_ + c;
@@ -90,15 +100,16 @@ class decode {
           x.store_unaligned(at);
           sum = isa::fma(of_q[i], x, sum);
         }
-        sum.store_aligned(o + c);
+        sum.store_unaligned(o + c);
       }
     });
   }
 
-  const packed_tokens<T>& x_;
+  const token_block<T>& x_;
   T* s_;
   index_type row_;
   const T* next_;
+  T* w_;
   T one_ = T(1);
 };
 

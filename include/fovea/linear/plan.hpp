@@ -1,8 +1,8 @@
 // fovea/linear/plan.hpp - who computes what of a call of linear attention, in which memory.
 #pragma once
 
-#include <fovea/linear/chunk.hpp>
 #include <fovea/linear/options.hpp>
+#include <fovea/linear/tokens.hpp>
 #include <fovea/plan/working_memory.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -25,21 +25,16 @@ struct linear_attention_plan {
 
 namespace linear {
 
-/// Sizes of a task's memory, in numbers of T.
+/// Sizes of a task, in numbers of T.
 template <class Arch, class T>
 struct task_sizes {
   static constexpr index_type n = lanes<Arch, T>;
   index_type dim, value_dim, group;
+  bool decays_channels;
 
   index_type dim_step() const noexcept { return std::max<index_type>(round_up(dim, n), n); }
   index_type width() const noexcept { return std::max<index_type>(round_up(value_dim, n), n); }
-  index_type packed() const noexcept {
-    return chunk_tokens * ((group + 2) * dim_step() + (group + 1) * width() + 1);
-  }
   index_type state() const noexcept { return round_up(dim, 16) * width(); }
-  index_type numbers(bool chunked) const noexcept {
-    return packed() + state() + (chunked ? chunk_memory<T>::numbers(dim_step(), width()) : 0);
-  }
 };
 
 }  // namespace linear

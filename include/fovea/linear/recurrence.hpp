@@ -44,8 +44,9 @@ struct strip_rows {
     for (int c = 0; c < V; ++c) sums[c] = even[c] + odd[c];
   }
 
-  /// S <- a S + k w^T, and o = S^T q.
-  void update(const T* q, const T* k, const T* a, index_type a_step, const R* w, T* o) const noexcept {
+  /// S <- a S + k w^T, and o = factor S^T q.
+  void update(const T* q, const T* k, const T* a, index_type a_step, const R* w, T factor,
+              T* o) const noexcept {
     R sum[std::size_t{V}], of_v[std::size_t{V}];
     FOVEA_UNROLL_ALL
     for (int c = 0; c < V; ++c) sum[c] = R(T(0)), of_v[c] = w[c];
@@ -60,29 +61,30 @@ struct strip_rows {
       }
     }
     FOVEA_UNROLL_ALL
-    for (int c = 0; c < V; ++c) sum[c].store_unaligned(o + c * n);
+    for (int c = 0; c < V; ++c) (sum[c] * R(factor)).store_unaligned(o + c * n);
   }
 
   /// All tokens; `column`: where the strip begins in rows of v and o.
-  FOVEA_NOINLINE FOVEA_FLATTEN void run(const packed_tokens<T>& x, index_type column) const noexcept {
+  FOVEA_NOINLINE FOVEA_FLATTEN void run(const token_block<T>& x, index_type column) const noexcept {
     const T one = T(1);
     for (index_type t = 0; t < x.count; ++t) {
-      const T* const a = x.decay ? x.decay + t * x.decay_step : &one;
+      const T* const a = x.decay ? x.decay.row(t) : &one;
       const index_type a_step = x.decay && x.decays_channels ? 1 : 0;
-      const T* const k = x.k_row(t);
+      const T* const k = x.k.row(t);
       R w[std::size_t{V}];
       if (x.beta) product(k, a, a_step, w);
       const R beta(x.beta ? x.beta[t] : one);
       FOVEA_UNROLL_ALL
       for (int c = 0; c < V; ++c) {
-        const R v = R::load_unaligned(x.v_row(t) + column + c * n);
+        const R v = R::load_unaligned(x.v.row(t) + column + c * n);
         w[c] = x.beta ? beta * (v - w[c]) : v;
       }
-      update(x.q_row(0, t), k, a, a_step, w, x.o_row(0, t) + column);
+      update(x.q(0).row(t), k, a, a_step, w, x.query_factors(0)[t], x.o(0).row(t) + column);
       for (index_type g = 1; g < x.group; ++g) {
-        product(x.q_row(g, t), &one, 0, w);
+        product(x.q(g).row(t), &one, 0, w);
         FOVEA_UNROLL_ALL
-        for (int c = 0; c < V; ++c) w[c].store_unaligned(x.o_row(g, t) + column + c * n);
+        for (int c = 0; c < V; ++c)
+          (w[c] * R(x.query_factors(g)[t])).store_unaligned(x.o(g).row(t) + column + c * n);
       }
     }
   }
@@ -99,11 +101,10 @@ void with_registers(index_type count, const F& f) noexcept {
 
 /// Takes the state through the tokens.
 template <class Arch, class T>
-void recur(const packed_tokens<T>& x, const state_strips<Arch, T>& state) noexcept {
+void recur(const token_block<T>& x, const state_strips<Arch, T>& state) noexcept {
   for (index_type j = 0; j < state.count(); ++j)
     with_registers<strip_registers>(state.width_of(j) / lanes<Arch, T>, [&](auto registers) {
-      strip_rows<Arch, T, registers>{state.strip(j), state.row_step(j), x.dim}.run(x,
-                                                                                   j * strip_width<Arch, T>);
+      strip_rows<Arch, T, registers>{state.strip(j), state.row_step(j), x.dim}.run(x, state.column(j));
     });
 }
 

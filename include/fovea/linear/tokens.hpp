@@ -1,4 +1,4 @@
-// fovea/linear/tokens.hpp - tokens, packed, and a state in strips: what both engines read.
+// fovea/linear/tokens.hpp - tokens and a state in strips: what both engines read.
 #pragma once
 
 #include <fovea/kernel/scratch.hpp>
@@ -14,10 +14,28 @@ inline constexpr int strip_registers = 4;
 template <class Arch, class T>
 inline constexpr index_type strip_width = strip_registers * lanes<Arch, T>;
 
-/// Tokens that are packed at a time, and of a chunk.
+/// Tokens that are taken at a time, and of a chunk.
 inline constexpr index_type chunk_tokens = 32;
 
-/// A copy of a state S (dim x width, whole registers) in strips of columns: strip j is dim rows of
+/// Rows, or numbers, `step` apart; a null pointer: none.
+template <class T>
+struct row_list {
+  T* first = nullptr;
+  index_type step = 0;
+
+  T* row(index_type t) const noexcept { return first + t * step; }
+  explicit operator bool() const noexcept { return first != nullptr; }
+  /// The same in the opposite order.
+  row_list reversed(index_type count) const noexcept { return {row(count - 1), -step}; }
+  row_list from_column(index_type c) const noexcept { return {first ? first + c : first, step}; }
+  operator row_list<const T>() const noexcept
+    requires(!std::is_const_v<T>)
+  {
+    return {first, step};
+  }
+};
+
+/// A state S (dim x width, whole registers), or its transpose, in strips of columns: strip j is dim rows of
 /// width_of(j) numbers, contiguous.
 template <class Arch, class T>
 struct state_strips {
@@ -26,26 +44,31 @@ struct state_strips {
   index_type dim = 0, width = 0;
 
   index_type count() const noexcept { return ceil_div(width, most); }
+  index_type column(index_type j) const noexcept { return j * most; }
   index_type width_of(index_type j) const noexcept { return std::min(most, width - j * most); }
   T* strip(index_type j) const noexcept { return first + j * most * dim; }
   index_type row_step(index_type j) const noexcept { return width_of(j); }
 };
 
-/// Up to chunk_tokens tokens in the compute type. Rows of q and k are `dim_step` apart, of v and o `width`;
-/// queries of head g of the group start g * chunk_tokens rows further on. All of it is 0 beyond dim and dv.
+/// Up to chunk_tokens tokens of a key/value head in the compute type: where they lie, or copies. Rows of v
+/// and o are whole registers, those of q and k too where the decay is one of channels; copies are 0 beyond
+/// dim and dv.
 template <class T>
-struct packed_tokens {
-  index_type count = 0, group = 1, dim = 0, dim_step = 0, width = 0;
-  T *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr;
-  T* decay = nullptr;         // e^g: a number a token, or a row of dim_step; null: none
-  index_type decay_step = 0;  // from token to token
+struct token_block {
+  index_type count = 0, group = 1, dim = 0, dim_step = 0, width = 0;  // dim_step, width: whole registers
+  row_list<const T> k, v;
+  index_type q_head = 0, o_head = 0;  // from query head to query head of the group
+  row_list<const T> first_q;
+  row_list<T> first_o;
+  row_list<const T> decay;  // e^g: a number a token, or a row of channels; null: none
   bool decays_channels = false;
-  T* beta = nullptr;  // a number a token; null: no delta rule
+  const T* beta = nullptr;      // a number a token; null: no delta rule
+  const T* of_query = nullptr;  // what o is multiplied by, chunk_tokens numbers a query head: the scale, and
+                                // 1 / |q| where q is to have length 1
 
-  T* q_row(index_type g, index_type t) const noexcept { return q + (g * chunk_tokens + t) * dim_step; }
-  T* o_row(index_type g, index_type t) const noexcept { return o + (g * chunk_tokens + t) * width; }
-  T* k_row(index_type t) const noexcept { return k + t * dim_step; }
-  T* v_row(index_type t) const noexcept { return v + t * width; }
+  row_list<const T> q(index_type g) const noexcept { return {first_q.first + g * q_head, first_q.step}; }
+  row_list<T> o(index_type g) const noexcept { return {first_o.first + g * o_head, first_o.step}; }
+  const T* query_factors(index_type g) const noexcept { return of_query + g * chunk_tokens; }
 };
 
 }  // namespace linear

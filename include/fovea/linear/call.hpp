@@ -1,0 +1,59 @@
+// fovea/linear/call.hpp - the arguments of a call of linear attention, as sequences.
+#pragma once
+
+#include <fovea/linear/options.hpp>
+#include <fovea/plan/operands.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace linear {
+
+/// The arguments of a call as sequences; decay, beta and state have a null pointer where they are not
+/// given.
+template <class T, class Q, class K, class V, class O, class G, class B, class S>
+struct call {
+  using compute = T;
+  using state_element = S;
+  sequences<const Q> q;
+  sequences<const K> k;
+  sequences<const V> v;
+  sequences<O> out;
+  sequences<const G> decay;
+  sequences<const B> beta;
+  sequences<S> state;
+  bool has_decay = false, has_beta = false, has_state = false, l2_norm = false;
+  T scale = T(1);
+
+  index_type group() const noexcept { return k.heads() == 0 ? 1 : q.heads() / k.heads(); }
+  bool decays_channels() const noexcept { return has_decay && decay.dim() != 1; }
+};
+
+template <class X>
+struct element_in_sequences;
+template <class E>
+struct element_in_sequences<sequences<E>> {
+  using type = std::remove_const_t<E>;
+};
+template <class X>
+using element_in = typename element_in_sequences<std::remove_cv_t<X>>::type;
+
+enum class operand { decay, beta, state };
+
+/// The view of the modifier that is such an operand; without one an empty view of `Otherwise`.
+template <operand Which, class Otherwise>
+sequences<Otherwise> operand_of(index_type) noexcept {
+  return {};
+}
+template <operand Which, class Otherwise, class M, class... Mods>
+auto operand_of(index_type heads, const M& m, const Mods&... mods) {
+  if constexpr (Which == operand::decay && log_decay_like<M>)
+    return read_only(view_of(m.numbers, heads, "log_decay"));
+  else if constexpr (Which == operand::beta && delta_rule_like<M>)
+    return read_only(view_of(m.numbers, heads, "delta_rule"));
+  else if constexpr (Which == operand::state && linear_state_like<M>)
+    return view_of(m.numbers, heads, "linear_state");
+  else
+    return operand_of<Which, Otherwise>(heads, mods...);
+}
+
+}  // namespace linear
+FOVEA_NAMESPACE_END

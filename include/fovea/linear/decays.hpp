@@ -1,0 +1,105 @@
+// fovea/linear/decays.hpp - the decays of a chunk: what each token's row is multiplied by.
+//
+// P_t = a_1 ... a_t from the chunk's start, D_ts = a_(s+1) ... a_t, E_s = D_ns for the last token n. D and E
+// are made by products of decays, never by quotients: nothing overflows however small they are. Decays of
+// channels stand inside the sum over channels: D_ts = P_t / P_s there, while all of these lie within
+// `widest` of 1.
+#pragma once
+
+#include <fovea/linear/tokens.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace linear {
+
+/// Of a number a token: P, its negative, E, and D, chunk_tokens numbers a row.
+template <class Arch, class T>
+class token_decays {
+  using R = vec<Arch, T>;
+  static constexpr index_type n = lanes<Arch, T>, pitch = chunk_tokens;
+  static constexpr T least = std::numeric_limits<T>::min();
+
+ public:
+  static constexpr index_type numbers = pitch * (pitch + 3);
+  explicit token_decays(T* memory) noexcept
+      : p(memory), minus_p(memory + pitch), e(memory + 2 * pitch), d(memory + 3 * pitch) {}
+
+  FOVEA_NOINLINE FOVEA_FLATTEN void make(const row_list<const T>& decay, index_type count) const noexcept {
+    for (index_type t = 0; t < count; ++t)
+      p[t] = t == 0 ? *decay.row(t) : normal(p[t - 1] * *decay.row(t)), minus_p[t] = -p[t];
+    alignas(64) T one[std::size_t{2 * n}] = {};  // read from n - i on it has its 1 in lane i
+    one[n] = T(1);
+    for (index_type c = 0; c < count; c += n) {
+      R ratio(T(0));
+      for (index_type t = c; t < count; ++t) {
+        const R seen = ratio * R(*decay.row(t));
+        ratio = xsimd::select(seen < R(least), R(T(0)), seen);
+        if (t < c + n) ratio = ratio + R::load_unaligned(one + n - (t - c));
+        ratio.store_aligned(d + t * pitch + c);
+      }
+    }
+    std::copy_n(d + (count - 1) * pitch, count, e);
+  }
+
+  T *p, *minus_p, *e, *d;
+
+ private:
+  static T normal(T x) noexcept { return (x < 0 ? -x : x) < least ? T(0) : x; }
+};
+
+/// Of a row of channels a token: rows P_t q_t, P_t k_t, k_t / P_t, E_t k_t, and P_n.
+template <class Arch, class T>
+class channel_decays {
+  using R = vec<Arch, T>;
+  static constexpr index_type n = lanes<Arch, T>;
+  static constexpr T widest = sizeof(T) == 4 ? T(1e16) : T(1e130);
+
+ public:
+  static index_type numbers(index_type dim_step) noexcept { return (4 * chunk_tokens + 1) * dim_step; }
+  channel_decays(T* memory, index_type dim_step) noexcept
+      : q{memory, dim_step},
+        k{q.row(chunk_tokens), dim_step},
+        k_inverse{k.row(chunk_tokens), dim_step},
+        k_left{k_inverse.row(chunk_tokens), dim_step},
+        last(k_left.row(chunk_tokens)) {}
+
+  /// False where the decays of some channel lie too far apart. `k_sign`: of the rows k.
+  FOVEA_NOINLINE FOVEA_FLATTEN bool make(const token_block<T>& x, T k_sign) const noexcept {
+    R furthest(T(1)), nearest(T(1));
+    xsimd::batch_bool<T, Arch> broken = furthest != furthest;
+    for (index_type c = 0; c < x.dim_step; c += n) {
+      R p(T(1));
+      for (index_type t = 0; t < x.count; ++t) {
+        p = p * R::load_unaligned(x.decay.row(t) + c);
+        furthest = xsimd::max(furthest, p), nearest = xsimd::min(nearest, p), broken = broken || (p != p);
+        const R key = R::load_unaligned(x.k.row(t) + c);
+        if (x.beta) (key * p * R(k_sign)).store_aligned(k.row(t) + c);
+        (key / p).store_aligned(k_inverse.row(t) + c);
+      }
+      p.store_aligned(last + c);
+      R e(T(1));
+      for (index_type t = x.count - 1; t >= 0; --t) {
+        (R::load_unaligned(x.k.row(t) + c) * e).store_aligned(k_left.row(t) + c);
+        e = e * R::load_unaligned(x.decay.row(t) + c);
+      }
+    }
+    return !xsimd::any(broken) && !xsimd::any(nearest < R(T(1) / widest)) &&
+           !xsimd::any(furthest > R(widest));
+  }
+
+  FOVEA_NOINLINE FOVEA_FLATTEN void decay_queries(const token_block<T>& x, index_type g) const noexcept {
+    const row_list<const T> query = x.q(g);
+    for (index_type c = 0; c < x.dim_step; c += n) {
+      R p(T(1));
+      for (index_type t = 0; t < x.count; ++t) {
+        p = p * R::load_unaligned(x.decay.row(t) + c);
+        (R::load_unaligned(query.row(t) + c) * p).store_aligned(q.row(t) + c);
+      }
+    }
+  }
+
+  row_list<T> q, k, k_inverse, k_left;
+  T* last;
+};
+
+}  // namespace linear
+FOVEA_NAMESPACE_END

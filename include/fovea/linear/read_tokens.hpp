@@ -1,0 +1,197 @@
+// fovea/linear/read_tokens.hpp - tokens and states of a call as kernels read them: in place, or copies.
+#pragma once
+
+#include <fovea/linear/call.hpp>
+#include <fovea/linear/chunk.hpp>
+#include <fovea/linear/plan.hpp>
+
+#include <cmath>
+
+FOVEA_NAMESPACE_BEGIN
+namespace linear {
+
+/// Rows [first, first + count) of x, and 0 beyond its columns.
+template <class T, class E>
+FOVEA_NOINLINE void copy_rows(const matrix_view<const E>& x, index_type first, index_type count,
+                              const row_list<T>& to) noexcept {
+  if (to.step == 1) return load_elements(x.at(first), x.row_stride, count, to.first);
+  for (index_type t = 0; t < count; ++t) {
+    load_elements(x.at(first + t), x.col_stride, x.cols, to.row(t));
+    for (index_type c = x.cols; c < to.step; ++c) to.row(t)[c] = T(0);
+  }
+}
+
+/// Back, to rows [first, first + count) of x.
+template <class T, class E>
+FOVEA_NOINLINE void store_rows(const row_list<const T>& from, const matrix_view<E>& x, index_type first,
+                               index_type count) noexcept {
+  if (x.cols == 1) return store_elements(from.first, count, x.at(first), x.row_stride);
+  for (index_type t = 0; t < count; ++t) store_elements(from.row(t), x.cols, x.at(first + t), x.col_stride);
+}
+
+/// Of each row of `width` numbers scale / sqrt(sum x^2 + 1e-6).
+template <class Arch, class T>
+FOVEA_NOINLINE FOVEA_FLATTEN void lengths_to(T scale, const row_list<const T>& x, index_type count,
+                                             index_type width, T* to) noexcept {
+  for (index_type t = 0; t < count; ++t) {
+    using R = vec<Arch, T>;
+    constexpr index_type n = lanes<Arch, T>;
+    R sum(T(0));
+    index_type c = 0;
+    for (; c + n <= width; c += n)
+      sum = kernel::isa<Arch>::fma(R::load_unaligned(x.row(t) + c), R::load_unaligned(x.row(t) + c), sum);
+    alignas(64) T squares[std::size_t{n}];
+    kernel::sum_over_lanes<Arch, T>(sum).store_aligned(squares);
+    for (; c < width; ++c) squares[0] += x.row(t)[c] * x.row(t)[c];
+    to[t] = scale / std::sqrt(squares[0] + T(1e-6));
+  }
+}
+
+/// e^x in place, of round_up(count, lanes) numbers. Infinite from 2^128 (2^1024) on; less than the
+/// smallest normal number is 0.
+template <class Arch, class T>
+FOVEA_NOINLINE FOVEA_FLATTEN void exponentials(T* x, index_type count) noexcept {
+  using R = vec<Arch, T>;
+  for (index_type c = 0; c < count; c += lanes<Arch, T>) {
+    const R given = R::load_aligned(x + c) * R(T(1.4426950408889634074));
+    const R most(sizeof(T) == 4 ? T(127.9999) : T(1023.9999));
+    const R power = kernel::isa<Arch>::exp2_or_zero(xsimd::min(most, given), R(kernel::exp2_limits<T>::zero));
+    const R large = xsimd::select(given > most, R(std::numeric_limits<T>::infinity()), power);
+    xsimd::select(given == given, large, given).store_aligned(x + c);
+  }
+}
+
+/// f(a strip's first number of row i, i, the strip's first column, its columns) for all strips of S.
+template <class Arch, class T, class F>
+void each_strip_row(const state_strips<Arch, T>& s, const F& f) noexcept {
+  for (index_type j = 0; j < s.count(); ++j)
+    for (index_type i = 0; i < s.dim; ++i) f(s.strip(j) + i * s.row_step(j), i, s.column(j), s.width_of(j));
+}
+
+/// S from its rows, 0 beyond its columns and where there are none; and back.
+template <class Arch, class T, class E>
+void load_state(const matrix_view<E>& from, const state_strips<Arch, T>& s) noexcept {
+  each_strip_row(s, [&](T* to, index_type i, index_type first, index_type width) {
+    std::fill_n(to, width, T(0));
+    if (from.data) load_elements(from.at(i, first), from.col_stride, std::min(width, from.cols - first), to);
+  });
+}
+template <class Arch, class T, class E>
+void store_state(const state_strips<Arch, T>& s, const matrix_view<E>& to) noexcept {
+  each_strip_row(s, [&](const T* from, index_type i, index_type first, index_type width) {
+    store_elements(from, std::min(width, to.cols - first), to.at(i, first), to.col_stride);
+  });
+}
+
+/// Whether rows of x are what kernels read, in whole registers if that is asked for.
+template <class Arch, class T, class E>
+bool as_read(const matrix_view<E>& x, bool registers) noexcept {
+  return std::is_same_v<std::remove_const_t<E>, T> && x.col_stride == 1 &&
+         (!registers || x.cols % lanes<Arch, T> == 0);
+}
+
+/// Reads the tokens of a key/value head of a sequence, a block at a time.
+template <class Arch, class Call>
+class token_reader {
+  using T = typename Call::compute;
+  static constexpr index_type n = lanes<Arch, T>;
+
+ public:
+  static index_type numbers(const task_sizes<Arch, T>& sizes) noexcept {
+    return chunk_tokens * ((sizes.group + 2) * sizes.dim_step() + sizes.width() + sizes.group + 2);
+  }
+  /// `registers`: rows of q and k are whole registers.
+  token_reader(const Call& call, index_type job, bool registers, T* memory) noexcept
+      : c_(call),
+        b_(job / call.k.heads()),
+        h_(job % call.k.heads()),
+        registers_(registers),
+        k_(call.k.head(b_, h_)),
+        v_(call.v.head(b_, h_)) {
+    const task_sizes<Arch, T> sizes{k_.cols, v_.cols, call.group(), call.decays_channels()};
+    const auto take = [&](index_type count) { return std::exchange(memory, memory + count); };
+    x_.group = sizes.group, x_.dim = sizes.dim, x_.dim_step = sizes.dim_step(), x_.width = sizes.width();
+    x_.decays_channels = c_.decays_channels();
+    own_q_ = {take(x_.group * chunk_tokens * x_.dim_step), x_.dim_step};
+    own_k_ = {take(chunk_tokens * x_.dim_step), x_.dim_step};
+    own_decay_ = {take(chunk_tokens * x_.dim_step), x_.decays_channels ? x_.dim_step : 1};
+    own_v_ = {take(chunk_tokens * x_.width), x_.width};
+    x_.of_query = of_query_ = take(x_.group * chunk_tokens);
+    of_key_ = take(chunk_tokens);
+    own_beta_ = {take(chunk_tokens), 1};
+    std::fill_n(of_query_, x_.group * chunk_tokens, c_.scale);
+  }
+
+  token_block<T>& block() noexcept { return x_; }
+  const token_block<T>& block() const noexcept { return x_; }
+  index_type tokens() const noexcept { return k_.rows; }
+  index_type batch() const noexcept { return b_; }
+  index_type kv_head() const noexcept { return h_; }
+  index_type head(index_type g) const noexcept { return h_ * x_.group + g; }
+  auto query(index_type g) const noexcept { return c_.q.head(b_, head(g)); }
+  /// With l2_norm 1 / |k| of the block's keys.
+  const T* key_factors() const noexcept { return of_key_; }
+
+  /// The chunk_tokens tokens from `first` on, or what is left.
+  void read(index_type first) noexcept {
+    x_.count = std::min(chunk_tokens, tokens() - first);
+    const bool registers = registers_ || x_.decays_channels;
+    bool copied_q = false;
+    for (index_type g = 0; g < x_.group; ++g) copied_q |= !as_read<Arch, T>(query(g), registers);
+    x_.q_head = copied_q ? chunk_tokens * x_.dim_step : c_.q.all.head_stride;
+    for (index_type g = x_.group; g-- > 0;) {
+      x_.first_q = rows_of(query(g), first, copied_q, {own_q_.row(g * chunk_tokens), own_q_.step});
+      if (c_.l2_norm)
+        lengths_to<Arch, T>(c_.scale, x_.first_q, x_.count, x_.dim, of_query_ + g * chunk_tokens);
+    }
+    x_.k = rows_of(k_, first, c_.l2_norm || !as_read<Arch, T>(k_, registers), own_k_);
+    if (c_.l2_norm) {
+      lengths_to<Arch, T>(T(1), x_.k, x_.count, x_.dim, of_key_);
+      chunk_products<Arch, T>::scale_rows(x_.count, own_k_, {of_key_, 1}, own_k_, x_.dim_step);
+    }
+    x_.v = rows_of(v_, first, !as_read<Arch, T>(v_, true), own_v_);
+    if (c_.has_beta) copy_rows(c_.beta.head(b_, h_), first, x_.count, own_beta_), x_.beta = own_beta_.first;
+    if (!c_.has_decay) return;
+    copy_rows(c_.decay.head(b_, h_), first, x_.count, own_decay_), x_.decay = own_decay_;
+    if (!x_.decays_channels)
+      for (index_type t = x_.count; t % n != 0; ++t) *own_decay_.row(t) = T(0);
+    exponentials<Arch, T>(own_decay_.first, x_.count * own_decay_.step);
+  }
+
+  /// Adds what `read(first)` reads to what is asked for soon.
+  void ask_for(index_type first, kernel::prefetch& lines) const noexcept {
+    const range rows = rows_from(first);
+    lines.add(kernel::line_use::read_l2, kernel::byte_view(k_), rows);
+    lines.add(kernel::line_use::read_l2, kernel::byte_view(v_), rows);
+    for (index_type g = 0; g < x_.group; ++g)
+      lines.add(kernel::line_use::read_l2, kernel::byte_view(query(g)), rows);
+  }
+  /// The rows of the block from `first` on, which may be none.
+  range rows_from(index_type first) const noexcept {
+    const auto within = [&](index_type t) { return std::clamp(t, index_type(0), tokens()); };
+    return {within(first), within(first + chunk_tokens)};
+  }
+
+ private:
+  /// The rows of this block where they lie, or a copy.
+  template <class E>
+  row_list<const T> rows_of(const matrix_view<const E>& x, index_type first, bool copied,
+                            const row_list<T>& copy) const noexcept {
+    if constexpr (std::is_same_v<E, T>)
+      if (!copied) return {x.at(first), x.row_stride};
+    copy_rows(x, first, x_.count, copy);
+    return copy;
+  }
+
+  const Call& c_;
+  index_type b_, h_;
+  bool registers_;
+  decltype(std::declval<Call>().k.head(0, 0)) k_;
+  decltype(std::declval<Call>().v.head(0, 0)) v_;
+  token_block<T> x_;
+  row_list<T> own_q_, own_k_, own_v_, own_decay_, own_beta_;  // copies, where they are needed
+  T *of_query_, *of_key_;
+};
+
+}  // namespace linear
+FOVEA_NAMESPACE_END
