@@ -124,12 +124,12 @@ void time_row(benchmark::State& state, const workload& w, prepare_call prepare, 
 
   const auto bytes = static_cast<index_type>(kv_bytes(w));
   limits.probe_flops(wide(w), w.threads, 0.02);
-  if (w.op == operation::linear)
+  if (is_linear(w.op))
     limits.probe_updates(bytes / 2, w.threads, 0.2);
   else
     limits.probe_bandwidth(bytes, w.threads, 0.06);
   set_counters(state, times.best, {useful_flops(w) / times.best, kv_bytes(w) / times.best},
-               {limits.flops(wide(w), w.threads), w.op == operation::linear
+               {limits.flops(wide(w), w.threads), is_linear(w.op)
                                                       ? limits.updates(bytes / 2, w.threads)
                                                       : limits.bandwidth(bytes, w.threads)},
                double(c.scratch_bytes));
@@ -150,7 +150,7 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it has no cache\n", name.c_str());
     else if (w.op == operation::backward)
       std::fprintf(stderr, "%s: no textbook row, it computes no gradients\n", name.c_str());
-    else if (w.op == operation::linear)
+    else if (is_linear(w.op))
       std::fprintf(stderr, "%s: no textbook row, it has no softmax\n", name.c_str());
     else if (w.op == operation::additive || w.op == operation::decomposed)
       std::fprintf(stderr, "%s: no textbook row, its scores are not of q and k alone\n", name.c_str());
@@ -193,7 +193,7 @@ bench::call bench::fovea_call(const workload& w) {
   if (w.op == operation::backward) return backward_call(w);
   if (w.op == operation::additive) return additive_call(w);
   if (w.op == operation::decomposed) return decomposed_call(w);
-  if (w.op == operation::linear) return linear_call(w);
+  if (is_linear(w.op)) return linear_call(w);
   if (w.op == operation::gate) return gate_call(w);
   if (w.op == operation::differential) return differential_call(w);
   if (w.op == operation::sigmoid) return sigmoid_call(w);

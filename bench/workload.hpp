@@ -35,7 +35,8 @@ enum class operation {
   differential,
   sigmoid,
   transformer_xl,
-  talking_heads
+  talking_heads,
+  linear_backward
 };
 enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
 enum class mask {
@@ -154,18 +155,20 @@ inline constexpr names<update_rule, 6> rule_names{{{"linear", update_rule::linea
                                                    {"delta", update_rule::delta},
                                                    {"gated_delta", update_rule::gated_delta},
                                                    {"gated_delta_channels", update_rule::gated_delta_channels}}};
+inline bool is_linear(operation op) { return op == operation::linear || op == operation::linear_backward; }
 inline bool has_decay(update_rule r) { return r != update_rule::linear && r != update_rule::delta; }
 inline bool decays_channels(update_rule r) {
   return r == update_rule::gated_channels || r == update_rule::gated_delta_channels;
 }
 inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
 
-inline constexpr names<operation, 12> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 13> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
                                                       {"additive", operation::additive},
                                                       {"linear", operation::linear},
+                                                      {"linear_backward", operation::linear_backward},
                                                       {"decomposed", operation::decomposed},
                                                       {"gate", operation::gate},
                                                       {"differential", operation::differential},
@@ -212,7 +215,7 @@ inline std::vector<key_entry> known_keys() {
       {"d", "N", "64", "dim of a head of Q and K"},
       {"dv", "N", "d", "dim of a head of V"},
       {"hidden", "N", "64", "op=additive: columns of the projections, a head"},
-      {"rule", known_names(rule_names, "|"), "linear", "op=linear: how a token changes the state"},
+      {"rule", known_names(rule_names, "|"), "linear", "op=linear, linear_backward: how a token changes the state"},
       {"mask", known_masks("|"), "none", "with a cache: causal; blocks of N x N, a share S visible (topk: those that matter most, chosen by the call)"},
       {"dtype", elements, "f32", "elements of Q and O"},
       {"kv", elements, "dtype", "elements of K and V"},
@@ -337,9 +340,9 @@ inline void check(const workload& w) {
   if (w.op == operation::differential && (w.heads % 2 != 0 || w.kv_heads % 2 != 0))
     throw std::invalid_argument("op=differential: Hq=" + std::to_string(w.heads) +
                                 ", Hkv=" + std::to_string(w.kv_heads) + " are those of both softmaxes, even");
-  if (w.op != operation::linear && w.rule != update_rule::linear)
+  if (!is_linear(w.op) && w.rule != update_rule::linear)
     throw std::invalid_argument("rule=" + std::string(name_of(rule_names, w.rule)) + ": it goes with op=linear");
-  if (w.op == operation::linear && (w.queries != w.keys || w.mask != mask::none))
+  if (is_linear(w.op) && (w.queries != w.keys || w.mask != mask::none))
     throw std::invalid_argument("op=linear: timed with Lq = Lk, without a mask");
   if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
   if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
@@ -476,7 +479,7 @@ inline std::string to_text(const workload& w) {
   return (w.op == operation::forward ? "" : op) + n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) +
          n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) +
          (w.hidden == 0 ? "" : n("hidden", w.hidden)) +
-         (w.op == operation::linear ? "rule=" + std::string(name_of(rule_names, w.rule)) + "," : "") + "mask=" + mask_text(w) +
+         (is_linear(w.op) ? "rule=" + std::string(name_of(rule_names, w.rule)) + "," : "") + "mask=" + mask_text(w) +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
          (w.weights == weight_rounding::exact ? "" : ",weights=" + std::string(name_of(weights_names, w.weights))) +
@@ -559,7 +562,7 @@ inline double useful_cells(const workload& w) {
 }
 
 /// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d; op=additive: 2 hidden + 2 dv, a tanh
-/// counted as one; op=linear: 4 d dv a token and head;
+/// counted as one; op=linear: 4 d dv a token and head, op=linear_backward: 10 d dv, states made again as scores are;
 /// op=differential: 2 d + 4 dv; op=transformer_xl: 4 d + 2 dv;
 /// op=talking_heads: 2 (d + dv) + 4 Hq), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
@@ -572,8 +575,9 @@ inline double useful_flops(const workload& w) {
     }
     return sum;
   }
-  if (w.op == operation::linear)
-    return 4.0 * double(w.dim * w.value_dim) * double(w.queries) * double(w.batch * w.heads);
+  if (is_linear(w.op))
+    return (w.op == operation::linear ? 4.0 : 10.0) * double(w.dim * w.value_dim) * double(w.queries) *
+           double(w.batch * w.heads);
   const double a_cell = w.op == operation::differential     ? 2.0 * double(w.dim + 2 * w.value_dim)
                         : w.op == operation::transformer_xl ? 2.0 * double(2 * w.dim + w.value_dim)
                         : w.op == operation::talking_heads  ? 2.0 * double(w.dim + w.value_dim + 2 * w.heads)
@@ -592,7 +596,7 @@ inline index_type bytes_of(element e) {
 /// Bytes of K and V, each read once: the least a decode step can move. int8 has scales beside: of keys a
 /// channel and 32 tokens, of values a token. op=linear: of states, read and written once.
 inline double kv_bytes(const workload& w) {
-  if (w.op == operation::linear)
+  if (is_linear(w.op))
     return 2.0 * double(w.batch * w.kv_heads) * double(w.dim * w.value_dim) * double(bytes_of(w.dtype));
   double tokens = double(w.batch * w.keys);
   if (!w.lengths.empty()) tokens = 0;

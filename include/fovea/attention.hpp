@@ -37,20 +37,13 @@
 #include <fovea/plan/call_options.hpp>
 #include <fovea/plan/check_gradients.hpp>
 #include <fovea/plan/differentiate.hpp>
+#include <fovea/plan/gradients.hpp>
 #include <fovea/rounded_weights.hpp>
 #include <fovea/score.hpp>
 #include <fovea/view.hpp>
 #include <fovea/weights_into.hpp>
 
 FOVEA_NAMESPACE_BEGIN
-
-/// What backward returns.
-template <class DQ, class DK, class DV>
-struct gradients {
-  DQ d_q;
-  DK d_k;
-  DV d_v;
-};
 
 /// T: the element of q and of returned results (float, double, bf16, fp16). K and V may have other elements.
 /// Heads, KVHeads: numbers of query and of key/value heads; dynamic_heads: as the options say.

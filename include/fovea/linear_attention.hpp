@@ -13,6 +13,7 @@
 //   Matrix o = attend(q, k, v, fovea::log_decay(g), fovea::delta_rule(b));      // from the state 0
 //   fovea::tensor<float> s(1, 8, d, dv);                              // a state to go on with
 //   attend.into(o, q, k, v, fovea::log_decay(g), fovea::delta_rule(b), fovea::linear_state(s));
+//   auto [d_q, d_k, d_v] = attend.backward(q, k, v, d_o, fovea::log_decay(g, d_g), fovea::delta_rule(b, d_b));
 //
 // Katharopoulos et al., "Transformers are RNNs", arXiv:2006.16236; Yang et al., "Gated Linear Attention
 // Transformers", arXiv:2312.06635; Schlag et al., "Linear Transformers Are Secretly Fast Weight
@@ -28,7 +29,10 @@
 #include <fovea/check_types.hpp>
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
+#include <fovea/linear/check.hpp>
+#include <fovea/linear/differentiate.hpp>
 #include <fovea/linear/run.hpp>
+#include <fovea/plan/gradients.hpp>
 #include <fovea/plan/heads.hpp>
 #include <fovea/view.hpp>
 
@@ -73,15 +77,14 @@ class linear_attention {
   /// does the state.
   template <class O, class Q, class K, class V, class... Mods>
   void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    const auto call = call_of(o, q, k, v, mods...);
+    const auto call = call_of(view_of(o, heads_of(q), "o"), q, k, v, mods...);
+    linear::check_results(call);
     const auto plan = plan_of(call);
-    std::span<std::byte> memory = options_.workspace;
-    (
-        [&](const auto& m) {
-          if constexpr (workspace_like<decltype(m)>) memory = m.bytes;
-        }(mods),
-        ...);
-    check_memory(memory, plan, call);
+    const auto memory = memory_of(mods...);
+    linear::check_memory(memory, plan, call, [&](const auto& bytes) {
+      check_apart("workspace", bytes, "o", call.out.all);
+      if (call.has_state) check_apart("workspace", bytes, "linear_state", call.state.all);
+    });
     fill_rows_of_none(call.out);
     linear::run<Arch>(call, plan, options_.executor, memory);
   }
@@ -89,7 +92,54 @@ class linear_attention {
   /// What a call of into with the same arguments will do; writes and computes nothing.
   template <class O, class Q, class K, class V, class... Mods>
   linear_attention_plan into_plan_for(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    return plan_of(call_of(o, q, k, v, mods...));
+    const auto call = call_of(view_of(o, heads_of(q), "o"), q, k, v, mods...);
+    linear::check_results(call);
+    return plan_of(call);
+  }
+
+  /// Returns {d_q, d_k, d_v}, like q, k and v: the gradients of a loss whose gradient by O is `d_out`; those
+  /// of decays, delta rates and the state go where log_decay(g, d_g), delta_rule(b, d_b) and linear_state(s,
+  /// d_s) say, d_s in and out; s is the state before the first token, and stays as it is.
+  ///
+  /// Nothing of the forward call is needed: states before each chunk of 32 tokens are made again, and kept in
+  /// 32 MiB a worker; where that is not enough, they are made twice. Cost: 12 L d dv operations a query head
+  /// (delta rules 18), linear in L. The gradient of a decay is a sum over the tokens after it, in a chunk with
+  /// differences of products: its error is relative to the terms, not to their sum. (linear/chunk_gradient.hpp
+  /// has the formulas; Yang et al., arXiv:2406.06484, appendix B, and arXiv:2312.06635, section 4.)
+  template <class Q, class K, class V, class G, class... Mods>
+  auto backward(const Q& q, const K& k, const V& v, const G& d_out, const Mods&... mods) const {
+    check_arguments<Q, K, V, Mods...>();
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    auto d_q = make_like<element_of<Q>>(q, heads, view_of(q, heads, "q").dim());
+    auto d_k = make_like<element_of<K>>(k, kv_heads, view_of(k, kv_heads, "k").dim());
+    auto d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
+    backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, d_out, mods...);
+    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
+                                                                  std::move(d_v)};
+  }
+
+  /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element, and share
+  /// no memory with each other, with the other gradients or with what is read.
+  template <class DQ, class DK, class DV, class Q, class K, class V, class G, class... Mods>
+  void backward_into(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v, const G& d_out,
+                     const Mods&... mods) const {
+    const auto g = gradients_of(d_q, d_k, d_v, q, k, v, d_out, mods...);
+    const auto plan = linear::make_gradient_plan<Arch>(g, options_.executor.workers());
+    const auto memory = memory_of(mods...);
+    linear::check_memory(memory, plan, g.forward, [&](const auto& bytes) {
+      linear::each_gradient(
+          g, [&](const char* name, const auto& to) { check_apart("workspace", bytes, name, to.all); });
+    });
+    fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
+    linear::differentiate<Arch>(g, plan, options_.executor, memory);
+  }
+
+  /// What a call of backward_into with the same arguments will do; writes and computes nothing.
+  template <class DQ, class DK, class DV, class Q, class K, class V, class G, class... Mods>
+  linear_attention_plan backward_plan_for(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v,
+                                          const G& d_out, const Mods&... mods) const {
+    return linear::make_gradient_plan<Arch>(gradients_of(d_q, d_k, d_v, q, k, v, d_out, mods...),
+                                            options_.executor.workers());
   }
 
  private:
@@ -113,73 +163,64 @@ class linear_attention {
   }
   index_type kv_heads_of(index_type heads) const { return key_value_heads<KVHeads>(head_options(), heads); }
 
-  template <class O, class Q, class K, class V, class... Mods>
-  auto call_of(O& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
+  template <class... Mods>
+  std::span<std::byte> memory_of(const Mods&... mods) const {
+    std::span<std::byte> memory = options_.workspace;
+    (
+        [&](const auto& m) {
+          if constexpr (workspace_like<decltype(m)>) memory = m.bytes;
+        }(mods),
+        ...);
+    return memory;
+  }
+
+  template <class Out, class Q, class K, class V, class... Mods>
+  auto call_of(const Out& out, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     check_arguments<Q, K, V, Mods...>();
     using compute = common_compute_t<element_of<Q>, element_of<K>, element_of<V>>;
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto queries = read_only(view_of(q, heads, "q"));
     const auto keys = read_only(view_of(k, kv_heads, "k"));
     const auto values = read_only(view_of(v, kv_heads, "v"));
-    const auto out = view_of(o, heads, "o");
     const auto g = linear::operand_of<linear::operand::decay, const compute>(kv_heads, mods...);
     const auto b = linear::operand_of<linear::operand::beta, const compute>(kv_heads, mods...);
     const auto s = linear::operand_of<linear::operand::state, compute>(kv_heads, mods...);
-    linear::call<compute, element_of<Q>, element_of<K>, element_of<V>, element_of<O>,
+    linear::call<compute, element_of<Q>, element_of<K>, element_of<V>, linear::element_in<Out>,
                  linear::element_in<decltype(g)>, linear::element_in<decltype(b)>,
-                 linear::element_in<decltype(s)>>
+                 linear::readable_in<decltype(s)>>
         c{queries, keys, values, out, g, b, s};
     c.has_decay = (log_decay_like<Mods> || ...), c.has_beta = (delta_rule_like<Mods> || ...);
     c.has_state = (linear_state_like<Mods> || ...), c.l2_norm = options_.l2_norm;
     const index_type d = queries.dim();
     c.scale = static_cast<compute>(
         options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(d, 1)))));
-    check(c);
+    linear::check_operands(c);
     return c;
   }
 
-  template <class Call>
-  static void check(const Call& c) {
-    check_like("k", c.k, "q", c.q, c.q.dim());
-    check_like("v", c.v, "k", c.k, c.v.dim());
-    check_countable(c.q.batches(), c.q.heads(), c.q.max_tokens(), c.q.dim(), c.q.dim(), c.v.dim());
-    check_result("o", c.out, "q", c.q, c.v.dim());
-    if (c.has_decay) {
-      if (c.decay.dim() == 1 || c.q.batches() == 0)
-        check_like("log_decay", c.decay, "k", c.k, c.decay.dim());
-      else
-        check_like("log_decay", c.decay, "k", c.k, c.k.dim());
-    }
-    if (c.has_beta) check_like("delta_rule", c.beta, "k", c.k, 1);
-    const auto apart = [&](const char* name, const auto& written) {
-      check_apart(name, written, "q", c.q), check_apart(name, written, "k", c.k);
-      check_apart(name, written, "v", c.v);
-      if (c.has_decay) check_apart(name, written, "log_decay", c.decay);
-      if (c.has_beta) check_apart(name, written, "delta_rule", c.beta);
-    };
-    apart("o", c.out.all);
-    if (!c.has_state) return;
-    check_same("linear_state", "sequences", c.state.batches(), "q", c.q.batches());
-    const auto& s = c.state.all;
-    if (s.tokens != c.k.dim() || s.dim != c.v.dim())
-      reject("linear_state has ", s.tokens, " x ", s.dim, " numbers a head, not d x dv = ", c.k.dim(), " x ",
-             c.v.dim());
-    check_writable("linear_state", s);
-    apart("linear_state", s), check_apart("o", c.out.all, "linear_state", s);
-  }
-
-  template <class Call>
-  void check_memory(std::span<std::byte> memory, const linear_attention_plan& plan, const Call& c) const {
-    const auto given = static_cast<index_type>(memory.size());
-    if (given == 0) return;
-    if (given < plan.workspace_bytes())
-      reject("workspace has ", given, " bytes, fewer than the ", plan.workspace_bytes(), " of the plan");
-    const auto bytes = view_of_list(memory);
-    check_apart("workspace", bytes, "q", c.q), check_apart("workspace", bytes, "k", c.k);
-    check_apart("workspace", bytes, "v", c.v), check_apart("workspace", bytes, "o", c.out.all);
-    if (c.has_decay) check_apart("workspace", bytes, "log_decay", c.decay);
-    if (c.has_beta) check_apart("workspace", bytes, "delta_rule", c.beta);
-    if (c.has_state) check_apart("workspace", bytes, "linear_state", c.state.all);
+  template <class DQ, class DK, class DV, class Q, class K, class V, class G, class... Mods>
+  auto gradients_of(DQ& d_q, DK& d_k, DV& d_v, const Q& q, const K& k, const V& v, const G& d_out,
+                    const Mods&... mods) const {
+    check_arguments<Q, K, V, Mods...>();
+    using compute = common_compute_t<element_of<Q>, element_of<K>, element_of<V>>;
+    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
+    const auto forward = call_of(sequences<compute>{}, q, k, v, mods...);
+    const auto d_g = linear::gradient_of<linear::operand::decay, compute>(kv_heads, mods...);
+    const auto d_b = linear::gradient_of<linear::operand::beta, compute>(kv_heads, mods...);
+    const auto d_s = linear::gradient_of<linear::operand::state, compute>(kv_heads, mods...);
+    linear::gradient_call<std::remove_const_t<decltype(forward)>, element_of<G>, element_of<DQ>,
+                          element_of<DK>, element_of<DV>, linear::element_in<decltype(d_g)>,
+                          linear::element_in<decltype(d_b)>, linear::element_in<decltype(d_s)>>
+        g{forward,
+          read_only(view_of(d_out, heads, "d_out")),
+          view_of(d_q, heads, "d_q"),
+          view_of(d_k, kv_heads, "d_k"),
+          view_of(d_v, kv_heads, "d_v"),
+          d_g,
+          d_b,
+          d_s};
+    linear::check_gradients(g);
+    return g;
   }
 
   template <class Call>

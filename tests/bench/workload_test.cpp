@@ -188,6 +188,8 @@ TEST(workload, counts_useful_work) {
             (6.0 * 6 + 4 * 7) * 2 * 3 * 5);
   EXPECT_EQ(useful_flops(parse_workload("op=linear,rule=gated_delta,B=3,Hq=4,Hkv=2,Lq=5,d=6,dv=7")),
             4.0 * 6 * 7 * 5 * 3 * 4);
+  EXPECT_EQ(useful_flops(parse_workload("op=linear_backward,rule=gated_delta,B=3,Hq=4,Lq=5,d=6,dv=7")),
+            10.0 * 6 * 7 * 5 * 3 * 4);
   EXPECT_EQ(kv_bytes(parse_workload("op=linear,B=3,Hq=4,Hkv=2,Lq=5,d=6,dv=7")), 2.0 * 4 * 6 * 7 * 3 * 2);
   EXPECT_NE(refusal("op=linear,mask=causal"), "");
   EXPECT_NE(refusal("rule=delta"), "");

@@ -31,10 +31,13 @@ template <class X>
 struct element_in_sequences;
 template <class E>
 struct element_in_sequences<sequences<E>> {
-  using type = std::remove_const_t<E>;
+  using type = E;
 };
 template <class X>
-using element_in = typename element_in_sequences<std::remove_cv_t<X>>::type;
+using element_in = std::remove_const_t<typename element_in_sequences<std::remove_cvref_t<X>>::type>;
+/// The same, const where it can only be read.
+template <class X>
+using readable_in = typename element_in_sequences<std::remove_cvref_t<X>>::type;
 
 enum class operand { decay, beta, state };
 
@@ -54,6 +57,42 @@ auto operand_of(index_type heads, const M& m, const Mods&... mods) {
   else
     return operand_of<Which, Otherwise>(heads, mods...);
 }
+
+/// Where the gradient of such an operand goes; nowhere: an empty view of `Otherwise`.
+template <operand Which, class Otherwise>
+sequences<Otherwise> gradient_of(index_type) noexcept {
+  return {};
+}
+template <operand Which, class Otherwise, class M, class... Mods>
+auto gradient_of(index_type heads, const M& m, const Mods&... mods) {
+  constexpr bool here = Which == operand::decay  ? log_decay_like<M>
+                        : Which == operand::beta ? delta_rule_like<M>
+                                                 : linear_state_like<M>;
+  if constexpr (!here)
+    return gradient_of<Which, Otherwise>(heads, mods...);
+  else if constexpr (std::is_same_v<std::remove_cvref_t<decltype(m.gradient)>, no_gradient>)
+    return sequences<Otherwise>{};
+  else
+    return view_of(m.gradient, heads,
+                   Which == operand::decay  ? "d_log_decay"
+                   : Which == operand::beta ? "d_delta_rule"
+                                            : "d_linear_state");
+}
+
+/// The arguments of a backward call; of `forward` out is none, and the state is only read. Gradients that
+/// nobody asked for have no data.
+template <class Call, class G, class DQ, class DK, class DV, class DD, class DB, class DS>
+struct gradient_call {
+  using forward_call = Call;
+  Call forward;
+  sequences<const G> d_out;
+  sequences<DQ> d_q;
+  sequences<DK> d_k;
+  sequences<DV> d_v;
+  sequences<DD> d_decay;
+  sequences<DB> d_beta;
+  sequences<DS> d_state;
+};
 
 }  // namespace linear
 FOVEA_NAMESPACE_END

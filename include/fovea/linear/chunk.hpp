@@ -72,17 +72,16 @@ class chunk {
         by_token_(m_.of_tokens),
         by_channel_(m_.channels, x_.dim_step) {}
 
-  /// False, and nothing done, where the decays of some channel lie too far apart.
+  /// Results and the state after the chunk. False, and nothing done, where the decays of some channel lie
+  /// too far apart.
   bool run() const noexcept {
     if (!decay()) return false;
     soon_.deal(s_.count() *
                (products::tiles(x_.count) * (x_.group + (x_.beta ? 1 : 0)) + products::tiles(x_.dim)));
+    transpose_keys();
     if (x_.beta) weigh_recall();
     for (index_type g = 0; g < x_.group; ++g) {
-      row_list<const T> q = x_.q(g);
-      if (x_.decays_channels) by_channel_.decay_queries(x_, g), q = by_channel_.q;
-      products::scores(x_.count, q, m_.k_columns, x_.dim, m_.attention);
-      if (by_tokens()) weigh<Arch>(x_.count, by_token_.d, T(1), m_.attention);
+      const row_list<const T> q = weigh_keys(g);
       const row_sums<T, forward_triangle<T>> out{.weight = {m_.attention},
                                                  .left = q,
                                                  .depth = x_.dim,
@@ -91,25 +90,41 @@ class chunk {
                                                  .after = {x_.query_factors(g), 1},
                                                  .to = x_.o(g)};
       for (index_type j = 0; j < s_.count(); ++j) {
-        if (g == 0 && x_.beta) solve(j);
+        if (g == 0 && x_.beta) solve(j, {});
         products::template rows<false>(x_.count, out, s_, j, soon_);
-        if (g + 1 == x_.group) update(j);
+        if (g + 1 == x_.group) update(s_, j);
       }
     }
     return true;
   }
 
- private:
+  /// The state after the chunk alone, into `to`; `unscaled` gets u_t / beta_t.
+  bool advance(const state_strips<Arch, T>& to, const row_list<T>& unscaled) const noexcept {
+    if (!decay()) return false;
+    soon_.deal(s_.count() * (products::tiles(x_.count) * (x_.beta ? 1 : 0) + products::tiles(x_.dim)));
+    if (x_.beta) transpose_keys(), weigh_recall();
+    for (index_type j = 0; j < s_.count(); ++j) {
+      if (x_.beta) solve(j, unscaled);
+      update(to, j);
+    }
+    return true;
+  }
+
+  // The steps of these, for the gradient. --------------------------------------------------------------------
   bool by_tokens() const noexcept { return x_.decay && !x_.decays_channels; }
+  const token_decays<Arch, T>& of_tokens() const noexcept { return by_token_; }
+  const channel_decays<Arch, T>& of_channels() const noexcept { return by_channel_; }
   row_list<const T> u() const noexcept { return x_.beta ? row_list<const T>{m_.u, x_.width} : x_.v; }
 
-  /// The decays, and the keys as columns of scores.
-  bool decay() const noexcept {
-    if (x_.decays_channels && !by_channel_.make(x_, T(-1))) return false;
+  /// The decays. `first_is_one`: the state has the first token's already.
+  bool decay(bool first_is_one = false) const noexcept {
+    if (x_.decays_channels && !by_channel_.make(x_, T(-1), first_is_one)) return false;
     if (by_tokens()) by_token_.make(x_.decay, x_.count);
+    return true;
+  }
+  void transpose_keys() const noexcept {
     transpose_rows<Arch, T>(x_.decays_channels ? row_list<const T>(by_channel_.k_inverse) : x_.k, x_.count,
                             x_.dim, m_.k_columns);
-    return true;
   }
 
   /// -(k_t D_ts k_s): what a token recalls of those before it in the chunk.
@@ -119,8 +134,17 @@ class chunk {
     if (!x_.decays_channels) weigh<Arch>(x_.count, by_tokens() ? by_token_.d : nullptr, T(-1), m_.solve);
   }
 
+  /// q_t D_ts k_s of query head g of the group; the rows that meet the state.
+  row_list<const T> weigh_keys(index_type g, bool first_is_one = false) const noexcept {
+    row_list<const T> q = x_.q(g);
+    if (x_.decays_channels) by_channel_.decay_queries(x_, g, first_is_one), q = by_channel_.q;
+    products::scores(x_.count, q, m_.k_columns, x_.dim, m_.attention);
+    if (by_tokens()) weigh<Arch>(x_.count, by_token_.d, T(1), m_.attention);
+    return q;
+  }
+
   /// u of strip j.
-  void solve(index_type j) const noexcept {
+  void solve(index_type j, const row_list<T>& unscaled) const noexcept {
     static constexpr T minus_one = T(-1);
     const row_list<const T> before = x_.decays_channels ? row_list<const T>{}
                                      : by_tokens()      ? row_list<const T>{by_token_.minus_p, 1}
@@ -133,21 +157,23 @@ class chunk {
                                          .add = x_.v,
                                          .before = before,
                                          .after = {x_.beta, 1},
-                                         .to = {m_.u, x_.width}},
+                                         .to = {m_.u, x_.width},
+                                         .unscaled = unscaled},
         s_, j, soon_);
   }
 
-  /// S <- P_n S + sum_s k_s (E_s u_s)^T in strip j.
-  void update(index_type j) const noexcept {
+  /// to = P_n S + sum_s k_s (E_s u_s)^T in strip j.
+  void update(const state_strips<Arch, T>& to, index_type j) const noexcept {
     if (x_.decays_channels)
-      return products::update(x_.count, {by_channel_.last, 1}, by_channel_.k_left, u(), s_, j, soon_);
-    if (!x_.decay) return products::update(x_.count, {}, x_.k, u(), s_, j, soon_);
+      return products::update(x_.count, {by_channel_.last, 1}, by_channel_.k_left, u(), s_, to, j, soon_);
+    if (!x_.decay) return products::update(x_.count, {}, x_.k, u(), s_, to, j, soon_);
     const row_list<T> left{m_.u_left, x_.width};
     products::scale_rows(x_.count, u().from_column(s_.column(j)), {by_token_.e, 1},
                          left.from_column(s_.column(j)), s_.width_of(j));
-    products::update(x_.count, {by_token_.p + x_.count - 1, 0}, x_.k, left, s_, j, soon_);
+    products::update(x_.count, {by_token_.p + x_.count - 1, 0}, x_.k, left, s_, to, j, soon_);
   }
 
+ private:
   const token_block<T>& x_;
   const state_strips<Arch, T>& s_;
   const chunk_memory<Arch, T>& m_;

@@ -62,14 +62,16 @@ class channel_decays {
         k_left{k_inverse.row(chunk_tokens), dim_step},
         last(k_left.row(chunk_tokens)) {}
 
-  /// False where the decays of some channel lie too far apart. `k_sign`: of the rows k.
-  FOVEA_NOINLINE FOVEA_FLATTEN bool make(const token_block<T>& x, T k_sign) const noexcept {
+  /// False where the decays of some channel lie too far apart. `k_sign`: of the rows k; `first_is_one`: the
+  /// first token's decay is taken for 1, with which the decays of a single token always lie near enough.
+  FOVEA_NOINLINE FOVEA_FLATTEN bool make(const token_block<T>& x, T k_sign,
+                                         bool first_is_one) const noexcept {
     R furthest(T(1)), nearest(T(1));
     xsimd::batch_bool<T, Arch> broken = furthest != furthest;
     for (index_type c = 0; c < x.dim_step; c += n) {
       R p(T(1));
       for (index_type t = 0; t < x.count; ++t) {
-        p = p * R::load_unaligned(x.decay.row(t) + c);
+        if (t > 0 || !first_is_one) p = p * R::load_unaligned(x.decay.row(t) + c);
         furthest = xsimd::max(furthest, p), nearest = xsimd::min(nearest, p), broken = broken || (p != p);
         const R key = R::load_unaligned(x.k.row(t) + c);
         if (x.beta) (key * p * R(k_sign)).store_aligned(k.row(t) + c);
@@ -86,12 +88,13 @@ class channel_decays {
            !xsimd::any(furthest > R(widest));
   }
 
-  FOVEA_NOINLINE FOVEA_FLATTEN void decay_queries(const token_block<T>& x, index_type g) const noexcept {
+  FOVEA_NOINLINE FOVEA_FLATTEN void decay_queries(const token_block<T>& x, index_type g,
+                                                  bool first_is_one) const noexcept {
     const row_list<const T> query = x.q(g);
     for (index_type c = 0; c < x.dim_step; c += n) {
       R p(T(1));
       for (index_type t = 0; t < x.count; ++t) {
-        p = p * R::load_unaligned(x.decay.row(t) + c);
+        if (t > 0 || !first_is_one) p = p * R::load_unaligned(x.decay.row(t) + c);
         (R::load_unaligned(query.row(t) + c) * p).store_aligned(q.row(t) + c);
       }
     }

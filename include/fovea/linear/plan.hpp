@@ -15,6 +15,7 @@ struct linear_attention_plan {
   index_type chunked_from = 0;
   index_type jobs = 0, workers = 1, numbers = 0, compute_bytes = 4;
   bool scratch_a_task = false;
+  index_type chunks_kept = 0;  // backward: those whose states are kept at a time; more are made again
 
   /// Bytes that a worker works in.
   index_type scratch_bytes() const noexcept { return kernel::part_bytes(numbers * compute_bytes); }

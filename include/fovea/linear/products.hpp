@@ -73,30 +73,33 @@ class chunk_products {
                                   const state_strips<Arch, T>& m, index_type j,
                                   kernel::prefetch& soon) noexcept {
     in_row_tiles(count, [&](auto rows, index_type r) {
-      soon.fetch();
+      if (r % (2 * rows_of_tile) == 0) soon.fetch();
       kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
         row_tile<Solves, rows, columns>(x, r, m.strip(j) + c * n, m.row_step(j), m.column(j) + c * n);
       });
     });
   }
 
-  /// M <- p M + sum_s left_s right_s^T in strip j; p is of a row of M, or, with step 0, of all.
+  /// to = p M + sum_s left_s right_s^T in strip j; p is of a row of M, or, with step 0, of all. `to`: M itself,
+  /// or as large.
   FOVEA_NOINLINE static void update(index_type count, row_list<const T> p, row_list<const T> left,
-                                    row_list<const T> right, const state_strips<Arch, T>& m, index_type j,
+                                    row_list<const T> right, const state_strips<Arch, T>& m,
+                                    const state_strips<Arch, T>& to, index_type j,
                                     kernel::prefetch& soon) noexcept {
     in_row_tiles(m.dim, [&](auto rows, index_type r) {
-      soon.fetch();
+      if (r % (2 * rows_of_tile) == 0) soon.fetch();
       kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
+        const index_type at = r * m.row_step(j) + c * n;
         state_tile<rows, columns>(count, {p ? p.row(r) : nullptr, p.step}, left.from_column(r),
-                                  right.from_column(m.column(j) + c * n),
-                                  m.strip(j) + r * m.row_step(j) + c * n, m.row_step(j));
+                                  right.from_column(m.column(j) + c * n), m.strip(j) + at, to.strip(j) + at,
+                                  m.row_step(j));
       });
     });
   }
 
   /// Tiles of rows in `rows` of so many tokens and in `update` of so many rows of M: each asks for its share
   /// of what is needed soon.
-  static index_type tiles(index_type count) noexcept { return ceil_div(count, index_type(rows_of_tile)); }
+  static index_type tiles(index_type count) noexcept { return ceil_div(count, index_type(2 * rows_of_tile)); }
 
   /// to_t = factor_t from_t, `width` numbers a row.
   FOVEA_NOINLINE FOVEA_FLATTEN static void scale_rows(index_type count, row_list<const T> from,
@@ -163,14 +166,14 @@ class chunk_products {
 
   template <int Rows, int Columns>
   FOVEA_NOINLINE FOVEA_FLATTEN static void state_tile(index_type count, row_list<const T> p,
-                                                      row_list<const T> left, row_list<const T> right, T* m,
-                                                      index_type m_row) noexcept {
+                                                      row_list<const T> left, row_list<const T> right,
+                                                      const T* m, T* to, index_type row_step) noexcept {
     tile<Rows, Columns> sum;
-    sum.each([&](int i, int c, R& x) { x = R::load_unaligned(m + i * m_row + c * n); });
+    sum.each([&](int i, int c, R& x) { x = R::load_unaligned(m + i * row_step + c * n); });
     if (p) sum.each([&](int i, int, R& x) { x = x * R(*p.row(i)); });
     kernel::add_outer(sum, left.first, kernel::unit{}, left.step, right.first, right.step, count,
                       kernel::no_prefetch{});
-    sum.each([&](int i, int c, R& x) { x.store_unaligned(m + i * m_row + c * n); });
+    sum.each([&](int i, int c, R& x) { x.store_unaligned(to + i * row_step + c * n); });
   }
 };
 

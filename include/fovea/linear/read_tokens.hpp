@@ -90,6 +90,16 @@ bool as_read(const matrix_view<E>& x, bool registers) noexcept {
          (!registers || x.cols % lanes<Arch, T> == 0);
 }
 
+/// Some rows of x where they lie, or, where kernels cannot read those, a copy.
+template <class Arch, class T, class E>
+row_list<const T> read_rows(const matrix_view<const E>& x, range rows, bool registers,
+                            const row_list<T>& copy, bool copied = false) noexcept {
+  if constexpr (std::is_same_v<E, T>)
+    if (!copied && as_read<Arch, T>(x, registers)) return {x.at(rows.first), x.row_stride};
+  copy_rows(x, rows.first, rows.size(), copy);
+  return copy;
+}
+
 /// Reads the tokens of a key/value head of a sequence, a block at a time.
 template <class Arch, class Call>
 class token_reader {
@@ -134,22 +144,24 @@ class token_reader {
 
   /// The chunk_tokens tokens from `first` on, or what is left.
   void read(index_type first) noexcept {
-    x_.count = std::min(chunk_tokens, tokens() - first);
+    const range rows = rows_from(first);
+    x_.count = rows.size();
     const bool registers = registers_ || x_.decays_channels;
     bool copied_q = false;
     for (index_type g = 0; g < x_.group; ++g) copied_q |= !as_read<Arch, T>(query(g), registers);
     x_.q_head = copied_q ? chunk_tokens * x_.dim_step : c_.q.all.head_stride;
     for (index_type g = x_.group; g-- > 0;) {
-      x_.first_q = rows_of(query(g), first, copied_q, {own_q_.row(g * chunk_tokens), own_q_.step});
+      x_.first_q = read_rows<Arch, T>(query(g), rows, registers, {own_q_.row(g * chunk_tokens), own_q_.step},
+                                      copied_q);
       if (c_.l2_norm)
         lengths_to<Arch, T>(c_.scale, x_.first_q, x_.count, x_.dim, of_query_ + g * chunk_tokens);
     }
-    x_.k = rows_of(k_, first, c_.l2_norm || !as_read<Arch, T>(k_, registers), own_k_);
+    x_.k = read_rows<Arch, T>(k_, rows, registers, own_k_, c_.l2_norm);
     if (c_.l2_norm) {
       lengths_to<Arch, T>(T(1), x_.k, x_.count, x_.dim, of_key_);
       chunk_products<Arch, T>::scale_rows(x_.count, own_k_, {of_key_, 1}, own_k_, x_.dim_step);
     }
-    x_.v = rows_of(v_, first, !as_read<Arch, T>(v_, true), own_v_);
+    x_.v = read_rows<Arch, T>(v_, rows, true, own_v_);
     if (c_.has_beta) copy_rows(c_.beta.head(b_, h_), first, x_.count, own_beta_), x_.beta = own_beta_.first;
     if (!c_.has_decay) return;
     copy_rows(c_.decay.head(b_, h_), first, x_.count, own_decay_), x_.decay = own_decay_;
@@ -173,16 +185,6 @@ class token_reader {
   }
 
  private:
-  /// The rows of this block where they lie, or a copy.
-  template <class E>
-  row_list<const T> rows_of(const matrix_view<const E>& x, index_type first, bool copied,
-                            const row_list<T>& copy) const noexcept {
-    if constexpr (std::is_same_v<E, T>)
-      if (!copied) return {x.at(first), x.row_stride};
-    copy_rows(x, first, x_.count, copy);
-    return copy;
-  }
-
   const Call& c_;
   index_type b_, h_;
   bool registers_;

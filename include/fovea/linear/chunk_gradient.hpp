@@ -1,0 +1,280 @@
+// fovea/linear/chunk_gradient.hpp - the gradients of a chunk, by products as in chunk.hpp.
+//
+// With the letters of chunk.hpp, x_t = u_t / beta_t, dS the gradient by the state after the chunk, do_t that
+// by o_t times its factor, A_ts = q_t D_ts k_s, B_ts = (do_t . u_s) D_ts, C_ts = (dx_t . u_s) D_ts for s < t:
+//
+//   du_s = (E_s k_s) dS + sum_{t >= s} A_ts do_t
+//   dx_s = beta_s z_s,  z_s = du_s - sum_{t > s} (k_t D_ts k_s) dx_t        d_beta_s = z_s . x_s,  d_v = dx
+//   d_q_t = P_t (S do_t) + sum_{s <= t} B_ts k_s
+//   left  d_k_t = -P_t (S dx_t) - sum_{s < t} C_ts k_s                      as what recalls
+//   right d_k_s = E_s (dS u_s) + sum_{t >= s} B_ts q_t - sum_{t > s} C_ts k_t      as what is stored
+//   dS <- P_n dS + sum_t (P_t q_t) do_t^T - (P_t k_t) dx_t^T
+//   d_g_r = sum_{t >= r} (q_t d_q_t + k_t left d_k_t - k_t right d_k_t) + <dS, S> after the chunk
+//
+// and without the delta rule du is d_v, and neither x nor C is. The last line: P_t stands with q_t and with
+// k_t on the left, 1 / P_t with k_t on the right. Sums over later tokens are those over earlier ones with all
+// rows in the opposite order.
+#pragma once
+
+#include <fovea/linear/chunk.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace linear {
+
+/// Where the gradients of a chunk go, in numbers of T: rows, in the order of the members.
+template <class Arch, class T>
+struct gradient_memory {
+  row_list<T> d_q, d_left, d_right, du, dx, z, x, scaled;  // d_q: of all query heads of the group
+  index_type d_q_head;                                     // from one of them to the next
+  T *u_columns, *of_values, *recalled, *s_transposed, *ds_transposed;
+  T* row_sums;  // of S dS before the chunk, a number a row
+
+  static index_type numbers(index_type group, index_type dim_step, index_type width) noexcept {
+    return chunk_tokens * ((group + 2) * dim_step + 6 * width + 2 * chunk_tokens) + 2 * width * dim_step +
+           dim_step;
+  }
+  gradient_memory(T* first, index_type group, index_type dim_step, index_type width) noexcept {
+    const auto take = [&](index_type count) { return std::exchange(first, first + count); };
+    const auto rows = [&](index_type step) { return row_list<T>{take(chunk_tokens * step), step}; };
+    d_q = {take(group * chunk_tokens * dim_step), dim_step}, d_left = rows(dim_step),
+    d_right = rows(dim_step);
+    du = rows(width), dx = rows(width), z = rows(width), x = rows(width), scaled = rows(width);
+    d_q_head = chunk_tokens * dim_step;
+    u_columns = take(chunk_tokens * width);
+    of_values = take(chunk_tokens * chunk_tokens), recalled = take(chunk_tokens * chunk_tokens);
+    s_transposed = take(width * dim_step), ds_transposed = take(width * dim_step), row_sums = take(dim_step);
+  }
+  row_list<T> d_q_of(index_type g) const noexcept { return {d_q.first + g * d_q_head, d_q.step}; }
+};
+
+/// to = M^T.
+template <class Arch, class T>
+void transpose_state(const state_strips<Arch, T>& m, const state_strips<Arch, T>& to) noexcept {
+  constexpr index_type n = lanes<Arch, T>;
+  for (index_type j = 0; j < m.count(); ++j)
+    for (index_type j2 = 0; j2 < to.count(); ++j2) {
+      T* const first = to.strip(j2) + m.column(j) * to.row_step(j2);
+      for (index_type i = 0; i < to.width_of(j2); i += n) {
+        const index_type row = to.column(j2) + i;
+        kernel::pack<Arch, T, T>({m.strip(j), m.dim, m.width_of(j), m.row_step(j), 1},
+                                 {row, std::max(row, std::min(row + n, m.dim))}, T(1), first + i,
+                                 to.row_step(j2));
+      }
+    }
+}
+
+template <class Arch, class T>
+class chunk_gradient {
+  using R = vec<Arch, T>;
+  using products = chunk_products<Arch, T>;
+  using strips = state_strips<Arch, T>;
+  static constexpr index_type n = lanes<Arch, T>;
+
+ public:
+  /// `s`: the state before the chunk; `ds`: of the loss by the state after it; `d_out`: query heads of the
+  /// group chunk_tokens rows apart. `forward` is of the same tokens, s and memory.
+  chunk_gradient(const token_block<T>& tokens, const chunk<Arch, T>& forward,
+                 const chunk_memory<Arch, T>& forward_memory, const strips& s, const strips& ds,
+                 const row_list<const T>& d_out, const gradient_memory<Arch, T>& memory,
+                 kernel::prefetch& soon) noexcept
+      : x_(tokens),
+        f_(forward),
+        fm_(forward_memory),
+        s_(s),
+        ds_(ds),
+        st_{memory.s_transposed, s.width, tokens.dim_step},
+        dst_{memory.ds_transposed, s.width, tokens.dim_step},
+        d_out_(d_out),
+        m_(memory),
+        soon_(soon) {}
+
+  /// The gradients into rows of `memory`, and ds by the state before the chunk. `known`: u_t / beta_t, where it is.
+  /// False, and nothing done, where the decays of some channel lie too far apart.
+  bool run(const row_list<const T>& known) const noexcept {
+    if (!f_.decay(true)) return false;
+    soon_.deal((s_.count() + st_.count()) * products::tiles(x_.count) * (2 * x_.group + (x_.beta ? 3 : 0)) +
+               s_.count() * products::tiles(x_.dim) * (x_.group + (x_.beta ? 1 : 0)));
+    if (x_.decays_channels) scale_state(s_, x_.decay.row(0)), scale_state(ds_, f_.of_channels().last);
+    f_.transpose_keys(), transpose_state(s_, st_), transpose_state(ds_, dst_);
+    if (x_.beta) right_sides(known);
+    transpose_rows<Arch, T>(f_.u(), x_.count, x_.width, m_.u_columns);
+    for (index_type g = 0; g < x_.group; ++g) {
+      const row_list<const T> q = f_.weigh_keys(g, true);
+      by_values(g), by_query_and_key(g, q);
+    }
+    if (x_.beta) by_recall();
+    for (index_type g = 0; g < x_.group; ++g) by_state(g);
+    sum_rows(s_, ds_, m_.row_sums);
+    if (x_.decays_channels) undo_channels();
+    return true;
+  }
+
+  /// to_i = sum_c s(i, c) ds(i, c).
+  FOVEA_NOINLINE FOVEA_FLATTEN static void sum_rows(const strips& s, const strips& ds, T* to) noexcept {
+    for (index_type i = 0; i < s.dim; ++i) {
+      R sum(T(0));
+      for (index_type j = 0; j < s.count(); ++j)
+        for (index_type c = 0; c < s.width_of(j); c += n) {
+          const index_type at = i * s.row_step(j) + c;
+          sum = kernel::isa<Arch>::fma(R::load_unaligned(s.strip(j) + at),
+                                       R::load_unaligned(ds.strip(j) + at), sum);
+        }
+      alignas(64) T lanes_of[std::size_t{n}];
+      kernel::sum_over_lanes<Arch, T>(sum).store_aligned(lanes_of);
+      to[i] = lanes_of[0];
+    }
+  }
+
+ private:
+  row_list<const T> d_out(index_type g) const noexcept { return {d_out_.row(g * chunk_tokens), d_out_.step}; }
+  row_list<const T> key_rows() const noexcept {
+    return x_.decays_channels ? row_list<const T>(f_.of_channels().k_inverse) : x_.k;
+  }
+  row_list<const T> rows_of(const T* factors) const noexcept {
+    return {f_.by_tokens() ? factors : nullptr, 1};
+  }
+  auto backwards(const row_list<const T>& x) const noexcept { return x ? x.reversed(x_.count) : x; }
+  auto backwards(const row_list<T>& x) const noexcept { return x.reversed(x_.count); }
+
+  /// x and u of all tokens.
+  void right_sides(const row_list<const T>& known) const noexcept {
+    f_.weigh_recall();
+    if (known) {
+      products::scale_rows(x_.count, known, {x_.beta, 1}, {fm_.u, x_.width}, x_.width);
+    } else {
+      for (index_type j = 0; j < s_.count(); ++j) f_.solve(j, m_.x);
+    }
+  }
+
+  /// du, with query head g.
+  void by_values(index_type g) const noexcept {
+    const row_sums<T, backward_triangle<T>> du{
+        .weight = reversed(static_cast<const T*>(fm_.attention), x_.count),
+        .left = g == 0 ? backwards(key_rows()) : row_list<const T>{},
+        .depth = g == 0 ? x_.dim : 0,
+        .right = backwards(d_out(g)),
+        .add = g == 0 ? row_list<const T>{} : row_list<const T>(backwards(m_.du)),
+        .before = g == 0 ? backwards(rows_of(f_.of_tokens().e)) : row_list<const T>{},
+        .to = backwards(m_.du)};
+    for (index_type j = 0; j < ds_.count(); ++j) products::template rows<false>(x_.count, du, ds_, j, soon_);
+  }
+
+  /// d_q of query head g, and right d_k with it.
+  void by_query_and_key(index_type g, const row_list<const T>& q) const noexcept {
+    products::scores(x_.count, d_out(g), m_.u_columns, x_.width, m_.of_values);
+    if (f_.by_tokens()) weigh<Arch>(x_.count, f_.of_tokens().d, T(1), m_.of_values);
+    const row_sums<T, forward_triangle<T>> d_q{.weight = {m_.of_values},
+                                               .left = d_out(g),
+                                               .depth = x_.width,
+                                               .right = key_rows(),
+                                               .before = rows_of(f_.of_tokens().p),
+                                               .to = m_.d_q_of(g)};
+    const row_sums<T, backward_triangle<T>> d_k{
+        .weight = reversed(static_cast<const T*>(m_.of_values), x_.count),
+        .left = g == 0 ? backwards(f_.u()) : row_list<const T>{},
+        .depth = g == 0 ? x_.width : 0,
+        .right = backwards(q),
+        .add = g == 0 ? row_list<const T>{} : row_list<const T>(backwards(m_.d_right)),
+        .before = g == 0 ? backwards(rows_of(f_.of_tokens().e)) : row_list<const T>{},
+        .to = backwards(m_.d_right)};
+    for (index_type j = 0; j < st_.count(); ++j) {
+      products::template rows<false>(x_.count, d_q, st_, j, soon_);
+      products::template rows<false>(x_.count, d_k, dst_, j, soon_);
+    }
+  }
+
+  /// dx, and what is recalled: left d_k, and right d_k with it.
+  void by_recall() const noexcept {
+    const row_sums<T, backward_triangle<T>> dx{.weight = reversed(static_cast<const T*>(fm_.solve), x_.count),
+                                               .add = backwards(m_.du),
+                                               .after = backwards(row_list<const T>{x_.beta, 1}),
+                                               .to = backwards(m_.dx),
+                                               .unscaled = backwards(m_.z)};
+    for (index_type j = 0; j < ds_.count(); ++j) products::template rows<true>(x_.count, dx, ds_, j, soon_);
+    products::scores(x_.count, m_.dx, m_.u_columns, x_.width, m_.recalled);
+    // Of channels the rows k of decays.hpp have the sign, and undo_channels left d_k.
+    if (!x_.decays_channels)
+      weigh<Arch>(x_.count, f_.by_tokens() ? f_.of_tokens().d : nullptr, T(-1), m_.recalled);
+    for (index_type t = 0; t < x_.count; ++t) m_.recalled[t * (chunk_tokens + 1)] = T(0);
+    const row_sums<T, forward_triangle<T>> left{
+        .weight = {m_.recalled},
+        .left = m_.dx,
+        .depth = x_.width,
+        .right = key_rows(),
+        .before = x_.decays_channels ? row_list<const T>{} : minus_p(),
+        .to = m_.d_left};
+    const row_sums<T, backward_triangle<T>> right{
+        .weight = reversed(static_cast<const T*>(m_.recalled), x_.count),
+        .right = backwards(x_.decays_channels ? row_list<const T>(f_.of_channels().k) : x_.k),
+        .add = backwards(m_.d_right),
+        .to = backwards(m_.d_right)};
+    for (index_type j = 0; j < st_.count(); ++j) {
+      products::template rows<false>(x_.count, left, st_, j, soon_);
+      products::template rows<false>(x_.count, right, dst_, j, soon_);
+    }
+  }
+  row_list<const T> minus_p() const noexcept {
+    return f_.by_tokens() ? row_list<const T>{f_.of_tokens().minus_p, 1} : row_list<const T>{&minus_one, 0};
+  }
+
+  /// ds with query head g; with the last one, of what is recalled.
+  void by_state(index_type g) const noexcept {
+    row_list<const T> q = x_.q(g), right = d_out(g);
+    if (x_.decays_channels && x_.group > 1) f_.of_channels().decay_queries(x_, g, true);
+    if (x_.decays_channels) q = f_.of_channels().q;
+    if (f_.by_tokens()) {
+      products::scale_rows(x_.count, right, {f_.of_tokens().p, 1}, m_.scaled, x_.width);
+      right = m_.scaled;
+    }
+    const row_list<const T> p{g == 0 && f_.by_tokens() ? f_.of_tokens().p + x_.count - 1 : nullptr, 0};
+    for (index_type j = 0; j < ds_.count(); ++j) products::update(x_.count, p, q, right, ds_, ds_, j, soon_);
+    if (!x_.beta || g + 1 < x_.group) return;
+    right = m_.dx;
+    if (!x_.decays_channels) {
+      products::scale_rows(x_.count, right, minus_p(), m_.scaled, x_.width);
+      right = m_.scaled;
+    }
+    for (index_type j = 0; j < ds_.count(); ++j)
+      products::update(x_.count, {}, x_.decays_channels ? row_list<const T>(f_.of_channels().k) : x_.k, right,
+                       ds_, ds_, j, soon_);
+  }
+
+  /// d_q and d_k of q, k and ds from those of P q, P k and k / P.
+  FOVEA_NOINLINE FOVEA_FLATTEN void undo_channels() const noexcept {
+    for (index_type c = 0; c < x_.dim_step; c += n) {
+      R p(T(1));
+      for (index_type t = 0; t < x_.count; ++t) {
+        if (t > 0) p = p * R::load_unaligned(x_.decay.row(t) + c);
+        const auto times = [&](T* at, const R& factor) {
+          (R::load_unaligned(at + c) * factor).store_unaligned(at + c);
+        };
+        for (index_type g = 0; g < x_.group; ++g) times(m_.d_q_of(g).row(t), p);
+        if (x_.beta) times(m_.d_left.row(t), R(T(0)) - p);
+        times(m_.d_right.row(t), R(T(1)) / p);
+      }
+    }
+    scale_state(ds_, x_.decay.row(0));
+  }
+
+  /// Row i of m times factor_i.
+  FOVEA_NOINLINE FOVEA_FLATTEN static void scale_state(const strips& m, const T* factor) noexcept {
+    for (index_type j = 0; j < m.count(); ++j)
+      for (index_type i = 0; i < m.dim; ++i)
+        for (index_type c = 0; c < m.width_of(j); c += n) {
+          T* const at = m.strip(j) + i * m.row_step(j) + c;
+          (R::load_unaligned(at) * R(factor[i])).store_unaligned(at);
+        }
+  }
+
+  static constexpr T minus_one = T(-1);
+  const token_block<T>& x_;
+  const chunk<Arch, T>& f_;
+  const chunk_memory<Arch, T>& fm_;
+  strips s_, ds_, st_, dst_;
+  row_list<const T> d_out_;
+  const gradient_memory<Arch, T>& m_;
+  kernel::prefetch& soon_;
+};
+
+}  // namespace linear
+FOVEA_NAMESPACE_END

@@ -1,0 +1,273 @@
+// fovea/linear/differentiate.hpp - a backward call of linear attention: forward for the states before each
+// chunk, which are kept, then backward through the chunks.
+#pragma once
+
+#include <fovea/executor/concept.hpp>
+#include <fovea/linear/chunk_gradient.hpp>
+#include <fovea/linear/decay_gradient.hpp>
+#include <fovea/linear/read_tokens.hpp>
+
+#include <bit>
+
+FOVEA_NAMESPACE_BEGIN
+namespace linear {
+
+/// One state of a backward call: a key/value head of a sequence.
+template <class Arch, class Gradients>
+class gradient_task {
+  using Call = typename Gradients::forward_call;
+  using T = typename Call::compute;
+  using strips = state_strips<Arch, T>;
+  using reader = token_reader<Arch, Call>;
+  static constexpr index_type n = lanes<Arch, T>, halvings = std::bit_width(unsigned(chunk_tokens)) - 1;
+
+ public:
+  gradient_task(const Gradients& gradients, const linear_attention_plan& plan, index_type job,
+                std::byte* memory) noexcept
+      : g_(gradients),
+        c_(gradients.forward),
+        reader_(c_, job, true, reinterpret_cast<T*>(memory)),
+        x_(reader_.block()),
+        sizes_{x_.dim, c_.v.dim(), x_.group, x_.decays_channels},
+        kept_(plan.chunks_kept),
+        next_(reinterpret_cast<T*>(memory) + reader::numbers(sizes_)),
+        chunk_(take(chunk_memory<Arch, T>::numbers(x_.dim_step, x_.width, x_.decays_channels)), x_.dim_step,
+               x_.width, x_.decays_channels),
+        own_(take(gradient_memory<Arch, T>::numbers(x_.group, x_.dim_step, x_.width)), x_.group, x_.dim_step,
+             x_.width),
+        m_(own_) {
+    d_out_ = {take(x_.group * chunk_tokens * x_.width), x_.width};
+    unused_o_ = {take(x_.group * chunk_tokens * x_.width), x_.width};
+    d_decay_ = {take(chunk_tokens * x_.dim_step), x_.decays_channels ? x_.dim_step : 1};
+    d_beta_ = take(chunk_tokens), later_ = take(x_.dim_step);
+    std::fill_n(later_, x_.dim_step, T(0));
+    s_ = state(take(sizes_.state())), ds_ = state(take(sizes_.state()));
+    if (x_.decays_channels) halves_ = take(halvings * sizes_.state());
+    chunks_ = take(kept_ * numbers_kept(sizes_, c_.has_beta));
+    x_.first_o = unused_o_, x_.o_head = chunk_tokens * x_.width;
+  }
+
+  /// Of a call whose longest sequence has `tokens`.
+  static index_type numbers(const task_sizes<Arch, T>& z, bool has_beta, index_type tokens,
+                            index_type kept) noexcept {
+    const index_type segments = ceil_div(ceil_div(tokens, chunk_tokens), std::max<index_type>(kept, 1));
+    return reader::numbers(z) + chunk_memory<Arch, T>::numbers(z.dim_step(), z.width(), z.decays_channels) +
+           gradient_memory<Arch, T>::numbers(z.group, z.dim_step(), z.width()) +
+           chunk_tokens * (2 * z.group * z.width() + z.dim_step() + 1) + z.dim_step() +
+           (2 + (z.decays_channels ? halvings : 0) + segments) * z.state() + kept * numbers_kept(z, has_beta);
+  }
+  /// The state before a chunk, and u_t / beta_t.
+  static index_type numbers_kept(const task_sizes<Arch, T>& z, bool has_beta) noexcept {
+    return z.state() + (has_beta ? chunk_tokens * z.width() : 0);
+  }
+
+  void run() noexcept {
+    load_state(state_of(c_.state), s_), load_state(state_of(g_.d_state), ds_);
+    const index_type chunks = ceil_div(reader_.tokens(), chunk_tokens);
+    const index_type segments = ceil_div(chunks, std::max<index_type>(kept_, 1));
+    T* const starts = next_;
+    for (index_type i = 0; i + 1 < segments; ++i) {
+      copy_state(s_, state(starts + i * sizes_.state()));
+      for (index_type c = i * kept_; c < (i + 1) * kept_; ++c) advance(c, s_, s_, {});
+    }
+    for (index_type i = segments - 1; i >= 0; --i) {
+      if (i + 1 < segments) copy_state(state(starts + i * sizes_.state()), s_);
+      const index_type first = i * kept_, end = std::min(chunks, first + kept_);
+      if (first < end) copy_state(s_, kept_state(0));
+      for (index_type c = first; c < end; ++c)
+        advance(c, kept_state(c - first), c + 1 < end ? kept_state(c + 1 - first) : s_, kept_rows(c - first));
+      if (i + 1 == segments) chunk_gradient<Arch, T>::sum_rows(s_, ds_, later_);
+      for (index_type c = end - 1; c >= first; --c) differentiate(c, c - first);
+    }
+    if (const auto to = state_of(g_.d_state); to.data) store_state(ds_, to);
+  }
+
+ private:
+  T* take(index_type count) noexcept { return std::exchange(next_, next_ + count); }
+  strips state(T* first) const noexcept { return {first, x_.dim, x_.width}; }
+  strips kept_state(index_type i) const noexcept {
+    return state(chunks_ + i * numbers_kept(sizes_, c_.has_beta));
+  }
+  row_list<T> kept_rows(index_type i) const noexcept {
+    return c_.has_beta ? row_list<T>{kept_state(i).first + sizes_.state(), x_.width} : row_list<T>{};
+  }
+  void copy_state(const strips& from, const strips& to) const noexcept {
+    std::copy_n(from.first, sizes_.state(), to.first);
+  }
+  template <class E>
+  matrix_view<E> state_of(const sequences<E>& s) const noexcept {
+    return s.all.data ? s.head(reader_.batch(), reader_.kv_head()) : matrix_view<E>{};
+  }
+
+  /// The state after chunk c from that before it; `to` may be `from`.
+  void advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
+    reader_.read(c * chunk_tokens);
+    kernel::prefetch soon;
+    reader_.ask_for((c + 1) * chunk_tokens, soon);
+    if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return;
+    if (to.first != from.first) copy_state(from, to);
+    recur(x_, to);
+  }
+
+  /// The gradients of chunk c, the i-th that is kept.
+  void differentiate(index_type c, index_type i) noexcept {
+    const index_type first = c * chunk_tokens;
+    reader_.read(first);
+    for (index_type g = 0; g < x_.group; ++g) {
+      const row_list<T> rows{d_out_.row(g * chunk_tokens), d_out_.step};
+      chunk_products<Arch, T>::scale_rows(x_.count,
+                                          read_rows<Arch, T>(g_.d_out.head(reader_.batch(), reader_.head(g)),
+                                                             range{first, first + x_.count}, true, rows),
+                                          {x_.query_factors(g), 1}, rows, x_.width);
+    }
+    kernel::prefetch soon = block_before(first - chunk_tokens);
+    // (Of channels the chunk may have gone token by token: then there are no rows.)
+    differentiate(x_, first, kept_state(i), x_.decays_channels ? row_list<T>{} : kept_rows(i), 0, soon);
+  }
+
+  /// Those of tokens `first` on: at once, or, where the decays of channels lie too far apart, a half at a time.
+  void differentiate(const token_block<T>& x, index_type first, const strips& s, const row_list<T>& known,
+                     index_type level, kernel::prefetch& soon) noexcept {
+    place_results(first);
+    if (known) m_.x = known;
+    const chunk<Arch, T> forward(x, s, chunk_, soon);
+    const row_list<const T> d_out{d_out_.row(first % chunk_tokens), d_out_.step};
+    if (chunk_gradient<Arch, T>(x, forward, chunk_, s, ds_, d_out, m_, soon).run(known) || x.count == 1)
+      return finish(x, first);
+    const index_type half = x.count / 2;
+    const strips middle = state(halves_ + level * sizes_.state());
+    copy_state(s, middle);
+    recur(tokens_of(x, 0, half), middle);
+    differentiate(tokens_of(x, half, x.count - half), first + half, middle, {}, level + 1, soon);
+    differentiate(tokens_of(x, 0, half), first, s, {}, level + 1, soon);
+  }
+
+  /// Gradients go where they belong, if kernels can write there, else to rows that are stored in finish.
+  void place_results(index_type first) noexcept {
+    m_ = own_;
+    const auto place = [&](row_list<T>& to, const auto& x) {
+      if constexpr (std::is_same_v<typename std::remove_cvref_t<decltype(x)>::element, T>)
+        if (as_read<Arch, T>(x, true)) to = {x.at(first), x.row_stride};
+    };
+    place(m_.d_right, d_k()), place(x_.beta ? m_.dx : m_.du, d_v());
+    const T* const own = m_.d_q.first;
+    place(m_.d_q, d_q(0));
+    if (m_.d_q.first != own) m_.d_q_head = g_.d_q.all.head_stride;
+  }
+  auto d_q(index_type g) const noexcept { return g_.d_q.head(reader_.batch(), reader_.head(g)); }
+  auto d_k() const noexcept { return g_.d_k.head(reader_.batch(), reader_.kv_head()); }
+  auto d_v() const noexcept { return g_.d_v.head(reader_.batch(), reader_.kv_head()); }
+  /// Stores what is not in place.
+  template <class E>
+  void keep(const row_list<T>& from, const matrix_view<E>& to, index_type first, index_type count) noexcept {
+    if (static_cast<const void*>(from.first) != static_cast<const void*>(to.at(first)))
+      store_rows<T>(from, to, first, count);
+  }
+
+  /// `count` of the block's tokens.
+  static token_block<T> tokens_of(token_block<T> x, index_type first, index_type count) noexcept {
+    x.count = count;
+    x.k.first = x.k.row(first), x.v.first = x.v.row(first), x.first_q.first = x.first_q.row(first);
+    x.first_o.first = x.first_o.row(first), x.of_query += first;
+    if (x.decay) x.decay.first = x.decay.row(first);
+    if (x.beta) x.beta += first;
+    return x;
+  }
+
+  /// d_q and d_k of what had length 1, the gradients of decays and beta; stores them all.
+  FOVEA_NOINLINE void finish(const token_block<T>& x, index_type first) noexcept {
+    if (x.decay && g_.d_decay.all.data) {
+      x.decays_channels ? channel_decay_gradient<Arch>(x, m_, later_, d_decay_)
+                        : token_decay_gradient<Arch>(x, m_, own_, later_, d_decay_.first);
+      store_rows<T>(d_decay_, g_.d_decay.head(reader_.batch(), reader_.kv_head()), first, x.count);
+    }
+    std::copy_n(m_.row_sums, x.dim, later_);
+    if (x.beta) {
+      for (index_type t = 0; t < x.count; ++t) {
+        d_beta_[t] = dot<Arch>(m_.z.row(t), m_.x.row(t), x.width);
+        add(m_.d_left.row(t), m_.d_right.row(t), x.dim_step);
+      }
+      if (g_.d_beta.all.data)
+        store_rows<T>({d_beta_, 1}, g_.d_beta.head(reader_.batch(), reader_.kv_head()), first, x.count);
+    }
+    for (index_type t = 0; c_.l2_norm && t < x.count; ++t) {
+      const T factor = reader_.key_factors()[first % chunk_tokens + t];
+      T* const d_k = m_.d_right.row(t);
+      add(x.k.row(t), d_k, x.dim_step, -dot<Arch>(x.k.row(t), d_k, x.dim_step));
+      for (index_type c = 0; c < x.dim_step; ++c) d_k[c] *= factor;
+    }
+    for (index_type g = 0; g < x.group; ++g) {
+      const row_list<T> rows = m_.d_q_of(g);
+      for (index_type t = 0; c_.l2_norm && t < x.count; ++t) {
+        const T* const q = x.q(g).row(t);
+        const T squares = dot<Arch>(q, q, x.dim_step) + T(1e-6);
+        add(q, rows.row(t), x.dim_step, -dot<Arch>(q, rows.row(t), x.dim_step) / squares);
+      }
+      keep(rows, d_q(g), first, x.count);
+    }
+    keep(m_.d_right, d_k(), first, x.count), keep(x.beta ? m_.dx : m_.du, d_v(), first, x.count);
+  }
+
+  /// The lines of the block from `first` on, and of its gradients.
+  kernel::prefetch block_before(index_type first) const noexcept {
+    kernel::prefetch lines;
+    if (first < 0) return lines;
+    reader_.ask_for(first, lines);
+    const auto rows = reader_.rows_from(first);
+    for (index_type g = 0; g < x_.group; ++g)
+      lines.add(kernel::line_use::read_l2, kernel::byte_view(g_.d_out.head(reader_.batch(), reader_.head(g))),
+                rows);
+    lines.add(kernel::line_use::write, kernel::byte_view(d_k()), rows);
+    lines.add(kernel::line_use::write, kernel::byte_view(d_v()), rows);
+    return lines;
+  }
+
+  const Gradients& g_;
+  const Call& c_;
+  reader reader_;
+  token_block<T>& x_;
+  task_sizes<Arch, T> sizes_;
+  index_type kept_;
+  T* next_;
+  chunk_memory<Arch, T> chunk_;
+  gradient_memory<Arch, T> own_, m_;
+  row_list<T> d_out_, unused_o_, d_decay_;
+  T *d_beta_, *later_;
+  strips s_, ds_;
+  T *halves_ = nullptr, *chunks_;
+};
+
+/// Memory of a backward call. A worker keeps the states before so many chunks as take 32 MiB, at least 8; of
+/// longer sequences they are made once more, from one that is kept for each so many.
+template <class Arch, class Gradients>
+linear_attention_plan make_gradient_plan(const Gradients& g, index_type workers) {
+  using Call = typename Gradients::forward_call;
+  using T = typename Call::compute;
+  constexpr index_type most_bytes = 32 << 20;
+  const auto& c = g.forward;
+  linear_attention_plan p;
+  p.batches = c.q.batches(), p.heads = c.q.heads(), p.kv_heads = c.k.heads(), p.tokens = c.q.max_tokens();
+  p.dim = c.k.dim(), p.value_dim = c.v.dim(), p.compute_bytes = sizeof(T);
+  p.engine = linear_engine::chunked, p.chunked_from = 1;
+  p.jobs = p.tokens == 0 ? 0 : p.batches * p.kv_heads;
+  const task_sizes<Arch, T> sizes{p.dim, p.value_dim, c.group(), c.decays_channels()};
+  const index_type a_chunk = gradient_task<Arch, Gradients>::numbers_kept(sizes, c.has_beta) * sizeof(T);
+  p.chunks_kept = std::min(ceil_div(p.tokens, chunk_tokens),
+                           std::max<index_type>(8, most_bytes / std::max<index_type>(a_chunk, 1)));
+  p.numbers = gradient_task<Arch, Gradients>::numbers(sizes, c.has_beta, p.tokens, p.chunks_kept);
+  share_scratch(p, p.jobs > 1 ? workers : 1, p.jobs);
+  return p;
+}
+
+template <class Arch, class Gradients>
+void differentiate(const Gradients& g, const linear_attention_plan& plan, executor_ref executor,
+                   std::span<std::byte> given) {
+  const working_memory memory(plan, given);
+  if (plan.workers == 1) executor = executor_ref();
+  executor.for_each(plan.jobs, [&](index_type job, index_type worker) {
+    gradient_task<Arch, Gradients>(g, plan, job, memory.scratch(scratch_number(plan, job, worker))).run();
+  });
+}
+
+}  // namespace linear
+FOVEA_NAMESPACE_END
