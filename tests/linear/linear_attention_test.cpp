@@ -1,6 +1,8 @@
 // Linear attention: both engines against the recurrence in double, and what is promised of bits, NaN and errors.
 #include <fovea/linear/reference.hpp>
 
+#include "rules.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -13,12 +15,7 @@ using fovea::index_type, fovea::linear_engine;
 struct shape {
   index_type batch = 1, heads = 1, kv_heads = 1, tokens = 1, dim = 8, value_dim = 8;
 };
-enum class rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
-constexpr rule all_rules[] = {rule::linear, rule::gated,       rule::gated_channels,
-                              rule::delta,  rule::gated_delta, rule::gated_delta_channels};
-bool gated(rule r) { return r != rule::linear && r != rule::delta; }
-bool by_channel(rule r) { return r == rule::gated_channels || r == rule::gated_delta_channels; }
-bool delta(rule r) { return r >= rule::delta; }
+using namespace linear_test;
 
 /// Random arguments; keys of length 1; log decays between -strength and 0.
 template <class E, class S = fovea::compute_t<E>>

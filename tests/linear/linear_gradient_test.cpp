@@ -2,6 +2,8 @@
 // of bits, memory and errors.
 #include <fovea/linear_attention.hpp>
 
+#include "rules.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -12,25 +14,20 @@ namespace {
 
 using fovea::index_type, fovea::tensor;
 
-struct shape {
+struct gradient_shape {
   index_type heads = 1, kv_heads = 1, tokens = 1, dim = 8, value_dim = 8, batch = 1;
   bool l2_norm = false;
 };
-enum class rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
-constexpr rule all_rules[] = {rule::linear, rule::gated,       rule::gated_channels,
-                              rule::delta,  rule::gated_delta, rule::gated_delta_channels};
-bool gated(rule r) { return r != rule::linear && r != rule::delta; }
-bool by_channel(rule r) { return r == rule::gated_channels || r == rule::gated_delta_channels; }
-bool delta(rule r) { return r >= rule::delta; }
+using namespace linear_test;
 
 /// Arguments of T, and their gradients; log decays of about -strength.
 template <class T>
-struct problem {
-  shape at;
+struct gradient_problem {
+  gradient_shape at;
   rule r;
   tensor<T> q, k, v, g, b, s, d_o, d_s, d_q, d_k, d_v, d_g, d_b, d_s0;
 
-  problem(const shape& x, rule kind, double strength)
+  gradient_problem(const gradient_shape& x, rule kind, double strength)
       : at(x),
         r(kind),
         q(x.batch, x.heads, x.tokens, x.dim),
@@ -97,8 +94,8 @@ struct problem {
 };
 
 /// Along random directions the loss changes as the gradients say.
-void check_against_differences(const shape& at, rule r, double strength) {
-  problem<double> p(at, r, strength);
+void check_against_differences(const gradient_shape& at, rule r, double strength) {
+  gradient_problem<double> p(at, r, strength);
   p.differentiate();
   std::mt19937 bits(7);
   std::normal_distribution<double> normal;
@@ -124,18 +121,18 @@ void check_against_differences(const shape& at, rule r, double strength) {
 }
 
 TEST(LinearGradient, IsWhatDifferencesInDoubleSay) {
-  const shape shapes[] = {{1, 1, 1, 1, 1},    {2, 1, 3, 7, 5, 2},         {2, 2, 32, 16, 24},
-                          {4, 2, 71, 13, 9},  {1, 1, 100, 64, 64},        {3, 1, 40, 8, 40, 1, true},
-                          {2, 2, 33, 72, 33}, {2, 1, 65, 24, 16, 1, true}};
+  const gradient_shape shapes[] = {{1, 1, 1, 1, 1},    {2, 1, 3, 7, 5, 2},         {2, 2, 32, 16, 24},
+                                   {4, 2, 71, 13, 9},  {1, 1, 100, 64, 64},        {3, 1, 40, 8, 40, 1, true},
+                                   {2, 2, 33, 72, 33}, {2, 1, 65, 24, 16, 1, true}};
   for (const rule r : all_rules)
-    for (const shape& at : shapes)
+    for (const gradient_shape& at : shapes)
       for (const double strength : {0.02, 1.0, 40.0}) check_against_differences(at, r, strength);
 }
 
 TEST(LinearGradient, StatesThatDoNotFitInMemoryAreMadeAgain) {
-  const shape at{1, 1, 700, 512, 512};
+  const gradient_shape at{1, 1, 700, 512, 512};
   for (const rule r : {rule::gated, rule::gated_delta_channels}) {
-    problem<double> p(at, r, 0.05);
+    gradient_problem<double> p(at, r, 0.05);
     p.with([&](const auto&... mods) {
       const auto plan = p.attention().backward_plan_for(p.d_q, p.d_k, p.d_v, p.q, p.k, p.v, p.d_o, mods...);
       EXPECT_LT(plan.chunks_kept * 32, at.tokens);
@@ -149,9 +146,9 @@ TEST(LinearGradient, StatesThatDoNotFitInMemoryAreMadeAgain) {
 TEST(LinearGradient, FloatIsNearDouble) {
   for (const rule r : all_rules)
     for (const double strength : {1e-4, 0.1, 20.0}) {
-      const shape at{2, 1, 400, 32, 48};
-      problem<double> wide(at, r, strength);
-      problem<float> p(at, r, strength);
+      const gradient_shape at{2, 1, 400, 32, 48};
+      gradient_problem<double> wide(at, r, strength);
+      gradient_problem<float> p(at, r, strength);
       const auto narrow = [](const tensor<float>& from, tensor<double>& to) {
         for (index_type i = 0; i < to.size(); ++i) to.data()[i] = double(from.data()[i]);
       };
@@ -179,7 +176,7 @@ TEST(LinearGradient, FloatIsNearDouble) {
 
 TEST(LinearGradient, ADecayThatForgetsAllHasNone) {
   for (const rule r : {rule::gated, rule::gated_channels, rule::gated_delta, rule::gated_delta_channels}) {
-    problem<float> p({1, 1, 50, 16, 16}, r, 0.1);
+    gradient_problem<float> p({1, 1, 50, 16, 16}, r, 0.1);
     for (const index_type t : {0, 20})
       for (index_type c = 0; c < p.g.view().dim; ++c)
         p.g(0, 0, t, c) = -std::numeric_limits<float>::infinity();
@@ -211,7 +208,7 @@ TEST(LinearGradient, SameBitsForAnyWorkersAloneAndInABatch) {
     return std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(float)) == 0;
   };
   for (const rule r : all_rules) {
-    problem<float> p({4, 2, 75, 24, 16, 2}, r, 0.3), q = p;
+    gradient_problem<float> p({4, 2, 75, 24, 16, 2}, r, 0.3), q = p;
     p.differentiate();
     const two_threads pool;
     q.d_s0 = q.d_s;
@@ -227,7 +224,7 @@ TEST(LinearGradient, SameBitsForAnyWorkersAloneAndInABatch) {
 TEST(LinearGradient, WritesNothingElseAndReadsNothingUnused) {
   // Results in rows of a wider matrix, between canaries; queries, keys and values in bf16 between NaN.
   const index_type L = 45, d = 24, dv = 40, pitch = 64;
-  problem<float> p({1, 1, L, d, dv}, rule::gated_delta, 0.2);
+  gradient_problem<float> p({1, 1, L, d, dv}, rule::gated_delta, 0.2);
   const auto wide = [&](const tensor<float>& x) {
     std::vector<float> rows(static_cast<std::size_t>(L * pitch), NAN);
     for (index_type t = 0; t < L; ++t) std::copy_n(&x(0, 0, t, 0), x.view().dim, rows.data() + t * pitch);
@@ -242,7 +239,7 @@ TEST(LinearGradient, WritesNothingElseAndReadsNothingUnused) {
   fovea::linear_attention<float, 1>().backward_into(view(d_q, d), view(d_k, d), view(d_v, dv), view(q, d),
                                                     view(k, d), view(v, dv), view(d_o, dv),
                                                     fovea::log_decay(p.g), fovea::delta_rule(p.b));
-  problem<float> from_zero = p;
+  gradient_problem<float> from_zero = p;
   std::fill_n(from_zero.s.data(), from_zero.s.size(), 0.f);
   std::fill_n(from_zero.d_s.data(), from_zero.d_s.size(), 0.f);
   from_zero.differentiate();
@@ -256,7 +253,7 @@ TEST(LinearGradient, WritesNothingElseAndReadsNothingUnused) {
 }
 
 TEST(LinearGradient, AWorkspaceOfThePlansSizeIsEnough) {
-  problem<float> p({4, 2, 70, 24, 20}, rule::gated_delta_channels, 9.0), q = p;
+  gradient_problem<float> p({4, 2, 70, 24, 20}, rule::gated_delta_channels, 9.0), q = p;
   p.differentiate();
   q.d_s0 = q.d_s;
   q.with([&](const auto&... mods) {
@@ -272,7 +269,7 @@ TEST(LinearGradient, AWorkspaceOfThePlansSizeIsEnough) {
 }
 
 template <class F>
-std::string message(const F& f) {
+std::string error_of(const F& f) {
   try {
     f();
   } catch (const std::invalid_argument& e) {
@@ -282,11 +279,11 @@ std::string message(const F& f) {
 }
 
 TEST(LinearGradient, ErrorsNameTheArgumentAndBothValues) {
-  problem<float> p({4, 2, 5, 8, 12}, rule::gated_delta, 0.3);
+  gradient_problem<float> p({4, 2, 5, 8, 12}, rule::gated_delta, 0.3);
   const auto attend = p.attention();
   tensor<float> wrong(1, 2, 4, 8), narrow(1, 2, 5, 3), state(1, 2, 8, 11);
   const auto fails = [&](auto& d_k, const auto& d_out, const auto&... mods) {
-    return message([&] { attend.backward_into(p.d_q, d_k, p.d_v, p.q, p.k, p.v, d_out, mods...); });
+    return error_of([&] { attend.backward_into(p.d_q, d_k, p.d_v, p.q, p.k, p.v, d_out, mods...); });
   };
   const auto says = [](const std::string& text, const auto&... parts) {
     return ((text.find(parts) != std::string::npos) && ...);
