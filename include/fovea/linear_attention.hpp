@@ -13,7 +13,8 @@
 //   Matrix o = attend(q, k, v, fovea::log_decay(g), fovea::delta_rule(b));      // from the state 0
 //   fovea::tensor<float> s(1, 8, d, dv);                              // a state to go on with
 //   attend.into(o, q, k, v, fovea::log_decay(g), fovea::delta_rule(b), fovea::linear_state(s));
-//   auto [d_q, d_k, d_v] = attend.backward(q, k, v, d_o, fovea::log_decay(g, d_g), fovea::delta_rule(b, d_b));
+//   auto [d_q, d_k, d_v] = attend.backward(q, k, v, d_o, fovea::log_decay(g, d_g), fovea::delta_rule(b, d_b),
+//                                          fovea::linear_state(s, d_s));   // s: before the first token
 //
 // Katharopoulos et al., "Transformers are RNNs", arXiv:2006.16236; Yang et al., "Gated Linear Attention
 // Transformers", arXiv:2312.06635; Schlag et al., "Linear Transformers Are Secretly Fast Weight
@@ -101,11 +102,12 @@ class linear_attention {
   /// of decays, delta rates and the state go where log_decay(g, d_g), delta_rule(b, d_b) and linear_state(s,
   /// d_s) say, d_s in and out; s is the state before the first token, and stays as it is.
   ///
-  /// Nothing of the forward call is needed: states before each chunk of 32 tokens are made again, and kept in
-  /// 32 MiB a worker; where that is not enough, they are made twice. Cost: 12 L d dv operations a query head
-  /// (delta rules 18), linear in L. The gradient of a decay is a sum over the tokens after it, in a chunk with
-  /// differences of products: its error is relative to the terms, not to their sum. (linear/chunk_gradient.hpp
-  /// has the formulas; Yang et al., arXiv:2406.06484, appendix B, and arXiv:2312.06635, section 4.)
+  /// Nothing of the forward call is needed: states before each chunk of 32 tokens are made again, and kept
+  /// in 32 MiB a worker; where that is not enough, they are made twice. Cost: 12 L d dv operations a query
+  /// head (delta rules 18), linear in L. The gradient of a decay is a sum over the tokens after it, in a
+  /// chunk with differences of products: its error is relative to the terms, not to their sum.
+  /// (linear/chunk_gradient.hpp has the formulas; Yang et al., arXiv:2406.06484, appendix B, and
+  /// arXiv:2312.06635, section 4.)
   template <class Q, class K, class V, class G, class... Mods>
   auto backward(const Q& q, const K& k, const V& v, const G& d_out, const Mods&... mods) const {
     check_arguments<Q, K, V, Mods...>();

@@ -110,7 +110,8 @@ class chunk {
     return true;
   }
 
-  // The steps of these, for the gradient. --------------------------------------------------------------------
+  // The steps of these, for the gradient.
+  // --------------------------------------------------------------------
   bool by_tokens() const noexcept { return x_.decay && !x_.decays_channels; }
   const token_decays<Arch, T>& of_tokens() const noexcept { return by_token_; }
   const channel_decays<Arch, T>& of_channels() const noexcept { return by_channel_; }

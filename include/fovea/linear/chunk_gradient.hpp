@@ -88,8 +88,8 @@ class chunk_gradient {
         m_(memory),
         soon_(soon) {}
 
-  /// The gradients into rows of `memory`, and ds by the state before the chunk. `known`: u_t / beta_t, where it is.
-  /// False, and nothing done, where the decays of some channel lie too far apart.
+  /// The gradients into rows of `memory`, and ds by the state before the chunk. `known`: u_t / beta_t,
+  /// where it is. False, and nothing done, where the decays of some channel lie too far apart.
   bool run(const row_list<const T>& known) const noexcept {
     if (!f_.decay(true)) return false;
     soon_.deal((s_.count() + st_.count()) * products::tiles(x_.count) * (2 * x_.group + (x_.beta ? 3 : 0)) +

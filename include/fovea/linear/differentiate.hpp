@@ -125,7 +125,8 @@ class gradient_task {
     differentiate(x_, first, kept_state(i), x_.decays_channels ? row_list<T>{} : kept_rows(i), 0, soon);
   }
 
-  /// Those of tokens `first` on: at once, or, where the decays of channels lie too far apart, a half at a time.
+  /// Those of tokens `first` on: at once, or, where the decays of channels lie too far apart, a half at a
+  /// time.
   void differentiate(const token_block<T>& x, index_type first, const strips& s, const row_list<T>& known,
                      index_type level, kernel::prefetch& soon) noexcept {
     place_results(first);

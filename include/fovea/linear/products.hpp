@@ -80,8 +80,8 @@ class chunk_products {
     });
   }
 
-  /// to = p M + sum_s left_s right_s^T in strip j; p is of a row of M, or, with step 0, of all. `to`: M itself,
-  /// or as large.
+  /// to = p M + sum_s left_s right_s^T in strip j; p is of a row of M, or, with step 0, of all. `to`: M
+  /// itself, or as large.
   FOVEA_NOINLINE static void update(index_type count, row_list<const T> p, row_list<const T> left,
                                     row_list<const T> right, const state_strips<Arch, T>& m,
                                     const state_strips<Arch, T>& to, index_type j,
