@@ -3,3 +3,4 @@
 #pragma once
 
 #include <fovea/distributed/ring_attention.hpp>
+#include <fovea/distributed/spread_attention.hpp>

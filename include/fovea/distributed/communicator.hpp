@@ -49,6 +49,21 @@ class communicator {
   int rank_ = 0, ranks_ = 1;
 };
 
+/// Those ranks of a communicator that have the same colour, in their order.
+class split_communicator {
+ public:
+  split_communicator(const communicator& of, int colour) {
+    MPI_Comm_split(of.get(), colour, of.rank(), &comm_);
+  }
+  split_communicator(const split_communicator&) = delete;
+  split_communicator& operator=(const split_communicator&) = delete;
+  ~split_communicator() { MPI_Comm_free(&comm_); }
+  MPI_Comm get() const noexcept { return comm_; }
+
+ private:
+  MPI_Comm comm_ = MPI_COMM_NULL;
+};
+
 /// What an exception becomes on the other ranks.
 enum class failure { none, argument, length, memory, other };
 

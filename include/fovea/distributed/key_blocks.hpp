@@ -6,6 +6,7 @@
 #include <fovea/element/concept.hpp>
 #include <fovea/view/sequences.hpp>
 
+#include <memory>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -23,15 +24,26 @@ tensor_view<E> rows_of(const sequences<E>& x, index_type b, range rows) noexcept
 
 template <class From, class To>
 void copy_elements(const tensor_view<From>& from, const tensor_view<To>& to) noexcept {
+  using F = std::remove_const_t<From>;
   for (index_type b = 0; b < from.batch; ++b)
     for (index_type h = 0; h < from.heads; ++h)
-      for (index_type t = 0; t < from.tokens; ++t)
-        for (index_type c = 0; c < from.dim; ++c) {
-          if constexpr (std::is_same_v<std::remove_const_t<From>, To>)
-            to(b, h, t, c) = from(b, h, t, c);
-          else
-            to(b, h, t, c) = store_element<To>(load_element<compute_t<From>>(from(b, h, t, c)));
+      for (index_type t = 0; t < from.tokens; ++t) {
+        const From* const source = &from(b, h, t, 0);
+        To* const row = &to(b, h, t, 0);
+        if constexpr (std::is_same_v<F, To>) {
+          if (from.dim_stride == 1 && to.dim_stride == 1) {
+            std::copy_n(source, from.dim, row);
+            continue;
+          }
         }
+        for (index_type c = 0; c < from.dim; ++c) {
+          const From& x = source[c * from.dim_stride];
+          if constexpr (std::is_same_v<F, To>)
+            row[c * to.dim_stride] = x;
+          else
+            row[c * to.dim_stride] = store_element<To>(load_element<compute_t<F>>(x));
+        }
+      }
 }
 
 /// to += from, in the type that sums are made in.
@@ -50,15 +62,15 @@ class packed_tokens {
   packed_tokens(index_type heads, index_type columns, index_type most_tokens)
       : heads_(heads),
         columns_(columns),
-        elements_(static_cast<std::size_t>(
+        elements_(std::make_unique_for_overwrite<E[]>(static_cast<std::size_t>(
             size_product("a block that travels", heads, columns, most_tokens, sizeof(E)) /
-            static_cast<index_type>(sizeof(E)))) {}
+            static_cast<index_type>(sizeof(E))))) {}
 
-  E* data() noexcept { return elements_.data(); }
+  E* data() noexcept { return elements_.get(); }
   index_type size(index_type tokens) const noexcept { return tokens * heads_ * columns_; }
   /// Tokens [first, first + count) of the `held` ones of a sequence; `before`: those of the sequences before.
   tensor_view<E> view(index_type before, index_type held, range tokens) noexcept {
-    return {elements_.data() + before * heads_ * columns_ + tokens.first * columns_,
+    return {elements_.get() + before * heads_ * columns_ + tokens.first * columns_,
             1,
             heads_,
             tokens.size(),
@@ -71,7 +83,7 @@ class packed_tokens {
 
  private:
   index_type heads_ = 0, columns_ = 0;
-  std::vector<E> elements_;
+  std::unique_ptr<E[]> elements_;  // not set to 0 first
 };
 
 /// Messages on their way. MPI counts in int: what is larger goes in several.

@@ -116,12 +116,7 @@ class ring_attention {
     sequences<element_of<DQ>> to_q;
     sequences<element_of<DK>> to_k;
     sequences<element_of<DV>> to_v;
-    struct {
-      sequences<const element_of<O>> out;
-      sequences<const compute> lse;
-      sequences<const element_of<G>> d_out;
-      sequences<const compute> d_lse;
-    } results;
+    distributed::ring_results<const element_of<O>, const compute, const element_of<G>> results;
     const auto call = agreed_call(
         [&](const auto& x, index_type heads) {
           const index_type kv_heads = kv_heads_of(heads);

@@ -138,7 +138,7 @@ class ring_backward {
       MPI_Allreduce(MPI_IN_PLACE, sums.data(), static_cast<int>(sizes_.heads), MPI_DOUBLE, MPI_SUM,
                     processes.get());
       for (index_type h = 0; h < sizes_.heads; ++h)
-        rules_.sink.set_gradient(h, sums[static_cast<std::size_t>(h)]);
+        rules_.sink.set_gradient(sizes_.first_head + h, sums[static_cast<std::size_t>(h)]);
     }
   }
 
@@ -185,7 +185,7 @@ class ring_backward {
       double delta = d_lse.data ? -static_cast<double>(d_lse(i, 0)) : 0;
       for (index_type c = 0; c < out.cols; ++c)
         delta += load_element<double>(out(i, c)) * load_element<double>(d_out(i, c));
-      sum -= std::exp(static_cast<double>(rules_.sink.logit(h)) - natural) * delta;
+      sum -= std::exp(static_cast<double>(rules_.sink.logit(sizes_.first_head + h)) - natural) * delta;
     }
     return sum;
   }

@@ -23,6 +23,9 @@ struct ring_options {
   // Above 0: results have the same bits for any number of ranks whose slices begin at multiples of so many
   // tokens. Keys then come in blocks of that size, in the order of the sequence, to all ranks at a time.
   index_type reproducible_block = 0;
+  // Where q, k and v are some heads of a model: the first one's number and how many query heads there are in
+  // all (0: these). Masks, scores, sinks and dropout are asked about those.
+  index_type first_head = 0, heads_in_all = 0;
   exchange_trace* trace = nullptr;  // where each call notes what it did, if wanted
 };
 
@@ -31,11 +34,12 @@ namespace distributed {
 /// The sizes of a call over ranks and who holds what.
 struct ring_sizes {
   index_type batches = 0, heads = 0, kv_heads = 0, dim = 0, value_dim = 0;
+  index_type first_head = 0, heads_in_all = 0;           // of the model whose heads these are
   std::vector<slices_of_ranks> queries = {}, keys = {};  // of each sequence
 
   slice_place place_of(index_type b) const noexcept {
     const auto i = static_cast<std::size_t>(b);
-    return {b, batches, 0, heads, queries[i].tokens(), keys[i].tokens()};
+    return {b, batches, first_head, heads_in_all, queries[i].tokens(), keys[i].tokens()};
   }
   /// How many tokens a rank holds in the sequences before b (of all: b = batches).
   static index_type held_before(const std::vector<slices_of_ranks>& of, int rank, index_type b) noexcept {
@@ -61,6 +65,15 @@ struct ring_call {
   ring_sizes sizes = {};
 };
 
+/// What a backward call reads beside them.
+template <class O, class L, class G>
+struct ring_results {
+  sequences<O> out;
+  sequences<L> lse;
+  sequences<G> d_out;
+  sequences<L> d_lse = {};
+};
+
 /// Whether what this rank holds fits itself, and the numbers that all ranks must have.
 template <class Operands>
 ring_sizes check_own_operands(const Operands& x, const ring_options& options, index_type heads,
@@ -75,7 +88,11 @@ ring_sizes check_own_operands(const Operands& x, const ring_options& options, in
     reject("the option reproducible_block is ", options.reproducible_block, ", below 0");
   if (options.scale && !is_finite(*options.scale))
     reject("scale is ", *options.scale, ", not a finite number");
-  return {q.batches(), heads, kv_heads, q.dim(), v.dim()};
+  const index_type in_all = options.heads_in_all > 0 ? options.heads_in_all : heads;
+  if (options.first_head < 0 || options.first_head + heads > in_all)
+    reject("the option first_head is ", options.first_head, ", but ", heads,
+           " heads from there on are not among ", in_all);
+  return {q.batches(), heads, kv_heads, q.dim(), v.dim(), options.first_head, in_all};
 }
 
 /// What all ranks must have alike, but for what the slices are.
@@ -84,6 +101,7 @@ agreement agreement_of(const ring_sizes& sizes, const ring_options& options) {
   agreement all;
   all.add("the number of sequences", sizes.batches), all.add("the number of query heads", sizes.heads);
   all.add("the number of key/value heads", sizes.kv_heads);
+  all.add("the option first_head", sizes.first_head);
   all.add("the dimension of q and k", sizes.dim), all.add("the dimension of v", sizes.value_dim);
   all.add_name("the element of q", name_of_element<QE>());
   all.add_name("the element that k travels in", name_of_element<KE>());

@@ -86,7 +86,7 @@ class ring_forward {
         if constexpr (sink_like<typename Rules::sink_type>)
           if (has_sink(rules_.sink))
             for (index_type h = 0; h < sizes_.heads; ++h)
-              add_sink(o, lse, h, static_cast<double>(rules_.sink.logit(h)));
+              add_sink(o, lse, h, static_cast<double>(rules_.sink.logit(sizes_.first_head + h)));
       });
       const range all{0, x_.q.tokens(b)};
       if (o_rows_.owns()) copy_elements(tensor_view<const T>(o_at(b, all)), rows_of(out_, b, all));

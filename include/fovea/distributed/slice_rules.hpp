@@ -10,12 +10,13 @@ namespace distributed {
 /// and scores are bound to the whole sequence, and asked about its cells: what they read, matrices and lists,
 /// is that of the whole sequence too.
 struct slice_place {
-  index_type batch, batches, first_head, heads;
-  index_type queries, keys;  // of the whole sequence
+  index_type batch, batches, first_head, heads;  // heads: those of the model, from first_head on the call's
+  index_type queries, keys;                      // of the whole sequence
   index_type first_query = 0, first_key = 0;
+  bool in_cache = false;  // the queries are the last tokens of the keys
 
   place whole(index_type head) const noexcept {
-    return {batch, first_head + head, batches, heads, queries, keys};
+    return {batch, first_head + head, batches, heads, queries, keys, in_cache};
   }
   range rows(range local) const noexcept { return {local.first + first_query, local.last + first_query}; }
   range columns(range local) const noexcept { return {local.first + first_key, local.last + first_key}; }
