@@ -1,7 +1,7 @@
 // bench/fovea_ring_bench.cpp - one call over ranks, timed: `mpirun -np 2 build/bin/fovea_ring_bench --tokens 16384`.
 //
 // Prints a line of JSON: the time of the slowest rank (the best of the repeats), the bytes that a rank sent, the time that
-// it waited for messages, and what a simulation of larger clusters needs to know of this machine: the speed of one
+// it waited for messages, the time before the first one, and what a simulation of larger clusters needs to know of this machine: the speed of one
 // process alone, latency and bandwidth between two processes.
 #include <fovea/distributed.hpp>
 
@@ -17,7 +17,7 @@ using fovea::index_type;
 
 struct arguments {
   index_type tokens = 4096, heads = 8, kv_heads = 8, dim = 64;
-  int repeats = 3;
+  int repeats = 3, head_ranks = 1;
   bool balanced = true, causal = true, trace = false, backward = false;
 };
 
@@ -36,6 +36,8 @@ arguments parse(int argc, char** argv) {
       a.dim = number();
     else if (is("--repeats"))
       a.repeats = static_cast<int>(number());
+    else if (is("--head-ranks"))
+      a.head_ranks = static_cast<int>(number());
     else if (is("--contiguous"))
       a.balanced = false;
     else if (is("--full"))
@@ -81,22 +83,28 @@ int main(int argc, char** argv) {
     }
 
   fovea::exchange_trace trace;
-  const fovea::ring_attention<float> ring(
-      MPI_COMM_WORLD, {.heads = a.heads, .kv_heads = a.kv_heads, .layout = layout, .trace = &trace});
-  const auto first = ring.with_lse(q, k, v, fovea::causal);
-  double best = 1e30, waited = 0;
+  const fovea::ring_attention_options options{
+      .heads = a.heads, .kv_heads = a.kv_heads, .layout = layout, .trace = &trace};
+  const fovea::ring_attention<float> ring(MPI_COMM_WORLD, options);
+  const fovea::spread_attention<float> spread(MPI_COMM_WORLD, {.ring = options, .head_ranks = a.head_ranks});
+  fovea::tensor<float> lse(1, a.heads, own, 1);
+  ring.with_lse_into(o, lse, q, k, v, fovea::causal);
+  const auto out = o;
+  double best = 1e30, waited = 0, prepared = 0;
   for (int i = 0; i < a.repeats; ++i) {
     MPI_Barrier(MPI_COMM_WORLD);
     const double begin = MPI_Wtime();
     if (a.backward)
-      ring.backward(q, k, v, first.out, first.lse, o, fovea::causal);
+      ring.backward(q, k, v, out, lse, o, fovea::causal);
+    else if (a.head_ranks != 1)
+      spread.with_lse_into(o, lse, q, k, v, fovea::causal);
     else if (a.causal)
       ring.into(o, q, k, v, fovea::causal);
     else
       ring.into(o, q, k, v);
     double seconds = MPI_Wtime() - begin;
     MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    if (seconds < best) best = seconds, waited = trace.waited();
+    if (seconds < best) best = seconds, waited = trace.waited(), prepared = trace.steps[0].posted - begin;
   }
   const double latency = ranks > 1 ? exchange_seconds(rank, 8, 1000) : 0;
   const double block = ranks > 1 ? exchange_seconds(rank, 1 << 23, 20) : 0;
@@ -105,10 +113,10 @@ int main(int argc, char** argv) {
         "{\"ranks\": %d, \"tokens\": %td, \"heads\": %td, \"kv_heads\": %td, \"dim\": %td, \"layout\": "
         "\"%s\", "
         "\"causal\": %s, \"backward\": %s, \"seconds\": %.6f, \"bytes_sent\": %td, \"waited\": %.6f, "
-        "\"latency\": %.3e, \"bandwidth\": %.4e}\n",
+        "\"prepared\": %.6f, \"head_ranks\": %d, \"latency\": %.3e, \"bandwidth\": %.4e}\n",
         ranks, a.tokens, a.heads, a.kv_heads, a.dim, a.balanced ? "balanced" : "contiguous",
-        a.causal ? "true" : "false", a.backward ? "true" : "false", best, trace.bytes_sent(), waited, latency,
-        block > 0 ? (1 << 23) / block : 0.0);
+        a.causal ? "true" : "false", a.backward ? "true" : "false", best, trace.bytes_sent(), waited,
+        prepared, a.head_ranks, latency, block > 0 ? (1 << 23) / block : 0.0);
   if (a.trace)
     for (int r = 0; r < ranks; ++r) {
       MPI_Barrier(MPI_COMM_WORLD);

@@ -4,3 +4,4 @@
 
 #include <fovea/distributed/ring_attention.hpp>
 #include <fovea/distributed/spread_attention.hpp>
+#include <fovea/distributed/spread_decode.hpp>

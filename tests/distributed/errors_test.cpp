@@ -11,7 +11,7 @@ using ring_of_floats = fovea::ring_attention<float, 2>;
 /// A call of this rank with so many tokens and dimensions, whose result must stay as it was.
 struct call {
   index_type tokens = 12, dim = 8;
-  fovea::ring_options options = {};
+  fovea::ring_attention_options options = {};
 
   template <class Ring = ring_of_floats, class... Mods>
   void refused(const std::string& sentence, const Mods&... mods) const {

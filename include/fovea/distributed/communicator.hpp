@@ -5,6 +5,7 @@
 
 #include <mpi.h>
 
+#include <exception>
 #include <new>
 #include <string>
 #include <utility>
@@ -112,6 +113,27 @@ void together(const communicator& processes, const Work& work) {
       reject_as<std::runtime_error>("rank ", first, ": ", text);
   }
 }
+
+/// What a rank does between the first message and the last: where it fails, it goes on passing messages, so
+/// that no rank waits for it, and the failure is kept.
+class kept_failure {
+ public:
+  template <class Work>
+  void attempt(const Work& work) noexcept {
+    if (failed_) return;
+    try {
+      work();
+    } catch (...) {
+      failed_ = std::current_exception();
+    }
+  }
+  void rethrow() const {
+    if (failed_) std::rethrow_exception(failed_);
+  }
+
+ private:
+  std::exception_ptr failed_;
+};
 
 }  // namespace distributed
 

@@ -42,7 +42,7 @@ class ring_attention {
   using compute_of = common_compute_t<T, wire_of<K>, wire_of<V>>;
 
  public:
-  explicit ring_attention(MPI_Comm comm, const ring_options& options = {})
+  explicit ring_attention(MPI_Comm comm, const ring_attention_options& options = {})
       : processes_(comm), options_(options) {
     distributed::together(processes_, [&] {
       check_heads("heads", options.heads, Heads), check_heads("kv_heads", options.kv_heads, KVHeads);
@@ -277,7 +277,7 @@ class ring_attention {
   }
 
   distributed::communicator processes_;
-  ring_options options_;
+  ring_attention_options options_;
 };
 
 FOVEA_NAMESPACE_END

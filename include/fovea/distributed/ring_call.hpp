@@ -15,7 +15,7 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// What an object that works over ranks is told once; the same on all ranks but for `executor` and `trace`.
-struct ring_options {
+struct ring_attention_options {
   std::optional<double> scale = {};    // of Q K^T; 1 / sqrt(dim) without
   index_type heads = 0, kv_heads = 0;  // where the type leaves them dynamic_heads; kv_heads: 0 means heads
   executor_ref executor = {};          // who does this rank's work; must outlive the object
@@ -76,7 +76,7 @@ struct ring_results {
 
 /// Whether what this rank holds fits itself, and the numbers that all ranks must have.
 template <class Operands>
-ring_sizes check_own_operands(const Operands& x, const ring_options& options, index_type heads,
+ring_sizes check_own_operands(const Operands& x, const ring_attention_options& options, index_type heads,
                               index_type kv_heads) {
   const auto& [q, k, v, none] = x;
   check_same("q", "sequences", q.batches(), "k", k.batches());
@@ -97,7 +97,7 @@ ring_sizes check_own_operands(const Operands& x, const ring_options& options, in
 
 /// What all ranks must have alike, but for what the slices are.
 template <class QE, class KE, class VE>
-agreement agreement_of(const ring_sizes& sizes, const ring_options& options) {
+agreement agreement_of(const ring_sizes& sizes, const ring_attention_options& options) {
   agreement all;
   all.add("the number of sequences", sizes.batches), all.add("the number of query heads", sizes.heads);
   all.add("the number of key/value heads", sizes.kv_heads);
@@ -158,7 +158,7 @@ auto whole_rules(const Mods&... mods) noexcept {
 /// A number made of what the masks of a call show of 16 x 16 blocks of each sequence, as far as they tell
 /// without being asked for cells, and of its dropout.
 template <class Rules>
-std::int64_t fingerprint_of(const Rules& all, const ring_sizes& sizes) {
+std::int64_t fingerprint_of(const Rules& all, const ring_sizes& sizes, bool in_cache) {
   using rules = typename Rules::rules_type;
   std::uint64_t sum = 14695981039346656037u;  // FNV-1a, 8 bytes at a time
   const auto add = [&](auto x) { sum = (sum ^ static_cast<std::uint64_t>(x)) * 1099511628211u; };
@@ -168,7 +168,8 @@ std::int64_t fingerprint_of(const Rules& all, const ring_sizes& sizes) {
   if constexpr (!shows_all<std::remove_cvref_t<decltype(all.rules.mask)>>)
     for (index_type b = 0; b < sizes.batches; ++b)
       for (index_type h = 0; h < sizes.heads; h += std::max<index_type>(sizes.heads - 1, 1)) {
-        const place at = sizes.place_of(b).whole(h);
+        place at = sizes.place_of(b).whole(h);
+        at.in_cache = in_cache;
         decltype(auto) mask = bind_to(all.rules.mask, at);
         const auto part = [](index_type tokens, index_type i) {
           return range{tokens * i / 16, std::max(tokens * (i + 1) / 16, tokens * i / 16 + 1)};
@@ -187,17 +188,18 @@ std::int64_t fingerprint_of(const Rules& all, const ring_sizes& sizes) {
 /// told. prepare() is what else may fail before the exchange: memory for it.
 template <class Compute, class Rules, class Prepare>
 void agree_on_rules(const communicator& processes, const Rules& all, const ring_sizes& sizes,
-                    const Prepare& prepare) {
+                    const Prepare& prepare, bool in_cache = false) {
   std::int64_t fingerprint = 0;
   together(processes, [&] {
     for (index_type b = 0; b < sizes.batches; ++b) {
-      const place at = sizes.place_of(b).whole(0);
+      place at = sizes.place_of(b).whole(0);
+      at.in_cache = in_cache;
       if (Rules::rules_type::asks || Rules::dropout_type::drops) check_positions(at);
       all.rules.check(at), check_score_at(all.dropout, at);
       if constexpr (sink_like<typename Rules::sink_type>) check_score_at(all.sink, at);
     }
     all.rules.template check_numbers<Compute>(), check_numbers_of<Compute>(all.sink);
-    fingerprint = fingerprint_of(all, sizes);
+    fingerprint = fingerprint_of(all, sizes, in_cache);
     prepare();
   });
   agreement same;

@@ -5,8 +5,6 @@
 #include <fovea/distributed/key_walks.hpp>
 #include <fovea/distributed/row_sums.hpp>
 
-#include <exception>
-
 FOVEA_NAMESPACE_BEGIN
 namespace distributed {
 
@@ -136,27 +134,6 @@ class ring_forward {
   result_rows<T> o_rows_, lse_rows_;
   row_sums<T> sums_;
   std::vector<char> begun_;  // of a part, at its first row: whether a key was added to it
-};
-
-/// What a rank does between the first message and the last: where it fails, it goes on passing messages, so
-/// that no rank waits for it, and the failure is kept.
-class kept_failure {
- public:
-  template <class Work>
-  void attempt(const Work& work) noexcept {
-    if (failed_) return;
-    try {
-      work();
-    } catch (...) {
-      failed_ = std::current_exception();
-    }
-  }
-  void rethrow() const {
-    if (failed_) std::rethrow_exception(failed_);
-  }
-
- private:
-  std::exception_ptr failed_;
 };
 
 }  // namespace distributed

@@ -11,7 +11,7 @@
 FOVEA_NAMESPACE_BEGIN
 
 struct spread_options {
-  ring_options ring = {};
+  ring_attention_options ring = {};
   int head_ranks = 0;  // how many ranks share heads; 1: a ring of all; 0: as plan_spread says
 };
 
@@ -187,7 +187,7 @@ class spread_attention {
     const distributed::split_communicator of_group(processes_, group_number), of_ring(processes_, member);
     const distributed::communicator group(of_group.get());
     const distributed::head_shares shares{sizes.heads, sizes.kv_heads, plan.head_ranks};
-    ring_options options = options_.ring;
+    ring_attention_options options = options_.ring;
     options.heads = shares.queries_of(member).size(), options.kv_heads = shares.keys_of(member).size();
     options.first_head = shares.queries_of(member).first, options.heads_in_all = sizes.heads;
     const ring_attention<T, dynamic_heads, dynamic_heads, Wire> ring(of_ring.get(), options);
