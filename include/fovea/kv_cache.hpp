@@ -9,6 +9,7 @@
 // page_pool, paged_cache: pages that sequences share, fork and reorder (kv_cache/paged.hpp)
 // cache_batch: several sequences in one call; attend_shared_prefix: where they begin alike
 // joined: several of these, and segments in no cache, in one softmax (kv_cache/joined.hpp)
+// gathered: a list of keys for each query, of one of these (kv_cache/gathered.hpp)
 // latent_cache: one row a token that is key and, its first part, value (kv_cache/latent.hpp)
 // summarised_cache: one that keeps summaries of its blocks of keys, for top_blocks (kv_cache/summarised.hpp)
 //
@@ -18,6 +19,7 @@
 
 #include <fovea/attention.hpp>
 #include <fovea/kv_cache/contiguous.hpp>
+#include <fovea/kv_cache/gathered.hpp>
 #include <fovea/kv_cache/joined.hpp>
 #include <fovea/kv_cache/latent.hpp>
 #include <fovea/kv_cache/paged.hpp>

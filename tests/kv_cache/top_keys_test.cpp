@@ -1,0 +1,155 @@
+// Index scores, the keys they choose, and attention over lists of keys.
+#include <fovea/top_keys.hpp>
+
+#include "../support/refusal.hpp"
+#include "support.hpp"
+
+#include <numeric>
+
+namespace fovea_test {
+namespace top_keys_test {
+
+constexpr index_type dim = 24;
+
+template <class E>
+fovea::tensor<E> stored_as(const Matrix& m, index_type heads) {
+  fovea::tensor<E> x(1, heads, m.rows(), m.cols() / heads);
+  for (index_type t = 0; t < m.rows(); ++t)
+    for (index_type c = 0; c < m.cols(); ++c) x(0, c / x.dim(), t, c % x.dim()) = static_cast<E>(m(t, c));
+  return x;
+}
+
+/// The formula, in double.
+double score(const auto& q, const Matrix& w, const auto& k, index_type i, index_type j) {
+  double sum = 0;
+  for (index_type h = 0; h < q.heads(); ++h) {
+    double dot = 0;
+    for (index_type c = 0; c < dim; ++c)
+      dot += static_cast<double>(static_cast<float>(q(0, h, i, c))) *
+             static_cast<double>(static_cast<float>(k(0, 0, j, c)));
+    sum += static_cast<double>(w(i, h)) * std::max(dot, 0.0);
+  }
+  return sum;
+}
+
+template <class E>
+void expect_scores(index_type index_heads, index_type queries, index_type keys, bool causal) {
+  const auto q = stored_as<E>(normal(queries, index_heads * dim, 1), index_heads);
+  const auto k = stored_as<E>(normal(keys, dim, 2), 1);
+  const Matrix w = normal(queries, index_heads, 3);
+  const auto scores = fovea::index_scores(q, w, k, {.causal = causal});
+  for (index_type i = 0; i < queries; ++i)
+    for (index_type j = 0; j < keys; ++j) {
+      if (causal && j > i + keys - queries)
+        ASSERT_EQ(scores(0, 0, i, j), -std::numeric_limits<float>::infinity());
+      else
+        ASSERT_NEAR(scores(0, 0, i, j), score(q, w, k, i, j), 2e-4) << index_heads << " " << i << " " << j;
+    }
+  // The chosen are those that sorting gives.
+  for (const index_type count : {1, 7, 40}) {
+    const auto lists = fovea::top_keys(q, w, k, {.count = count, .causal = causal});
+    ASSERT_EQ(lists.size(), queries);
+    for (index_type i = 0; i < queries; ++i) {
+      std::vector<index_type> order(static_cast<std::size_t>(causal ? i + keys - queries + 1 : keys));
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](index_type a, index_type b) { return scores(0, 0, i, a) > scores(0, 0, i, b); });
+      order.resize(std::min(order.size(), static_cast<std::size_t>(count)));
+      std::sort(order.begin(), order.end());
+      EXPECT_EQ(std::vector(lists[i].begin(), lists[i].end()), order) << i;
+    }
+  }
+}
+
+TEST(top_keys, scores_are_the_formula_and_the_largest_are_chosen) {
+  for (const bool causal : {false, true}) {
+    expect_scores<float>(64, 3, 300, causal), expect_scores<float>(5, 1, 129, causal);
+    expect_scores<fovea::bf16>(64, 2, 131, causal), expect_scores<fovea::fp16>(33, 4, 8, causal);
+  }
+}
+
+TEST(top_keys, equal_scores_nan_and_threads) {
+  const index_type keys = 40000;
+  auto q = stored_as<float>(normal(2, 4 * dim, 1), 4);
+  auto k = stored_as<float>(Matrix::Zero(keys, dim), 1);
+  const Matrix w = Matrix::Ones(2, 4);
+  auto lists = fovea::top_keys(q, w, k, {.count = 3});
+  EXPECT_EQ(std::vector(lists[0].begin(), lists[0].end()), (std::vector<index_type>{0, 1, 2}));
+  k(0, 0, 33000, 5) = std::numeric_limits<float>::quiet_NaN();
+  lists = fovea::top_keys(q, w, k, {.count = 3});
+  EXPECT_EQ(std::vector(lists[1].begin(), lists[1].end()), (std::vector<index_type>{0, 1, 33000}));
+  k = stored_as<float>(normal(keys, dim, 4), 1);
+  fovea::threads pool{3};
+  lists = fovea::top_keys(q, w, k, {.count = 500});
+  const auto in_parallel = fovea::top_keys(q, w, k, {.count = 500, .executor = pool});
+  for (index_type i = 0; i < 2; ++i)
+    EXPECT_EQ(std::vector(lists[i].begin(), lists[i].end()),
+              std::vector(in_parallel[i].begin(), in_parallel[i].end()));
+}
+
+/// Attention over a list is attention over a copy of its keys; of many heads, which share lanes, as well.
+template <class Cache>
+void expect_gathered(const Cache& cache, index_type query_heads, double bound) {
+  const index_type d = cache.dim(), dv = cache.value_dim(), of = cache.heads();
+  fovea::key_lists lists;
+  lists.add(std::vector<index_type>{3, 4, 5, 90, 12, 13}), lists.add(std::vector<index_type>());
+  std::vector<index_type> many;
+  for (index_type j = 0; j < cache.tokens(); j += j % 5 == 0 ? 1 : 3) many.push_back(j);
+  lists.add(many), lists.add(many);
+  const auto q = stored_as<float>(normal(4, query_heads * d, 7), query_heads);
+  fovea::tensor<float> entries(4, query_heads, 1, d);
+  for (index_type b = 0; b < 4; ++b)
+    for (index_type h = 0; h < query_heads; ++h)
+      for (index_type c = 0; c < d; ++c) entries(b, h, 0, c) = q(0, h, b, c);
+  const fovea::attention<float> any{{.heads = query_heads, .kv_heads = of}};
+  const auto out = any(entries, fovea::gathered{cache, lists});
+  const numbers all = numbers_of(cache);
+  for (index_type b = 0; b < 4; ++b) {
+    const auto list = lists[b];
+    Matrix k(static_cast<index_type>(list.size()), of * d), v(k.rows(), of * dv), query(1, query_heads * d);
+    for (index_type i = 0; i < k.rows(); ++i) {
+      k.row(i) = all.k.row(list[static_cast<std::size_t>(i)]).template cast<float>();
+      v.row(i) = all.v.row(list[static_cast<std::size_t>(i)]).template cast<float>();
+    }
+    for (index_type c = 0; c < query.cols(); ++c) query(0, c) = q(0, c / d, b, c % d);
+    const Matrix expected = any(query, k, v);
+    for (index_type c = 0; c < expected.cols(); ++c)
+      ASSERT_NEAR(out(b, c / dv, 0, c % dv), expected(0, c), bound) << b << " " << c;
+  }
+}
+
+TEST(gathered, is_attention_over_the_listed_keys) {
+  const tokens<float> all(101, dim, 20, 3);
+  fovea::kv_cache<float, kv_heads> floats(101, dim, {.value_dim = 20});
+  fovea::kv_cache<std::int8_t, kv_heads> integers(101, dim, {.value_dim = 20});
+  append(floats, all.k, all.v, 0, 101), append(integers, all.k, all.v, 0, 101);
+  fovea::latent_cache<fovea::bf16> rows(101, {.latent = 20, .rotary = 4});
+  rows.append(normal(101, 24, 9));
+  for (const index_type query_heads : {2, 64}) {
+    expect_gathered(floats, query_heads, 1e-6), expect_gathered(integers, query_heads, 1e-5);
+    expect_gathered(rows, query_heads, 1e-6);
+  }
+}
+
+TEST(gathered, and_top_keys_refuse_what_does_not_fit) {
+  const tokens<float> all(9, dim, dim, 3);
+  fovea::kv_cache<float, kv_heads> cache(9, dim);
+  append(cache, all.k, all.v, 0, 9);
+  fovea::key_lists lists;
+  lists.add(std::vector<index_type>{3, 9});
+  const fovea::tensor<float> q(1, heads, 1, dim), two(2, heads, 1, dim);
+  expect_refused([&] { attend(q, fovea::gathered{cache, lists}); }, {"list 0 has key 9", "9"});
+  fovea::key_lists one;
+  one.add(std::vector<index_type>{3});
+  expect_refused([&] { attend(two, fovea::gathered{cache, one}); }, {"q has 2 sequences", "1"});
+  const auto k = stored_as<float>(normal(8, dim, 2), 1);
+  const auto index_q = stored_as<float>(normal(9, 4 * dim, 2), 4);
+  const Matrix w = normal(9, 4, 1), narrow = normal(9, 3, 1);
+  expect_refused([&] { fovea::top_keys(index_q, w, k, {}); }, {"9", "8"});
+  expect_refused([&] { fovea::top_keys(index_q, narrow, k, {.causal = false}); }, {"w has 3", "4"});
+  expect_refused([&] { fovea::top_keys(index_q, w, k, {.count = 0, .causal = false}); }, {"count is 0", "1"});
+  expect_refused([&] { fovea::top_keys(index_q, w, cache, {.causal = false}); }, {"k has 2 heads", "1"});
+}
+
+}  // namespace top_keys_test
+}  // namespace fovea_test
