@@ -102,16 +102,11 @@ void together(const communicator& processes, const Work& work) {
   text.resize(static_cast<std::size_t>(said[1]));
   MPI_Bcast(text.data(), said[1], MPI_CHAR, first, processes.get());
   if (text.starts_with("fovea: ")) text.erase(0, 7);
-  switch (static_cast<failure>(said[0])) {
-    case failure::argument:
-      reject("rank ", first, ": ", text);
-    case failure::length:
-      reject_length("rank ", first, ": ", text);
-    case failure::memory:
-      reject_as<std::runtime_error>("rank ", first, ": out of memory, ", text);
-    default:
-      reject_as<std::runtime_error>("rank ", first, ": ", text);
-  }
+  const auto kind = static_cast<failure>(said[0]);
+  if (kind == failure::argument) reject("rank ", first, ": ", text);
+  if (kind == failure::length) reject_length("rank ", first, ": ", text);
+  if (kind == failure::memory) reject_as<std::runtime_error>("rank ", first, ": out of memory, ", text);
+  reject_as<std::runtime_error>("rank ", first, ": ", text);
 }
 
 /// What a rank does between the first message and the last: where it fails, it goes on passing messages, so
