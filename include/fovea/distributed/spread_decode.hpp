@@ -106,7 +106,8 @@ class spread_decode {
       const index_type heads = query_heads<Heads>(options_, q);
       const index_type kv_heads = key_value_heads<KVHeads>(options_, heads);
       queries = read_only(view_of(q, heads, "q")), out = view_of(o, heads, "o");
-      const auto k = as_sequences(keys, kv_heads, "k"), v = as_sequences(values, kv_heads, "v");
+      const auto k = as_sequences(keys, kv_heads, "k");
+      const auto v = as_sequences(values, kv_heads, "v");
       check_same("q", "sequences", queries.batches(), "a call over ranks", index_type(1));
       check_same("k", "sequences", k.batches(), "a call over ranks", index_type(1));
       check_same("q", "dimensions a head", queries.dim(), "k", k.dim());
