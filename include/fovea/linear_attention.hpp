@@ -102,10 +102,10 @@ class linear_attention {
   /// of decays, delta rates and the state go where log_decay(g, d_g), delta_rule(b, d_b) and linear_state(s,
   /// d_s) say, d_s in and out; s is the state before the first token, and stays as it is.
   ///
-  /// Nothing of the forward call is needed: states before each chunk of 32 tokens are made again, and kept
-  /// in 32 MiB a worker; where that is not enough, they are made twice. Cost: 12 L d dv operations a query
-  /// head (delta rules 18), linear in L. The gradient of a decay is a sum over the tokens after it, in a
-  /// chunk with differences of products: its error is relative to the terms, not to their sum.
+  /// Nothing of the forward call is needed: states before each chunk of 32 tokens are made again, and kept,
+  /// all of them in up to 16 MiB a worker, else a part at a time, made twice. Cost: 12 L d dv operations a
+  /// query head (delta rules 18), linear in L. The gradient of a decay is a sum over the tokens after it, in
+  /// a chunk with differences of products: its error is relative to the terms, not to their sum.
   /// (linear/chunk_gradient.hpp has the formulas; Yang et al., arXiv:2406.06484, appendix B, and
   /// arXiv:2312.06635, section 4.)
   template <class Q, class K, class V, class G, class... Mods>

@@ -79,7 +79,7 @@ void load_state(const matrix_view<E>& from, const state_strips<Arch, T>& s) noex
 template <class Arch, class T, class E>
 void store_state(const state_strips<Arch, T>& s, const matrix_view<E>& to) noexcept {
   each_strip_row(s, [&](const T* from, index_type i, index_type first, index_type width) {
-    store_elements(from, std::min(width, to.cols - first), to.at(i, first), to.col_stride);
+    kernel::store_row<Arch, T>(from, std::min(width, to.cols - first), to.at(i, first), to.col_stride);
   });
 }
 

@@ -23,12 +23,11 @@ class task {
     T* next = reinterpret_cast<T*>(memory) + token_reader<Arch, Call>::numbers(sizes);
     const auto take = [&](index_type count) { return std::exchange(next, next + count); };
     own_o_ = {take(x_.group * chunk_tokens * x_.width), x_.width};
-    decoded_ = take(x_.width);
     s_ = {take(sizes.state()), x_.dim, x_.width};
     chunk_ = next;
   }
   static index_type numbers(const task_sizes<Arch, T>& sizes, bool chunked) noexcept {
-    return token_reader<Arch, Call>::numbers(sizes) + (sizes.group * chunk_tokens + 1) * sizes.width() +
+    return token_reader<Arch, Call>::numbers(sizes) + sizes.group * chunk_tokens * sizes.width() +
            sizes.state() +
            (chunked ? chunk_memory<Arch, T>::numbers(sizes.dim_step(), sizes.width(), sizes.decays_channels)
                     : 0);
@@ -56,20 +55,22 @@ class task {
   }
 
  private:
-  /// Whether rows of the caller's state are what the recurrence reads and writes.
+  /// Whether tokens go straight to the caller's state: one, or where nothing is rounded a few.
+  static constexpr bool rounds = !std::is_same_v<S, T>;
   bool in_place() const noexcept {
-    if (!std::is_same_v<S, T> || !c_.has_state || chunked_ || reader_.tokens() > few_tokens) return false;
+    if constexpr (rounds && !(bf16_element<S> && std::is_same_v<T, float>)) return false;
+    if (!c_.has_state || chunked_ || reader_.tokens() > (rounds ? 1 : few_tokens)) return false;
     const auto own = c_.state.head(reader_.batch(), reader_.kv_head());
-    return as_read<Arch, T>(own, true) && own.cols > 0 && own.row_stride != 0;
+    return own.col_stride == 1 && own.cols % lanes<Arch, T> == 0 && own.cols > 0 && own.row_stride != 0;
   }
 
   void decode_in_place(index_type next_job) noexcept {
-    if constexpr (std::is_same_v<S, T>) {
+    if constexpr (!rounds || (bf16_element<S> && std::is_same_v<T, float>)) {
       const auto own = c_.state.head(reader_.batch(), reader_.kv_head());
       const index_type heads = c_.k.heads();
       const bool last = next_job >= c_.k.batches() * heads;
-      const T* const next = last ? nullptr : c_.state.head(next_job / heads, next_job % heads).data;
-      decode<Arch, T>(x_, own.data, own.row_stride, next, decoded_).run();
+      const S* const next = last ? nullptr : c_.state.head(next_job / heads, next_job % heads).data;
+      decode<Arch, T, S>(x_, own.data, own.row_stride, next).run();
     }
   }
 
@@ -101,7 +102,6 @@ class task {
   token_block<T>& x_;
   bool chunked_;
   row_list<T> own_o_;
-  T* decoded_;
   state_strips<Arch, T> s_;
   T* chunk_;
 };
