@@ -42,9 +42,9 @@ FOVEA_NAMESPACE_BEGIN
 /// T: the element of q and of returned results (float, double, bf16, fp16). Query head h reads the state of
 /// key/value head h / (heads / kv_heads).
 ///
-/// Sizes: q (L, d) a head, k (L, d), v (L, dv), o (L, dv): as many queries as keys. `mods`: at most one each
-/// of log_decay, delta_rule and linear_state (linear/options.hpp) and a workspace{bytes}, in any order. Sums
-/// are made in float, or in double where an element is double.
+/// Sizes: q (L, d) a head, k (L, d), v (L, dv), o (L, dv): as many queries as keys. `mods`: at most one
+/// each of log_decay, delta_rule, linear_state and linear_snapshots (linear/options.hpp) and a
+/// workspace{bytes}, in any order. Sums are made in float, or in double where an element is double.
 ///
 /// Cost: 4 L d dv operations a query head (delta rules 6), linear in L; memory O(d dv) a worker. Every
 /// call throws std::invalid_argument, naming the argument and both values, before anything is written.
@@ -85,6 +85,7 @@ class linear_attention {
     linear::check_memory(memory, plan, call, [&](const auto& bytes) {
       check_apart("workspace", bytes, "o", call.out.all);
       if (call.has_state) check_apart("workspace", bytes, "linear_state", call.state.all);
+      if (call.has_snapshots) check_apart("workspace", bytes, "linear_snapshots", call.snapshots.all);
     });
     fill_rows_of_none(call.out);
     linear::run<Arch>(call, plan, options_.executor, memory);
@@ -149,13 +150,15 @@ class linear_attention {
   static consteval void check_arguments() {
     static_assert(check_operand<Q>() && check_operand<K>() && check_operand<V>());
     static_assert(same_format<T, element_of<Q>>, "fovea: linear_attention<T>: q has elements of type T");
-    static_assert(
-        ((log_decay_like<Mods> || delta_rule_like<Mods> || linear_state_like<Mods> ||
-          workspace_like<Mods>)&&...),
-        "fovea: what follows v is log_decay(g), delta_rule(b), linear_state(s) or workspace{bytes}");
+    static_assert(((log_decay_like<Mods> || delta_rule_like<Mods> || linear_state_like<Mods> ||
+                    linear_snapshots_like<Mods> || workspace_like<Mods>)&&...),
+                  "fovea: what follows v is log_decay(g), delta_rule(b), linear_state(s), "
+                  "linear_snapshots(states, n) or "
+                  "workspace{bytes}");
     static_assert((0 + ... + int(log_decay_like<Mods>)) <= 1 && (0 + ... + int(delta_rule_like<Mods>)) <= 1 &&
-                      (0 + ... + int(linear_state_like<Mods>)) <= 1,
-                  "fovea: a call has at most one log_decay, one delta_rule and one linear_state");
+                      (0 + ... + int(linear_state_like<Mods>)) <= 1 &&
+                      (0 + ... + int(linear_snapshots_like<Mods>)) <= 1,
+                  "fovea: a call has at most one log_decay, delta_rule, linear_state and linear_snapshots");
   }
 
   attention_options head_options() const { return {.heads = options_.heads, .kv_heads = options_.kv_heads}; }
@@ -187,12 +190,19 @@ class linear_attention {
     const auto g = linear::operand_of<linear::operand::decay, const compute>(kv_heads, mods...);
     const auto b = linear::operand_of<linear::operand::beta, const compute>(kv_heads, mods...);
     const auto s = linear::operand_of<linear::operand::state, compute>(kv_heads, mods...);
+    const auto past = linear::operand_of<linear::operand::snapshots, compute>(kv_heads, mods...);
     linear::call<compute, element_of<Q>, element_of<K>, element_of<V>, linear::element_in<Out>,
                  linear::element_in<decltype(g)>, linear::element_in<decltype(b)>,
-                 linear::readable_in<decltype(s)>>
-        c{queries, keys, values, out, g, b, s};
+                 linear::readable_in<decltype(s)>, linear::element_in<decltype(past)>>
+        c{queries, keys, values, out, g, b, s, past};
     c.has_decay = (log_decay_like<Mods> || ...), c.has_beta = (delta_rule_like<Mods> || ...);
     c.has_state = (linear_state_like<Mods> || ...), c.l2_norm = options_.l2_norm;
+    c.has_snapshots = (linear_snapshots_like<Mods> || ...);
+    (
+        [&](const auto& m) {
+          if constexpr (linear_snapshots_like<decltype(m)>) c.every = m.every;
+        }(mods),
+        ...);
     const index_type d = queries.dim();
     c.scale = static_cast<compute>(
         options_.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<index_type>(d, 1)))));
@@ -204,6 +214,7 @@ class linear_attention {
   auto gradients_of(DQ& d_q, DK& d_k, DV& d_v, const Q& q, const K& k, const V& v, const G& d_out,
                     const Mods&... mods) const {
     check_arguments<Q, K, V, Mods...>();
+    static_assert(!(linear_snapshots_like<Mods> || ...), "fovea: backward takes no linear_snapshots");
     using compute = common_compute_t<element_of<Q>, element_of<K>, element_of<V>>;
     const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
     const auto forward = call_of(sequences<compute>{}, q, k, v, mods...);

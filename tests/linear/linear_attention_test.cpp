@@ -205,6 +205,48 @@ TEST(LinearAttention, AStateGoesOnWhereACallEnded) {
   }
 }
 
+TEST(LinearAttention, SnapshotsAreStatesOnTheWay) {
+  for (const rule r : all_rules)
+    for (const index_type every : {1, 3, 32, 40})
+      for (const index_type tokens : {3, 90}) {
+        const shape at{2, 2, 1, tokens, 16, 32};
+        const index_type count = tokens / every;
+        problem<double> p(at, 0.3);
+        const fovea::linear_attention<double> attend({.heads = 2, .kv_heads = 1});
+        p.with(r, [&](const auto&... mods) {
+          auto plain_state = p.s, state = p.s;
+          fovea::tensor<double> past(2 * count, 1, 16, 32);
+          const auto plain = attend(p.q, p.k, p.v, fovea::linear_state(plain_state), mods...);
+          const auto o = attend(p.q, p.k, p.v, fovea::linear_state(state), mods...,
+                                fovea::linear_snapshots(past, every));
+          for (index_type i = 0; i < o.size(); ++i) ASSERT_NEAR(o.data()[i], plain.data()[i], 1e-12);
+          for (index_type i = 0; i < state.size(); ++i)
+            ASSERT_NEAR(state.data()[i], plain_state.data()[i], 1e-12);
+          for (index_type n = 0; n < 2; ++n)
+            for (index_type i = 0; i < count; ++i) {
+              const auto first = [&](auto x) {
+                x.tokens = (i + 1) * every;
+                return x;
+              };
+              [[maybe_unused]] const auto first_of = [&](const auto& m) {
+                const auto x = first(m.numbers.view());
+                if constexpr (fovea::log_decay_like<std::remove_cvref_t<decltype(m)>>)
+                  return fovea::log_decay(x);
+                else
+                  return fovea::delta_rule(x);
+              };
+              auto until = p.s;
+              attend(first(p.q.view()), first(p.k.view()), first(p.v.view()), fovea::linear_state(until),
+                     first_of(mods)...);
+              for (index_type row = 0; row < 16; ++row)
+                for (index_type c = 0; c < 32; ++c)
+                  ASSERT_NEAR(past(n * count + i, 0, row, c), until(n, 0, row, c), 1e-12)
+                      << "every " << every << ", snapshot " << i << ", rule " << int(r);
+            }
+        });
+      }
+}
+
 TEST(LinearAttention, NothingButItsOwnRowSeesAQuery) {
   for (const auto engine : {linear_engine::recurrence, linear_engine::chunked})
     for (const rule r : all_rules) {
@@ -264,6 +306,10 @@ TEST(LinearAttention, ErrorsNameTheArgumentAndBothValues) {
   EXPECT_TRUE(says(fails(fovea::linear_state(state_of_one)), "state", "8 x 11", "8 x 12"));
   EXPECT_TRUE(says(fails(fovea::linear_state(two)), "linear_state has 2 sequences", "1"));
   EXPECT_TRUE(says(message([&] { attend.into(wide, p.q, p.k, p.v); }), "o has", "2", "4"));
+  EXPECT_TRUE(says(fails(fovea::linear_snapshots(two, 5)), "linear_snapshots has 2 sequences", "1"))
+      << fails(fovea::linear_snapshots(two, 5));
+  EXPECT_TRUE(says(fails(fovea::linear_snapshots(two, 1)), "linear_snapshots has 2 states", "5", "1"));
+  EXPECT_TRUE(says(fails(fovea::linear_snapshots(two, 0)), "linear_snapshots are 0 tokens apart", "1"));
   std::vector<std::byte> few(3);
   EXPECT_TRUE(says(fails(fovea::workspace{few}), "workspace has 3 bytes"));
   EXPECT_TRUE(

@@ -9,7 +9,7 @@ namespace linear {
 
 /// The arguments of a call as sequences; decay, beta and state have a null pointer where they are not
 /// given.
-template <class T, class Q, class K, class V, class O, class G, class B, class S>
+template <class T, class Q, class K, class V, class O, class G, class B, class S, class P>
 struct call {
   using compute = T;
   using state_element = S;
@@ -20,7 +20,9 @@ struct call {
   sequences<const G> decay;
   sequences<const B> beta;
   sequences<S> state;
-  bool has_decay = false, has_beta = false, has_state = false, l2_norm = false;
+  sequences<P> snapshots;
+  index_type every = 0;  // tokens from one to the next; 0: none
+  bool has_decay = false, has_beta = false, has_state = false, has_snapshots = false, l2_norm = false;
   T scale = T(1);
 
   index_type group() const noexcept { return k.heads() == 0 ? 1 : q.heads() / k.heads(); }
@@ -39,7 +41,7 @@ using element_in = std::remove_const_t<typename element_in_sequences<std::remove
 template <class X>
 using readable_in = typename element_in_sequences<std::remove_cvref_t<X>>::type;
 
-enum class operand { decay, beta, state };
+enum class operand { decay, beta, state, snapshots };
 
 /// The view of the modifier that is such an operand; without one an empty view of `Otherwise`.
 template <operand Which, class Otherwise>
@@ -54,6 +56,8 @@ auto operand_of(index_type heads, const M& m, const Mods&... mods) {
     return read_only(view_of(m.numbers, heads, "delta_rule"));
   else if constexpr (Which == operand::state && linear_state_like<M>)
     return view_of(m.numbers, heads, "linear_state");
+  else if constexpr (Which == operand::snapshots && linear_snapshots_like<M>)
+    return view_of(m.states, heads, "linear_snapshots");
   else
     return operand_of<Which, Otherwise>(heads, mods...);
 }

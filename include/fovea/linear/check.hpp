@@ -33,8 +33,12 @@ void check_operands(const Call& c) {
 
 /// Whether a state is one of the call's.
 template <class Call, class S>
-void check_state(const char* name, const Call& c, const sequences<S>& state) {
-  check_same(name, "sequences", state.batches(), "q", c.q.batches());
+void check_state(const char* name, const Call& c, const sequences<S>& state, index_type a_sequence = 1) {
+  if (a_sequence == 1)
+    check_same(name, "sequences", state.batches(), "q", c.q.batches());
+  else if (state.batches() != a_sequence * c.q.batches())
+    reject(name, " has ", state.batches(), " states, not ", a_sequence, " for each of the ", c.q.batches(),
+           " sequences of q");
   if (state.all.tokens != c.k.dim() || state.all.dim != c.v.dim())
     reject(name, " has ", state.all.tokens, " x ", state.all.dim, " numbers a head, not d x dv = ", c.k.dim(),
            " x ", c.v.dim());
@@ -47,6 +51,16 @@ void check_results(const Call& c) {
                 "fovea: linear_state(s) is written: s must not be const");
   check_result("o", c.out, "q", c.q, c.v.dim());
   each_operand(c, [&](const char* name, const auto& x) { check_apart("o", c.out.all, name, x); });
+  if (c.has_snapshots) {
+    if (c.every < 1) reject("linear_snapshots are ", c.every, " tokens apart, not at least 1");
+    check_state("linear_snapshots", c, c.snapshots, c.q.max_tokens() / c.every);
+    check_writable("linear_snapshots", c.snapshots.all);
+    each_operand(c, [&](const char* name, const auto& x) {
+      check_apart("linear_snapshots", c.snapshots.all, name, x);
+    });
+    check_apart("o", c.out.all, "linear_snapshots", c.snapshots.all);
+    if (c.has_state) check_apart("linear_state", c.state.all, "linear_snapshots", c.snapshots.all);
+  }
   if (!c.has_state) return;
   check_state("linear_state", c, c.state), check_writable("linear_state", c.state.all);
   each_operand(c,

@@ -85,11 +85,31 @@ explicit linear_state(X&&) -> linear_state<std::remove_reference_t<X>>;
 template <class X, class Y>
 linear_state(X&&, Y&&) -> linear_state<std::remove_reference_t<X>, std::remove_reference_t<Y>>;
 
+/// The states after each `every` tokens, L / every of them a sequence of the longest's length L: a tensor
+/// of (sequences * (L / every)) x kv_heads x d x dv, of any element. The one after (i + 1) * every tokens
+/// of sequence b is at b * (L / every) + i; what a shorter sequence does not reach stays as it was. To go
+/// on from the last draft that was accepted: every = 1. Chunks end where a state is kept: below 32, fewer
+/// tokens a chunk.
+template <class M>
+struct linear_snapshots {
+  using is_linear_snapshots = void;
+  stored<M> states;
+  index_type every;
+  template <class X>
+  linear_snapshots(X&& to, index_type tokens) noexcept : states(to), every(tokens) {
+    static_assert(outlives_call<X>, "fovea: this is a view; give a named tensor or tensor_view");
+  }
+};
+template <class X>
+linear_snapshots(X&&, index_type) -> linear_snapshots<std::remove_reference_t<X>>;
+
 template <class M>
 concept log_decay_like = requires { typename std::remove_cvref_t<M>::is_log_decay; };
 template <class M>
 concept delta_rule_like = requires { typename std::remove_cvref_t<M>::is_delta_rule; };
 template <class M>
 concept linear_state_like = requires { typename std::remove_cvref_t<M>::is_linear_state; };
+template <class M>
+concept linear_snapshots_like = requires { typename std::remove_cvref_t<M>::is_linear_snapshots; };
 
 FOVEA_NAMESPACE_END

@@ -142,9 +142,10 @@ class token_reader {
   /// With l2_norm 1 / |k| of the block's keys.
   const T* key_factors() const noexcept { return of_key_; }
 
-  /// The chunk_tokens tokens from `first` on, or what is left.
-  void read(index_type first) noexcept {
-    const range rows = rows_from(first);
+  /// The chunk_tokens tokens from `first` on, at most, or what is left.
+  void read(index_type first, index_type most = chunk_tokens) noexcept {
+    range rows = rows_from(first);
+    rows.last = std::min(rows.last, rows.first + most);
     x_.count = rows.size();
     const bool registers = registers_ || x_.decays_channels;
     bool copied_q = false;

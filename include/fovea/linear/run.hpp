@@ -41,20 +41,29 @@ class task {
     if (c_.has_state) own = c_.state.head(reader_.batch(), reader_.kv_head());
     if (!there) load_state(own, s_);
     const chunk_memory<Arch, T> memory(chunk_, x_.dim_step, x_.width, x_.decays_channels);
-    for (index_type first = 0; first < reader_.tokens(); first += chunk_tokens) {
-      reader_.read(first);
+    for (index_type first = 0; first < reader_.tokens(); first += x_.count) {
+      reader_.read(first, c_.has_snapshots ? c_.every - first % c_.every : chunk_tokens);
       const bool copied_o = results(first);
-      kernel::prefetch soon = next_block(first + chunk_tokens);
+      kernel::prefetch soon = next_block(first + x_.count);
       if (there)
         decode_in_place(next_job);
       else if (!chunked_ || !chunk<Arch, T>(x_, s_, memory, soon).run())
         recur(x_, s_);
       for (index_type g = 0; copied_o && g < x_.group; ++g) store_rows<T>(x_.o(g), out(g), first, x_.count);
+      if (c_.has_snapshots && (first + x_.count) % c_.every == 0)
+        keep((first + x_.count) / c_.every - 1, there);
     }
     if (!there && c_.has_state) store_state(s_, own);
   }
 
  private:
+  /// The i-th snapshot; `there`: the state is the caller's.
+  void keep(index_type i, bool there) noexcept {
+    const index_type a_sequence = c_.q.max_tokens() / c_.every;
+    if (there) load_state(c_.state.head(reader_.batch(), reader_.kv_head()), s_);
+    store_state(s_, c_.snapshots.head(reader_.batch() * a_sequence + i, reader_.kv_head()));
+  }
+
   /// Whether tokens go straight to the caller's state: one, or where nothing is rounded a few.
   static constexpr bool rounds = !std::is_same_v<S, T>;
   bool in_place() const noexcept {
