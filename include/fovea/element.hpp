@@ -6,5 +6,6 @@
 #include <fovea/element/f32.hpp>
 #include <fovea/element/f64.hpp>
 #include <fovea/element/fp16.hpp>
+#include <fovea/element/fp8.hpp>
 #include <fovea/element/int8.hpp>
 #include <fovea/element/same_format.hpp>

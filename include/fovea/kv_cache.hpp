@@ -11,9 +11,11 @@
 // joined: several of these, and segments in no cache, in one softmax (kv_cache/joined.hpp)
 // gathered: a list of keys for each query, of one of these (kv_cache/gathered.hpp)
 // latent_cache: one row a token that is key and, its first part, value (kv_cache/latent.hpp)
+// q4_cache: keys and values in 4 bits (kv_cache/q4.hpp)
 // summarised_cache: one that keeps summaries of its blocks of keys, for top_blocks (kv_cache/summarised.hpp)
 //
-// Elements of keys and values: float, double, bf16, fp16, or std::int8_t with scales (kv_cache/store.hpp).
+// Elements of keys and values: float, double, bf16, fp16, fp8, or std::int8_t with scales
+// (kv_cache/store.hpp).
 // In a call with a cache the queries are the cache's last tokens: causal, sliding_window and alibi stand so.
 #pragma once
 
@@ -23,6 +25,7 @@
 #include <fovea/kv_cache/joined.hpp>
 #include <fovea/kv_cache/latent.hpp>
 #include <fovea/kv_cache/paged.hpp>
+#include <fovea/kv_cache/q4.hpp>
 #include <fovea/kv_cache/ring.hpp>
 #include <fovea/kv_cache/shared_prefix.hpp>
 #include <fovea/kv_cache/summarised.hpp>

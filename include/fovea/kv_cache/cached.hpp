@@ -58,8 +58,11 @@ struct cached {
   void each_memory(const F& f) const {
     for (index_type b = 0; b < count; ++b) f(of(b).memory());
   }
-  cached_head<Cache, Side> head(index_type b, index_type h) const noexcept {
-    return {&of(b), h, tokens(b), dim(), part.first};
+  auto head(index_type b, index_type h) const noexcept {
+    if constexpr (requires { typename Cache::template head_type<Side>; })
+      return typename Cache::template head_type<Side>{&of(b), h, tokens(b), dim(), part.first};
+    else
+      return cached_head<Cache, Side>{&of(b), h, tokens(b), dim(), part.first};
   }
 };
 

@@ -22,10 +22,10 @@ enum class file_check { header, whole };
 ///   cache.append(k, v);
 ///   attend.into(o, q, cache, fovea::causal);       // q: the newest tokens
 ///
-/// E: what keys are stored as, VE: what values are. Memory: capacity * heads * (dim + value_dim) elements, at
-/// once. Measured relative error of results (2,048 normal keys, dim 128; in brackets, with four channels of
-/// the keys 20 times larger): bf16 0.0024 (0.0098), fp16 0.0003 (0.0014), int8 0.0085 (0.017), int8 keys and
-/// float values 0.0053 (0.016).
+/// E: what keys are stored as, VE: what values are. Memory: capacity * heads * (dim + value_dim) elements,
+/// at once. Measured relative error of results (2,048 normal keys, dim 128; in brackets, with four channels
+/// of the keys 20 times larger): bf16 0.0024 (0.0098), fp16 0.0003 (0.0014), fp8 0.039, int8 0.0085
+/// (0.017), int8 keys and float values 0.0053 (0.016).
 template <class E, int KVHeads = dynamic_heads, class VE = E, class Arch = xsimd::default_arch>
 class kv_cache : public caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch> {
   using base = caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch>;

@@ -32,6 +32,13 @@ template <class Head>
 concept decoding_head =
     requires(const Head& head, typename Head::element* to) { head.read(range{}, to, index_type{}); };
 
+/// One that can be read as integers and scales as well, by channel of several tokens or by token:
+/// each_coded(tokens, buffer, width, f) writes rows of std::int8_t, `width` apart, and calls f(first, rows,
+/// stride, count, scales) for those that share their scales (or each have one), `first` counted from the
+/// first of `tokens`; rows may be of another element, and lie elsewhere.
+template <class Head, bool ByChannel>
+concept coding_head = decoding_head<Head> && requires { requires Head::codes_by_channel == ByChannel; };
+
 /// Whether pieces of a head may have scales by channel, or by token: unless the head's type says
 /// `static constexpr bool has_channel_scales = false`, or has_token_scales, which spares a call the room for
 /// a copy.

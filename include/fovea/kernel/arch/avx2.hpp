@@ -35,6 +35,14 @@ struct isa<Arch> : generic_isa<Arch> {
   }
 #endif
 #ifdef __F16C__
+  /// E4M3: as fp16 the same bits are 2^-8 of it; the largest magnitude is a NaN.
+  FOVEA_INLINE static vec<Arch, float> load_fp8(const void* from) noexcept {
+    const __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64(static_cast<const __m128i*>(from)));
+    const __m128i half = _mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16(static_cast<short>(0xbf80)));
+    const __m128i most = _mm_set1_epi16(0x3f80), nan = _mm_cmpeq_epi16(_mm_and_si128(half, most), most);
+    const __m128i all = _mm_or_si128(half, _mm_and_si128(nan, _mm_set1_epi16(0x4000)));
+    return vec<Arch, float>(_mm256_mul_ps(_mm256_cvtph_ps(all), _mm256_set1_ps(256.0f)));
+  }
   FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
     return vec<Arch, float>(_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from))));
   }

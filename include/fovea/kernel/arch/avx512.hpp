@@ -56,6 +56,16 @@ struct isa<Arch> : generic_isa<Arch> {
   FOVEA_INLINE static vec<Arch, float> load_fp16(const void* from) noexcept {
     return vec<Arch, float>(_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
   }
+  /// E4M3: as fp16 the same bits are 2^-8 of it; the largest magnitude is a NaN.
+  FOVEA_INLINE static vec<Arch, float> load_fp8(const void* from) noexcept {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+    const __m256i half =
+        _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<short>(0xbf80)));
+    const __m256i most = _mm256_set1_epi16(0x3f80);
+    const __m256i nan = _mm256_cmpeq_epi16(_mm256_and_si256(half, most), most);
+    const __m256i all = _mm256_or_si256(half, _mm256_and_si256(nan, _mm256_set1_epi16(0x4000)));
+    return vec<Arch, float>(_mm512_mul_ps(_mm512_cvtph_ps(all), _mm512_set1_ps(256.0f)));
+  }
   FOVEA_INLINE static vec<Arch, float> load_int8(const void* from) noexcept {
     return vec<Arch, float>(
         _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)))));

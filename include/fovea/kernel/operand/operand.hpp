@@ -79,7 +79,14 @@ struct operand {
   template <scaled Scaled, class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
     constexpr const float* unscaled = nullptr;
-    if constexpr (decoding_head<Head>) {
+    if constexpr (coding_head<Head, Scaled == scaled::by_channel>) {
+      all.each_coded(keys, reinterpret_cast<std::int8_t*>(buffer), width,
+                     [&](index_type first, const auto* rows, index_type stride, index_type count,
+                         const float* scales) FOVEA_INLINE_LAMBDA {
+                       using E = std::remove_cvref_t<decltype(*rows)>;
+                       f(first, rows_of<E>{rows, stride, width}, count, scales);
+                     });
+    } else if constexpr (decoding_head<Head>) {
       f(index_type(0), copy(keys), keys.size(), unscaled);
     } else {
       index_type first = 0;

@@ -1,0 +1,149 @@
+// Keys and values in 4 bits, and in fp8.
+#include <fovea/element/fp8.hpp>
+#include <fovea/kv_cache/q4.hpp>
+
+#include "../support/refusal.hpp"
+#include "support.hpp"
+
+namespace fovea_test {
+namespace few_bits_test {
+
+using fovea::fp8;
+
+TEST(fp8, every_number_is_what_it_stands_for_and_rounding_is_to_nearest_even) {
+  std::vector<float> numbers;
+  for (int bits = 0; bits < 256; ++bits) {
+    fp8 x;
+    x.bits = static_cast<std::uint8_t>(bits);
+    const int exponent = bits >> 3 & 15, fraction = bits & 7;
+    const double value = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
+    if (exponent == 15 && fraction == 7) {
+      EXPECT_TRUE(std::isnan(static_cast<float>(x)));
+    } else {
+      EXPECT_EQ(static_cast<float>(x), bits < 128 ? value : -value);
+      EXPECT_EQ(fp8(static_cast<float>(x)).bits, bits);
+      if (bits < 127) numbers.push_back(static_cast<float>(x));
+    }
+  }
+  for (std::size_t i = 0; i + 1 < numbers.size(); ++i) {
+    const float low = numbers[i], high = numbers[i + 1], middle = (low + high) / 2;
+    EXPECT_EQ(fp8(middle).bits, i % 2 == 0 ? i : i + 1);
+    EXPECT_EQ(fp8(std::nextafter(middle, 0.f)).bits, i);
+    EXPECT_EQ(fp8(-std::nextafter(middle, 1e9f)).bits, 129 + i);
+  }
+  EXPECT_EQ(static_cast<float>(fp8(1e30f)), 448);
+  EXPECT_EQ(static_cast<float>(fp8(-std::numeric_limits<float>::infinity())), -448);
+  EXPECT_TRUE(std::isnan(static_cast<float>(fp8(std::numeric_limits<float>::quiet_NaN()))));
+}
+
+TEST(fp8, caches_of_it_hold_what_it_rounds_to) {
+  const tokens<fp8> all(101, 24, 20, 3);
+  fovea::kv_cache<fp8, kv_heads> cache(101, 24, {.value_dim = 20});
+  append(cache, all.k, all.v, 0, 101);
+  for (const index_type queries : {1, 50}) {
+    const Matrix q = normal(queries, heads * 24, 4);
+    expect_exact(attend(q, cache, fovea::causal), q, all.k, all.v, fovea::causal_bottom_right);
+  }
+}
+
+TEST(fp8, error_is_as_documented) {
+  const tokens<float> all(2048, 128, 128, 11);
+  fovea::kv_cache<fp8, kv_heads> cache(2048, 128);
+  append(cache, all.k, all.v, 0, 2048);
+  const Matrix q = normal(4, heads * 128, 12);
+  const double error = relative_error(attend(q, cache), attend(q, all.k, all.v));
+  std::printf("fp8 %.4f\n", error);
+  EXPECT_LE(error, 0.045);
+}
+
+TEST(hadamard, is_its_own_inverse_and_keeps_dot_products) {
+  for (const index_type dim : {1, 20, 64, 96}) {
+    const Matrix a = normal(5, 3 * dim, 1), b = normal(5, 3 * dim, 2);
+    Matrix x = a, y = b;
+    fovea::hadamard_into(x, x, 3), fovea::hadamard_into(y, b, 3);
+    EXPECT_LE((x * y.transpose() - a * b.transpose()).norm(), 1e-5 * a.norm() * b.norm());
+    fovea::hadamard_into(x, x, 3);
+    EXPECT_LE((x - a).norm(), 1e-6 * a.norm());
+  }
+  const Matrix a = normal(5, 6, 1);
+  Matrix wrong(5, 4);
+  expect_refused([&] { fovea::hadamard_into(wrong, a, 1); }, {"out", "4", "6"});
+}
+
+template <class Cache>
+Matrix through(const Cache& cache, Matrix q, const auto&... mods) {
+  fovea::hadamard_into(q, q, heads);
+  Matrix out = attend(q, cache, mods...);
+  fovea::hadamard_into(out, out, heads);
+  return out;
+}
+
+/// 2,048 normal tokens, four key channels of a head 20 times larger where asked for.
+double error_of(bool outliers) {
+  constexpr index_type count = 2048, dim = 128;
+  tokens<float> all(count, dim, dim, 11);
+  for (const index_type c : {3, 40, 77, 100})
+    for (index_type h = 0; h < kv_heads && outliers; ++h) all.k.col(h * dim + c) *= 20;
+  fovea::q4_cache<kv_heads> cache(count, dim);
+  append(cache, all.k, all.v, 0, count);
+  const Matrix q = normal(4, heads * dim, 12);
+  return relative_error(through(cache, q), attend(q, all.k, all.v));
+}
+
+TEST(q4, error_is_as_documented) {
+  const double plain = error_of(false), outliers = error_of(true);
+  std::printf("q4 %.4f, outliers %.4f\n", plain, outliers);
+  EXPECT_LE(plain, 0.18);
+  EXPECT_LE(outliers, 0.27);
+}
+
+/// Few and many queries read the same numbers, however tokens came and went; blocks are open or closed.
+TEST(q4, is_exact_attention_over_its_numbers) {
+  for (const index_type dim : {24, 33, 8})
+    for (const index_type count : {5, 64, 101}) {
+      const tokens<float> all(count, dim, 20, 3);
+      fovea::q4_cache<kv_heads> cache(40, dim, {.value_dim = 20});
+      append(cache, all.k, all.v, 0, std::min<index_type>(count, 40));
+      const numbers before = numbers_of(cache);
+      cache.reserve(count);
+      EXPECT_EQ(before, numbers_of(cache));
+      append(cache, all.k, all.v, std::min<index_type>(count, 40), count);
+      cache.truncate(count / 2), append(cache, all.k, all.v, count / 2, count);
+      const numbers stored = numbers_of(cache);
+      const Matrix k = stored.k.cast<float>(), v = stored.v.cast<float>();
+      for (const index_type queries : {1, 4, 50})
+        if (queries <= count) {
+          const Matrix q = normal(queries, heads * dim, 4);
+          expect_exact(attend(q, cache, fovea::causal), q, k, v, fovea::causal_bottom_right);
+        }
+      Matrix turned_k = all.k, turned_v = all.v;
+      fovea::hadamard_into(turned_k, turned_k, kv_heads), fovea::hadamard_into(turned_v, turned_v, kv_heads);
+      EXPECT_LE(relative_error(k, turned_k), 0.12);
+      EXPECT_LE(relative_error(v, turned_v), 0.12);
+    }
+}
+
+TEST(q4, positions_and_refusals) {
+  const tokens<float> all(40, 16, 16, 3);
+  const fovea::rotary_table<float> table(40, 16), brief(3, 16);
+  fovea::q4_cache<kv_heads> turned(40, 16), given(40, 16);
+  turned.append(all.k, all.v, table.angles());
+  Matrix k = all.k;
+  fovea::rotate(k, table.angles(), {.heads = kv_heads});
+  given.append(k, all.v);
+  EXPECT_EQ(numbers_of(turned), numbers_of(given));
+  const Matrix one = all.k.topRows(1), two = all.k.topRows(2), narrow = one.leftCols(2 * 8);
+  expect_refused([&] { given.append(one, one); }, {"room for 0 tokens of 40", "1"});
+  given.truncate(30);
+  expect_refused([&] { given.append(one, two); }, {"v has 2", "1"});
+  expect_refused([&] { given.append(narrow, one); }, {"k has 8", "16"});
+  expect_refused([&] { given.append(one, one, brief.angles()); }, {"position 30", "3"});
+  Matrix bad = one;
+  bad(0, 17) = std::numeric_limits<float>::infinity();
+  expect_refused([&] { given.append(one, bad); }, {"v of token 0, head 1"});
+  EXPECT_EQ(given.tokens(), 30);
+  expect_refused([&] { given.truncate(31); }, {"31", "30"});
+}
+
+}  // namespace few_bits_test
+}  // namespace fovea_test
