@@ -5,6 +5,8 @@
 // process alone, latency and bandwidth between two processes.
 #include <fovea/distributed.hpp>
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -106,6 +108,8 @@ int main(int argc, char** argv) {
     MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
     if (seconds < best) best = seconds, waited = trace.waited(), prepared = trace.steps[0].posted - begin;
   }
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
   const double latency = ranks > 1 ? exchange_seconds(rank, 8, 1000) : 0;
   const double block = ranks > 1 ? exchange_seconds(rank, 1 << 23, 20) : 0;
   if (rank == 0)
@@ -113,10 +117,11 @@ int main(int argc, char** argv) {
         "{\"ranks\": %d, \"tokens\": %td, \"heads\": %td, \"kv_heads\": %td, \"dim\": %td, \"layout\": "
         "\"%s\", "
         "\"causal\": %s, \"backward\": %s, \"seconds\": %.6f, \"bytes_sent\": %td, \"waited\": %.6f, "
-        "\"prepared\": %.6f, \"head_ranks\": %d, \"latency\": %.3e, \"bandwidth\": %.4e}\n",
+        "\"prepared\": %.6f, \"peak_kib\": %ld, \"head_ranks\": %d, \"latency\": %.3e, \"bandwidth\": "
+        "%.4e}\n",
         ranks, a.tokens, a.heads, a.kv_heads, a.dim, a.balanced ? "balanced" : "contiguous",
         a.causal ? "true" : "false", a.backward ? "true" : "false", best, trace.bytes_sent(), waited,
-        prepared, a.head_ranks, latency, block > 0 ? (1 << 23) / block : 0.0);
+        prepared, used.ru_maxrss, a.head_ranks, latency, block > 0 ? (1 << 23) / block : 0.0);
   if (a.trace)
     for (int r = 0; r < ranks; ++r) {
       MPI_Barrier(MPI_COMM_WORLD);
