@@ -3,9 +3,7 @@
 
 #include <fovea/linear_attention.hpp>
 #include <fovea/score/dual.hpp>
-#include <fovea/view/tensor.hpp>
-
-#include <Eigen/Core>
+#include <fovea/view/eigen.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 
