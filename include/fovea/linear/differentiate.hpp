@@ -254,7 +254,8 @@ linear_attention_plan make_gradient_plan(const Gradients& g, index_type workers)
   p.engine = linear_engine::chunked, p.chunked_from = 1;
   p.jobs = p.tokens == 0 ? 0 : p.batches * p.kv_heads;
   const task_sizes<Arch, T> sizes{p.dim, p.value_dim, c.group(), c.decays_channels()};
-  const index_type a_chunk = gradient_task<Arch, Gradients>::numbers_kept(sizes, c.has_beta) * index_type(sizeof(T));
+  const index_type a_chunk =
+      gradient_task<Arch, Gradients>::numbers_kept(sizes, c.has_beta) * index_type(sizeof(T));
   const index_type chunks = ceil_div(p.tokens, chunk_tokens);
   p.chunks_kept =
       chunks * a_chunk <= all_bytes
