@@ -7,8 +7,8 @@
 
 A ring is simulated step by step: a rank begins a step once it has computed with the block before, its next block has
 arrived and its own has left; a message takes latency + bytes / bandwidth from the time that both sides have posted it.
-Computing takes the visible cells' operations over the measured speed, copying bytes over the measured bandwidth of the
-copy that packs a rank's keys. The exchange of heads is waited for.
+Computing takes the visible cells' operations over the measured speed, packing bytes over the measured speed of
+that copy, merging O over what was measured here for merge_into. The exchange of heads is waited for.
 """
 import argparse
 import json
@@ -78,7 +78,7 @@ def ring(call, machine, ranks, layout, head_ranks=1):
         owner = (me - t) % ranks
         cells = sum(visible(first[:, i], last[:, i], first[owner, j], last[owner, j], call.causal)
                     for i in range(first.shape[1]) for j in range(first.shape[1]))
-        # What was computed is merged with what was: O is read and written once a step, at the speed of copies.
+        # What was computed is merged with what was: O is read and written once a step, from memory.
         merged = 2 * held * heads * call.dim * 4 / machine["merge"] if t else 0
         done = ready + 4 * cells * heads * call.dim / machine["flops"] + merged
         if t + 1 == ranks:
@@ -154,7 +154,7 @@ def measure(program, tokens, attempts):
               "full": full_call.operations() / (best["one, full"]["seconds"] - best["one, full"]["prepared"])}
     two_full = best["ring, full"]
     copy = tokens * 8 * 128 * 4 / one["prepared"]
-    machine = {"flops": speeds["causal"], "copy": copy, "merge": 2 * copy, "latency": min(has["latency"] for has in two.values()),
+    machine = {"flops": speeds["causal"], "copy": copy, "merge": 1.2e10, "latency": min(has["latency"] for has in two.values()),
                "bandwidth": max(has["bandwidth"] for has in two.values())}
     print(f"one process: {one['seconds']:.3f} s, {speeds['causal']:.3e} operations/s (full {speeds['full']:.3e}); "
           f"copies {copy:.2e} bytes/s; two processes: {machine['latency']:.2e} s, {machine['bandwidth']:.2e} bytes/s")
@@ -234,7 +234,7 @@ def main():
     parser.add_argument("--check-bytes", metavar="PROGRAM")
     parser.add_argument("--attempts", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=16384)
-    for name, value in (("flops", 2.2e11), ("bandwidth", 1.25e10), ("latency", 5e-6), ("copy", 5e9)):
+    for name, value in (("flops", 2.2e11), ("bandwidth", 1.25e10), ("latency", 5e-6), ("copy", 2.4e9), ("merge", 1.2e10)):
         parser.add_argument(f"--{name}", type=float, default=value)
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--kv-heads", type=int, default=8)
@@ -247,7 +247,7 @@ def main():
         sys.exit(not measure(arguments.measure, arguments.tokens, arguments.attempts))
 
     machine = {"flops": arguments.flops, "bandwidth": arguments.bandwidth, "latency": arguments.latency,
-               "copy": arguments.copy, "merge": 2 * arguments.copy}
+               "copy": arguments.copy, "merge": arguments.merge}
     lengths = [32 << 10, 128 << 10, 512 << 10, 1 << 20, 4 << 20, 10_000_000]
     ranks = [1 << i for i in range(11)]
     results = {(n, p): predict(Call(n, arguments.heads, arguments.kv_heads, arguments.dim), machine, p)

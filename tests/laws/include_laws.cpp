@@ -117,6 +117,7 @@ std::string forbidden_outside(const std::string& from, const std::string& to) {
     if (eigen_users.contains(from)) return {};
     return "law 2: Eigen stops at view/eigen.hpp";
   }
+  if (to == "mpi.h" && folder_of(from) != "distributed") return "MPI stops at distributed/";
   if (from == "config.hpp" && to == "xsimd/config/xsimd_config.hpp") return {};  // its version, no register
   if (to.starts_with("xsimd/") && folder_of(from) != "kernel")
     return "law 4: registers are the business of kernel/";

@@ -119,6 +119,7 @@ TEST(include_laws, see_what_does_not) {
   sees("attention.hpp", "#include <fovea/attention.hpp>", "law 1: a circle");
   sees("kernel/rules/new.hpp", "#include <Eigen/Core>", "law 2");
   sees("attention.hpp", "#include <Eigen/Core>", "law 2");
+  sees("attention.hpp", "#include <mpi.h>", "MPI stops at distributed/");
   sees("executor/threads.hpp", "#include <unsupported/Eigen/CXX11/ThreadPool>", "law 2");
   sees("kernel/rules/new.hpp", "#include <fovea/mask/causal.hpp>", "law 3");
   sees("plan/new.hpp", "#include <fovea/view/eigen.hpp>", "law 3");
