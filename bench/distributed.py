@@ -133,7 +133,7 @@ def predict(call, machine, ranks):
 
 
 def run(program, ranks, *arguments):
-    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(ranks), program, *map(str, arguments)]
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), program, *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[0])
 
 
