@@ -43,12 +43,19 @@ class mapped_file {
     ::close(file_);
   }
 
-  static constexpr index_type neighbourhood = 64 * 1024;
+  static constexpr index_type neighbourhood = 64 * 1024, large_page = 2 * 1024 * 1024;
 
   std::span<const std::byte> bytes() const noexcept { return bytes_; }
   /// How far the system reads ahead of a touch by itself, in bytes; 0 where it does not say.
   index_type system_reads_ahead() const noexcept { return system_reads_ahead_; }
 
+  /// Whether the system may map, and read, 2 MiB at a time: where it does, mapping takes a quarter of the time,
+  /// and what is released in smaller parts stays resident for longer.
+  void in_large_pages([[maybe_unused]] bool may) const noexcept {
+#if defined(MADV_HUGEPAGE) && defined(MADV_NOHUGEPAGE)
+    advise({0, static_cast<index_type>(bytes_.size())}, may ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+#endif
+  }
   /// Makes bytes resident, so that prefetching finds them: Linux maps a neighbourhood around a byte that is
   /// touched, of what it has in memory. (MADV_POPULATE_READ took three times as long: 97 ms for 2.1 GB in
   /// place of 30, where reading these took 55; Zen 5, Linux 6.18, in a virtual machine.)

@@ -42,6 +42,7 @@ class resident_chunks {
         needed_(new std::atomic<std::uint32_t>[static_cast<std::size_t>(chunks_)]),
         asked_(new std::atomic<std::uint32_t>[static_cast<std::size_t>(chunks_)]) {
     for (index_type c = 0; c < chunks_; ++c) needed_[at(c)] = asked_[at(c)] = 0;
+    file.in_large_pages(chunk_bytes() >= mapped_file::large_page);
   }
 
   index_type chunk_bytes() const noexcept { return index_type(1) << shift_; }
