@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
   app.add_option("--file", a.file, "of keys and values, which is overwritten")->capture_default_str();
   app.add_flag("--keep", a.keep, "the file; else it is deleted");
   app.add_option("--resident", a.resident_mib, "MiB of the file in memory at a time")
-      ->check(CLI::Range(8, 1 << 20))
+      ->check(CLI::Range(32, 1 << 20))
       ->capture_default_str();
   app.add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--picture", a.picture, "an SVG of the weights over position");

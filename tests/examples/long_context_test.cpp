@@ -54,7 +54,7 @@ TEST(long_context, finds_the_needle) {
 
 TEST(long_context, at_either_end_and_in_any_size) {
   for (const char* arguments : {"--tokens 5000 --depth 0 --threads 1", "--tokens 5001 --depth 1 --seed 5",
-                                "--tokens 33 --heads 1 --dim 32 --resident 8", "--tokens 2"}) {
+                                "--tokens 33 --heads 1 --dim 32 --resident 32", "--tokens 2"}) {
     const auto found = run(arguments);
     EXPECT_EQ(found.status, 0) << arguments << "\n" << found.text;
   }
@@ -69,7 +69,7 @@ TEST(long_context, says_what_is_wrong) {
     EXPECT_EQ(refused.text.rfind("long_context: ", 0), 0u) << refused.text;
   };
   for (const char* arguments :
-       {"--tokens 1", "--tokens 1048577", "--depth 1.5", "--resident 7", "--needle 3"})
+       {"--tokens 1", "--tokens 1048577", "--depth 1.5", "--resident 31", "--needle 3"})
     expect_refused(run(arguments));
   const auto unwritten = run("--tokens 2", "/no/such/folder/file");
   EXPECT_NE(unwritten.text.find("can not be opened to be written"), std::string::npos) << unwritten.text;

@@ -99,7 +99,7 @@ TEST_F(streamed_file, none_and_options) {
   expect_bad_file([] { cache_type("no such file.kv"); },
                   "no such file.kv can not be opened: No such file or directory");
   expect_refused([&] { cache_type(file.path(), {.resident_bytes = least - 1}); },
-                 "a streamed cache's resident_bytes are 8388607, fewer than 8388608");
+                 "a streamed cache's resident_bytes are 33554431, fewer than 33554432");
   expect_refused([&] { cache_type(file.path(), {.read_ahead = -1}); },
                  "a streamed cache's read_ahead is -1, below 0");
   const cache_type cache(file.path());

@@ -41,7 +41,7 @@ class temporary_file {
   std::string path_;
 };
 
-/// The least that may be resident: 8 MiB.
+/// The least that may be resident: 32 MiB.
 inline constexpr index_type least = fovea::streaming::resident_chunks::least_bound;
 
 }  // namespace fovea_test

@@ -24,17 +24,17 @@ struct streamed_options {
 /// kv_cache with the same tokens. It is never written to.
 ///
 /// Memory: of the file no more than resident_bytes are resident (in this process's resident set, as the
-/// system counts it) at a time, at least 8 MiB; beyond them each worker may hold one more block of at most
-/// 128 tokens of a head. What the system keeps in its own file cache is not counted: it takes that back when
-/// it needs room. (Linux; elsewhere the system gets the same advice, and does what it likes.) A little more
-/// memory: 8 bytes a chunk of the file, 64 KiB to 4 MiB, and open keys of int8.
+/// system counts it) at a time, at least 32 MiB; beyond them a worker that was held up may hold one more
+/// block of keys and values. With less than 8 MiB a worker, parts are read more than once. What the system
+/// keeps in its own file cache is not counted: it takes that back when it needs room. (Linux; elsewhere the
+/// system gets the same advice, and does what it likes.) A little more memory: 8 bytes for each 2 MiB of the
+/// file, and open keys of int8.
 ///
 /// Cost: each job of a plan reads the keys and values that its mask shows; with few query rows (plan_for's
 /// rows_form) each is read once. With many, once for each job of rows: a file that does not fit into the
 /// system's memory is then read as often. From a disk it is read at the disk's speed, read_ahead bytes in
-/// advance. Of a file in the system's memory 2.1 GB in float took 116 ms on one thread (a plain read of the
-/// file 81, of a mapping of it 90) and 77 on two, for 4 queries of 8 heads of 128
-/// (bench/results/streamed.md).
+/// advance; from the system's memory at 0.9 of what a plain read of the file reaches, or more, for 4 queries
+/// of 8 heads of 128 (bench/results/streamed.md).
 ///
 /// Calls may run at the same time. The file must stay as it is meanwhile: a process that reads beyond the end
 /// of a file that was cut is ended by the system (SIGBUS).
@@ -98,10 +98,12 @@ class streamed_cache {
   }
   static whole shown(mapping& m, file_check check) {
     const borrowed_span<const std::byte> bytes(m.file.bytes().data(), m.file.bytes().size());
+    m.resident.need(bytes.data(), 1);  // the header, and open keys at the end
+    m.resident.need(bytes.data() + bytes.size() - std::min<std::size_t>(bytes.size(), 1), 1);
     auto cache = whole::over(bytes, file_check::header);
     if (check == file_check::whole) {
       std::uint64_t sum = caching::sum_of({});
-      const std::size_t chunk = static_cast<std::size_t>(m.resident.chunk_bytes());
+      const std::size_t chunk = static_cast<std::size_t>(streaming::resident_chunks::chunk_bytes);
       for (std::size_t i = sizeof(caching::file_header); i < bytes.size(); i += chunk) {
         const auto part = bytes.subspan(i, std::min(chunk, bytes.size() - i));
         m.resident.need(part.data(), static_cast<index_type>(part.size()));

@@ -5,7 +5,6 @@
 
 #if __has_include(<sys/mman.h>)
 #include <atomic>
-#include <bit>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -23,10 +22,10 @@ namespace streaming {
 /// time.)
 class resident_chunks {
  public:
-  static constexpr index_type a_generation = 64,  // chunks
-      smallest_chunk = mapped_file::neighbourhood, largest_chunk = 4 * 1024 * 1024;
-  /// Two generations of the smallest chunks.
-  static constexpr index_type least_bound = 2 * a_generation * smallest_chunk;
+  /// As much as the system may map around a byte that is touched, whatever it is advised.
+  static constexpr index_type chunk_bytes = mapped_file::large_page;
+  /// Eight chunks a generation: enough for keys, values and scales of two workers.
+  static constexpr index_type least_bound = 16 * chunk_bytes;
 
   /// `bound`: bytes that may be resident at a time. `ahead`: bytes to ask for in advance, unless the system
   /// reads as far ahead by itself, which costs it half as much: 2.1 GB from a disk 3.5 GB/s in place of 2.4
@@ -35,33 +34,25 @@ class resident_chunks {
       : file_(file),
         first_(file.bytes().data()),
         size_(static_cast<index_type>(file.bytes().size())),
-        shift_(chunk_shift(bound)),
-        most_(bound / 2 >> shift_),
-        ahead_(file.system_reads_ahead() >= ahead ? 0 : ceil_div(ahead, index_type(1) << shift_)),
-        chunks_(ceil_div(size_, index_type(1) << shift_)),
+        most_(bound / (2 * chunk_bytes)),
+        ahead_(file.system_reads_ahead() >= ahead ? 0 : ceil_div(ahead, chunk_bytes)),
+        chunks_(ceil_div(size_, chunk_bytes)),
         needed_(new std::atomic<std::uint32_t>[static_cast<std::size_t>(chunks_)]),
         asked_(new std::atomic<std::uint32_t>[static_cast<std::size_t>(chunks_)]) {
     for (index_type c = 0; c < chunks_; ++c) needed_[at(c)] = asked_[at(c)] = 0;
-    file.in_large_pages(chunk_bytes() >= mapped_file::large_page);
   }
-
-  index_type chunk_bytes() const noexcept { return index_type(1) << shift_; }
 
   /// Before bytes are read: their chunks are resident, and counted. What lies outside of the file is none of
   /// its business.
   void need(const void* data, index_type bytes) noexcept {
     const index_type from = reinterpret_cast<std::intptr_t>(data) - reinterpret_cast<std::intptr_t>(first_);
     if (from < 0 || from >= size_ || bytes <= 0) return;
-    for (index_type c = from >> shift_; c <= (from + bytes - 1) >> shift_; ++c)
+    for (index_type c = from / chunk_bytes; c <= (from + bytes - 1) / chunk_bytes; ++c)
       if (needed_[at(c)].load(std::memory_order_relaxed) != generation_.load(std::memory_order_relaxed))
         admit(c);
   }
 
  private:
-  static int chunk_shift(index_type bound) noexcept {
-    const index_type chunk = std::clamp(bound / (2 * a_generation), smallest_chunk, largest_chunk);
-    return static_cast<int>(std::bit_width(static_cast<std::size_t>(chunk))) - 1;
-  }
   static std::size_t at(index_type chunk) noexcept { return static_cast<std::size_t>(chunk); }
 
   FOVEA_COLD void admit(index_type chunk) noexcept {
@@ -107,16 +98,15 @@ class resident_chunks {
     count_ = 0;
   }
   range bytes_of(index_type first_chunk, index_type last_chunk) const noexcept {
-    return {first_chunk << shift_, last_chunk << shift_};
+    return {first_chunk * chunk_bytes, last_chunk * chunk_bytes};
   }
 
   const mapped_file& file_;
   const std::byte* first_;
   index_type size_;
-  int shift_;
   index_type most_, ahead_, chunks_;
   // Of each chunk, the generation that last needed it, and that last asked for it; the first one is 3, so
-  // that 0 is long ago. (2^32 generations of 4 MiB are 16 PiB.)
+  // that 0 is long ago. (2^32 generations of 16 MiB are 64 PiB.)
   std::unique_ptr<std::atomic<std::uint32_t>[]> needed_, asked_;
   std::atomic<std::uint32_t> generation_{3};
   std::mutex mutex_;
