@@ -24,11 +24,11 @@ struct streamed_options {
 /// kv_cache with the same tokens. It is never written to.
 ///
 /// Memory: of the file no more than resident_bytes are resident (in this process's resident set, as the
-/// system counts it) at a time, at least 32 MiB; beyond them a worker that was held up may hold one more
-/// block of keys and values. With less than 8 MiB a worker, parts are read more than once. What the system
-/// keeps in its own file cache is not counted: it takes that back when it needs room. (Linux; elsewhere the
-/// system gets the same advice, and does what it likes.) A little more memory: 8 bytes for each 2 MiB of the
-/// file, and open keys of int8.
+/// system counts it) at a time, at least 32 MiB; beyond them a worker that was held up may hold 2 MiB more of
+/// keys and of values for a while. With less than 8 MiB a worker, parts are read more than once. What the
+/// system keeps in its own file cache is not counted: it takes that back when it needs room. (Linux;
+/// elsewhere the system gets the same advice, and does what it likes.) A little more memory: 8 bytes for each
+/// 2 MiB of the file, and open keys of int8.
 ///
 /// Cost: each job of a plan reads the keys and values that its mask shows; with few query rows (plan_for's
 /// rows_form) each is read once. With many, once for each job of rows: a file that does not fit into the
