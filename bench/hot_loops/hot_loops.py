@@ -6,7 +6,8 @@ assembly.
         bench/hot_loops/calls.cpp
 
 A hot loop is an innermost loop in one of the products, dot_keys and dot_some_keys (Q K^T), add_values or
-write_values (P V), or the five of the backward pass in key_group: at least a fifth of its instructions are
+write_values (P V), the five of the backward pass in key_group, or those of linear attention in chunk_products: at
+least a fifth of its instructions are
 multiply-adds, or dot products of bf16. An accumulator that does not fit the registers shows as a register
 that is stored to or loaded
 from the stack inside of one. Prints a line a loop that has any, then a summary with the addresses that are
@@ -23,7 +24,8 @@ JUMP = re.compile(r"^\tj\w+\s+([.\w$]+)")
 MULTIPLY_ADD = re.compile(r"^\tv(fn?m(add|sub)\w+p[sd]|dpbf16ps)\s")
 VECTOR = re.compile(r"%[xyz]mm\d+")
 PRODUCT = re.compile("dot_keys|dot_some_keys|add_values|write_values|"
-                     "key_group.*(5score|13differentiate|11add_to_keys|14add_to_queries)")
+                     "key_group.*(5score|13differentiate|11add_to_keys|14add_to_queries)|"
+                     "chunk_products.*(6scores|8row_tile|10state_tile)")
 
 
 def functions(lines):
