@@ -37,7 +37,7 @@ inline void declare_arguments(CLI::App& app, arguments& a) {
       ->capture_default_str();
   app.add_flag("--ignore-eos", a.ignore_eos, "never end the text: as many tokens as --tokens says");
   app.add_option("--kv", a.kv, "what keys and values are stored as")
-      ->check(CLI::IsMember({"f32", "bf16", "f16", "i8"}))
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "f8", "i8", "q4"}))
       ->capture_default_str();
   app.add_option(
          "--cache", a.cache,
@@ -71,6 +71,8 @@ inline void check_arguments(const CLI::App& app, const arguments& a) {
     throw input_error("there is nothing to continue: give --prompt, --chat or --perplexity");
   if (a.cache == "ring" && a.context != 0)
     throw input_error("--context is not for --cache ring, whose length is --window");
+  if (a.kv == "q4" && a.cache != "contiguous")
+    throw input_error("--kv q4 is for --cache contiguous, not for --cache " + a.cache);
   for (const char* name : {"--window", "--sinks"})
     if (a.cache != "ring" && app.count(name) != 0)
       throw input_error(std::string(name) + " is for --cache ring, not for --cache " + a.cache);

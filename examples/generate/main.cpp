@@ -56,6 +56,8 @@ std::unique_ptr<generate::memory> memory_for(const arguments& a, const generate:
   }
   if (a.kv == "bf16") return generate::make_memory<fovea::bf16>(options);
   if (a.kv == "f16") return generate::make_memory<fovea::fp16>(options);
+  if (a.kv == "f8") return generate::make_memory<fovea::fp8>(options);
+  if (a.kv == "q4") return generate::make_memory_of_4_bits(options);
   if (a.kv == "i8") return generate::make_memory<std::int8_t>(options);
   return generate::make_memory<float>(options);
 }

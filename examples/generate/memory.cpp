@@ -84,6 +84,55 @@ class contiguous_memory : public cached_memory<E, fovea::kv_cache<E>> {
   }
 };
 
+/// In 4 bits. Queries are turned as keys and values are when they are stored, and results back.
+class q4_memory : public memory {
+ public:
+  explicit q4_memory(const memory_options& o) : options_(o) {
+    with_room(most(first_tokens), [&] {
+      for (Eigen::Index i = 0; i < o.layers; ++i)
+        caches_.emplace_back(most(first_tokens), o.dim, fovea::cache_options{.heads = o.kv_heads});
+    });
+  }
+
+  void attend(Eigen::Index layer, Matrix& out, const Matrix& q, const Matrix& k, const Matrix& v,
+              const fovea::rotary_angles<float>& angles, fovea::executor_ref executor) override {
+    auto& cache = caches_[static_cast<std::size_t>(layer)];
+    if (const Eigen::Index needed = cache.tokens() + k.rows(); needed > cache.capacity()) {
+      const Eigen::Index larger = std::max(most(2 * cache.capacity()), most(needed));
+      with_room(larger, [&] { cache.reserve(larger); });
+    }
+    cache.append(k, v, angles, fovea::rotary_pairs::interleaved);
+    turned_.resize(q.rows(), q.cols());
+    fovea::hadamard_into(turned_, q, options_.heads);
+    const fovea::attention<float> attend(
+        {.heads = options_.heads, .kv_heads = options_.kv_heads, .executor = executor});
+    attend.into(out, turned_, cache, fovea::causal);
+    fovea::hadamard_into(out, out, options_.heads);
+  }
+  Eigen::Index position() const override { return caches_.front().position(); }
+  Eigen::Index room() const override { return options_.tokens - position(); }
+  Eigen::Index at_once() const override { return room(); }
+  Eigen::Index bytes() const override {
+    Eigen::Index sum = 0;
+    for (const auto& cache : caches_) sum += cache.bytes();
+    return sum;
+  }
+
+ private:
+  /// In whole blocks of keys.
+  Eigen::Index most(Eigen::Index tokens) const { return (std::min(tokens, options_.tokens) + 31) / 32 * 32; }
+  template <class Get>
+  void with_room(Eigen::Index tokens, const Get& get) {
+    const double numbers = 2 * static_cast<double>(options_.layers * options_.kv_heads * options_.dim);
+    with_memory_for("the keys and values of " + std::to_string(tokens) + " tokens (--context, --kv, --cache)",
+                    0.6 * numbers * static_cast<double>(tokens), get);
+  }
+
+  memory_options options_;
+  std::vector<fovea::q4_cache<>> caches_;
+  Matrix turned_;
+};
+
 /// A pool of pages for all layers, and its sequences.
 template <class E>
 struct pages_first {
@@ -148,9 +197,14 @@ std::unique_ptr<memory> make_memory(const memory_options& o) {
   return std::make_unique<contiguous_memory<E>>(o);
 }
 
+std::unique_ptr<memory> make_memory_of_4_bits(const memory_options& o) {
+  return std::make_unique<q4_memory>(o);
+}
+
 template std::unique_ptr<memory> make_memory<float>(const memory_options&);
 template std::unique_ptr<memory> make_memory<fovea::bf16>(const memory_options&);
 template std::unique_ptr<memory> make_memory<fovea::fp16>(const memory_options&);
+template std::unique_ptr<memory> make_memory<fovea::fp8>(const memory_options&);
 template std::unique_ptr<memory> make_memory<std::int8_t>(const memory_options&);
 
 }  // namespace generate

@@ -35,8 +35,10 @@ class memory {
   virtual Eigen::Index at_once() const = 0;
 };
 
-/// E: float, bf16, fp16 or std::int8_t; what it is made of is long to compile, and stays in memory.cpp.
+/// E: float, bf16, fp16, fp8 or std::int8_t; what it is made of is long to compile, and stays in memory.cpp.
 template <class E>
 std::unique_ptr<memory> make_memory(const memory_options& options);
+/// In 4 bits, in one piece.
+std::unique_ptr<memory> make_memory_of_4_bits(const memory_options& options);
 
 }  // namespace generate

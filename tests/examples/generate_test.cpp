@@ -67,7 +67,8 @@ TEST(Generate, SaysTheSameForAnyCacheAndNumberOfThreads) {
   const std::string drawn = prompt + "--temperature 0.8 --top-p 0.9 --seed ";
   EXPECT_EQ(run(model, drawn + "3").out, run(model, drawn + "3 --threads 1").out);
   EXPECT_NE(run(model, drawn + "3").out, run(model, drawn + "4").out);
-  for (const char* kv : {"bf16", "f16", "i8"}) EXPECT_EQ(run(model, prompt + "--kv " + kv).status, 0) << kv;
+  for (const char* kv : {"bf16", "f16", "f8", "i8", "q4"})
+    EXPECT_EQ(run(model, prompt + "--kv " + kv).status, 0) << kv;
 }
 
 TEST(Generate, GoesOnInAWindowAndStopsAtTheContext) {

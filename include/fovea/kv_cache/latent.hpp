@@ -30,9 +30,9 @@ struct latent_options {
 ///
 /// Speed: where up to 8 queries of each head fill registers (16 heads and more of a key/value head with
 /// AVX-512), these heads share lanes, and a row is read once for up to 96 of them. (Of the FMA peak, 128
-/// heads x 576/512 over 8,192 tokens, one query: float 0.94, bf16 with rounded weights 1.74; Zen 5.)
-/// Measured relative error of results (2,048 normal rows of 512 + 64, 16 heads): bf16 0.0017, fp16 0.0002,
-/// int8 0.0049.
+/// heads x 576/512 over 8,192 tokens, one query: float 0.85, bf16 with rounded weights 1.39, int8 0.76; Zen
+/// 5, beside other work.) Measured relative error of results (2,048 normal rows of 512 + 64, 16 heads):
+/// bf16 0.0017, fp16 0.0002, int8 0.0049.
 template <class E, int KVHeads = 1, class Arch = xsimd::default_arch>
 class latent_cache : caching::basic_cache<caching::contiguous, E, E, KVHeads, Arch> {
   using base = caching::basic_cache<caching::contiguous, E, E, KVHeads, Arch>;

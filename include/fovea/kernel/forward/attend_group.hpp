@@ -32,8 +32,11 @@ struct values_of_keys {
   const Keys& keys;
   index_type width;
   decltype(Keys::all) all = keys.all;
-  auto read(range) const noexcept {
-    return rows_of<std::remove_pointer_t<decltype(keys.buffer)>>{keys.buffer, keys.width, width};
+  auto read(range wanted) const noexcept {
+    auto rows = keys.in_one_piece(wanted);
+    if (rows.data == nullptr) rows = {keys.buffer, keys.width, keys.width};
+    rows.dim = width;
+    return rows;
   }
   auto read_columns(range wanted) const noexcept { return read(wanted); }
   static bool columns_finite(const auto& rows, index_type tokens) noexcept {

@@ -66,7 +66,23 @@ struct operand {
   rows_of<T> read(range keys) const noexcept {
     if constexpr (as_it_is)
       if (in_place()) return {all.at(keys.first), all.row_stride, width};
-    return copy(keys);
+    const rows_of<T> rows = in_one_piece(keys);
+    return rows.data != nullptr ? rows : copy(keys);
+  }
+
+  /// Rows of T where a block of a cache lies in one piece of them, no data where it does not. (128 heads of
+  /// 576 take a fifth less time than with keys copied, which are as large as what their queries keep in L2.)
+  rows_of<T> in_one_piece(range keys) const noexcept {
+    rows_of<T> rows{nullptr, 0, width};
+    if constexpr (!decoding_head<Head> && has_one_element<Head>) {
+      if constexpr (std::is_same_v<typename Head::element, T> && !may_scale_channels<Head> &&
+                    !may_scale_tokens<Head>)
+        if (in_place())
+          all.each_piece(keys, [&](const auto& part) {
+            if (part.tokens.rows == keys.size()) rows = {part.tokens.data, part.tokens.row_stride, width};
+          });
+    }
+    return rows;
   }
 
   /// The same for values, of which a tile takes a few columns at a time; see far_apart.

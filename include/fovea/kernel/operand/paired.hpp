@@ -41,7 +41,13 @@ struct paired_operand {
       if (in_place())
         return as_rows_of<T>(
             {reinterpret_cast<const bf16_pair*>(all.at(keys.first)), all.row_stride / 2, pairs});
-    return as_rows_of<T>(copy(keys, pairs));
+    rows_of<bf16_pair> rows{nullptr, 0, pairs};  // a block of a cache in one piece
+    all.each_piece(keys, [&](const auto& part) {
+      const auto& x = part.tokens;
+      if (x.rows == keys.size() && x.col_stride == 1 && x.row_stride % 2 == 0 && width % 2 == 0)
+        rows = {reinterpret_cast<const bf16_pair*>(x.at(0)), x.row_stride / 2, pairs};
+    });
+    return as_rows_of<T>(rows.data != nullptr ? rows : copy(keys, pairs));
   }
   /// Rows of pairs of tokens; an odd last one is paired with zeros.
   rows_of<T> read_columns(range keys) const noexcept { return as_rows_of<T>(interleave(keys)); }
