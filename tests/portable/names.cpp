@@ -141,6 +141,8 @@
 #include <fovea/decomposed.hpp>
 #include <fovea/differential.hpp>
 #include <fovea/differential/reference.hpp>
+#include <fovea/feature_attention.hpp>
+#include <fovea/hadamard.hpp>
 #include <fovea/hard.hpp>
 #include <fovea/hard/reference.hpp>
 #include <fovea/inspect.hpp>
@@ -150,10 +152,12 @@
 #include <fovea/luong.hpp>
 #include <fovea/multi_head.hpp>
 #include <fovea/reference.hpp>
+#include <fovea/short_convolution.hpp>
 #include <fovea/sigmoid_attention.hpp>
 #include <fovea/streamed.hpp>
 #include <fovea/talking_heads.hpp>
 #include <fovea/top_blocks.hpp>
+#include <fovea/top_keys.hpp>
 #include <fovea/transformer_xl.hpp>
 #include <fovea/view/eigen_tensor.hpp>
 
