@@ -275,7 +275,7 @@ TEST(Generate, RefusesTextThatIsNoUtf8) {
 
 TEST(Generate, SaysItsNameBeforeEveryError) {
   const std::string model = written("small.gguf", small_model().bytes());
-  for (const char* arguments : {"", "--prompt", "--prompt a --kv f8", "--prompt a --nonsense",
+  for (const char* arguments : {"", "--prompt", "--prompt a --kv f9", "--prompt a --nonsense",
                                 "--prompt a --tokens x", "--prompt a --perplexity b", "--logits x --chat"}) {
     const outcome o = run(model, arguments);
     EXPECT_EQ(o.status, 2) << arguments;
