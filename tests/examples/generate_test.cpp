@@ -122,7 +122,7 @@ TEST(Generate, NamesWhatIsWrong) {
   expect_refused(with("gpt2", "bert"), prompt, "the tokenizer is bert, not gpt2");
   const std::string model = written("small.gguf", good);
   expect_refused(model, "", "nothing to continue");
-  expect_refused(model, prompt + " --kv f8", "--kv");
+  expect_refused(model, prompt + " --kv f9", "--kv");
   expect_refused(model, prompt + " --threads 0", "--threads");
   expect_refused(model, "--perplexity /no/such/file", "cannot open /no/such/file");
 }
