@@ -12,8 +12,8 @@ FOVEA_NAMESPACE_BEGIN
 
 /// Where the scratch of a plan's task lies that the executor gave to `worker`.
 template <class T>
-FOVEA_INLINE kernel::scratch<T> scratch_of(const plan& plan, const working_memory& memory, index_type task,
-                                           index_type worker) {
+kernel::scratch<T> scratch_of(const plan& plan, const working_memory& memory, index_type task,
+                              index_type worker) {
   return {memory.scratch(scratch_number(plan, task, worker)), plan.scratch};
 }
 

@@ -60,14 +60,14 @@ class seen_tiles {
   /// Whether some cell is hidden, or beyond the keys.
   bool hides() const noexcept { return hides_; }
 
-  FOVEA_INLINE range rows_that_see(range keys) const noexcept {
+  range rows_that_see(range keys) const noexcept {
     range rows{tiles_[count_ - 1].rows.last, 0};
     for (int t = 0; t < count_; ++t)
       if (!intersect(tiles_[t].lanes, keys).empty())
         rows = {std::min(rows.first, tiles_[t].rows.first), tiles_[t].rows.last};
     return rows;
   }
-  FOVEA_INLINE range keys_seen_by(range rows) const noexcept {
+  range keys_seen_by(range rows) const noexcept {
     range keys{keys_, 0};
     for (int t = 0; t < count_; ++t)
       if (!intersect(tiles_[t].rows, rows).empty())

@@ -115,11 +115,11 @@ class prefetch {
 struct byte_rows {
   const char* first = nullptr;
   index_type stride = 0;
-  FOVEA_INLINE byte_rows() noexcept = default;
-  FOVEA_INLINE byte_rows(const char* at, index_type step) noexcept : first(at), stride(step) {}
+  byte_rows() noexcept = default;
+  byte_rows(const char* at, index_type step) noexcept : first(at), stride(step) {}
   FOVEA_INLINE byte_rows from(index_type row) const noexcept { return {first + row * stride, stride}; }
   template <class E>
-  FOVEA_INLINE explicit byte_rows(const matrix_view<E>& rows) noexcept
+  explicit byte_rows(const matrix_view<E>& rows) noexcept
       : first(reinterpret_cast<const char*>(rows.data)),
         stride(rows.row_stride * static_cast<index_type>(sizeof(E))) {}
 };

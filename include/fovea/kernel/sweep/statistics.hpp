@@ -28,7 +28,7 @@ struct row_state {
   index_type key = -1, visible = 0;  // the first key with logit m; how many keys were not hidden
 
   /// Takes in keys that come after those so far. NaN stays.
-  FOVEA_INLINE void merge(row_state later) noexcept {
+  void merge(row_state later) noexcept {
     if (later.visible == 0) return;
     if (!(later.m <= m)) {
       shrink_to(later.m);
@@ -41,7 +41,7 @@ struct row_state {
   }
 
   /// After a sink: a logit that is no key's, -inf without one.
-  FOVEA_INLINE row_measures finish(double sink) const noexcept {
+  row_measures finish(double sink) const noexcept {
     if (visible == 0) return {sink, 0, 0, 0, 0, -1, 0};
     const double top = std::max(m, sink), f = std::exp(m - top);
     const double sum = f * l + std::exp(sink - top), least = std::log(sum) + (top - m);  // -ln of max P
@@ -51,7 +51,7 @@ struct row_state {
 
  private:
   /// Where nothing is left, not even of (m - to) l, which may be 0 * -inf.
-  FOVEA_INLINE void shrink_to(double to) noexcept {
+  void shrink_to(double to) noexcept {
     const double f = visible == 0 ? 0 : std::exp(m - to);
     t = f == 0 ? 0 : f * (t + (m - to) * l);
     l = f == 0 ? 0 : f * l;
