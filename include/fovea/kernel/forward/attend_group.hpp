@@ -15,8 +15,10 @@ template <class Problem>
 inline constexpr bool may_group = false;
 template <class Problem>
   requires(Problem::scores_dots && !Problem::receives && !Problem::keeps_weights)
-inline constexpr bool may_group<Problem> =
-    requires(const Problem& p) { []<class E>(const sequences<E>&) {}(p.out); };
+inline constexpr bool may_group<Problem> = requires {  // and not what derives from it
+  []<class E>(std::type_identity<sequences<E>>) {
+  }(std::type_identity<std::remove_cvref_t<decltype(Problem::out)>>());
+};
 
 /// Whether values are the first part of keys that are copied for both.
 template <class Values>
