@@ -1,10 +1,9 @@
 // long_context: a number hidden in a text of up to 1,048,576 tokens, found by attention to keys and values in
 // int8 that lie in a file, of which a stated part is in memory at a time.
-#include "haystack.hpp"
+#include "look.hpp"
 #include "picture.hpp"
 
 #include <fovea/streamed.hpp>
-#include <fovea/weights_into.hpp>
 
 #include "../command_line.hpp"
 #include "../stopwatch.hpp"
@@ -12,7 +11,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 
 namespace {
 
@@ -51,56 +49,17 @@ void write(const haystack& text, const std::string& file) {
               since_start.seconds());
 }
 
-/// What one query sees of a cache, whatever holds it: the result, and each head's weights. (Over slices of
-/// the tokens on several processes, these are partial results, which merge by their LSE.)
-struct view {
-  Matrix o;
-  std::vector<float> weights;
-  double seconds;
-};
-template <class Cache>
-view look(const Matrix& q, const Cache& cache, Index threads) {
-  view seen{Matrix(1, q.cols()), std::vector<float>(static_cast<std::size_t>(cache.heads() * cache.tokens())),
-            0};
-  const fovea::threads pool(threads);
-  const fovea::attention<float> attend{{.heads = cache.heads(), .executor = pool}};
-  std::vector<Index> heads(static_cast<std::size_t>(cache.heads()));
-  std::iota(heads.begin(), heads.end(), Index(0));
-  Eigen::Map<Matrix> weights(seen.weights.data(), 1, static_cast<Index>(seen.weights.size()));
-  const examples::stopwatch since_start;
-  attend.into(seen.o, q, cache, fovea::weights_into(weights, heads));
-  seen.seconds = since_start.seconds();
-  return seen;
-}
-
-/// Whether each head's weights are largest at the needle, and the answer is right.
-bool report(const haystack& text, const view& seen) {
-  const auto& sizes = text.sizes();
-  bool found = true;
-  for (Index h = 0; h < sizes.heads; ++h) {
-    const auto first = seen.weights.begin() + h * sizes.tokens;
-    const auto largest = std::max_element(first, first + sizes.tokens);
-    const Index peak = largest - first;
-    std::printf("  head %td: peak at token %td, weight %.4f\n", h, peak, double(*largest));
-    found = found && peak == text.needle();
-  }
-  const Index answer = text.nearest(seen.o);
-  std::printf("the needle stands at token %td and says %04td; attention says %04td: %s\n", text.needle(),
-              text.secret(), answer, found && answer == text.secret() ? "found" : "not found");
-  return found && answer == text.secret();
-}
-
 int run(const arguments& a) {
   const haystack text(a.sizes);
   std::printf("%td tokens, %td heads of %td, keys and values in int8\n", a.sizes.tokens, a.sizes.heads,
               a.sizes.dim);
   write(text, a.file);
   const fovea::streamed_cache<std::int8_t> cache(a.file, {.resident_bytes = a.resident_mib << 20});
-  const view seen = look(text.query(a.sharpness), cache, a.threads);
+  const long_context::view seen = long_context::look(text.query(a.sharpness), cache, a.threads);
   std::printf("attended to %.1f MB in %.3f s, %.1f GB/s, at most %td MiB of it in memory\n",
               double(cache.bytes()) / 1e6, seen.seconds, double(cache.bytes()) / 1e9 / seen.seconds,
               a.resident_mib);
-  const bool found = report(text, seen);
+  const bool found = long_context::report(text, seen.o, seen.weights);
   if (!a.picture.empty()) {
     std::ofstream out(a.picture, std::ios::binary);
     out << long_context::picture(seen.weights, a.sizes.heads, a.sizes.tokens, text.needle());

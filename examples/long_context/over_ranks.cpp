@@ -1,0 +1,118 @@
+// long_context_ranks: the same needle, found by several processes, each of which holds a part of the keys and
+// values in int8: mpirun -np 4 long_context_ranks --tokens 1048576
+#include "look.hpp"
+#include "picture.hpp"
+
+#include <fovea/distributed.hpp>
+#include <fovea/kv_cache.hpp>
+
+#include "../command_line.hpp"
+
+#include <fstream>
+
+namespace {
+
+using long_context::haystack;
+using long_context::Index;
+using long_context::Matrix;
+
+struct arguments {
+  long_context::haystack_sizes sizes;
+  std::string picture;
+  Index threads = 1;
+  float sharpness = 3;
+};
+
+/// This rank's tokens.
+fovea::kv_cache<std::int8_t> read(const haystack& text, fovea::range tokens) {
+  constexpr Index block = 4096;
+  const auto& sizes = text.sizes();
+  fovea::kv_cache<std::int8_t> cache(std::max<Index>(tokens.size(), 1), sizes.dim, {.heads = sizes.heads});
+  Matrix k, v;
+  for (Index first = tokens.first; first < tokens.last; first += block) {
+    text.read(first, std::min(block, tokens.last - first), k, v);
+    cache.append(k, v);
+  }
+  return cache;
+}
+
+/// Weights of all tokens, on rank 0: each rank's are of its own tokens, e^(s - its LSE), and become e^(s -
+/// the whole LSE).
+std::vector<float> gather(long_context::view seen, fovea::range tokens, const haystack& text, int ranks) {
+  const Index heads = text.sizes().heads, all = text.sizes().tokens;
+  std::vector<float> lses(static_cast<std::size_t>(heads * ranks));
+  MPI_Allgather(seen.lse.data(), int(heads), MPI_FLOAT, lses.data(), int(heads), MPI_FLOAT, MPI_COMM_WORLD);
+  const Eigen::Map<const Matrix> of_ranks(lses.data(), ranks, heads);
+  const int own = int(tokens.size()), first = int(tokens.first);
+  std::vector<int> counts(static_cast<std::size_t>(ranks)), places(counts);
+  MPI_Gather(&own, 1, MPI_INT, counts.data(), 1, MPI_INT, 0, MPI_COMM_WORLD);
+  MPI_Gather(&first, 1, MPI_INT, places.data(), 1, MPI_INT, 0, MPI_COMM_WORLD);
+  std::vector<float> weights(static_cast<std::size_t>(heads * all));
+  for (Index h = 0; h < heads; ++h) {
+    const float largest = of_ranks.col(h).maxCoeff();
+    const float whole = largest + std::log((of_ranks.col(h).array() - largest).exp().sum());
+    Eigen::Map<Eigen::ArrayXf> part(seen.weights.data() + h * own, own);
+    part *= std::exp(seen.lse(0, h) - whole);
+    MPI_Gatherv(part.data(), own, MPI_FLOAT, weights.data() + h * all, counts.data(), places.data(),
+                MPI_FLOAT, 0, MPI_COMM_WORLD);
+  }
+  return weights;
+}
+
+int run(const arguments& a) {
+  const haystack text(a.sizes);
+  const fovea::spread_decode<float> attend{MPI_COMM_WORLD, {.heads = a.sizes.heads}};
+  const int rank = attend.rank(), ranks = attend.ranks();
+  const auto tokens = fovea::tokens_of_rank(fovea::token_layout::contiguous, a.sizes.tokens, rank, ranks)[0];
+  const examples::stopwatch since_start;
+  const auto cache = read(text, tokens);
+  if (rank == 0)
+    std::printf(
+        "%td tokens, %td heads of %td, keys and values in int8 on %d processes, %.1f MB on the first: "
+        "%.2f s\n",
+        a.sizes.tokens, a.sizes.heads, a.sizes.dim, ranks, double(cache.bytes()) / 1e6,
+        since_start.seconds());
+  const Matrix q = text.query(a.sharpness);
+  MPI_Barrier(MPI_COMM_WORLD);
+  const examples::stopwatch attending;
+  const Matrix o = attend(q, cache);
+  const double seconds = attending.seconds();
+  const auto weights = gather(long_context::look(q, cache, a.threads), tokens, text, ranks);
+  int found = 1;
+  if (rank == 0) {
+    std::printf("attended in %.4f s; a rank sends %td numbers\n", seconds, a.sizes.heads * (a.sizes.dim + 1));
+    found = long_context::report(text, o, weights) ? 1 : 0;
+    if (!a.picture.empty()) {
+      std::ofstream out(a.picture, std::ios::binary);
+      out << long_context::picture(weights, a.sizes.heads, a.sizes.tokens, text.needle());
+      if (!out.flush())
+        std::fprintf(stderr, "long_context_ranks: %s could not be written\n", a.picture.c_str());
+    }
+  }
+  MPI_Bcast(&found, 1, MPI_INT, 0, MPI_COMM_WORLD);
+  return found ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  MPI_Init(&argc, &argv);
+  CLI::App app(
+      "Hides a number in a long text of numbers; processes that hold a part of it each find it together.");
+  arguments a;
+  app.add_option("--tokens", a.sizes.tokens)->check(CLI::Range(2, 1 << 20))->capture_default_str();
+  app.add_option("--heads", a.sizes.heads)->check(CLI::Range(1, 64))->capture_default_str();
+  app.add_option("--dim", a.sizes.dim, "of a head")->check(CLI::Range(8, 256))->capture_default_str();
+  app.add_option("--depth", a.sizes.depth, "where the needle is: 0 the beginning, 1 the end")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--sharpness", a.sharpness, "of the query; with less, it is lost in the hay")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--seed", a.sizes.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str();
+  app.add_option("--threads", a.threads, "of a process")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--picture", a.picture, "an SVG of the weights over position");
+  const int status = examples::run_program("long_context_ranks", app, argc, argv, [&] { return run(a); });
+  MPI_Finalize();
+  return status;
+}
