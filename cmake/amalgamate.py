@@ -1,7 +1,8 @@
 """Writes the library as one header: amalgamate.py OUT [HEADER...]
 
 HEADER: what it shall hold, attention.hpp for instance, with all that this includes; everything where none is named, but for
-view/eigen_tensor.hpp, which needs Eigen's unsupported/, and compiled.hpp, which needs the compiled library. Each header of the library stands once, behind those that it includes.
+view/eigen_tensor.hpp, which needs Eigen's unsupported/, compiled.hpp, which needs the compiled library, and distributed.hpp,
+which needs MPI. Each header of the library stands once, behind those that it includes.
 Eigen, xsimd and the standard library stay #includes."""
 import pathlib
 import re
@@ -45,7 +46,7 @@ def main(out, *headers):
     version = ".".join(re.findall(r"#define FOVEA_VERSION_\w+ (\d+)", (include / "fovea/config.hpp").read_text())[:3])
     amalgam = Amalgam()
     for name in headers or sorted(path.name for path in (include / "fovea").glob("*.hpp")
-                                  if path.name != "compiled.hpp"):
+                                  if path.name not in ("compiled.hpp", "distributed.hpp")):
         amalgam.add(f"fovea/{name}")
     heading = [f"// fovea {version} in one header, made by cmake/amalgamate.py from include/fovea. Apache License 2.0.",
                "// Needs C++20, Eigen >= 3.4 and xsimd.", "#pragma once", ""]
