@@ -96,6 +96,7 @@ void with_element(element e, const F& f) {
                  : std::is_same_v<E, double>      ? element::f64
                  : std::is_same_v<E, fovea::bf16> ? element::bf16
                  : std::is_same_v<E, fovea::fp16> ? element::f16
+                 : std::is_same_v<E, fovea::fp8>  ? element::f8
                                                   : element::i8);
   };
   static_cast<void>(((is(Allowed{}) && (f(Allowed{}), true)) || ...));

@@ -21,7 +21,7 @@ namespace bench {
 
 using index_type = std::ptrdiff_t;
 
-enum class element { f32, f64, bf16, f16, i8 };      // i8: in a cache alone
+enum class element { f32, f64, bf16, f16, i8, f8, q4 };  // i8, f8 (E4M3) and q4 (4 bits): in a cache alone
 enum class layout { bhsd, bshd, eigen, eigen_col };  // eigen: row-major, eigen_col: column-major
 enum class operation {
   forward,
@@ -98,11 +98,13 @@ struct workload {
 template <class E, std::size_t N = 4>
 using names = std::array<std::pair<std::string_view, E>, N>;
 
-inline constexpr names<element, 5> element_names{{{"f32", element::f32},
+inline constexpr names<element, 7> element_names{{{"f32", element::f32},
                                                   {"f64", element::f64},
                                                   {"bf16", element::bf16},
                                                   {"f16", element::f16},
-                                                  {"i8", element::i8}}};
+                                                  {"i8", element::i8},
+                                                  {"f8", element::f8},
+                                                  {"q4", element::q4}}};
 inline constexpr names<cache> cache_names{{{"contiguous", cache::contiguous},
                                            {"paged", cache::paged},
                                            {"ring", cache::ring},
@@ -344,8 +346,18 @@ inline void check(const workload& w) {
     throw std::invalid_argument("rule=" + std::string(name_of(rule_names, w.rule)) + ": it goes with op=linear");
   if (is_linear(w.op) && (w.queries != w.keys || w.mask != mask::none))
     throw std::invalid_argument("op=linear: timed with Lq = Lk, without a mask");
-  if (w.dtype == element::i8) throw std::invalid_argument("dtype=i8: int8 is for kv, in a cache");
-  if (w.kv == element::i8 && w.cache == cache::none) throw std::invalid_argument("kv=i8: say which cache");
+  const auto few_bits = [](element e) { return e == element::i8 || e == element::f8 || e == element::q4; };
+  const auto name_of_element = [](element e) { return std::string(name_of(element_names, e)); };
+  if (few_bits(w.dtype))
+    throw std::invalid_argument("dtype=" + name_of_element(w.dtype) + ": " +
+                                (w.dtype == element::i8 ? "int8" : name_of_element(w.dtype)) +
+                                " is for kv, in a cache");
+  if (few_bits(w.kv) && w.cache == cache::none)
+    throw std::invalid_argument("kv=" + name_of_element(w.kv) + ": say which cache");
+  if (w.kv == element::q4 && w.cache != cache::contiguous)
+    throw std::invalid_argument("kv=q4: timed with cache=contiguous");
+  if (w.kv == element::f8 && w.cache == cache::latent)
+    throw std::invalid_argument("kv=f8: not timed with cache=latent");
   if (w.cache != cache::none &&
       ((w.dtype != element::f32 && (w.cache != cache::latent || w.dtype != element::bf16 || w.kv != w.dtype)) ||
        w.kv == element::f64 || (w.mask != mask::none && w.mask != mask::causal) || w.layout != layout::bhsd || w.with != modifier::none))
@@ -590,11 +602,11 @@ inline double useful_flops(const workload& w) {
 }
 
 inline index_type bytes_of(element e) {
-  return e == element::f64 ? 8 : e == element::f32 ? 4 : e == element::i8 ? 1 : 2;
+  return e == element::f64 ? 8 : e == element::f32 ? 4 : e == element::i8 || e == element::f8 ? 1 : 2;
 }
 
 /// Bytes of K and V, each read once: the least a decode step can move. int8 has scales beside: of keys a
-/// channel and 32 tokens, of values a token. op=linear: of states, read and written once.
+/// channel and 32 tokens, of values a token; 4 bits too, and of values a share of it each 32 channels. op=linear: of states, read and written once.
 inline double kv_bytes(const workload& w) {
   if (is_linear(w.op))
     return 2.0 * double(w.batch * w.kv_heads) * double(w.dim * w.value_dim) * double(bytes_of(w.dtype));
@@ -603,6 +615,9 @@ inline double kv_bytes(const workload& w) {
   for (const index_type n : w.lengths) tokens += double(n);
   if (w.cache == cache::latent)
     return tokens * double(w.kv_heads) * double(w.dim) * (double(bytes_of(w.kv)) + (w.kv == element::i8 ? 4.0 / 32 : 0));
+  if (w.kv == element::q4)
+    return tokens * double(w.kv_heads) *
+           (double(w.dim) * (0.5 + 4.0 / 32) + double(w.value_dim) * (0.5 + 1.0 / 32) + 4);
   const double scales = w.kv == element::i8 ? 4.0 * double(w.dim) / 32 + 4 : 0;
   return tokens * double(w.kv_heads) * (double(w.dim + w.value_dim) * double(bytes_of(w.kv)) + scales);
 }

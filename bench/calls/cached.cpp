@@ -84,9 +84,12 @@ call call_with(const workload& w) {
 }  // namespace
 
 call cached_call(const workload& w) {
+  if (w.kv == element::q4)  // (queries count as turned, and results are not turned back: no time to speak of)
+    return call_of<float>(
+        w, [&] { return fovea::q4_cache<>(w.keys, w.dim, {.heads = w.kv_heads, .value_dim = w.value_dim}); });
   call timed;
-  with_element<float, fovea::bf16, fovea::fp16, std::int8_t>(w.kv,
-                                                             [&]<class KV>(KV) { timed = call_with<KV>(w); });
+  with_element<float, fovea::bf16, fovea::fp16, fovea::fp8, std::int8_t>(
+      w.kv, [&]<class KV>(KV) { timed = call_with<KV>(w); });
   return timed;
 }
 

@@ -104,6 +104,8 @@ TEST(workload, text_reads_back) {
                             "with=table",
                             "B=2,Hq=4,Hkv=2,Lq=2,lens=7:90,kv=i8,cache=paged:8",
                             "Lk=2048,cache=ring,kv=bf16",
+                            "Lk=2048,cache=paged:16,kv=f8",
+                            "Lk=2048,cache=contiguous,kv=q4",
                             "mask=blocks:64:0.1",
                             "mask=topk:64:0.1",
                             "mask=documents:256,op=backward",
@@ -167,6 +169,9 @@ TEST(workload, refuses_and_names_the_culprit) {
       {"cache=paged:0", "not a whole number from 1"},
       {"kv=i8", "say which cache"},
       {"dtype=i8", "int8 is for kv"},
+      {"dtype=q4", "q4 is for kv"},
+      {"kv=f8", "kv=f8: say which cache"},
+      {"kv=q4,cache=ring", "cache=contiguous"},
       {"cache=ring,with=alibi", "without modifiers"},
       {"B=2,cache=ring,lens=4:9", "at least Lq"},
       {"Lq=1,cache=ring,lens=4:9", "for each of B sequences"},
@@ -191,6 +196,8 @@ TEST(workload, counts_useful_work) {
   EXPECT_EQ(useful_flops(parse_workload("op=linear_backward,rule=gated_delta,B=3,Hq=4,Lq=5,d=6,dv=7")),
             10.0 * 6 * 7 * 5 * 3 * 4);
   EXPECT_EQ(kv_bytes(parse_workload("op=linear,B=3,Hq=4,Hkv=2,Lq=5,d=6,dv=7")), 2.0 * 4 * 6 * 7 * 3 * 2);
+  EXPECT_EQ(kv_bytes(parse_workload("Hq=1,Hkv=1,Lq=1,Lk=64,d=32,dv=32,cache=contiguous,kv=q4")),
+            64 * (32 * 0.625 + 32 * 0.53125 + 4));
   EXPECT_NE(refusal("op=linear,mask=causal"), "");
   EXPECT_NE(refusal("rule=delta"), "");
   EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64")), 4.0 * 8 * 1024 * 1024 * 64);
