@@ -1,16 +1,15 @@
 // long_context: a number hidden in a text of up to 1,048,576 tokens, found by attention to keys and values in
 // int8 that lie in a file, of which a stated part is in memory at a time.
+#include "arguments.hpp"
 #include "look.hpp"
 #include "picture.hpp"
 
 #include <fovea/streamed.hpp>
 
-#include "../command_line.hpp"
 #include "../stopwatch.hpp"
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 
 namespace {
 
@@ -18,11 +17,9 @@ using long_context::haystack;
 using long_context::Index;
 using long_context::Matrix;
 
-struct arguments {
-  long_context::haystack_sizes sizes;
-  std::string file = "long_context.kv", picture;
-  Index threads = 2, resident_mib = 64;
-  float sharpness = 3;
+struct arguments : long_context::arguments {
+  std::string file = "long_context.kv";
+  Index resident_mib = 64;
   bool keep = false;
 };
 
@@ -60,11 +57,7 @@ int run(const arguments& a) {
               double(cache.bytes()) / 1e6, seen.seconds, double(cache.bytes()) / 1e9 / seen.seconds,
               a.resident_mib);
   const bool found = long_context::report(text, seen.o, seen.weights);
-  if (!a.picture.empty()) {
-    std::ofstream out(a.picture, std::ios::binary);
-    out << long_context::picture(seen.weights, a.sizes.heads, a.sizes.tokens, text.needle());
-    if (!out.flush()) throw std::runtime_error(a.picture + " could not be written");
-  }
+  long_context::save_picture(a.picture, seen.weights, text);
   if (!a.keep) std::filesystem::remove(a.file);
   return found ? 0 : 1;
 }
@@ -74,22 +67,11 @@ int run(const arguments& a) {
 int main(int argc, char** argv) {
   CLI::App app("Hides a number in a long text of numbers and finds it by attention to a cache in a file.");
   arguments a;
-  app.add_option("--tokens", a.sizes.tokens)->check(CLI::Range(2, 1 << 20))->capture_default_str();
-  app.add_option("--heads", a.sizes.heads)->check(CLI::Range(1, 64))->capture_default_str();
-  app.add_option("--dim", a.sizes.dim, "of a head")->check(CLI::Range(8, 256))->capture_default_str();
-  app.add_option("--depth", a.sizes.depth, "where the needle is: 0 the beginning, 1 the end")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  app.add_option("--sharpness", a.sharpness, "of the query; with less, it is lost in the hay")
-      ->check(CLI::Range(0.0, 100.0))
-      ->capture_default_str();
-  app.add_option("--seed", a.sizes.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str();
+  add_options(app, a);
   app.add_option("--file", a.file, "of keys and values, which is overwritten")->capture_default_str();
   app.add_flag("--keep", a.keep, "the file; else it is deleted");
   app.add_option("--resident", a.resident_mib, "MiB of the file in memory at a time")
       ->check(CLI::Range(32, 1 << 20))
       ->capture_default_str();
-  app.add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
-  app.add_option("--picture", a.picture, "an SVG of the weights over position");
   return examples::run_program("long_context", app, argc, argv, [&] { return run(a); });
 }

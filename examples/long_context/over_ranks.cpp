@@ -1,27 +1,18 @@
 // long_context_ranks: the same needle, found by several processes, each of which holds a part of the keys and
 // values in int8: mpirun -np 4 long_context_ranks --tokens 1048576
+#include "arguments.hpp"
 #include "look.hpp"
 #include "picture.hpp"
 
 #include <fovea/distributed.hpp>
 #include <fovea/kv_cache.hpp>
 
-#include "../command_line.hpp"
-
-#include <fstream>
-
 namespace {
 
+using long_context::arguments;
 using long_context::haystack;
 using long_context::Index;
 using long_context::Matrix;
-
-struct arguments {
-  long_context::haystack_sizes sizes;
-  std::string picture;
-  Index threads = 1;
-  float sharpness = 3;
-};
 
 /// This rank's tokens.
 fovea::kv_cache<std::int8_t> read(const haystack& text, fovea::range tokens) {
@@ -82,14 +73,9 @@ int run(const arguments& a) {
   if (rank == 0) {
     std::printf("attended in %.4f s; a rank sends %td numbers\n", seconds, a.sizes.heads * (a.sizes.dim + 1));
     found = long_context::report(text, o, weights) ? 1 : 0;
-    if (!a.picture.empty()) {
-      std::ofstream out(a.picture, std::ios::binary);
-      out << long_context::picture(weights, a.sizes.heads, a.sizes.tokens, text.needle());
-      if (!out.flush())
-        std::fprintf(stderr, "long_context_ranks: %s could not be written\n", a.picture.c_str());
-    }
   }
   MPI_Bcast(&found, 1, MPI_INT, 0, MPI_COMM_WORLD);
+  if (rank == 0) long_context::save_picture(a.picture, weights, text);  // if not, no other rank waits
   return found ? 0 : 1;
 }
 
@@ -100,18 +86,8 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Hides a number in a long text of numbers; processes that hold a part of it each find it together.");
   arguments a;
-  app.add_option("--tokens", a.sizes.tokens)->check(CLI::Range(2, 1 << 20))->capture_default_str();
-  app.add_option("--heads", a.sizes.heads)->check(CLI::Range(1, 64))->capture_default_str();
-  app.add_option("--dim", a.sizes.dim, "of a head")->check(CLI::Range(8, 256))->capture_default_str();
-  app.add_option("--depth", a.sizes.depth, "where the needle is: 0 the beginning, 1 the end")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  app.add_option("--sharpness", a.sharpness, "of the query; with less, it is lost in the hay")
-      ->check(CLI::Range(0.0, 100.0))
-      ->capture_default_str();
-  app.add_option("--seed", a.sizes.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str();
-  app.add_option("--threads", a.threads, "of a process")->check(CLI::Range(1, 1024))->capture_default_str();
-  app.add_option("--picture", a.picture, "an SVG of the weights over position");
+  a.threads = 1;
+  add_options(app, a);
   const int status = examples::run_program("long_context_ranks", app, argc, argv, [&] { return run(a); });
   MPI_Finalize();
   return status;

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -58,6 +60,14 @@ inline std::string picture(const std::vector<float>& weights, Index heads, Index
   inspect::add_text(svg, at, top - 18, "text-anchor=\"middle\" fill=\"#c33\"",
                     "needle, " + std::to_string(needle));
   return svg + "</svg>\n";
+}
+
+/// To a file; "": nowhere.
+inline void save_picture(const std::string& file, const std::vector<float>& weights, const haystack& text) {
+  if (file.empty()) return;
+  std::ofstream out(file, std::ios::binary);
+  out << picture(weights, text.sizes().heads, text.sizes().tokens, text.needle());
+  if (!out.flush()) throw std::runtime_error(file + " could not be written");
 }
 
 }  // namespace long_context

@@ -110,28 +110,39 @@ class chunk {
     return true;
   }
 
-  // The steps of these, for the gradient.
-  // --------------------------------------------------------------------
+  // The steps of these, for the gradient as well.
+
   bool by_tokens() const noexcept { return x_.decay && !x_.decays_channels; }
   const token_decays<Arch, T>& of_tokens() const noexcept { return by_token_; }
   const channel_decays<Arch, T>& of_channels() const noexcept { return by_channel_; }
+  /// Keys as they are stored: k, or k / P of channels. As they recall: k, or -P k of channels; where the state
+  /// meets them those of tokens are multiplied by minus_p().
+  row_list<const T> stored_keys() const noexcept {
+    return x_.decays_channels ? row_list<const T>(by_channel_.k_inverse) : x_.k;
+  }
+  row_list<const T> recalling_keys() const noexcept {
+    return x_.decays_channels ? row_list<const T>(by_channel_.k_recalling) : x_.k;
+  }
+  row_list<const T> minus_p() const noexcept {
+    static constexpr T minus_one = T(-1);
+    if (x_.decays_channels) return {};
+    return by_tokens() ? row_list<const T>{by_token_.minus_p, 1} : row_list<const T>{&minus_one, 0};
+  }
   row_list<const T> u() const noexcept { return x_.beta ? row_list<const T>{m_.u, x_.width} : x_.v; }
 
   /// The decays. `first_is_one`: the state has the first token's already.
   bool decay(bool first_is_one = false) const noexcept {
-    if (x_.decays_channels && !by_channel_.make(x_, T(-1), first_is_one)) return false;
+    if (x_.decays_channels && !by_channel_.make(x_, first_is_one)) return false;
     if (by_tokens()) by_token_.make(x_.decay, x_.count);
     return true;
   }
   void transpose_keys() const noexcept {
-    transpose_rows<Arch, T>(x_.decays_channels ? row_list<const T>(by_channel_.k_inverse) : x_.k, x_.count,
-                            x_.dim, m_.k_columns);
+    transpose_rows<Arch, T>(stored_keys(), x_.count, x_.dim, m_.k_columns);
   }
 
   /// -(k_t D_ts k_s): what a token recalls of those before it in the chunk.
   void weigh_recall() const noexcept {
-    products::scores(x_.count, x_.decays_channels ? row_list<const T>(by_channel_.k) : x_.k, m_.k_columns,
-                     x_.dim, m_.solve);
+    products::scores(x_.count, recalling_keys(), m_.k_columns, x_.dim, m_.solve);
     if (!x_.decays_channels) weigh<Arch>(x_.count, by_tokens() ? by_token_.d : nullptr, T(-1), m_.solve);
   }
 
@@ -146,21 +157,16 @@ class chunk {
 
   /// u of strip j.
   void solve(index_type j, const row_list<T>& unscaled) const noexcept {
-    static constexpr T minus_one = T(-1);
-    const row_list<const T> before = x_.decays_channels ? row_list<const T>{}
-                                     : by_tokens()      ? row_list<const T>{by_token_.minus_p, 1}
-                                                        : row_list<const T>{&minus_one, 0};
-    products::template rows<true>(
-        x_.count,
-        row_sums<T, forward_triangle<T>>{.weight = {m_.solve},
-                                         .left = x_.decays_channels ? row_list<const T>(by_channel_.k) : x_.k,
-                                         .depth = x_.dim,
-                                         .add = x_.v,
-                                         .before = before,
-                                         .after = {x_.beta, 1},
-                                         .to = {m_.u, x_.width},
-                                         .unscaled = unscaled},
-        s_, j, soon_);
+    products::template rows<true>(x_.count,
+                                  row_sums<T, forward_triangle<T>>{.weight = {m_.solve},
+                                                                   .left = recalling_keys(),
+                                                                   .depth = x_.dim,
+                                                                   .add = x_.v,
+                                                                   .before = minus_p(),
+                                                                   .after = {x_.beta, 1},
+                                                                   .to = {m_.u, x_.width},
+                                                                   .unscaled = unscaled},
+                                  s_, j, soon_);
   }
 
   /// to = P_n S + sum_s k_s (E_s u_s)^T in strip j.

@@ -53,12 +53,12 @@ void transpose_state(const state_strips<Arch, T>& m, const state_strips<Arch, T>
   constexpr index_type n = lanes<Arch, T>;
   for (index_type j = 0; j < m.count(); ++j)
     for (index_type j2 = 0; j2 < to.count(); ++j2) {
-      T* const first = to.strip(j2) + m.column(j) * to.row_step(j2);
+      T* const first = to.strip(j2) + m.column(j) * to.width_of(j2);
       for (index_type i = 0; i < to.width_of(j2); i += n) {
         const index_type row = to.column(j2) + i;
-        kernel::pack<Arch, T, T>({m.strip(j), m.dim, m.width_of(j), m.row_step(j), 1},
+        kernel::pack<Arch, T, T>({m.strip(j), m.dim, m.width_of(j), m.width_of(j), 1},
                                  {row, std::max(row, std::min(row + n, m.dim))}, T(1), first + i,
-                                 to.row_step(j2));
+                                 to.width_of(j2));
       }
     }
 }
@@ -115,21 +115,16 @@ class chunk_gradient {
       R sum(T(0));
       for (index_type j = 0; j < s.count(); ++j)
         for (index_type c = 0; c < s.width_of(j); c += n) {
-          const index_type at = i * s.row_step(j) + c;
+          const index_type at = i * s.width_of(j) + c;
           sum = kernel::isa<Arch>::fma(R::load_unaligned(s.strip(j) + at),
                                        R::load_unaligned(ds.strip(j) + at), sum);
         }
-      alignas(64) T lanes_of[std::size_t{n}];
-      kernel::sum_over_lanes<Arch, T>(sum).store_aligned(lanes_of);
-      to[i] = lanes_of[0];
+      to[i] = total<Arch, T>(sum);
     }
   }
 
  private:
   row_list<const T> d_out(index_type g) const noexcept { return {d_out_.row(g * chunk_tokens), d_out_.step}; }
-  row_list<const T> key_rows() const noexcept {
-    return x_.decays_channels ? row_list<const T>(f_.of_channels().k_inverse) : x_.k;
-  }
   row_list<const T> rows_of(const T* factors) const noexcept {
     return {f_.by_tokens() ? factors : nullptr, 1};
   }
@@ -150,7 +145,7 @@ class chunk_gradient {
   void by_values(index_type g) const noexcept {
     const row_sums<T, backward_triangle<T>> du{
         .weight = reversed(static_cast<const T*>(fm_.attention), x_.count),
-        .left = g == 0 ? backwards(key_rows()) : row_list<const T>{},
+        .left = g == 0 ? backwards(f_.stored_keys()) : row_list<const T>{},
         .depth = g == 0 ? x_.dim : 0,
         .right = backwards(d_out(g)),
         .add = g == 0 ? row_list<const T>{} : row_list<const T>(backwards(m_.du)),
@@ -166,7 +161,7 @@ class chunk_gradient {
     const row_sums<T, forward_triangle<T>> d_q{.weight = {m_.of_values},
                                                .left = d_out(g),
                                                .depth = x_.width,
-                                               .right = key_rows(),
+                                               .right = f_.stored_keys(),
                                                .before = rows_of(f_.of_tokens().p),
                                                .to = m_.d_q_of(g)};
     const row_sums<T, backward_triangle<T>> d_k{
@@ -192,29 +187,25 @@ class chunk_gradient {
                                                .unscaled = backwards(m_.z)};
     for (index_type j = 0; j < ds_.count(); ++j) products::template rows<true>(x_.count, dx, ds_, j, soon_);
     products::scores(x_.count, m_.dx, m_.u_columns, x_.width, m_.recalled);
-    // Of channels the rows k of decays.hpp have the sign, and undo_channels left d_k.
+    // Of channels the recalling keys have the sign, and undo_channels gives it to left d_k.
     if (!x_.decays_channels)
       weigh<Arch>(x_.count, f_.by_tokens() ? f_.of_tokens().d : nullptr, T(-1), m_.recalled);
     for (index_type t = 0; t < x_.count; ++t) m_.recalled[t * (chunk_tokens + 1)] = T(0);
-    const row_sums<T, forward_triangle<T>> left{
-        .weight = {m_.recalled},
-        .left = m_.dx,
-        .depth = x_.width,
-        .right = key_rows(),
-        .before = x_.decays_channels ? row_list<const T>{} : minus_p(),
-        .to = m_.d_left};
+    const row_sums<T, forward_triangle<T>> left{.weight = {m_.recalled},
+                                                .left = m_.dx,
+                                                .depth = x_.width,
+                                                .right = f_.stored_keys(),
+                                                .before = f_.minus_p(),
+                                                .to = m_.d_left};
     const row_sums<T, backward_triangle<T>> right{
         .weight = reversed(static_cast<const T*>(m_.recalled), x_.count),
-        .right = backwards(x_.decays_channels ? row_list<const T>(f_.of_channels().k) : x_.k),
+        .right = backwards(f_.recalling_keys()),
         .add = backwards(m_.d_right),
         .to = backwards(m_.d_right)};
     for (index_type j = 0; j < st_.count(); ++j) {
       products::template rows<false>(x_.count, left, st_, j, soon_);
       products::template rows<false>(x_.count, right, dst_, j, soon_);
     }
-  }
-  row_list<const T> minus_p() const noexcept {
-    return f_.by_tokens() ? row_list<const T>{f_.of_tokens().minus_p, 1} : row_list<const T>{&minus_one, 0};
   }
 
   /// ds with query head g; with the last one, of what is recalled.
@@ -231,12 +222,11 @@ class chunk_gradient {
     if (!x_.beta || g + 1 < x_.group) return;
     right = m_.dx;
     if (!x_.decays_channels) {
-      products::scale_rows(x_.count, right, minus_p(), m_.scaled, x_.width);
+      products::scale_rows(x_.count, right, f_.minus_p(), m_.scaled, x_.width);
       right = m_.scaled;
     }
     for (index_type j = 0; j < ds_.count(); ++j)
-      products::update(x_.count, {}, x_.decays_channels ? row_list<const T>(f_.of_channels().k) : x_.k, right,
-                       ds_, ds_, j, soon_);
+      products::update(x_.count, {}, f_.recalling_keys(), right, ds_, ds_, j, soon_);
   }
 
   /// d_q and d_k of q, k and ds from those of P q, P k and k / P.
@@ -261,12 +251,11 @@ class chunk_gradient {
     for (index_type j = 0; j < m.count(); ++j)
       for (index_type i = 0; i < m.dim; ++i)
         for (index_type c = 0; c < m.width_of(j); c += n) {
-          T* const at = m.strip(j) + i * m.row_step(j) + c;
+          T* const at = m.strip(j) + i * m.width_of(j) + c;
           (R::load_unaligned(at) * R(factor[i])).store_unaligned(at);
         }
   }
 
-  static constexpr T minus_one = T(-1);
   const token_block<T>& x_;
   const chunk<Arch, T>& f_;
   const chunk_memory<Arch, T>& fm_;

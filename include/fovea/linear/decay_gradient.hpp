@@ -17,9 +17,7 @@ FOVEA_FLATTEN T dot(const T* a, const T* b, index_type width) noexcept {
   R sum(T(0));
   for (index_type c = 0; c < width; c += n)
     sum = kernel::isa<Arch>::fma(R::load_unaligned(a + c), R::load_unaligned(b + c), sum);
-  alignas(64) T all[std::size_t{n}];
-  kernel::sum_over_lanes<Arch, T>(sum).store_aligned(all);
-  return all[0];
+  return total<Arch, T>(sum);
 }
 
 /// to += factor x.

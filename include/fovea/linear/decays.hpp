@@ -46,7 +46,7 @@ class token_decays {
   static T normal(T x) noexcept { return (x < 0 ? -x : x) < least ? T(0) : x; }
 };
 
-/// Of a row of channels a token: rows P_t q_t, P_t k_t, k_t / P_t, E_t k_t, and P_n.
+/// Of a row of channels a token: rows P_t q_t, -P_t k_t, k_t / P_t, E_t k_t, and P_n.
 template <class Arch, class T>
 class channel_decays {
   using R = vec<Arch, T>;
@@ -57,15 +57,14 @@ class channel_decays {
   static index_type numbers(index_type dim_step) noexcept { return (4 * chunk_tokens + 1) * dim_step; }
   channel_decays(T* memory, index_type dim_step) noexcept
       : q{memory, dim_step},
-        k{q.row(chunk_tokens), dim_step},
-        k_inverse{k.row(chunk_tokens), dim_step},
+        k_recalling{q.row(chunk_tokens), dim_step},
+        k_inverse{k_recalling.row(chunk_tokens), dim_step},
         k_left{k_inverse.row(chunk_tokens), dim_step},
         last(k_left.row(chunk_tokens)) {}
 
-  /// False where the decays of some channel lie too far apart. `k_sign`: of the rows k; `first_is_one`: the
-  /// first token's decay is taken for 1, with which the decays of a single token always lie near enough.
-  FOVEA_NOINLINE FOVEA_FLATTEN bool make(const token_block<T>& x, T k_sign,
-                                         bool first_is_one) const noexcept {
+  /// False where the decays of some channel lie too far apart. `first_is_one`: the first token's decay is
+  /// taken for 1, with which the decays of a single token always lie near enough.
+  FOVEA_NOINLINE FOVEA_FLATTEN bool make(const token_block<T>& x, bool first_is_one) const noexcept {
     R furthest(T(1)), nearest(T(1));
     xsimd::batch_bool<T, Arch> broken = furthest != furthest;
     for (index_type c = 0; c < x.dim_step; c += n) {
@@ -74,7 +73,7 @@ class channel_decays {
         if (t > 0 || !first_is_one) p = p * R::load_unaligned(x.decay.row(t) + c);
         furthest = xsimd::max(furthest, p), nearest = xsimd::min(nearest, p), broken = broken || (p != p);
         const R key = R::load_unaligned(x.k.row(t) + c);
-        if (x.beta) (key * p * R(k_sign)).store_aligned(k.row(t) + c);
+        if (x.beta) (-(key * p)).store_aligned(k_recalling.row(t) + c);
         (key / p).store_aligned(k_inverse.row(t) + c);
       }
       p.store_aligned(last + c);
@@ -100,7 +99,7 @@ class channel_decays {
     }
   }
 
-  row_list<T> q, k, k_inverse, k_left;
+  row_list<T> q, k_recalling, k_inverse, k_left;
   T* last;
 };
 

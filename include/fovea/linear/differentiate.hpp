@@ -2,7 +2,6 @@
 // chunk, which are kept, then backward through the chunks.
 #pragma once
 
-#include <fovea/executor/concept.hpp>
 #include <fovea/linear/chunk_gradient.hpp>
 #include <fovea/linear/decay_gradient.hpp>
 #include <fovea/linear/read_tokens.hpp>
@@ -248,9 +247,7 @@ linear_attention_plan make_gradient_plan(const Gradients& g, index_type workers)
   using T = typename Call::compute;
   constexpr index_type all_bytes = 16 << 20, near_bytes = 2 << 20;
   const auto& c = g.forward;
-  linear_attention_plan p;
-  p.batches = c.q.batches(), p.heads = c.q.heads(), p.kv_heads = c.k.heads(), p.tokens = c.q.max_tokens();
-  p.dim = c.k.dim(), p.value_dim = c.v.dim(), p.compute_bytes = sizeof(T);
+  linear_attention_plan p = sizes_of(c);
   p.engine = linear_engine::chunked, p.chunked_from = 1;
   p.jobs = p.tokens == 0 ? 0 : p.batches * p.kv_heads;
   const task_sizes<Arch, T> sizes{p.dim, p.value_dim, c.group(), c.decays_channels()};
@@ -269,10 +266,8 @@ linear_attention_plan make_gradient_plan(const Gradients& g, index_type workers)
 template <class Arch, class Gradients>
 void differentiate(const Gradients& g, const linear_attention_plan& plan, executor_ref executor,
                    std::span<std::byte> given) {
-  const working_memory memory(plan, given);
-  if (plan.workers == 1) executor = executor_ref();
-  executor.for_each(plan.jobs, [&](index_type job, index_type worker) {
-    gradient_task<Arch, Gradients>(g, plan, job, memory.scratch(scratch_number(plan, job, worker))).run();
+  each_task(plan, executor, given, [&](index_type job, std::byte* memory) {
+    gradient_task<Arch, Gradients>(g, plan, job, memory).run();
   });
 }
 

@@ -1,6 +1,7 @@
 // fovea/linear/plan.hpp - who computes what of a call of linear attention, in which memory.
 #pragma once
 
+#include <fovea/executor/concept.hpp>
 #include <fovea/linear/options.hpp>
 #include <fovea/linear/tokens.hpp>
 #include <fovea/plan/working_memory.hpp>
@@ -37,6 +38,26 @@ struct task_sizes {
   index_type width() const noexcept { return std::max<index_type>(round_up(value_dim, n), n); }
   index_type state() const noexcept { return round_up(dim, 16) * width(); }
 };
+
+/// A plan that knows the sizes of a call, and nothing else yet.
+template <class Call>
+linear_attention_plan sizes_of(const Call& c) noexcept {
+  linear_attention_plan p;
+  p.batches = c.q.batches(), p.heads = c.q.heads(), p.kv_heads = c.k.heads(), p.tokens = c.q.max_tokens();
+  p.dim = c.k.dim(), p.value_dim = c.v.dim(), p.compute_bytes = sizeof(typename Call::compute);
+  return p;
+}
+
+/// f(job, its worker's memory) for all jobs of a plan.
+template <class F>
+void each_task(const linear_attention_plan& plan, executor_ref executor, std::span<std::byte> given,
+               const F& f) {
+  const working_memory memory(plan, given);
+  if (plan.workers == 1) executor = executor_ref();
+  executor.for_each(plan.jobs, [&](index_type job, index_type worker) {
+    f(job, memory.scratch(scratch_number(plan, job, worker)));
+  });
+}
 
 }  // namespace linear
 FOVEA_NAMESPACE_END

@@ -75,7 +75,7 @@ class chunk_products {
     in_row_tiles(count, [&](auto rows, index_type r) {
       if (r % (2 * rows_of_tile) == 0) soon.fetch();
       kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
-        row_tile<Solves, rows, columns>(x, r, m.strip(j) + c * n, m.row_step(j), m.column(j) + c * n);
+        row_tile<Solves, rows, columns>(x, r, m.strip(j) + c * n, m.width_of(j), m.column(j) + c * n);
       });
     });
   }
@@ -89,10 +89,10 @@ class chunk_products {
     in_row_tiles(m.dim, [&](auto rows, index_type r) {
       if (r % (2 * rows_of_tile) == 0) soon.fetch();
       kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
-        const index_type at = r * m.row_step(j) + c * n;
+        const index_type at = r * m.width_of(j) + c * n;
         state_tile<rows, columns>(count, {p ? p.row(r) : nullptr, p.step}, left.from_column(r),
                                   right.from_column(m.column(j) + c * n), m.strip(j) + at, to.strip(j) + at,
-                                  m.row_step(j));
+                                  m.width_of(j));
       });
     });
   }

@@ -40,10 +40,9 @@ FOVEA_NOINLINE FOVEA_FLATTEN void lengths_to(T scale, const row_list<const T>& x
     index_type c = 0;
     for (; c + n <= width; c += n)
       sum = kernel::isa<Arch>::fma(R::load_unaligned(x.row(t) + c), R::load_unaligned(x.row(t) + c), sum);
-    alignas(64) T squares[std::size_t{n}];
-    kernel::sum_over_lanes<Arch, T>(sum).store_aligned(squares);
-    for (; c < width; ++c) squares[0] += x.row(t)[c] * x.row(t)[c];
-    to[t] = scale / std::sqrt(squares[0] + T(1e-6));
+    T squares = total<Arch, T>(sum);
+    for (; c < width; ++c) squares += x.row(t)[c] * x.row(t)[c];
+    to[t] = scale / std::sqrt(squares + T(1e-6));
   }
 }
 
@@ -65,7 +64,7 @@ FOVEA_NOINLINE FOVEA_FLATTEN void exponentials(T* x, index_type count) noexcept 
 template <class Arch, class T, class F>
 void each_strip_row(const state_strips<Arch, T>& s, const F& f) noexcept {
   for (index_type j = 0; j < s.count(); ++j)
-    for (index_type i = 0; i < s.dim; ++i) f(s.strip(j) + i * s.row_step(j), i, s.column(j), s.width_of(j));
+    for (index_type i = 0; i < s.dim; ++i) f(s.strip(j) + i * s.width_of(j), i, s.column(j), s.width_of(j));
 }
 
 /// S from its rows, 0 beyond its columns and where there are none; and back.

@@ -104,7 +104,7 @@ template <class Arch, class T>
 void recur(const token_block<T>& x, const state_strips<Arch, T>& state) noexcept {
   for (index_type j = 0; j < state.count(); ++j)
     with_registers<strip_registers>(state.width_of(j) / lanes<Arch, T>, [&](auto registers) {
-      strip_rows<Arch, T, registers>{state.strip(j), state.row_step(j), x.dim}.run(x, state.column(j));
+      strip_rows<Arch, T, registers>{state.strip(j), state.width_of(j), x.dim}.run(x, state.column(j));
     });
 }
 

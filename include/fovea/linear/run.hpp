@@ -1,7 +1,6 @@
 // fovea/linear/run.hpp - a call of linear attention: reads tokens, runs an engine, stores o and the state.
 #pragma once
 
-#include <fovea/executor/concept.hpp>
 #include <fovea/linear/decode.hpp>
 #include <fovea/linear/read_tokens.hpp>
 
@@ -118,11 +117,8 @@ class task {
 /// Engine and memory of a call. The engine depends on sizes of each sequence alone, so that bits do too.
 template <class Arch, class Call>
 linear_attention_plan make_plan(const Call& c, linear_engine wanted, index_type workers) {
-  using T = typename Call::compute;
   constexpr index_type worth_waking = 200'000;  // operations
-  linear_attention_plan p;
-  p.batches = c.q.batches(), p.heads = c.q.heads(), p.kv_heads = c.k.heads(), p.tokens = c.q.max_tokens();
-  p.dim = c.k.dim(), p.value_dim = c.v.dim(), p.compute_bytes = sizeof(T);
+  linear_attention_plan p = sizes_of(c);
   p.engine = wanted == linear_engine::recurrence ? wanted : linear_engine::chunked;
   p.chunked_from = wanted == linear_engine::chunked ? 1 : chunk_tokens / 2;
   if (p.tokens < p.chunked_from) p.engine = linear_engine::recurrence;
@@ -139,10 +135,8 @@ linear_attention_plan make_plan(const Call& c, linear_engine wanted, index_type 
 template <class Arch, class Call>
 void run(const Call& c, const linear_attention_plan& plan, executor_ref executor,
          std::span<std::byte> given) {
-  const working_memory memory(plan, given);
-  if (plan.workers == 1) executor = executor_ref();
-  executor.for_each(plan.jobs, [&](index_type job, index_type worker) {
-    task<Arch, Call>(c, plan, job, memory.scratch(scratch_number(plan, job, worker))).run(job + plan.workers);
+  each_task(plan, executor, given, [&](index_type job, std::byte* memory) {
+    task<Arch, Call>(c, plan, job, memory).run(job + plan.workers);
   });
 }
 

@@ -17,6 +17,14 @@ inline constexpr index_type strip_width = strip_registers * lanes<Arch, T>;
 /// Tokens that are taken at a time, and of a chunk.
 inline constexpr index_type chunk_tokens = 32;
 
+/// The sum of all lanes.
+template <class Arch, class T>
+T total(const vec<Arch, T>& v) noexcept {
+  alignas(64) T lanes_of[std::size_t{lanes<Arch, T>}];
+  kernel::sum_over_lanes<Arch, T>(v).store_aligned(lanes_of);
+  return lanes_of[0];
+}
+
 /// Rows, or numbers, `step` apart; a null pointer: none.
 template <class T>
 struct row_list {
@@ -47,7 +55,6 @@ struct state_strips {
   index_type column(index_type j) const noexcept { return j * most; }
   index_type width_of(index_type j) const noexcept { return std::min(most, width - j * most); }
   T* strip(index_type j) const noexcept { return first + j * most * dim; }
-  index_type row_step(index_type j) const noexcept { return width_of(j); }
 };
 
 /// Up to chunk_tokens tokens of a key/value head in the compute type: where they lie, or copies. Rows of v
