@@ -115,8 +115,8 @@ class chunk {
   bool by_tokens() const noexcept { return x_.decay && !x_.decays_channels; }
   const token_decays<Arch, T>& of_tokens() const noexcept { return by_token_; }
   const channel_decays<Arch, T>& of_channels() const noexcept { return by_channel_; }
-  /// Keys as they are stored: k, or k / P of channels. As they recall: k, or -P k of channels; where the state
-  /// meets them those of tokens are multiplied by minus_p().
+  /// Keys as they are stored: k, or k / P of channels. As they recall: k, or -P k of channels; where the
+  /// state meets them those of tokens are multiplied by minus_p().
   row_list<const T> stored_keys() const noexcept {
     return x_.decays_channels ? row_list<const T>(by_channel_.k_inverse) : x_.k;
   }
