@@ -34,7 +34,8 @@ struct streamed_options {
 /// rows_form) each is read once. With many, once for each job of rows: a file that does not fit into the
 /// system's memory is then read as often. From a disk it is read at the disk's speed, read_ahead bytes in
 /// advance; from the system's memory at 0.9 of what a plain read of the file reaches, or more, for 4 queries
-/// of 8 heads of 128 (bench/results/streamed.md).
+/// of 8 heads of 128, where the system has it in pages of 2 MiB, as cache_writer and a reading from the disk
+/// leave it on ext4 and xfs; in pages of 4 KiB at 0.7 (bench/results/streamed.md).
 ///
 /// Calls may run at the same time. The file must stay as it is meanwhile: a process that reads beyond the end
 /// of a file that was cut is ended by the system (SIGBUS).

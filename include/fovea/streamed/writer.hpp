@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/kv_cache/contiguous.hpp>
+#include <fovea/streamed/large_pages.hpp>
 
 #include <filesystem>
 #include <fstream>
@@ -28,7 +29,8 @@ struct writer_options {
 /// each byte is written once, read once by finish() for its sum, and moved once by finish() where there are
 /// fewer tokens than `capacity`.
 ///
-/// Errors of the file are std::runtime_error, naming the byte; the file is then of no use.
+/// Errors of the file are std::runtime_error, naming the byte; the file is then of no use. Nobody else changes
+/// its size meanwhile (the system ends a process that reads beyond the end of a mapped file).
 template <class E, int KVHeads = dynamic_heads, class VE = E, class Arch = xsimd::default_arch>
 class cache_writer : private caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch> {
   using base = caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch>;
@@ -95,6 +97,7 @@ class cache_writer : private caching::basic_cache<caching::contiguous, E, VE, KV
         all_(all, nullptr),
         file_(path, std::ios::binary | std::ios::in | std::ios::out | std::ios::trunc) {
     if (!file_) reject_as<std::runtime_error>("the file ", path, " can not be opened to be written");
+    pages_ = streaming::large_pages(path, header_bytes + all_.bytes());
   }
   static caching::extent one_block(caching::extent all, index_type block_tokens) {
     if (block_tokens <= 0) reject("a cache_writer's block_tokens are ", block_tokens, ", not above 0");
@@ -171,9 +174,11 @@ class cache_writer : private caching::basic_cache<caching::contiguous, E, VE, KV
 
   // Bytes are counted from the end of the header on, but in errors.
   void write(index_type at, std::span<const std::byte> bytes) {
-    if (!file_.seekp(header_bytes + at) ||
+    const index_type first = header_bytes + at;
+    pages_.before_write({first, first + static_cast<index_type>(bytes.size())});
+    if (!file_.seekp(first) ||
         !file_.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size())))
-      fail("written", header_bytes + at);
+      fail("written", first);
   }
   /// At most `bytes`, a multiple of 8 where more follow.
   std::span<const std::byte> read(index_type at, index_type bytes) {
@@ -202,6 +207,7 @@ class cache_writer : private caching::basic_cache<caching::contiguous, E, VE, KV
   std::string path_;
   store_type all_;  // where everything lies in the file; of no memory
   std::fstream file_;
+  streaming::large_pages pages_;
   index_type written_ = 0;  // tokens
   std::vector<std::byte> buffer_;
 };
