@@ -2,10 +2,14 @@
 #include "../support/refusal.hpp"
 #include "support.hpp"
 
+#include <algorithm>
+#include <limits>
+
 namespace fovea_test {
 namespace {
 
 using fovea::causal;
+using fovea::ceil_div;
 using fovea::tensor;
 
 /// Gradients of whole sequences by one process, of slices by a ring.
@@ -72,6 +76,91 @@ TEST(ring_gradient, of_a_sink) {
   for (std::size_t h = 0; h < 2; ++h) EXPECT_NEAR(got[h], wanted[h], 1e-4 * (1 + std::abs(wanted[h])));
 }
 
+/// The gradients of a rank alone, whatever ranks there are: even slices of blocks, slices of uneven numbers of
+/// blocks, a last block that is not full, sequences side by side.
+template <class... Mods>
+void expect_same_bits(index_type batch, index_type tokens, token_layout layout, bool uneven,
+                      const Mods&... mods) {
+  constexpr index_type block = 16, dim = 8;
+  const std::vector<float> logits{0.4f, -1.f, 0.f, 2.f};
+  std::vector<float> wanted_sink(4), got_sink(4);
+  const auto q = random_tensor<float>(1, batch, 4, tokens, dim),
+             k = random_tensor<float>(2, batch, 2, tokens, dim);
+  const auto v = random_tensor<float>(3, batch, 2, tokens, dim),
+             d_out = random_tensor<float>(4, batch, 4, tokens, dim);
+  std::vector<range> rows = ranges_of(layout, false, tokens);
+  if (uneven)  // of blocks, not of tokens
+    for (range& r : rows = ranges_of(layout, true, ceil_div(tokens, block)))
+      r = {r.first * block, std::min(r.last * block, tokens)};
+  const auto gradients = [&](MPI_Comm comm, const std::vector<range>& own, std::vector<float>& d_sink) {
+    const fovea::ring_attention<float, 4, 2> ring(comm, {.layout = layout, .reproducible_block = block});
+    const auto own_q = rows_of(q, own), own_k = rows_of(k, own), own_v = rows_of(v, own);
+    const auto result = ring.with_lse(own_q, own_k, own_v, fovea::sink{logits}, mods...);
+    return ring.backward(own_q, own_k, own_v, result.out, result.lse, rows_of(d_out, own),
+                         fovea::sink{logits, d_sink}, mods...);
+  };
+  const auto wanted = gradients(MPI_COMM_SELF, {{0, tokens}}, wanted_sink);
+  const auto got = gradients(MPI_COMM_WORLD, rows, got_sink);
+  expect_rows("d_q", got.d_q, wanted.d_q, rows, 0);
+  expect_rows("d_k", got.d_k, wanted.d_k, rows, 0);
+  expect_rows("d_v", got.d_v, wanted.d_v, rows, 0);
+  EXPECT_EQ(got_sink, wanted_sink);
+
+  const fovea::attention<float, 4, 2> attend;
+  const auto whole = attend.with_lse(q, k, v, fovea::sink{logits}, mods...);
+  const auto near = attend.backward(q, k, v, whole.out, whole.lse, d_out, fovea::sink{logits}, mods...);
+  expect_rows("d_q of one process", got.d_q, near.d_q, rows, 2e-5);
+  expect_rows("d_k of one process", got.d_k, near.d_k, rows, 2e-5);
+  expect_rows("d_v of one process", got.d_v, near.d_v, rows, 2e-5);
+}
+
+TEST(ring_gradient, reproducible_bits) {
+  const index_type even = 32 * ranks_here();
+  for (const token_layout layout : {token_layout::contiguous, token_layout::balanced}) {
+    expect_same_bits(1, 2 * even, layout, false, causal);
+    expect_same_bits(2, even, layout, false, fovea::sliding_window{.left = 40, .right = 3});
+  }
+  expect_same_bits(1, 211, token_layout::contiguous, true, causal, fovea::dropout{.rate = 0.2, .seed = 5});
+  expect_same_bits(2, 16 * 9, token_layout::contiguous, true);
+}
+
+/// Sums of numbers of all magnitudes, in any order and over ranks: to the last bit those of integers.
+template <class T>
+void expect_exact_sums() {
+  using limits = std::numeric_limits<T>;
+  random_source random(static_cast<std::uint64_t>(rank_here()) + 1);
+  std::vector<T> numbers{limits::denorm_min(), limits::max(), -limits::max(), T(-0.0), limits::min(), T(3)};
+  for (int i = 0; i < 1000; ++i) {
+    const T x = static_cast<T>(random.uniform(-1, 1));
+    numbers.push_back(std::ldexp(x, static_cast<int>(random.uniform(-140, 120))));
+  }
+  const auto sum_of = [&](const std::vector<T>& all, const std::vector<T>& negated) {
+    fovea::distributed::exact_sums<T> sums(2);
+    for (const T x : all) sums.add(1, x);
+    for (const T x : negated) sums.add(1, -x);
+    sums.add_ranks(fovea::distributed::communicator(MPI_COMM_WORLD));
+    EXPECT_EQ(sums.value(0), 0.0);
+    return sums.value(1);
+  };
+  std::vector<T> other = numbers;
+  std::reverse(other.begin(), other.end());
+  EXPECT_EQ(sum_of(numbers, {}), sum_of(other, {}));
+  EXPECT_EQ(sum_of(numbers, other), 0.0);
+  other.pop_back();  // the first number, which nothing then takes away
+  EXPECT_EQ(sum_of(numbers, other), static_cast<double>(limits::denorm_min()) * ranks_here());
+  EXPECT_EQ(sum_of({T(0.1), T(0.2), T(-0.7)}, {T(0.1), T(0.2)}), static_cast<double>(T(-0.7)) * ranks_here());
+  const T infinite = limits::infinity();
+  EXPECT_EQ(sum_of({infinite, T(1)}, {}), static_cast<double>(infinite));
+  EXPECT_EQ(sum_of({}, {infinite, T(1)}), -static_cast<double>(infinite));
+  EXPECT_TRUE(std::isnan(sum_of({infinite}, {infinite})));
+  EXPECT_TRUE(std::isnan(sum_of({limits::quiet_NaN()}, {})));
+}
+
+TEST(exact_sums, of_any_order) {
+  expect_exact_sums<float>();
+  expect_exact_sums<double>();
+}
+
 /// P - 1 blocks of keys and values, and P of their gradients.
 TEST(ring_gradient, sends_what_the_formula_says) {
   const int ranks = ranks_here();
@@ -88,12 +177,9 @@ TEST(ring_gradient, refuses_on_all_ranks) {
   const bool last = rank_here() == ranks_here() - 1;
   const auto x = random_tensor<float>(1, 1, 2, 8, 8), lse = random_tensor<float>(1, 1, 2, 8, 1);
   const auto d_out = random_tensor<float>(2, 1, 2, last ? 7 : 8, 8);
-  const fovea::ring_attention<float, 2> ring(MPI_COMM_WORLD),
-      fixed(MPI_COMM_WORLD, {.reproducible_block = 8});
+  const fovea::ring_attention<float, 2> ring(MPI_COMM_WORLD);
   expect_refused([&] { ring.backward(x, x, x, x, lse, d_out); },
                  "rank " + std::to_string(ranks_here() - 1) + ": d_out has 7 tokens but q has 8");
-  expect_refused([&] { fixed.backward(x, x, x, x, lse, x); },
-                 "rank 0: backward over ranks has no option reproducible_block, which is 8");
   const std::vector<float> slopes{1.f, 1.f};
   std::vector<float> d_slopes(2);
   expect_refused(

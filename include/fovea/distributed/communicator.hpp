@@ -122,6 +122,7 @@ class kept_failure {
       failed_ = std::current_exception();
     }
   }
+  bool happened() const noexcept { return failed_ != nullptr; }
   void rethrow() const {
     if (failed_) std::rethrow_exception(failed_);
   }

@@ -14,7 +14,7 @@ struct key_block {
   tensor_view<const VE> v;
 };
 
-enum : int { tag_of_keys = 1, tag_of_values, tag_of_key_gradients, tag_of_value_gradients };
+enum : int { tag_of_keys = 1, tag_of_values, tag_of_key_gradients, tag_of_value_gradients, tag_of_seen };
 
 /// What a rank holds of keys and values, as it travels.
 template <class KE, class VE>
@@ -148,7 +148,7 @@ class keys_in_order {
       const range rows{0, at.count};
       const key_block<KE, VE> block{at.b, at.first, here_.k.view(0, at.count, rows),
                                     here_.v.view(0, at.count, rows)};
-      step(
+      times.bytes_sent += step(
           at.owner, [&](const auto& f) { f(block, at.row); }, [&] { on_their_way_.progress(); });
       times.computed_to = times.arrived = MPI_Wtime();
       if (trace_ != nullptr) trace_->steps.push_back(times);

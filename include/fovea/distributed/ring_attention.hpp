@@ -9,6 +9,7 @@
 // layout: two slices a rank, as in "The Llama 3 herd of models", arXiv:2407.21783, section 3.3.2.)
 #pragma once
 
+#include <fovea/distributed/gradient_walks.hpp>
 #include <fovea/distributed/ring_backward.hpp>
 #include <fovea/distributed/ring_forward.hpp>
 
@@ -84,9 +85,10 @@ class ring_attention {
 
   /// Returns {d_q, d_k, d_v} of this rank's tokens: as attention's backward, whose arguments these are, of
   /// the rows that this rank holds; `out` and `lse` are what with_lse gave. dK and dV travel with their keys,
-  /// in the type that sums are made in, a step behind: 2 P - 1 blocks in all. The gradient of a sink's logits
-  /// is summed over the ranks; other parameters' are not given, nor are gradients with reproducible_block
-  /// (both are refused). With Wire they are the gradients at the keys and values as rounded.
+  /// in the type that sums are made in, a step behind: 2 P - 1 blocks in all; with reproducible_block sums
+  /// over parts of the queries go to the rank that holds the keys (ordered_gradients.hpp). The gradient of a
+  /// sink's logits is summed over the ranks; other parameters' are not given (and refused). With Wire they
+  /// are the gradients at the keys and values as rounded.
   template <class Q, class K, class V, class O, class L, class G, class... Mods>
   auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
                 const Mods&... mods) const {
@@ -127,9 +129,6 @@ class ring_attention {
                      view_of_lse_gradient<compute>(heads, mods...)};
           distributed::check_gradients(x, results, to_q, to_k, to_v, mods...);
           distributed::check_learns_nothing(rules.rules);
-          if (options_.reproducible_block > 0)
-            reject("backward over ranks has no option reproducible_block, which is ",
-                   options_.reproducible_block);
         },
         q, k, v, mods...);
     const attention<T> on_views{kernel_options(call.sizes.heads, call.sizes.kv_heads)};
@@ -146,29 +145,18 @@ class ring_attention {
     using backward_pass = distributed::ring_backward<compute, std::remove_const_t<decltype(call)>,
                                                      decltype(results), std::remove_const_t<decltype(rules)>,
                                                      std::remove_const_t<decltype(backward_of_views)>>;
+    const index_type block = options_.reproducible_block;
     std::optional<backward_pass> pass;
-    std::optional<distributed::key_ring<wire_of<K>, wire_of<V>>> ring;
-    std::optional<distributed::gradient_ring<compute>> sums;
+    std::optional<distributed::gradient_walk<wire_of<K>, wire_of<V>, compute>> walk;
     distributed::agree_on_rules<compute>(processes_, rules, call.sizes, [&] {
-      pass.emplace(processes_, call, results, rules, backward_of_views);
-      ring.emplace(processes_, call.sizes, options_.trace), sums.emplace(processes_, call.sizes);
+      pass.emplace(processes_, call, results, rules, backward_of_views,
+                   block > 0 ? block : distributed::gradient_rows_a_part,
+                   block > 0 ? 0 : call.sizes.most_keys(ranks()));
+      walk.emplace(processes_, call.sizes, block, options_.trace);
       if (options_.trace != nullptr) options_.trace->steps.clear();
     });
     distributed::kept_failure failure;
-    int t = 0;
-    ring->walk(call, [&](int owner, const auto& each_block, const auto& progress) {
-      auto& sum = sums->begin(t, owner);
-      failure.attempt([&] { pass->step(owner, sum, each_block, [&] { progress(), sums->progress(); }); });
-      return sums->end(t++, owner);
-    });
-    auto& own = sums->home();
-    for (index_type b = 0; b < call.sizes.batches; ++b) {
-      const index_type held = call.k.tokens(b), before = call.sizes.keys_before(rank(), b);
-      distributed::copy_elements(own.d_k.view(before, held, {0, held}),
-                                 distributed::rows_of(to_k, b, {0, held}));
-      distributed::copy_elements(own.d_v.view(before, held, {0, held}),
-                                 distributed::rows_of(to_v, b, {0, held}));
-    }
+    walk->run(call, *pass, failure, to_k, to_v);
     pass->finish(processes_, to_q);
     fill_rows_of_none(to_q), fill_rows_of_none(to_k), fill_rows_of_none(to_v);
     distributed::together(processes_, [&] { failure.rethrow(); });

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <fovea/attention.hpp>
-#include <fovea/distributed/key_walks.hpp>
+#include <fovea/distributed/exact_sums.hpp>
+#include <fovea/distributed/ordered_gradients.hpp>
 #include <fovea/view/tensor.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -12,99 +13,25 @@ namespace distributed {
 /// these parts: with fewer rows that sum would take a part of the time that counts.
 inline constexpr index_type gradient_rows_a_part = 2048;
 
-/// dK and dV of a rank's keys, in the type that sums are made in.
-template <class T>
-struct key_gradients {
-  packed_tokens<T> d_k, d_v;
-
-  explicit key_gradients(const ring_sizes& sizes, index_type tokens)
-      : d_k(sizes.kv_heads, sizes.dim, tokens), d_v(sizes.kv_heads, sizes.value_dim, tokens) {}
-  void clear(index_type tokens) noexcept {
-    std::fill_n(d_k.data(), d_k.size(tokens), T(0)), std::fill_n(d_v.data(), d_v.size(tokens), T(0));
-  }
-  void add(key_gradients& other, index_type tokens) noexcept {
-    for (index_type i = 0; i < d_k.size(tokens); ++i) d_k.data()[i] += other.d_k.data()[i];
-    for (index_type i = 0; i < d_v.size(tokens); ++i) d_v.data()[i] += other.d_v.data()[i];
-  }
-  index_type bytes(index_type tokens) const noexcept {
-    return (d_k.size(tokens) + d_v.size(tokens)) * static_cast<index_type>(sizeof(T));
-  }
-};
-
-/// dK and dV follow their keys round the ring, a step behind: a rank computes what its queries add while the
-/// sum of the ranks before is on its way, adds both and sends them on. After the last step they come home.
-template <class T>
-class gradient_ring {
- public:
-  gradient_ring(const communicator& processes, const ring_sizes& sizes)
-      : processes_(processes),
-        sizes_(sizes),
-        own_{key_gradients<T>(sizes, sizes.most_keys(processes.ranks())),
-             key_gradients<T>(sizes, sizes.most_keys(processes.ranks()))},
-        before_(sizes, sizes.most_keys(processes.ranks())) {}
-
-  /// What this rank adds in step t, from 0.
-  key_gradients<T>& begin(int t, int owner) {
-    const std::size_t i = static_cast<std::size_t>(t % 2);
-    sent_[i].wait(), own_[i].clear(sizes_.keys_of(owner));
-    if (t > 0) receive(owner);
-    return own_[i];
-  }
-  /// The sum so far, sent on; returns how many bytes that were.
-  index_type end(int t, int owner) {
-    key_gradients<T>& sum = own_[static_cast<std::size_t>(t % 2)];
-    const index_type tokens = sizes_.keys_of(owner);
-    received_.wait();
-    if (t > 0) sum.add(before_, tokens);
-    if (processes_.ranks() == 1) return 0;
-    messages& to = sent_[static_cast<std::size_t>(t % 2)];
-    to.send(processes_, processes_.rank_after(1), tag_of_key_gradients, sum.d_k.data(), sum.d_k.size(tokens));
-    to.send(processes_, processes_.rank_after(1), tag_of_value_gradients, sum.d_v.data(),
-            sum.d_v.size(tokens));
-    return sum.bytes(tokens);
-  }
-  /// The gradients of this rank's own keys, once all steps are done.
-  key_gradients<T>& home() {
-    if (processes_.ranks() == 1) return own_[0];
-    receive(processes_.rank());
-    received_.wait(), sent_[0].wait(), sent_[1].wait();
-    return before_;
-  }
-  void progress() { received_.progress(), sent_[0].progress(), sent_[1].progress(); }
-
- private:
-  void receive(int owner) {
-    const index_type tokens = sizes_.keys_of(owner);
-    const int from = processes_.rank_after(-1);
-    received_.receive(processes_, from, tag_of_key_gradients, before_.d_k.data(), before_.d_k.size(tokens));
-    received_.receive(processes_, from, tag_of_value_gradients, before_.d_v.data(), before_.d_v.size(tokens));
-  }
-
-  const communicator& processes_;
-  const ring_sizes& sizes_;
-  std::array<key_gradients<T>, 2> own_;
-  key_gradients<T> before_;
-  messages received_;
-  std::array<messages, 2> sent_;
-};
-
 /// The backward pass of one call. Results: what the forward pass gave and the gradient of O (and of the LSE),
 /// sequences of this rank's rows. backward(d_q, d_k, d_v, q, k, v, out, lse, d_out, d_lse, mods...) is
 /// attention's on views.
 template <class T, class Call, class Results, class Rules, class Backward>
 class ring_backward {
  public:
+  /// rows_at_a_time: of queries. most_keys: of a block that is added to a sum, 0 where none is.
   ring_backward(const communicator& processes, const Call& x, const Results& results, const Rules& rules,
-                const Backward& backward)
+                const Backward& backward, index_type rows_at_a_time, index_type most_keys)
       : rank_(processes.rank()),
         x_(x),
         sizes_(x.sizes),
         results_(results),
         rules_(rules),
         backward_(backward),
+        most_rows_(rows_at_a_time),
         d_q_(1, sizes_.heads, queries(), sizes_.dim),
-        part_d_q_(1, sizes_.heads, std::min(queries(), gradient_rows_a_part), sizes_.dim),
-        part_(sizes_, sizes_.most_keys(processes.ranks())) {}
+        part_d_q_(1, sizes_.heads, std::min(queries(), most_rows_), sizes_.dim),
+        part_(sizes_, most_keys) {}
 
   /// One step of a walk over keys, whose gradients are added to `sum`.
   template <class EachBlock, class Progress>
@@ -115,12 +42,26 @@ class ring_backward {
       const index_type before = sizes_.keys_before(owner, block.b);
       const auto d_k = sum.d_k.view(before, held, {row, row + tokens});
       const auto d_v = sum.d_v.view(before, held, {row, row + tokens});
-      for (const slice& all : sizes_.queries[static_cast<std::size_t>(block.b)].of(rank_))
-        for (index_type at = 0; at < all.count; at += gradient_rows_a_part) {
-          const index_type count = std::min(gradient_rows_a_part, all.count - at);
-          add_part(slice{all.row + at, all.first + at, count}, block, d_k, d_v);
-          progress();
-        }
+      each_part(block.b, [&](const slice& part) {
+        const auto more_d_k = part_.d_k.view(0, tokens, {0, tokens}),
+                   more_d_v = part_.d_v.view(0, tokens, {0, tokens});
+        if (differentiate(part, block, more_d_k, more_d_v))
+          add_elements(more_d_k, d_k), add_elements(more_d_v, d_v);
+        progress();
+      });
+    });
+  }
+
+  /// One block of keys, whose gradients are summed in the order of the sequence.
+  template <class Block, class Progress>
+  void step(ordered_gradients<T>& sums, const Block& block, const Progress& progress) {
+    const range keys{0, block.k.tokens};
+    each_part(block.b, [&](const slice& part) {
+      sums.add(part.first, keys.size(), [&](key_gradients<T>& to) {
+        return differentiate(part, block, to.d_k.view(0, keys.size(), keys),
+                             to.d_v.view(0, keys.size(), keys));
+      });
+      progress();
     });
   }
 
@@ -132,13 +73,12 @@ class ring_backward {
       copy_elements(tensor_view<const T>(d_q_rows(b, all)), rows_of(d_q, b, all));
     }
     if constexpr (requires { rules_.sink.set_gradient(index_type(0), 0.0); }) {
-      std::vector<double> sums(static_cast<std::size_t>(sizes_.heads));
+      exact_sums<double> sums(sizes_.heads);
       for (index_type h = 0; h < sizes_.heads; ++h)
-        for (index_type b = 0; b < sizes_.batches; ++b) sums[static_cast<std::size_t>(h)] += of_sink(b, h);
-      MPI_Allreduce(MPI_IN_PLACE, sums.data(), static_cast<int>(sizes_.heads), MPI_DOUBLE, MPI_SUM,
-                    processes.get());
+        for (index_type b = 0; b < sizes_.batches; ++b) add_sink_terms(sums, b, h);
+      sums.add_ranks(processes);
       for (index_type h = 0; h < sizes_.heads; ++h)
-        rules_.sink.set_gradient(sizes_.first_head + h, sums[static_cast<std::size_t>(h)]);
+        rules_.sink.set_gradient(sizes_.first_head + h, sums.value(h));
     }
   }
 
@@ -151,43 +91,48 @@ class ring_backward {
     return view;
   }
 
+  /// f(slice) for parts of the rows that stand side by side in the sequence.
+  template <class F>
+  void each_part(index_type b, const F& f) const {
+    for (const slice& all : sizes_.queries[static_cast<std::size_t>(b)].of(rank_))
+      for (index_type at = 0; at < all.count; at += most_rows_)
+        f(slice{all.row + at, all.first + at, std::min(most_rows_, all.count - at)});
+  }
+  /// Adds to dQ what a block of keys gives for a part of the rows, and writes what these give for its dK and
+  /// dV; false, and nothing, where none of them sees it.
   template <class Block>
-  void add_part(const slice& part, const Block& block, const tensor_view<T>& d_k, const tensor_view<T>& d_v) {
+  bool differentiate(const slice& part, const Block& block, tensor_view<T> d_k, tensor_view<T> d_v) {
     slice_place at = sizes_.place_of(block.b);
     at.first_query = part.first, at.first_key = block.first;
-    if (hides_all(rules_.rules, at, sizes_.heads, part.count, block.k.tokens)) return;
-    const range rows{part.row, part.row + part.count}, keys{0, block.k.tokens};
+    if (hides_all(rules_.rules, at, sizes_.heads, part.count, block.k.tokens)) return false;
+    const range rows{part.row, part.row + part.count};
     tensor_view<T> more_d_q = part_d_q_.view();
     more_d_q.tokens = part.count;
-    const auto more_d_k = part_.d_k.view(0, keys.size(), keys),
-               more_d_v = part_.d_v.view(0, keys.size(), keys);
     with_slice_rules(rules_.rules, rules_.dropout, at, [&](const auto&... mods) {
-      backward_(more_d_q, more_d_k, more_d_v, rows_of(x_.q, block.b, rows), block.k, block.v,
+      backward_(more_d_q, d_k, d_v, rows_of(x_.q, block.b, rows), block.k, block.v,
                 rows_of(results_.out, block.b, rows), rows_of(results_.lse, block.b, rows),
                 rows_of(results_.d_out, block.b, rows), rows_or_none(results_.d_lse, block.b, rows), mods...);
     });
     add_elements(more_d_q, d_q_rows(block.b, rows));
-    add_elements(more_d_k, d_k), add_elements(more_d_v, d_v);
+    return true;
   }
   template <class E>
   static tensor_view<E> rows_or_none(const sequences<E>& x, index_type b, range rows) noexcept {
     return x.all.data == nullptr ? tensor_view<E>{} : rows_of(x, b, rows);
   }
 
-  /// -sum_i P_sink (sum_c dO O - dLSE) of this rank's rows.
-  double of_sink(index_type b, index_type h) const noexcept {
+  /// -P_sink (sum_c dO O - dLSE) of each of this rank's rows.
+  void add_sink_terms(exact_sums<double>& sums, index_type b, index_type h) const noexcept {
     const auto out = results_.out.head(b, h), d_out = results_.d_out.head(b, h);
     const auto lse = results_.lse.head(b, h), d_lse = results_.d_lse.head(b, h);
-    double sum = 0;
     for (index_type i = 0; i < lse.rows; ++i) {
       const auto natural = static_cast<double>(lse(i, 0));
       if (natural == -std::numeric_limits<double>::infinity()) continue;
       double delta = d_lse.data ? -static_cast<double>(d_lse(i, 0)) : 0;
       for (index_type c = 0; c < out.cols; ++c)
         delta += load_element<double>(out(i, c)) * load_element<double>(d_out(i, c));
-      sum -= std::exp(static_cast<double>(rules_.sink.logit(sizes_.first_head + h)) - natural) * delta;
+      sums.add(h, -std::exp(static_cast<double>(rules_.sink.logit(sizes_.first_head + h)) - natural) * delta);
     }
-    return sum;
   }
 
   int rank_;
@@ -196,6 +141,7 @@ class ring_backward {
   const Results& results_;
   const Rules& rules_;
   const Backward& backward_;
+  index_type most_rows_;
   tensor<T> d_q_, part_d_q_;
   key_gradients<T> part_;
 };

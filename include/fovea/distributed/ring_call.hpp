@@ -20,8 +20,9 @@ struct ring_attention_options {
   index_type heads = 0, kv_heads = 0;  // where the type leaves them dynamic_heads; kv_heads: 0 means heads
   executor_ref executor = {};          // who does this rank's work; must outlive the object
   token_layout layout = token_layout::contiguous;  // which tokens a rank holds: queries and keys alike
-  // Above 0: results have the same bits for any number of ranks whose slices begin at multiples of so many
-  // tokens. Keys then come in blocks of that size, in the order of the sequence, to all ranks at a time.
+  // Above 0: results and gradients have the same bits for any number of ranks whose slices begin at multiples
+  // of so many tokens. Keys then come in blocks of that size, in the order of the sequence, to all ranks at a
+  // time.
   index_type reproducible_block = 0;
   // Where q, k and v are some heads of a model: the first one's number and how many query heads there are in
   // all (0: these). Masks, scores, sinks and dropout are asked about those.
