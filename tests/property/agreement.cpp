@@ -173,14 +173,16 @@ void rows_without_keys_are_zero(const subject& s, layout l) {
 void add_agreement(std::vector<property>& to) {
   constexpr unsigned can_hide =
       causal_offset | window | right_padding | left_padding | boolean | bias | language_prefix;
-  to.push_back({"reference_is_textbook", reference_is_textbook,
-                [](const subject&, layout l) { return l == layout::bhsd || l == layout::ragged; }});
+  to.push_back({"reference_is_textbook", reference_is_textbook, [](const subject& s, layout l) {
+                  return s.rules.of <= relative::differential && (l == layout::bhsd || l == layout::ragged);
+                }});
   to.push_back({"agrees_with_reference", agrees_with_reference});
-  to.push_back({"values_of_one_give_one", values_of_one_give_one});
-  to.push_back({"results_stay_in_hull", results_stay_in_hull});
-  to.push_back({"constant_changes_nothing", constant_changes_nothing});
+  to.push_back({"values_of_one_give_one", values_of_one_give_one, holds<is_softmax>});
+  to.push_back({"results_stay_in_hull", results_stay_in_hull, holds<is_softmax>});
+  to.push_back({"constant_changes_nothing", constant_changes_nothing,
+                [](const subject& s, layout) { return s.rules.of <= relative::kept_weights; }});
   to.push_back({"single_key_returns_value", single_key_returns_value, [](const subject& s, layout l) {
-                  return !(s.rules.features & sink) && l != layout::packed_qkv;
+                  return is_softmax(s) && !(s.rules.features & sink) && l != layout::packed_qkv;
                 }});
   to.push_back({"rows_without_keys_are_zero", rows_without_keys_are_zero, has_any<can_hide>});
 }

@@ -149,7 +149,7 @@ void add_extremes(std::vector<property>& to) {
   to.push_back({"logits_up_to_4000", logits_up_to_4000});
   to.push_back({"up_to_576_dimensions", up_to_576_dimensions});
   to.push_back({"tails_are_hidden", tails_are_hidden});
-  to.push_back({"subnormal_inputs", subnormal_inputs});
+  to.push_back({"subnormal_inputs", subnormal_inputs, holds<scores_products>});
 }
 
 }  // namespace fovea_test

@@ -131,6 +131,7 @@ double addend(const problem& p, index_type b, index_type h, index_type i, index_
 }
 
 double logit(const problem& p, index_type b, index_type h, index_type i, index_type j) {
+  if (p.rules.of > relative::kept_weights) return own_logit(p, b, h, i, j) + addend(p, b, h, i, j);
   double s = 0;
   for (index_type c = 0; c < p.n.dim; ++c) s += p.q(b, h, i, c) * p.k(b, p.kv_head(h), j, c);
   s *= p.scale_value();
@@ -145,6 +146,7 @@ index_type visible_keys(const problem& p, index_type b, index_type h, index_type
 }
 
 expectation textbook(const problem& p) {
+  if (p.rules.of > relative::kept_weights) return textbook_of_relative(p);
   constexpr double hidden = -std::numeric_limits<double>::infinity();
   const sizes& n = p.n;
   expectation e{{n.batch, n.heads, n.queries, n.value_dim}, {n.batch, n.heads, n.queries, 1, hidden}, {}, {}};

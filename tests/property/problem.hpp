@@ -60,14 +60,30 @@ inline constexpr unsigned in_float_alone =
 inline constexpr unsigned beside_rules = rounds | gates;
 inline constexpr unsigned any_addend = alibi | bias | function | of_heads | any_slot;
 
+/// Which attention a call is: the softmax of scaled products, or one with another logit or weight (relatives.cpp).
+enum class relative {
+  none,
+  kept_weights,  // one head's result is made of the weights that weights_into wrote
+  sigmoid,
+  differential,  // the second softmax's queries are the first's with the other sign
+  talking_heads,
+  transformer_xl,
+  cosine,
+  decomposed,
+  general,  // luong's
+  additive,
+};
+
 struct rules_kind {
   unsigned features;
   const char* name;
+  relative of = relative::none;
 };
 
 inline constexpr unsigned joined_masks = causal_top_left | window | right_padding | left_padding | complement;
 inline constexpr unsigned everything = causal_offset | window | right_padding | left_padding | boolean |
                                        predicate | complement | softcap | alibi | bias | function | sink;
+inline constexpr unsigned of_relatives = causal_offset | right_padding | boolean | alibi;
 inline constexpr unsigned tables = boolean | softcap | bias | sink | exact_tables;
 
 /// The tests' list of masks and scores, each alone and all together: a new one is an entry here, a bit above,
@@ -154,8 +170,10 @@ struct rules {
   double cap = 0;                                      // softcap
   std::vector<double> slopes, sinks;                   // alibi, sink: one a query head
   index_type alibi_offset = 0;
-  table addend;     // bias
-  table numbers;    // distances, offsets, slots: 1 x heads x 1 x slots
+  table addend;   // bias
+  table numbers;  // distances, offsets, slots: 1 x heads x 1 x slots
+  relative of = relative::none;
+  table own[3];     // a relative's parameters, 1 x heads (or 1) x rows x columns: see relatives.cpp
   double tilt = 0;  // function: s + tilt * (q - 2 k)
 };
 
@@ -206,6 +224,12 @@ double logit(const problem& p, index_type b, index_type h, index_type i, index_t
 index_type slot_of(const rules& r, index_type i, index_type j);
 index_type visible_keys(const problem& p, index_type b, index_type h, index_type i);
 expectation textbook(const problem& p);
+
+// relatives.cpp: the same of attention's relatives.
+void make_own(rules& r, const problem& p, std::uint64_t seed);
+rules with_head_pairs(const rules& r);  // each query head's twice
+double own_logit(const problem& p, index_type b, index_type h, index_type i, index_type j);
+expectation textbook_of_relative(const problem& p);
 
 // reference.cpp: fovea::reference.
 expectation reference_of(const problem& p);

@@ -112,13 +112,25 @@ table make_table(const problem& p, bool cells, random_source& random) {
 
 bool possible(const subject& s, layout l) { return l != layout::packed_qkv || (s.q == s.k && s.k == s.v); }
 
+namespace {
+
+/// Whether tokens are those of a picture of rows x columns.
+bool has_picture(const subject& s) {
+  return (s.rules.features & (picture | offsets)) != 0 || s.rules.of == relative::decomposed;
+}
+bool needs_as_many_keys(const subject& s) { return (s.rules.features & as_many_keys) != 0 || has_picture(s); }
+
+}  // namespace
+
 sizes fitted(const subject& s, layout l, sizes n) {
   const view_kind views = view_of(l);
   if (views == view_kind::rows || views == view_kind::columns) n.batch = 1;
+  if (s.rules.of > relative::talking_heads)
+    n.dim = std::max<index_type>(n.dim, 1);  // their parameters have it
   if (l == layout::packed_qkv) n.keys = n.queries, n.value_dim = n.dim;
-  if (s.rules.features & (picture | offsets)) n.queries = std::max<index_type>(n.queries, 1);
+  if (has_picture(s)) n.queries = std::max<index_type>(n.queries, 1);
   if (s.rules.features & drafts) n.keys = std::max(n.keys, n.queries);
-  if (s.rules.features & as_many_keys) n.keys = n.queries;
+  if (needs_as_many_keys(s)) n.keys = n.queries;
   return n;
 }
 
@@ -137,8 +149,8 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
   const bool ragged = l == layout::ragged;
   for (std::size_t b = 1; ragged && b < p.queries.size(); ++b) {  // the first is the longest
     p.queries[b] = random.integer(0, n.queries);
-    if (s.rules.features & (picture | offsets)) p.queries[b] = n.queries;
-    p.keys[b] = s.rules.features & as_many_keys ? p.queries[b] : random.integer(0, n.keys);
+    if (has_picture(s)) p.queries[b] = n.queries;
+    p.keys[b] = needs_as_many_keys(s) ? p.queries[b] : random.integer(0, n.keys);
     if (s.rules.features & drafts) p.keys[b] = std::max(p.keys[b], p.queries[b]);
   }
   p.q = array(n.batch, n.heads, n.queries, n.dim), fill(p.q, random, spread);
@@ -157,6 +169,8 @@ problem random_problem(const subject& s, layout l, sizes wanted, std::uint64_t s
     x = random.chance(hidden) ? -std::numeric_limits<double>::infinity()
                               : static_cast<double>(random.integer(-32, 32)) / 8;
   p.rules.hole = random.integer(-n.queries, n.keys);
+  p.rules.of = s.rules.of;
+  make_own(p.rules, p, seed);
   return p;
 }
 

@@ -2,6 +2,8 @@
 // order or only some of them, heads and batches permuted.
 #include "problem.hpp"
 
+#include <algorithm>
+
 namespace fovea_test {
 namespace {
 
@@ -61,6 +63,11 @@ problem permuted(const problem& p, const std::vector<index_type>& batches,
   };
   r.rules.keep = moved_table(p.rules.keep), r.rules.addend = moved_table(p.rules.addend);
   r.rules.map = moved_table(p.rules.map), r.rules.numbers = moved_table(p.rules.numbers);
+  for (table& t : r.rules.own)
+    t = rebuilt_table(1, t.heads, t.queries, t.keys,
+                      [&](index_type, index_type h, index_type i, index_type j) {
+                        return t.at(0, at(t.heads == n.heads ? heads : kv_heads, h), i, j);
+                      });
   for (index_type h = 0; h < n.heads; ++h) {
     const std::size_t to = static_cast<std::size_t>(h), from = static_cast<std::size_t>(at(heads, h));
     if (!p.rules.slopes.empty()) r.rules.slopes[to] = p.rules.slopes[from];
@@ -92,13 +99,16 @@ problem as_tables(const problem& p, index_type b) {
   t.cap = p.rules.features & softcap ? p.rules.cap : 0;
   t.sinks.assign(static_cast<std::size_t>(n.heads), -std::numeric_limits<double>::infinity());
   if (p.rules.features & sink) t.sinks = p.rules.sinks;
+  const bool own = p.rules.of > relative::kept_weights;  // their logits are tables too
   t.keep =
       rebuilt_table(1, n.heads, n.queries, n.keys, [&](index_type, index_type h, index_type i, index_type j) {
         return visible(p, b, h, i, j) ? 1.0 : 0.0;
       });
-  t.addend = rebuilt_table(
-      1, n.heads, n.queries, n.keys,
-      [&](index_type, index_type h, index_type i, index_type j) { return addend(p, b, h, i, j); });
+  t.addend =
+      rebuilt_table(1, n.heads, n.queries, n.keys, [&](index_type, index_type h, index_type i, index_type j) {
+        return own ? logit(p, b, h, i, j) : addend(p, b, h, i, j);
+      });
+  if (own) std::fill(r.q.x.begin(), r.q.x.end(), 0.0);
   r.rules = t;
   return r;
 }

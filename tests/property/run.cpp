@@ -8,6 +8,12 @@
 
 namespace fovea_test {
 
+bool is_softmax(const subject& s) {
+  return s.rules.of != relative::sigmoid && s.rules.of != relative::differential && !mixes_heads(s);
+}
+bool scores_products(const subject& s) { return s.rules.of <= relative::talking_heads; }
+bool mixes_heads(const subject& s) { return s.rules.of == relative::talking_heads; }
+
 std::string words(const sizes& n) {
   std::ostringstream text;
   text << "B=" << n.batch << " Hq=" << n.heads << " Hkv=" << n.kv_heads << " Lq=" << n.queries

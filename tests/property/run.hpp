@@ -89,6 +89,15 @@ template <unsigned Features>
 bool has_any(const subject& s, layout) {
   return (s.rules.features & Features) != 0;
 }
+/// What not all relatives of attention are asked for: one softmax a head, which tables can say and parts be merged
+/// of; logits made of products of q and k alone.
+bool is_softmax(const subject& s);
+bool scores_products(const subject& s);
+bool mixes_heads(const subject& s);  // what a head reads reaches all of them
+template <bool (*What)(const subject&)>
+bool holds(const subject& s, layout) {
+  return What(s);
+}
 void add_agreement(std::vector<property>& to);
 void add_symmetry(std::vector<property>& to);
 void add_poison(std::vector<property>& to);

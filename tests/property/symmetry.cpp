@@ -207,15 +207,19 @@ void repeated_kv_heads(const subject& s, layout l) {
 }  // namespace
 
 void add_symmetry(std::vector<property>& to) {
-  to.push_back({"permuted_keys", permuted_keys});
-  to.push_back({"permuted_heads_and_batches", permuted_heads_and_batches,
-                [](const subject& s, layout) { return !(s.rules.features & birds); }});  // drawn by number
-  to.push_back({"split_keys_merge", split_keys_merge});
+  to.push_back({"permuted_keys", permuted_keys, holds<is_softmax>});
+  to.push_back({"permuted_heads_and_batches", permuted_heads_and_batches, [](const subject& s, layout) {
+                  return !(s.rules.features & birds) && !mixes_heads(s) &&
+                         s.rules.of != relative::kept_weights;
+                }});  // birds are drawn, and weights kept, of heads by number
+  to.push_back({"split_keys_merge", split_keys_merge, holds<is_softmax>});
   to.push_back({"empty_part_is_neutral", empty_part_is_neutral});
-  to.push_back({"split_queries", split_queries});
+  to.push_back({"split_queries", split_queries, holds<is_softmax>});
   to.push_back({"alone_as_in_batch", alone_as_in_batch, holds_batches});
   to.push_back({"any_executor_same_bits", any_executor_same_bits});
-  to.push_back({"repeated_kv_heads", repeated_kv_heads});
+  to.push_back({"repeated_kv_heads", repeated_kv_heads, [](const subject& s, layout) {
+                  return s.rules.of != relative::additive;  // whose key/value heads have parameters
+                }});
 }
 
 }  // namespace fovea_test

@@ -62,6 +62,36 @@ struct any_view {
   fovea::list_view<index_type> list = offsets();  // sequences refer to it
 };
 
+/// Memory of its own for the tokens of another view, in the same order.
+template <class T>
+class any_owner {
+ public:
+  any_owner(view_kind kind, const memory_view& like, index_type heads, index_type dim)
+      : kind_(kind), at_(like) {
+    const bool by_columns = kind == view_kind::columns;
+    at_.heads = heads, at_.dim = dim;
+    at_.dim_stride = by_columns ? like.tokens : 1, at_.head_stride = dim * at_.dim_stride;
+    at_.token_stride = by_columns ? 1 : heads * dim, at_.batch_stride = like.tokens * heads * dim;
+    numbers_.resize(static_cast<std::size_t>((like.offsets ? 1 : like.batch) * at_.batch_stride));
+    at_.data = numbers_.data();
+    list_ = std::make_unique<fovea::list_view<index_type>>(read().offsets());
+  }
+  any_owner(any_owner&&) = default;
+
+  const memory_view& memory() const noexcept { return at_; }
+  T* data() noexcept { return numbers_.data(); }
+  std::size_t size() const noexcept { return numbers_.size(); }
+  any_view<T> written() const { return {kind_, at_}; }
+  any_view<const T> read() const { return {kind_, at_}; }
+  const fovea::list_view<index_type>* list() const noexcept { return list_.get(); }
+
+ private:
+  view_kind kind_;
+  memory_view at_;
+  std::vector<T> numbers_;
+  std::unique_ptr<fovea::list_view<index_type>> list_;  // sequences refer to it
+};
+
 }  // namespace fovea_test
 
 template <class E>
@@ -79,11 +109,27 @@ struct fovea::view_traits<fovea_test::any_view<E>> {
     packed.offsets = &x.list;
     return packed;
   }
+  template <class T>
+  static fovea_test::any_owner<T> make_like(const fovea_test::any_view<E>& x, fovea::index_type heads,
+                                            fovea::index_type dim) {
+    return {x.kind, x.memory, heads, dim};
+  }
 
  private:
   template <class X>
   static fovea::sequences<E> of(X x, fovea::index_type heads, const char* name) {
     return fovea::as_sequences(x, heads, name);
+  }
+};
+
+template <class T>
+struct fovea::view_traits<fovea_test::any_owner<T>> {
+  using element = T;
+  static fovea::sequences<T> view(const fovea_test::any_owner<T>& x, fovea::index_type heads,
+                                  const char* name) {
+    auto packed = view_traits<fovea_test::any_view<T>>::view(x.written(), heads, name);
+    if (packed.offsets != nullptr) packed.offsets = x.list();
+    return packed;
   }
 };
 

@@ -6,16 +6,28 @@
 #include <fovea/kernel/tile/tile.hpp>
 #include <fovea/projected/head_products.hpp>
 
+#include <cmath>
+
 FOVEA_NAMESPACE_BEGIN
 
-/// p x, where a weight of 0 hides what it would be multiplied by.
+/// p x, where a weight of 0 hides what it would be multiplied by: what no number is joins the sums of those
+/// rows that see it, after the same product as without it, so that no other row gets other bits (nor, of
+/// weights of 0 alone, another sign of 0).
 template <class T, class P>
 projection::row_matrix<T> seen_product(const P& p, const projection::row_matrix<T>& x) {
-  if (x.allFinite()) return p * x;
-  projection::row_matrix<T> sum = projection::row_matrix<T>::Zero(p.rows(), x.cols());
-  for (Eigen::Index i = 0; i < p.rows(); ++i)
-    for (Eigen::Index j = 0; j < p.cols(); ++j)
-      if (p(i, j) != T(0)) sum.row(i) += p(i, j) * x.row(j);
+  const bool finite = x.allFinite();
+  projection::row_matrix<T> sum;
+  if (finite)
+    sum.noalias() = p * x;
+  else
+    sum.noalias() = p * projection::row_matrix<T>(x.array().isFinite().select(x, T(0)));
+  sum.array() += T(0);
+  for (Eigen::Index j = 0; !finite && j < x.rows(); ++j)
+    for (Eigen::Index c = 0; c < x.cols(); ++c) {
+      if ((std::isfinite)(x(j, c))) continue;
+      for (Eigen::Index i = 0; i < p.rows(); ++i)
+        if (p(i, j) != T(0)) sum(i, c) += p(i, j) * x(j, c);
+    }
   return sum;
 }
 
