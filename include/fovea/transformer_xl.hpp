@@ -18,29 +18,19 @@
 // of bits.
 #pragma once
 
-#include <fovea/projected/calls.hpp>
-#include <fovea/projected/head_products.hpp>
-#include <fovea/score/relative_terms.hpp>
+#include <fovea/transformer_xl/vectors.hpp>
 
 FOVEA_NAMESPACE_BEGIN
-
-struct transformer_xl_options {
-  index_type dim = 0;                  // of a head of q
-  index_type reach = 0;                // the longest distance, either way, that r has a row for
-  index_type heads = 0, kv_heads = 0;  // where the type leaves them dynamic_heads; kv_heads: 0 means heads
-  index_type offset = 0;               // query 0 stands at this key, as behind a memory of so many
-  std::optional<double> scale = {};    // 1 / sqrt(dim) without it
-  executor_ref executor = {};          // who does the work; must outlive the attention object
-};
 
 /// T: float or double. q, k (Lq or Lk, dim) a head, v (Lk, dv), o (Lq, dv); `mods`: masks, scores, at most
 /// one sink and one dropout. A sequence whose distances i + offset - j exceed reach is refused.
 ///
 /// Cost: dim operations a cell beside those of q . k, each with a number of r that is loaded for it. 8 heads
-/// of 64, 256 and 1,024 tokens, take 2.1 to 2.5 times as long as attention without these terms, backward 4.4
-/// to 7.4 times, as logits and dS are made once more for them (Zen 5, AVX2 and AVX-512; one thread). A call
-/// lays r out anew: of a single query that is most of the time. O(Lq + Lk) dim numbers of memory a head,
-/// never Lq x Lk.
+/// of 64, 256 and 1,024 tokens, take 2.3 to 2.4 times as long as attention without these terms, backward 4.4
+/// to 7.4 times, as logits and dS are made once more for them (Zen 5, AVX-512; one thread). A call lays out
+/// those rows of r that it has distances for. Of up to 16 queries of a sequence r is read where it lies: one
+/// query of 1,024 keys takes 1.8 times as long as without, 16 take 3.3 times. O(Lq + Lk) dim numbers of
+/// memory a head, never Lq x Lk.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class transformer_xl : public projected_calls<transformer_xl<T, Heads, KVHeads, Arch>, T> {
   using calls = projected_calls<transformer_xl, T>;
@@ -94,7 +84,7 @@ class transformer_xl : public projected_calls<transformer_xl<T, Heads, KVHeads, 
     auto d_x = make_like<T>(q, o.heads, o.dim);
     auto d_k = make_like<element_of<K>>(k, o.kv_heads, view_of(k, o.kv_heads, "k").dim());
     auto d_v = make_like<element_of<V>>(values, o.kv_heads, view_of(values, o.kv_heads, "v").dim());
-    const vectors of(*this, rows, true);
+    const vectors of(o, scale_, v, r, rows, read_only(view_of(k, o.kv_heads, "k")), true);
     tensor<T> d_terms(rows.batches(), o.heads, rows.max_tokens(), of.width());
     auto x = with_u(q, rows);
     attend_.backward_into(shaped_like(q, d_x), shaped_like(k, d_k), shaped_like(values, d_v),
@@ -115,97 +105,20 @@ class transformer_xl : public projected_calls<transformer_xl<T, Heads, KVHeads, 
         gradient.v.row(eigen_index(h)) += by_terms.colwise().sum();
         projection::store_rows<T>(d + by_terms, to.head(b, h));
       }
-    for (index_type h = 0; h < o.heads; ++h)
-      gradient.r.middleCols(eigen_index(h * o.dim), eigen_index(o.dim)) += of.gradient(h, o.dim);
+    of.add_gradient(gradient.r);
     return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
                                                                   std::move(d_v)};
   }
 
  private:
+  using vectors = transformer_xl_vectors<T, Arch>;
+
   index_type positions() const noexcept { return 2 * options_.reach + 1; }
-
-  /// scale (q + v) and r of all heads, as scores read them.
-  class vectors {
-    static constexpr index_type room = channel_rows::room;
-
-   public:
-    template <class Rows>
-    vectors(const transformer_xl& of, const Rows& q, bool learns)
-        : name_("transformer_xl"), options_(of.options_), positions_(of.positions()) {
-      const auto& o = options_;
-      queries_ = q.max_tokens(), heads_ = q.batches() * o.heads;
-      x_pitch_ = channel_rows::pitch(queries_), r_pitch_ = channel_rows::pitch(positions_);
-      x_ = zeros(heads_, o.dim, x_pitch_), r_ = zeros(2 * o.heads, o.dim, r_pitch_);
-      if (learns) {
-        x_rows_ = zeros(heads_, queries_, width()), r_rows_ = zeros(o.heads, positions_, width());
-        d_r_ = r_rows_;
-        std::fill(d_r_.begin(), d_r_.end(), T(0));
-      }
-      const T scale = static_cast<T>(of.scale_);
-      o.executor.for_each(heads_, [&](index_type i, index_type) {
-        const index_type h = i % o.heads;
-        matrix x = projection::rows_in<T>(q.head(i / o.heads, h));
-        x = (x.rowwise() + of.v.row(eigen_index(h))) * scale;
-        lay_out(x, false, x_.data() + i * o.dim * x_pitch_, x_pitch_,
-                learns ? &x_rows_[at(i, queries_)] : nullptr);
-      });
-      o.executor.for_each(o.heads, [&](index_type h, index_type) {
-        const matrix of_head = of.r.middleCols(eigen_index(h * o.dim), eigen_index(o.dim));
-        T* const to = r_.data() + 2 * h * o.dim * r_pitch_;
-        lay_out(of_head, false, to, r_pitch_, learns ? &r_rows_[at(h, positions_)] : nullptr);
-        lay_out(of_head, true, to + o.dim * r_pitch_, r_pitch_, nullptr);
-      });
-    }
-
-    index_type width() const noexcept { return round_up(options_.dim, room); }
-    template <class Sums>
-    auto score(const Sums& sums) const noexcept {
-      const auto& o = options_;
-      relative_vectors<T> first{
-          o.dim,    o.reach,          positions_ - 1,   x_pitch_,
-          r_pitch_, x_.data() + room, r_.data() + room, r_.data() + room + o.dim * r_pitch_};
-      if (!d_r_.empty())
-        first.width = width(), first.x_rows = x_rows_.data(), first.r_rows = r_rows_.data(),
-        first.d_r = d_r_.data();
-      return relative_score<T, Sums>{
-          name_,    first, o.dim * x_pitch_, 2 * o.dim * r_pitch_, queries_ * width(), positions_ * width(),
-          o.offset, sums};
-    }
-    /// By r of a head.
-    matrix gradient(index_type h, index_type dim) const {
-      return projection::rows_in<T>(
-          matrix_view<const T>{&d_r_[at(h, positions_)], positions_, dim, width(), 1});
-    }
-
-   private:
-    std::size_t at(index_type head, index_type rows) const noexcept {
-      return static_cast<std::size_t>(head * rows * width());
-    }
-    static std::vector<T> zeros(index_type heads, index_type rows, index_type columns) {
-      return std::vector<T>(static_cast<std::size_t>(
-                                size_product("transformer_xl's vectors", heads, rows, columns, sizeof(T))) /
-                            sizeof(T));
-    }
-    /// To channels, perhaps from the last row on, and to rows.
-    void lay_out(const matrix& x, bool falls, T* channels, index_type pitch, T* rows) const noexcept {
-      for (index_type i = 0; i < x.rows(); ++i) {
-        const T* const from = x.data() + (falls ? x.rows() - 1 - i : i) * x.cols();
-        for (index_type c = 0; c < x.cols(); ++c) channels[c * pitch + room + i] = from[c];
-        if (rows != nullptr) std::copy_n(from, x.cols(), rows + i * width());
-      }
-    }
-
-    const char* name_;
-    transformer_xl_options options_;
-    index_type positions_, queries_, heads_, x_pitch_, r_pitch_;
-    std::vector<T> x_, r_, x_rows_, r_rows_;
-    mutable std::vector<T> d_r_;  // a backward call's, through the score
-  };
 
   template <class Q, class K, class F>
   void called(const Q& q, const K& k, const F& f) const {
     const auto rows = checked_queries(q);
-    const vectors of(*this, rows, false);
+    const vectors of(options_, scale_, v, r, rows, read_only(view_of(k, options_.kv_heads, "k")), false);
     auto x = with_u(q, rows);
     f(attend_, shaped_like(q, x), k, of.score(tensor_view<T>()));
   }

@@ -121,6 +121,33 @@ TEST(transformer_xl, is_attention_with_its_terms_in_a_batch) {
   EXPECT_EQ(weights.tokens(), tokens);
 }
 
+/// A few queries are multiplied by r where it lies, more of them by what is laid out of it: side by side in a batch,
+/// each as alone, with an r far longer than any sequence, of whose ends nothing is read.
+TEST(transformer_xl, packs_few_queries_and_many) {
+  random_source random(5);
+  const std::vector<index_type> of_queries{0, 3, 43, 59, 60}, of_keys{0, 30, 90, 100, 101};
+  layer_type layer({.dim = dim, .reach = 300, .offset = 4});
+  fill(layer.u, random), fill(layer.v, random), fill(layer.r, random);
+  layer.r.topRows(200).setConstant(std::numeric_limits<double>::quiet_NaN());
+  layer.r.bottomRows(200).setConstant(std::numeric_limits<double>::quiet_NaN());
+  const Matrix q = random_matrix(60, heads * dim, random), k = random_matrix(101, dim, random),
+               v = random_matrix(101, value_dim, random);
+  const Matrix all =
+      layer(fovea::ragged{q, of_queries}, fovea::ragged{k, of_keys}, fovea::ragged{v, of_keys});
+  for (std::size_t n = 0; n + 1 < of_queries.size(); ++n) {
+    const auto part = [n](const Matrix& x, const std::vector<index_type>& offsets) {
+      return Matrix(x.middleRows(offsets[n], offsets[n + 1] - offsets[n]));
+    };
+    const Matrix own_q = part(q, of_queries), own_k = part(k, of_keys), own_v = part(v, of_keys);
+    EXPECT_TRUE(part(all, of_queries) == layer(own_q, own_k, own_v)) << own_q.rows() << " queries";
+    EXPECT_LT(
+        (part(all, of_queries) - textbook(layer, own_q, own_k, own_v, 4, [](auto, auto) { return true; }))
+            .cwiseAbs()
+            .maxCoeff(),
+        1e-12);
+  }
+}
+
 TEST(transformer_xl, gradients_know_nothing_of_what_is_hidden) {
   random_source random(3);
   const sizes n{12, 12, 0};

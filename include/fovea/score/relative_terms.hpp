@@ -19,7 +19,8 @@ struct channel_rows {
 };
 
 /// One head's vectors: x of queries, r by i - j + middle, r in falling order too; where the gradient by r is
-/// summed, rows of `width` numbers, and x and r in such rows (null: no gradient is wanted).
+/// summed, rows of `width` numbers, and x and r in such rows (null: no gradient is wanted). Of a few queries
+/// not these, but their products with r, [query][key].
 template <class T>
 struct relative_vectors {
   index_type dim, middle, last;   // last: of r's positions
@@ -28,6 +29,7 @@ struct relative_vectors {
   index_type width = 0;           // of rows
   const T *x_rows = nullptr, *r_rows = nullptr;
   T* d_r = nullptr;
+  matrix_view<const T> products = {};
 
   /// Position of r at a cell.
   index_type at(index_type query, index_type key) const noexcept { return query - key + middle; }
@@ -56,6 +58,10 @@ struct relative_cells : added_number {
   auto staged(Block& block) const noexcept {
     using number = typename Block::number;
     constexpr index_type n = Block::n;
+    if (of.products.data != nullptr) {
+      const auto copied = block.copy(of.products);
+      return staged_relative<std::remove_const_t<decltype(copied)>>{{}, copied};
+    }
     const auto [to, staged] = block.make();
     const T* x = of.x + block.query;
     const T* r = of.rising + of.at(block.query, block.key);
@@ -75,7 +81,7 @@ struct relative_cells : added_number {
   V apply(const V& s, const auto& cells) const noexcept {
     if constexpr (requires { cells.width; }) {
       if constexpr (!std::remove_cvref_t<decltype(cells)>::queries)
-        return s + of_keys<V>(cells);
+        return s + (of.products.data != nullptr ? V(cells.load(of.products)) : of_keys<V>(cells));
       else
         return s + cells.number_of_each([this](index_type q, index_type k) { return dot(q, k); });
     } else {
@@ -125,6 +131,7 @@ struct relative_cells : added_number {
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
   T dot(index_type query, index_type key) const noexcept {
+    if (of.products.data != nullptr) return of.products(query, key);
     T sum = 0;
     for (index_type c = 0; c < of.dim; ++c)
       sum += of.x[query + c * of.x_pitch] * of.rising[of.at(query, key) + c * of.r_pitch];
@@ -138,16 +145,19 @@ template <class T, class Sums>
 struct relative_score {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr bool sums_heads = true;  // dr of a head is summed over its rows and sequences
-  const char* name;                         // for errors
-  relative_vectors<T> of;                   // of the first head; middle: of r's distance 0, less the offset
+  /// So many queries of a sequence are few.
+  static constexpr index_type few = 16;
+  const char* name;        // for errors
+  relative_vectors<T> of;  // of the first head; middle: of r's distance 0, less the offset
   index_type x_stride, r_stride, x_rows_stride, r_rows_stride;  // of heads: of x those of all sequences
-  index_type offset;
+  index_type offset, reach;                                     // reach: r's longest distance
   Sums sums;
+  matrix_view<const T> products = {};  // room for those of a few queries of the first head; no data: for none
 
   const Sums& row_sums() const noexcept { return sums; }
   void check(const place& at) const {
     if (at.queries == 0 || at.keys == 0) return;
-    const index_type first = saturated_sum(offset, at.first_query()), reach = of.last / 2,
+    const index_type first = saturated_sum(offset, at.first_query()),
                      before = saturated_sum(first, at.queries - 1), after = saturated_sum(first, 1 - at.keys);
     if (before > reach || after < -reach)
       reject(name, "'s r has distances up to ", reach, " but a sequence has ", after, " to ", before);
@@ -156,6 +166,11 @@ struct relative_score {
     relative_cells<T> bound{{}, of};
     auto& own = bound.of;
     const index_type head = at.batch * at.heads + at.head;
+    if (products.data != nullptr && at.queries <= few) {
+      own.products = {products.at(head * products.rows), at.queries, at.keys, products.row_stride, 1};
+      return bound;
+    }
+    if (own.x == nullptr) return bound;  // there are no queries
     own.middle += offset + at.first_query();
     own.x += head * x_stride, own.rising += at.head * r_stride, own.falling += at.head * r_stride;
     if (own.width > 0) {
