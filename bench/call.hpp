@@ -39,6 +39,9 @@ call differential_call(const workload& w);
 call sigmoid_call(const workload& w);
 call transformer_xl_call(const workload& w);
 call talking_heads_call(const workload& w);
+call cosine_call(const workload& w);
+call luong_call(const workload& w);
+call weights_into_call(const workload& w);
 
 /// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to
 /// compile.

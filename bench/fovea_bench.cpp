@@ -199,6 +199,9 @@ bench::call bench::fovea_call(const workload& w) {
   if (w.op == operation::sigmoid) return sigmoid_call(w);
   if (w.op == operation::transformer_xl) return transformer_xl_call(w);
   if (w.op == operation::talking_heads) return talking_heads_call(w);
+  if (w.op == operation::cosine) return cosine_call(w);
+  if (w.op == operation::luong) return luong_call(w);
+  if (w.op == operation::weights_into) return weights_into_call(w);
   if (w.op != operation::forward) return hard_call(w);
   call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,

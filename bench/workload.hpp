@@ -36,6 +36,9 @@ enum class operation {
   sigmoid,
   transformer_xl,
   talking_heads,
+  cosine,
+  luong,         // general: q W k
+  weights_into,  // of the first head
   linear_backward
 };
 enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
@@ -164,7 +167,7 @@ inline bool decays_channels(update_rule r) {
 }
 inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
 
-inline constexpr names<operation, 13> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 16> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
@@ -176,7 +179,10 @@ inline constexpr names<operation, 13> operation_names{{{"forward", operation::fo
                                                       {"differential", operation::differential},
                                                       {"sigmoid", operation::sigmoid},
                                                       {"transformer_xl", operation::transformer_xl},
-                                                      {"talking_heads", operation::talking_heads}}};
+                                                      {"talking_heads", operation::talking_heads},
+                                                      {"cosine", operation::cosine},
+                                                      {"luong", operation::luong},
+                                                      {"weights_into", operation::weights_into}}};
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {

@@ -1,12 +1,15 @@
 // bench/calls/relatives.cpp - a workload becomes one call of what is nearly plain attention: with an output
 // gate, of two softmaxes (Hq and Hkv heads of q and k: half as many of O and V, twice as wide), of sigmoids,
-// with vectors of distances, of heads that talk.
+// with vectors of distances, of heads that talk, by cosine, by Luong's general score, with one head's weights kept.
 #include "../fovea_call.hpp"
 
+#include <fovea/cosine.hpp>
 #include <fovea/differential.hpp>
+#include <fovea/luong.hpp>
 #include <fovea/sigmoid_attention.hpp>
 #include <fovea/talking_heads.hpp>
 #include <fovea/transformer_xl.hpp>
+#include <fovea/weights_into.hpp>
 
 namespace bench {
 namespace {
@@ -34,6 +37,17 @@ struct gated {
   template <class O, class... Rest>
   void into(const O& o, const Rest&... rest) const {
     attend.into(o, rest..., fovea::gate(fovea::bhsd(gates->data(), o.batch, o.heads, o.tokens, o.dim)));
+  }
+};
+
+/// Attention whose first head is looked at.
+struct looking {
+  fovea::attention<float> attend;
+  std::shared_ptr<std::vector<float>> weights;
+  template <class O, class Q, class K, class... Rest>
+  void into(const O& o, const Q& q, const K& k, const Rest&... rest) const {
+    const auto kept = fovea::bhsd(weights->data(), q.batch, 1, q.tokens, k.tokens);
+    attend.into(o, q, k, rest..., fovea::weights_into(kept, 0));
   }
 };
 
@@ -82,6 +96,28 @@ call talking_heads_call(const workload& w) {
   fovea::talking_heads<float> attend({.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
   attend.p_l.setRandom(), attend.p_w.setRandom();
   return call_of(w, x, attend);
+}
+
+call cosine_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  const fovea::cosine<float> attend({.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
+  return call_of(w, x, attend);
+}
+
+call luong_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  fovea::luong<float, fovea::luong_score::general> attend(
+      {.query_dim = w.dim, .heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
+  attend.w_a.setRandom();
+  return call_of(w, x, attend);
+}
+
+call weights_into_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  const auto weights =
+      std::make_shared<std::vector<float>>(static_cast<std::size_t>(w.batch * w.queries * w.keys));
+  const fovea::attention<float> attend({.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
+  return call_of(w, x, looking{attend, weights});
 }
 
 }  // namespace bench
