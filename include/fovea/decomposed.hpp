@@ -35,10 +35,10 @@ struct decomposed_options {
 /// T: float or double. q, k (height width, dim) a head, v (height width, dv), o (height width, dv); `mods`:
 /// masks, scores, at most one sink and one dropout. All heads share the two tables.
 ///
-/// Cost: two products a query once a call, Lq (height + 2 width) dim operations and Lq (height + width) numbers
-/// of memory a head, and two loads a register of logits: never Lq x Lk. A grid of 64 x 64 takes 1.2 times as
-/// long as without the bias, windows of 14 x 14, where the products weigh more, 1.34 to 1.46 times (Zen 5,
-/// AVX-512, one thread). Backward makes the logits once more.
+/// Cost: two products a query once a call, Lq (height + 2 width) dim operations and Lq (height + width)
+/// numbers of memory a head, and two loads a register of logits: never Lq x Lk. A grid of 64 x 64 takes 1.2
+/// times as long as without the bias, windows of 14 x 14, where the products weigh more, 1.34 to 1.46 times
+/// (Zen 5, AVX-512, one thread). Backward makes the logits once more.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class decomposed : public projected_calls<decomposed<T, Heads, KVHeads, Arch>, T> {
   using calls = projected_calls<decomposed, T>;

@@ -13,7 +13,8 @@ namespace {
 /// Folders whose tests are found under another name.
 const std::map<std::string, std::string> other_names = {
     {"additive", "projected"},      {"differential", "projected"}, {"luong", "projected"},
-    {"talking_heads", "projected"}, {"roles", "extension"}};
+    {"talking_heads", "projected"}, {"decomposed", "projected"},   {"transformer_xl", "projected"},
+    {"roles", "extension"}};
 
 /// Folders of tests/ that are no folder of the library's: what users do, what the headers promise as text, what holds
 /// of all calls, and what tests need.

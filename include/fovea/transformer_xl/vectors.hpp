@@ -1,5 +1,5 @@
-// fovea/transformer_xl/vectors.hpp - what Transformer-XL's scores read: queries and vectors of distances, laid
-// out once a call.
+// fovea/transformer_xl/vectors.hpp - what Transformer-XL's scores read: queries and vectors of distances,
+// laid out once a call.
 #pragma once
 
 #include <fovea/kernel/tile/packing.hpp>
