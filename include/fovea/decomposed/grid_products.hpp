@@ -9,9 +9,9 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// Of a register of queries, which are in lanes: products with rows of a table, [row][query], and from there
-/// to each query's numbers. A query meets 2 width - 1 vectors along its row and needs width of them. (Products
-/// of a line of the grid with what it needs alone, by Eigen, are too small to be quick: attention in windows
-/// of 14 x 14 took 1.7 to 1.8 times as long as without these terms, not 1.34 to 1.46.)
+/// to each query's numbers. A query meets 2 width - 1 vectors along its row and needs width of them.
+/// (Products of a line of the grid with what it needs alone, by Eigen, are too small to be quick: attention
+/// in windows of 14 x 14 took 1.7 to 1.8 times as long as without these terms, not 1.34 to 1.46.)
 template <class Arch, class T>
 class grid_products {
   using V = kernel::vec<Arch, T>;
