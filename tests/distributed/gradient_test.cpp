@@ -76,8 +76,8 @@ TEST(ring_gradient, of_a_sink) {
   for (std::size_t h = 0; h < 2; ++h) EXPECT_NEAR(got[h], wanted[h], 1e-4 * (1 + std::abs(wanted[h])));
 }
 
-/// The gradients of a rank alone, whatever ranks there are: even slices of blocks, slices of uneven numbers of
-/// blocks, a last block that is not full, sequences side by side.
+/// The gradients of a rank alone, whatever ranks there are: even slices of blocks, slices of uneven numbers
+/// of blocks, a last block that is not full, sequences side by side.
 template <class... Mods>
 void expect_same_bits(index_type batch, index_type tokens, token_layout layout, bool uneven,
                       const Mods&... mods) {

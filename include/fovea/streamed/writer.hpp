@@ -29,8 +29,8 @@ struct writer_options {
 /// each byte is written once, read once by finish() for its sum, and moved once by finish() where there are
 /// fewer tokens than `capacity`.
 ///
-/// Errors of the file are std::runtime_error, naming the byte; the file is then of no use. Nobody else changes
-/// its size meanwhile (the system ends a process that reads beyond the end of a mapped file).
+/// Errors of the file are std::runtime_error, naming the byte; the file is then of no use. Nobody else
+/// changes its size meanwhile (the system ends a process that reads beyond the end of a mapped file).
 template <class E, int KVHeads = dynamic_heads, class VE = E, class Arch = xsimd::default_arch>
 class cache_writer : private caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch> {
   using base = caching::basic_cache<caching::contiguous, E, VE, KVHeads, Arch>;
