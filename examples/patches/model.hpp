@@ -35,7 +35,7 @@ inline Matrix patches_of(std::span<const scene> scenes) {
 
 struct model {
   static constexpr Index width = 64, heads = 4, inner = 128;
-  using layer = transformer::encoder_layer;
+  using layer = transformer::encoder_layer<>;
   using linear = transformer::linear<float>;
   using norm = transformer::layer_norm<float>;
 

@@ -21,10 +21,13 @@ inline fovea::multi_head<float> random_attention(const fovea::multi_head_options
 }
 
 /// x += attend(norm(x));  x += think(norm(x))
+///
+/// Attention: fovea::multi_head, or what is called as it is; random_attention makes one from Options.
+template <class Attention = fovea::multi_head<float>, class Options = fovea::multi_head_options<float>>
 struct encoder_layer {
   using matrix = Matrix<float>;
   using norm = layer_norm<float>;
-  using attention = fovea::multi_head<float>;
+  using attention = Attention;
 
   norm attention_norm, forward_norm;
   attention attend;
@@ -32,11 +35,11 @@ struct encoder_layer {
 
   struct saved {
     norm::saved attention_norm, forward_norm;
-    attention::saved attend;
+    typename attention::saved attend;
     feed_forward<float>::saved think;
   };
 
-  encoder_layer(const fovea::multi_head_options<float>& options, fovea::index_type inner, std::uint64_t key)
+  encoder_layer(const Options& options, fovea::index_type inner, std::uint64_t key)
       : attention_norm(options.width),
         forward_norm(options.width),
         attend(random_attention(options, random_key(key, 0))),
@@ -55,8 +58,14 @@ struct encoder_layer {
   matrix backward(matrix d, const saved& s, encoder_layer& gradient) const {
     d += forward_norm.backward(think.backward(d, s.think, gradient.think), s.forward_norm,
                                gradient.forward_norm);
-    d += attention_norm.backward(attend.backward(d, s.attend, gradient.attend).x, s.attention_norm,
-                                 gradient.attention_norm);
+    const auto d_inputs = attend.backward(d, s.attend, gradient.attend);
+    const auto& d_x = [&]() -> const matrix& {
+      if constexpr (requires { d_inputs.x; })
+        return d_inputs.x;
+      else
+        return d_inputs;
+    }();
+    d += attention_norm.backward(d_x, s.attention_norm, gradient.attention_norm);
     return d;
   }
 

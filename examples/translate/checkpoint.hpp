@@ -28,7 +28,7 @@ struct checkpoint_error : std::runtime_error {
 namespace detail {
 
 inline constexpr std::string_view magic = "fovea translate\n";
-inline constexpr std::int64_t version = 1;
+inline constexpr std::int64_t version = 2;
 
 inline std::uint64_t sum_of(std::string_view bytes) {
   std::uint64_t sum = 0xcbf29ce484222325;
@@ -145,8 +145,10 @@ struct checkpoint {
 
  private:
   void check_model() const {
-    model_config::each(model, [&](const char* name, std::int64_t n) {
-      if (n < 1 || n > 1 << 16) throw checkpoint_error(path + ": " + name + " is " + std::to_string(n));
+    model_config::each(model, [&](const std::string_view name, std::int64_t n) {
+      const bool within =
+          name == "delta_layers" ? n >= 0 && n <= model.encoder_layers : n >= 1 && n <= 1 << 16;
+      if (!within) throw checkpoint_error(path + ": " + std::string(name) + " is " + std::to_string(n));
     });
     if (model.vocabulary != characters().size())
       throw checkpoint_error(path + " knows " + std::to_string(model.vocabulary) + " characters, not " +

@@ -5,6 +5,7 @@
 #include "batch.hpp"
 
 #include "../transformer/encoder_layer.hpp"
+#include "../transformer/gated_delta.hpp"
 
 #include <fovea/kv_cache.hpp>
 
@@ -14,8 +15,11 @@ using matrix = transformer::Matrix<float>;
 using attention = fovea::multi_head<float>;
 using norm = transformer::layer_norm<float>;
 using feed_forward = transformer::feed_forward<float>;
-using transformer::encoder_layer, transformer::random_attention, transformer::starts;
+using encoder_layer = transformer::encoder_layer<>;
+using delta_layer = transformer::encoder_layer<transformer::bidirectional<transformer::gated_delta<float>>,
+                                               transformer::gated_delta_options>;
 using transformer::part, transformer::random_key;
+using transformer::random_attention, transformer::starts;
 
 /// x += attend(norm(x)), causal;  x += look(norm(x), memory);  x += think(norm(x))
 struct decoder_layer {

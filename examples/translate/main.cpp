@@ -1,6 +1,7 @@
-// translate train | run | attention: an encoder-decoder Transformer learns to read dates and times in six
+// translate train | run | attention | check | lengths: an encoder-decoder Transformer learns to read dates and times in six
 // languages. See --help.
 #include "checkpoint.hpp"
+#include "lengths.hpp"
 #include "look.hpp"
 
 #include "../command_line.hpp"
@@ -18,9 +19,9 @@ using examples::stopwatch;
 std::atomic<bool> stopped{false};
 
 struct arguments {
-  std::string save, resume, file, out, text;
+  std::string save, resume, file, out, text, encoder = "softmax";
   double minutes = 0;
-  std::int64_t seed = 1, steps = 0, threads = 2, beam = 1, head = -1, check = 3000;
+  std::int64_t seed = 1, steps = 0, threads = 2, beam = 1, head = -1, check = 3000, longest = 8192;
   bool show_errors = false;
 };
 
@@ -101,6 +102,7 @@ void train(const arguments& a) {
   constexpr std::int64_t between_checks = 250, between_saves = 500, pairs_of_a_check = 384;
   const fovea::threads pool(a.threads);
   model_config model_of{.vocabulary = characters().size()};
+  if (a.encoder == "gated_delta") model_of.delta_layers = model_of.encoder_layers;
   training_config config{.seed = a.seed};
   if (a.steps > 0) config = config.over(a.steps);
   std::optional<checkpoint> from;
@@ -193,6 +195,14 @@ void attention(const arguments& a) {
   std::printf("%s\n", seen.translation.c_str());
 }
 
+void lengths(const arguments& a) {
+  std::printf("tokens\tsoftmax, ms\tgated delta, ms\n");
+  for (std::int64_t n = 32; n <= a.longest && !stopped; n *= 4) {
+    const auto t = translate::time_layers(n);
+    std::printf("%lld\t%.3g\t%.3g\n", static_cast<long long>(n), 1e3 * t.softmax, 1e3 * t.gated_delta);
+  }
+}
+
 /// What the arguments are read into, and what is then to be done.
 std::function<void()> declare_arguments(CLI::App& app, arguments& a) {
   app.require_subcommand(1);
@@ -214,6 +224,14 @@ std::function<void()> declare_arguments(CLI::App& app, arguments& a) {
       ->excludes(resume)
       ->excludes(minutes);
   learn->add_option("--seed", a.seed)->check(CLI::Range(0, 1 << 30))->capture_default_str()->excludes(resume);
+  learn
+      ->add_option(
+          "--encoder", a.encoder,
+          "what stands for attention in the encoder: softmax, or gated_delta, a state that the tokens "
+          "before (half of the heads: behind) a token left")
+      ->check(CLI::IsMember({"softmax", "gated_delta"}))
+      ->capture_default_str()
+      ->excludes(resume);
   const auto with_threads = [&](CLI::App* of) {
     of->add_option("--threads", a.threads)->check(CLI::Range(1, 1024))->capture_default_str();
   };
@@ -232,7 +250,12 @@ std::function<void()> declare_arguments(CLI::App& app, arguments& a) {
   measure->add_option("--pairs", a.check)->check(CLI::Range(1, 1 << 24))->capture_default_str();
   measure->add_flag("--errors", a.show_errors, "print what was wrong");
   with_threads(measure);
+  auto* const grow = app.add_subcommand("lengths", "times a layer of each kind, forward and backward");
+  grow->add_option("--longest", a.longest, "tokens, up to which 32 are quadrupled")
+      ->check(CLI::Range(32, 1 << 20))
+      ->capture_default_str();
   return [=, &a] {
+    if (*grow) lengths(a);
     if (*learn) train(a);
     if (*say) run(a);
     if (*look) attention(a);

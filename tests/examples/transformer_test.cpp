@@ -6,6 +6,7 @@
 #include "transformer/dropout.hpp"
 #include "transformer/embedding.hpp"
 #include "transformer/feed_forward.hpp"
+#include "transformer/gated_delta.hpp"
 #include "transformer/layer_norm.hpp"
 #include "transformer/rms_norm.hpp"
 #include "transformer/schedule.hpp"
@@ -101,6 +102,77 @@ TEST(Transformer, FeedForwardsHaveTheirGradients) {
   expect_gradients(feed_forward<double, relu>(channels, 9, 3));
   expect_gradients(gated_feed_forward<double>(channels, 9, 3));
   expect_gradients(gated_feed_forward<double, gelu>(channels, 9, 3));
+}
+
+TEST(Transformer, LayersOfGatedDeltasHaveTheirGradients) {
+  const gated_delta_options sizes{.width = channels, .heads = 2, .dim = 3, .value_dim = 4};
+  expect_gradients(gated_delta<double>(sizes, 3));
+  using both = bidirectional<gated_delta<double>>;
+  expect_gradients(both{gated_delta<double>(sizes, 3), gated_delta<double>(sizes, 4)});
+}
+
+/// Token after token, by the formulas that stand in the header.
+TEST(Transformer, ALayerOfGatedDeltasIsItsRecurrence) {
+  constexpr Index heads = 2, dim = 3, value_dim = 4, kernel = 4, keys = heads * dim,
+                  values = heads * value_dim;
+  gated_delta<double> layer({.width = channels, .heads = heads, .dim = dim, .value_dim = value_dim}, 3);
+  shake(layer);
+  const M x = uniform_matrix<double>(tokens, channels, 1.5, 1);
+  const M projected = x * layer.inputs.weight.transpose();
+  const auto sigmoid = [](double at) { return 1 / (1 + std::exp(-at)); };
+  std::vector<M> states(heads, M::Zero(dim, value_dim));
+  M gated(tokens, values);
+  for (Index t = 0; t < tokens; ++t) {
+    Row<double> c = Row<double>::Zero(2 * keys + values);
+    for (Index i = 0; i < kernel; ++i)
+      if (t - kernel + 1 + i >= 0)
+        c.array() +=
+            layer.convolution.row(i).array() * projected.row(t - kernel + 1 + i).head(c.size()).array();
+    for (Index j = 0; j < c.size(); ++j) c(j) *= sigmoid(c(j));
+    const Row<double> rates = x.row(t) * layer.rates.weight.transpose() + layer.rates.bias;
+    for (Index h = 0; h < heads; ++h) {
+      const auto unit = [&](Index from) -> Column<double> {
+        const Column<double> part = c.segment(from + h * dim, dim).transpose();
+        return part / std::sqrt(part.squaredNorm() + 1e-6);
+      };
+      const Column<double> q = unit(0), k = unit(keys);
+      const Row<double> v = c.segment(2 * keys + h * value_dim, value_dim);
+      M& s = states[static_cast<std::size_t>(h)];
+      s *= std::exp(-std::exp(layer.log_rate(h)) * std::log1p(std::exp(rates(h))));
+      s += k * (sigmoid(rates(heads + h)) * (v - k.transpose() * s));
+      const Row<double> o = q.transpose() * s / std::sqrt(static_cast<double>(dim));
+      const double norm = std::sqrt(o.squaredNorm() / static_cast<double>(value_dim) + layer.norm.epsilon);
+      for (Index j = 0; j < value_dim; ++j) {
+        const double z = projected(t, c.size() + h * value_dim + j);
+        gated(t, h * value_dim + j) = o(j) / norm * layer.norm.weight(j) * z * sigmoid(z);
+      }
+    }
+  }
+  EXPECT_TRUE(layer(x).isApprox(gated * layer.out.weight.transpose(), 1e-12));
+}
+
+/// Sequences of a batch do not see each other, and a token of one direction sees one side of it.
+TEST(Transformer, LayersOfGatedDeltasReadOneSequenceEachWay) {
+  const gated_delta_options sizes{.width = channels, .heads = 2};
+  const bidirectional<gated_delta<double>> layer{gated_delta<double>(sizes, 3),
+                                                 gated_delta<double>(sizes, 4)};
+  const M x = uniform_matrix<double>(7, channels, 1.5, 1);
+  const std::vector<fovea::index_type> offsets{0, 3, 3, 7};
+  const M y = layer({x, offsets});
+  EXPECT_TRUE(y.topRows(3).isApprox(layer(x.topRows(3)), 1e-13));
+  EXPECT_TRUE(y.bottomRows(4).isApprox(layer(x.bottomRows(4)), 1e-13));
+  M other = x;
+  other.row(4) *= 2;
+  const M ahead = layer.ahead({x, offsets}) - layer.ahead({other, offsets}),
+          both = y - layer({other, offsets});
+  EXPECT_TRUE(ahead.topRows(4).isZero(0));
+  EXPECT_TRUE(both.topRows(3).isZero(0));
+  for (Index i = 3; i < 7; ++i) {
+    EXPECT_EQ(ahead.row(i).norm() > 1e-6, i >= 4) << i;
+    EXPECT_GT(both.row(i).norm(), 1e-6) << i;
+  }
+  EXPECT_THROW(layer({x, std::vector<fovea::index_type>{0, 3}}), std::invalid_argument);
+  EXPECT_THROW(layer(M::Zero(2, channels + 1)), std::invalid_argument);
 }
 
 TEST(Transformer, ActivationsHaveTheirValues) {
