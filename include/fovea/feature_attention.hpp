@@ -12,7 +12,7 @@
 // executors and errors are those of attention.hpp.
 #pragma once
 
-#include <fovea/feature_attention/features.hpp>
+#include <fovea/feature_attention/forward.hpp>
 #include <fovea/mask/causal.hpp>
 #include <fovea/plan/gradients.hpp>
 
@@ -29,8 +29,8 @@ struct feature_options {
 /// with `causal`, Lq = Lk. Features: any function of a number or a SIMD batch (features.hpp has two), applied
 /// to each channel; it should not be negative. No scale: put one into the features.
 ///
-/// Cost: 4 L d (dv + 1) operations a query head, backward three times that; each worker copies a key/value
-/// head and its query heads: memory O((d + dv) L) a worker. Results are the same bits for any executor. Every
+/// Cost: 4 L d dv operations a query head, backward three times that. Memory a worker: 512 tokens and a state;
+/// backward copies a key/value head and its query heads, O((d + dv) L). Results are the same bits for any executor. Every
 /// call throws std::invalid_argument, naming the argument and both values, before anything is written.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Features = elu_plus_one_features,
           class Arch = xsimd::default_arch>
@@ -62,7 +62,7 @@ class feature_attention {
     check_apart("o", out.all, "v", c.v);
     fill_rows_of_none(out);
     options_.executor.for_each(c.k.batches() * c.k.heads(), [&](index_type job, index_type) {
-      features::head<Arch, std::remove_const_t<decltype(c)>, Features>(c, features_, job).forward(out);
+      features::forward_head<Arch, std::remove_const_t<decltype(c)>, Features>(c, features_, job).run(out);
     });
   }
 

@@ -37,8 +37,18 @@ struct call {
   double epsilon;
 };
 
-/// A key/value head of a sequence with its query heads, copied: features of q and k, and v with a column of
-/// ones, whose results are the normaliser.
+/// to = phi(row t), whole registers, 0 beyond its columns before phi.
+template <class Arch, class T, class Features, class E>
+void map_row(const Features& f, const matrix_view<E>& rows, index_type t, T* to) {
+  using R = xsimd::batch<T, Arch>;
+  constexpr auto n = static_cast<index_type>(R::size);
+  load_elements(rows.at(t), rows.col_stride, rows.cols, to);
+  std::fill(to + rows.cols, to + round_up(rows.cols, n), T(0));
+  for (index_type c = 0; c < rows.cols; c += n) R(f(R::load_unaligned(to + c))).store_unaligned(to + c);
+}
+
+/// A key/value head of a sequence with its query heads, copied for its gradient: features of q and k, and v with a
+/// column of ones, whose results are the normaliser.
 template <class Arch, class Call, class Features>
 class head {
   using T = typename Call::compute;
@@ -62,27 +72,13 @@ class head {
         v_(matrix::Ones(lk_, dv_ + 1)) {
     for (index_type g = 0; g < group_; ++g) {
       const auto rows = c.q.head(b_, h_ * group_ + g);
-      for (index_type t = 0; t < lq_; ++t) map(rows, t, &q_(g * lq_ + t, 0));
+      for (index_type t = 0; t < lq_; ++t) map_row<Arch>(features_, rows, t, q_.row(g * lq_ + t).data());
     }
     const auto keys = c.k.head(b_, h_);
     const auto values = c.v.head(b_, h_);
     for (index_type t = 0; t < lk_; ++t) {
-      map(keys, t, &k_(t, 0));
+      map_row<Arch>(features_, keys, t, k_.row(t).data());
       load_elements(values.at(t), values.col_stride, dv_, &v_(t, 0));
-    }
-  }
-
-  template <class O>
-  void forward(const sequences<O>& out) const {
-    const matrix o = sums();
-    std::vector<T> row(static_cast<std::size_t>(dv_));
-    for (index_type g = 0; g < group_; ++g) {
-      const auto to = out.head(b_, h_ * group_ + g);
-      for (index_type t = 0; t < lq_; ++t) {
-        const T norm = norm_of(o, g, t);
-        for (index_type c = 0; c < dv_; ++c) row[static_cast<std::size_t>(c)] = o(g * lq_ + t, c) / norm;
-        store_elements(row.data(), dv_, to.at(t), to.col_stride);
-      }
     }
   }
 
@@ -149,13 +145,6 @@ class head {
     return sums(g * lq_ + t, dv_) + static_cast<T>(c_.epsilon);
   }
 
-  /// to = phi(row t), whole registers.
-  template <class E>
-  void map(const matrix_view<E>& rows, index_type t, T* to) const {
-    load_elements(rows.at(t), rows.col_stride, d_, to);
-    std::fill(to + d_, to + round_up(d_, n), T(0));
-    for (index_type c = 0; c < d_; c += n) R(features_(R::load_unaligned(to + c))).store_unaligned(to + c);
-  }
   /// Gradients by x from those by phi(x), `by`.
   template <class E, class D>
   void unmap(const matrix_view<E>& x, index_type tokens, T* by, const matrix_view<D>& to) const {
