@@ -42,6 +42,8 @@ call talking_heads_call(const workload& w);
 call cosine_call(const workload& w);
 call luong_call(const workload& w);
 call weights_into_call(const workload& w);
+call feature_call(const workload& w);
+call dsa_call(const workload& w);
 
 /// The part of fovea_call whose q has elements T; in translation units of their own, as they take long to
 /// compile.

@@ -150,7 +150,9 @@ void register_rows(const std::vector<named_workload>& rows) {
       std::fprintf(stderr, "%s: no textbook row, it has no cache\n", name.c_str());
     else if (w.op == operation::backward)
       std::fprintf(stderr, "%s: no textbook row, it computes no gradients\n", name.c_str());
-    else if (is_linear(w.op))
+    else if (w.op == operation::dsa)
+      std::fprintf(stderr, "%s: no textbook row, it reads all keys\n", name.c_str());
+    else if (is_linear(w.op) || w.op == operation::feature)
       std::fprintf(stderr, "%s: no textbook row, it has no softmax\n", name.c_str());
     else if (w.op == operation::additive || w.op == operation::decomposed)
       std::fprintf(stderr, "%s: no textbook row, its scores are not of q and k alone\n", name.c_str());
@@ -202,6 +204,8 @@ bench::call bench::fovea_call(const workload& w) {
   if (w.op == operation::cosine) return cosine_call(w);
   if (w.op == operation::luong) return luong_call(w);
   if (w.op == operation::weights_into) return weights_into_call(w);
+  if (w.op == operation::feature) return feature_call(w);
+  if (w.op == operation::dsa) return dsa_call(w);
   if (w.op != operation::forward) return hard_call(w);
   call timed;
   with_element<float, double, fovea::bf16, fovea::fp16>(w.dtype,

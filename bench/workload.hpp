@@ -39,7 +39,9 @@ enum class operation {
   cosine,
   luong,         // general: q W k
   weights_into,  // of the first head
-  linear_backward
+  linear_backward,
+  feature,  // elu + 1 in place of the softmax
+  dsa       // an index chooses keys, attention reads those
 };
 enum class update_rule { linear, gated, gated_channels, delta, gated_delta, gated_delta_channels };
 enum class mask {
@@ -82,6 +84,8 @@ struct workload {
   index_type dim = 64, value_dim = 64;            // d, dv
   index_type hidden = 0;                          // of additive attention
   update_rule rule = update_rule::linear;         // of linear attention
+  index_type index_heads = 0, top = 0;            // of op=dsa: heads of 128, and the keys that they choose
+  element index = element::f32;                   // of its queries and keys
   bench::mask mask = mask::none;
   index_type mask_size = 0;  // window: keys before a query's own; blocks, documents: tokens; prefix: keys;
                              // tree: drafts; dilated: step; longformer: a side; neighbourhood: kernel's side
@@ -167,7 +171,7 @@ inline bool decays_channels(update_rule r) {
 }
 inline bool has_beta(update_rule r) { return r >= update_rule::delta; }
 
-inline constexpr names<operation, 16> operation_names{{{"forward", operation::forward},
+inline constexpr names<operation, 18> operation_names{{{"forward", operation::forward},
                                                       {"backward", operation::backward},
                                                       {"hard", operation::hard},
                                                       {"hard_sampled", operation::hard_sampled},
@@ -182,7 +186,10 @@ inline constexpr names<operation, 16> operation_names{{{"forward", operation::fo
                                                       {"talking_heads", operation::talking_heads},
                                                       {"cosine", operation::cosine},
                                                       {"luong", operation::luong},
-                                                      {"weights_into", operation::weights_into}}};
+                                                      {"weights_into", operation::weights_into},
+                                                      {"feature", operation::feature},
+                                                      {"dsa", operation::dsa}}};
+inline constexpr index_type index_dim = 128;  // of op=dsa
 
 template <class E, std::size_t N>
 std::string_view name_of(const names<E, N>& all, E value) {
@@ -224,6 +231,8 @@ inline std::vector<key_entry> known_keys() {
       {"dv", "N", "d", "dim of a head of V"},
       {"hidden", "N", "64", "op=additive: columns of the projections, a head"},
       {"rule", known_names(rule_names, "|"), "linear", "op=linear, linear_backward: how a token changes the state"},
+      {"index", "N|N:bf16", "64", "op=dsa: heads of the index, of 128 numbers in f32 or bf16"},
+      {"top", "N", "2048", "op=dsa: keys that the index chooses for each query"},
       {"mask", known_masks("|"), "none", "with a cache: causal; blocks of N x N, a share S visible (topk: those that matter most, chosen by the call)"},
       {"dtype", elements, "f32", "elements of Q and O"},
       {"kv", elements, "dtype", "elements of K and V"},
@@ -301,6 +310,15 @@ inline void read_cache(workload& w, const word& x) {
   }
 }
 
+/// 64, or 64:bf16.
+inline void read_index(workload& w, const word& x) {
+  const auto colon = std::min(x.value.find(':'), x.value.size());
+  w.index_heads = word{x.key, x.value.substr(0, colon)}.number(1, 1024);
+  if (colon < x.value.size())
+    w.index = word{x.key, x.value.substr(colon + 1)}.one_of(
+        names<element, 2>{{{"f32", element::f32}, {"bf16", element::bf16}}});
+}
+
 /// "70:1:5000".
 inline void read_lengths(workload& w, const word& x) {
   for (std::string_view rest = x.value; !rest.empty();) {
@@ -345,6 +363,15 @@ inline void check(const workload& w) {
                                 ": timed in f32 and bhsd, without modifiers");
   if ((w.op == operation::additive) != (w.hidden > 0))
     throw std::invalid_argument("hidden=" + std::to_string(w.hidden) + ": it goes with op=additive");
+  if ((w.op == operation::dsa) != (w.index_heads > 0) || (w.op == operation::dsa) != (w.top > 0))
+    throw std::invalid_argument("index=" + std::to_string(w.index_heads) + ", top=" + std::to_string(w.top) +
+                                ": they go with op=dsa");
+  if (w.op == operation::dsa && (w.batch != 1 || w.kv_heads != 1 || w.mask != mask::none || w.keys < w.queries ||
+                                 w.value_dim > w.dim))
+    throw std::invalid_argument("op=dsa: timed with B=1, Hkv=1, no mask, no more queries than keys and values that are "
+                                "the first dv of d");
+  if (w.op == operation::feature && ((w.mask != mask::none && w.mask != mask::causal) || w.queries != w.keys))
+    throw std::invalid_argument("op=feature: timed with Lq = Lk, without a mask or causal");
   if (w.op == operation::differential && (w.heads % 2 != 0 || w.kv_heads % 2 != 0))
     throw std::invalid_argument("op=differential: Hq=" + std::to_string(w.heads) +
                                 ", Hkv=" + std::to_string(w.kv_heads) + " are those of both softmaxes, even");
@@ -426,7 +453,7 @@ inline workload parse_workload(std::string_view text) try {
   const auto given = [&](std::string_view key) {
     return std::any_of(words.begin(), words.end(), [&](const word& x) { return x.key == key; });
   };
-  const std::array<std::pair<std::string_view, index_type*>, 9> numbers{{{"B", &w.batch},
+  const std::array<std::pair<std::string_view, index_type*>, 10> numbers{{{"B", &w.batch},
                                                                          {"Hq", &w.heads},
                                                                          {"Hkv", &w.kv_heads},
                                                                          {"Lq", &w.queries},
@@ -434,6 +461,7 @@ inline workload parse_workload(std::string_view text) try {
                                                                          {"d", &w.dim},
                                                                          {"dv", &w.value_dim},
                                                                          {"hidden", &w.hidden},
+                                                                         {"top", &w.top},
                                                                          {"threads", &w.threads}}};
   for (const word& x : words) {
     const auto number =
@@ -442,6 +470,8 @@ inline workload parse_workload(std::string_view text) try {
       *number->second = x.number(1, x.key == "threads" ? 1024 : largest);
     else if (x.key == "op")
       w.op = x.one_of(operation_names);
+    else if (x.key == "index")
+      read_index(w, x);
     else if (x.key == "rule")
       w.rule = x.one_of(rule_names);
     else if (x.key == "mask")
@@ -467,6 +497,8 @@ inline workload parse_workload(std::string_view text) try {
   if (!given("Lk")) w.keys = w.queries;
   if (!given("dv")) w.value_dim = w.dim;
   if (!given("kv")) w.kv = w.dtype;
+  if (!given("index") && w.op == operation::dsa) w.index_heads = 64;
+  if (!given("top") && w.op == operation::dsa) w.top = 2048;
   if (!given("hidden") && w.op == operation::additive) w.hidden = 64;
   if (w.cache != cache::none && w.mask == mask::none) w.mask = mask::causal;
   if (!w.lengths.empty()) w.keys = *std::max_element(w.lengths.begin(), w.lengths.end());
@@ -497,6 +529,9 @@ inline std::string to_text(const workload& w) {
   return (w.op == operation::forward ? "" : op) + n("B", w.batch) + n("Hq", w.heads) + n("Hkv", w.kv_heads) +
          n("Lq", w.queries) + n("Lk", w.keys) + n("d", w.dim) + n("dv", w.value_dim) +
          (w.hidden == 0 ? "" : n("hidden", w.hidden)) +
+         (w.op == operation::dsa ? "index=" + std::to_string(w.index_heads) + ":" +
+                                       std::string(name_of(element_names, w.index)) + "," + n("top", w.top)
+                                 : "") +
          (is_linear(w.op) ? "rule=" + std::string(name_of(rule_names, w.rule)) + "," : "") + "mask=" + mask_text(w) +
          ",dtype=" + std::string(name_of(element_names, w.dtype)) +
          ",kv=" + std::string(name_of(element_names, w.kv)) +
@@ -581,7 +616,8 @@ inline double useful_cells(const workload& w) {
 
 /// Useful floating-point operations: 2 (d + dv) a cell and head (op=hard: 2 d; op=additive: 2 hidden + 2 dv, a tanh
 /// counted as one; op=linear: 4 d dv a token and head, op=linear_backward: 10 d dv, states made again as scores are;
-/// op=differential: 2 d + 4 dv; op=transformer_xl: 4 d + 2 dv;
+/// op=feature: 4 d dv a query token and head; op=dsa: 2 (d + dv) of the chosen cells and 256 of every cell and head of
+/// the index; op=differential: 2 d + 4 dv; op=transformer_xl: 4 d + 2 dv;
 /// op=talking_heads: 2 (d + dv) + 4 Hq), which is 4 Lq Lk d where dv = d and nothing
 /// is masked; backward 6 d + 4 dv, which is 10 Lq Lk d.
 inline double useful_flops(const workload& w) {
@@ -593,6 +629,11 @@ inline double useful_flops(const workload& w) {
     }
     return sum;
   }
+  if (w.op == operation::feature)
+    return 4.0 * double(w.dim * w.value_dim) * double(w.queries) * double(w.batch * w.heads);
+  if (w.op == operation::dsa)
+    return double(w.queries) * (2.0 * double(w.heads * (w.dim + w.value_dim)) * double(std::min(w.top, w.keys)) +
+                                2.0 * double(w.index_heads * index_dim) * double(w.keys));
   if (is_linear(w.op))
     return (w.op == operation::linear ? 4.0 : 10.0) * double(w.dim * w.value_dim) * double(w.queries) *
            double(w.batch * w.heads);
@@ -612,13 +653,16 @@ inline index_type bytes_of(element e) {
 }
 
 /// Bytes of K and V, each read once: the least a decode step can move. int8 has scales beside: of keys a
-/// channel and 32 tokens, of values a token; 4 bits too, and of values a share of it each 32 channels. op=linear: of states, read and written once.
+/// channel and 32 tokens, of values a token; 4 bits too, and of values a share of it each 32 channels. op=linear: of states, read and written once;
+/// op=dsa: of the index's keys, and of the rows that one query chooses.
 inline double kv_bytes(const workload& w) {
   if (is_linear(w.op))
     return 2.0 * double(w.batch * w.kv_heads) * double(w.dim * w.value_dim) * double(bytes_of(w.dtype));
   double tokens = double(w.batch * w.keys);
   if (!w.lengths.empty()) tokens = 0;
   for (const index_type n : w.lengths) tokens += double(n);
+  if (w.op == operation::dsa)
+    return double(w.keys * index_dim * bytes_of(w.index)) + double(std::min(w.top, w.keys) * w.dim) * 4;
   if (w.cache == cache::latent)
     return tokens * double(w.kv_heads) * double(w.dim) * (double(bytes_of(w.kv)) + (w.kv == element::i8 ? 4.0 / 32 : 0));
   if (w.kv == element::q4)

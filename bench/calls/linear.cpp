@@ -1,6 +1,8 @@
-// bench/calls/linear.cpp - a workload becomes one call of fovea::linear_attention, or of its gradient, with a state.
+// bench/calls/linear.cpp - a workload becomes one call of fovea::linear_attention, or of its gradient, with a state; or
+// of fovea::feature_attention.
 #include "../fovea_call.hpp"
 
+#include <fovea/feature_attention.hpp>
 #include <fovea/linear_attention.hpp>
 
 namespace bench {
@@ -93,6 +95,22 @@ call linear_call(const workload& w) {
   else
     has_decay(w.rule) ? with(state, decay, beta) : with(state, beta);
   timed.run = [x, run = timed.run] { run(); };
+  return timed;
+}
+
+call feature_call(const workload& w) {
+  const auto x = std::make_shared<operands<float, float>>(w);
+  const auto q = fovea::bhsd(x->q.data(), w.batch, w.heads, w.queries, w.dim);
+  const auto k = fovea::bhsd(x->k.data(), w.batch, w.kv_heads, w.keys, w.dim);
+  const auto v = fovea::bhsd(x->v.data(), w.batch, w.kv_heads, w.keys, w.value_dim);
+  const auto o = fovea::bhsd(x->o.data(), w.batch, w.heads, w.queries, w.value_dim);
+  const fovea::feature_attention<float> attend(
+      {.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
+  call timed;
+  if (w.mask == mask::causal)
+    timed.run = [x, attend, o, q, k, v] { attend.into(o, q, k, v, fovea::causal); };
+  else
+    timed.run = [x, attend, o, q, k, v] { attend.into(o, q, k, v); };
   return timed;
 }
 

@@ -18,7 +18,7 @@ std::string refusal(std::string_view words) try {
 /// The parser takes each key that --help names, and says no other.
 TEST(workload, help_names_every_key) {
   const std::string help = help_text(), unknown = refusal("speed=9");
-  EXPECT_EQ(known_keys().size(), 19u);
+  EXPECT_EQ(known_keys().size(), 21u);
   for (const auto& entry : known_keys()) {
     EXPECT_NE(help.find("\n  " + entry.key + "="), std::string::npos) << entry.key;
     EXPECT_NE(unknown.find(" " + entry.key), std::string::npos) << entry.key;
@@ -201,6 +201,17 @@ TEST(workload, counts_useful_work) {
   EXPECT_EQ(kv_bytes(parse_workload("op=linear,B=3,Hq=4,Hkv=2,Lq=5,d=6,dv=7")), 2.0 * 4 * 6 * 7 * 3 * 2);
   EXPECT_EQ(kv_bytes(parse_workload("Hq=1,Hkv=1,Lq=1,Lk=64,d=32,dv=32,cache=contiguous,kv=q4")),
             64 * (32 * 0.625 + 32 * 0.53125 + 4));
+  EXPECT_EQ(useful_flops(parse_workload("op=feature,B=3,Hq=4,Lq=5,d=6,dv=7,mask=causal")), 4.0 * 6 * 7 * 5 * 3 * 4);
+  const auto dsa = parse_workload("op=dsa,Hq=128,Hkv=1,Lq=2,Lk=65536,d=576,dv=512,index=32:bf16,top=1024");
+  EXPECT_EQ(useful_flops(dsa), 2.0 * (2.0 * 128 * (576 + 512) * 1024 + 2.0 * 32 * 128 * 65536));
+  EXPECT_EQ(parse_workload(to_text(dsa)), dsa);
+  EXPECT_EQ(parse_workload("op=dsa,Hkv=1").index_heads, 64);
+  EXPECT_EQ(parse_workload("op=dsa,Hkv=1").top, 2048);
+  EXPECT_NE(refusal("op=dsa,Hkv=1,index=64:i8"), "");
+  EXPECT_NE(refusal("op=dsa,Hkv=1,mask=causal"), "");
+  EXPECT_NE(refusal("index=64"), "");
+  EXPECT_NE(refusal("top=64"), "");
+  EXPECT_NE(refusal("op=feature,mask=window:3"), "");
   EXPECT_NE(refusal("op=linear,mask=causal"), "");
   EXPECT_NE(refusal("rule=delta"), "");
   EXPECT_EQ(useful_flops(parse_workload("Hq=8,Lq=1024,d=64")), 4.0 * 8 * 1024 * 1024 * 64);
