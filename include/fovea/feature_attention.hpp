@@ -29,9 +29,10 @@ struct feature_options {
 /// with `causal`, Lq = Lk. Features: any function of a number or a SIMD batch (features.hpp has two), applied
 /// to each channel; it should not be negative. No scale: put one into the features.
 ///
-/// Cost: 4 L d dv operations a query head, backward three times that. Memory a worker: 512 tokens and a state;
-/// backward copies a key/value head and its query heads, O((d + dv) L). Results are the same bits for any executor. Every
-/// call throws std::invalid_argument, naming the argument and both values, before anything is written.
+/// Cost: 4 L d dv operations a query head, backward three times that. Memory a worker: 512 tokens and a
+/// state; backward copies a key/value head and its query heads, O((d + dv) L). Results are the same bits for
+/// any executor. Every call throws std::invalid_argument, naming the argument and both values, before anything
+/// is written.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Features = elu_plus_one_features,
           class Arch = xsimd::default_arch>
 class feature_attention {

@@ -47,8 +47,8 @@ void map_row(const Features& f, const matrix_view<E>& rows, index_type t, T* to)
   for (index_type c = 0; c < rows.cols; c += n) R(f(R::load_unaligned(to + c))).store_unaligned(to + c);
 }
 
-/// A key/value head of a sequence with its query heads, copied for its gradient: features of q and k, and v with a
-/// column of ones, whose results are the normaliser.
+/// A key/value head of a sequence with its query heads, copied for its gradient: features of q and k, and v
+/// with a column of ones, whose results are the normaliser.
 template <class Arch, class Call, class Features>
 class head {
   using T = typename Call::compute;

@@ -7,9 +7,10 @@ FOVEA_NAMESPACE_BEGIN
 namespace features {
 
 /// A key/value head of a sequence with its query heads, forward, some tokens at a time: their features are
-/// made in memory of its own, values are read where they lie: 512 tokens a call of linear attention, 128 a product of
-/// Eigen's (more, or fewer, took longer). The normaliser phi(q) . sum phi(k) is a product of
-/// vectors. (Values with a column of ones, whose results it then is, are a copy of a width that fits no register.)
+/// made in memory of its own, values are read where they lie, 512 tokens a call of linear attention, 128 a
+/// product of Eigen's (fewer took longer, of Eigen's more as well). The normaliser phi(q) . sum phi(k) is a
+/// product of vectors. (Values with a column of ones, whose results it then is, are a copy of a width that
+/// fits no registers: twice the time.)
 template <class Arch, class Call, class Features>
 class forward_head {
   using T = typename Call::compute;
@@ -101,8 +102,8 @@ class forward_head {
         rows.at(first), 1, 1, count, dv_, 0, 0, rows.row_stride, rows.col_stride};
   }
 
-  /// Row 0 of the sums becomes that of all keys up to `key`, row t of the block. Sums of 32 (row 2) are added to
-  /// what is before them (row 1), so that few bits are lost where keys are many.
+  /// Row 0 of the sums becomes that of all keys up to `key`, row t of the block. Sums of 32 (row 2) are added
+  /// to what is before them (row 1), so that few bits are lost where keys are many.
   void add_key(index_type t, index_type key) {
     T *const all = sums_.row(0).data(), *const before = sums_.row(1).data(),
              *const some = sums_.row(2).data();
