@@ -31,8 +31,8 @@ struct feature_options {
 ///
 /// Cost: 4 L d dv operations a query head, backward three times that. Memory a worker: 512 tokens and a
 /// state; backward copies a key/value head and its query heads, O((d + dv) L). Results are the same bits for
-/// any executor. Every call throws std::invalid_argument, naming the argument and both values, before anything
-/// is written.
+/// any executor. Every call throws std::invalid_argument, naming the argument and both values, before
+/// anything is written.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Features = elu_plus_one_features,
           class Arch = xsimd::default_arch>
 class feature_attention {
