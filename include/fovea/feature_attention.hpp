@@ -71,13 +71,11 @@ class feature_attention {
   /// the derivatives of the features, found by dual numbers. Nothing of the forward call is needed.
   template <class Q, class K, class V, class G, class... Mask>
   auto backward(const Q& q, const K& k, const V& v, const G& d_out, const Mask&... mask) const {
-    const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
-    auto d_q = make_like<element_of<Q>>(q, heads, view_of(q, heads, "q").dim());
-    auto d_k = make_like<element_of<K>>(k, kv_heads, view_of(k, kv_heads, "k").dim());
-    auto d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
-    backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, d_out, mask...);
-    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
-                                                                  std::move(d_v)};
+    const index_type heads = heads_of(q);
+    auto to = gradients_like(q, k, v, heads, kv_heads_of(heads));
+    backward_into(shaped_like(q, to.d_q), shaped_like(k, to.d_k), shaped_like(v, to.d_v), q, k, v, d_out,
+                  mask...);
+    return to;
   }
 
   /// Writes them into `d_q`, `d_k` and `d_v`, which have the sizes of q, k and v and any element, and share

@@ -52,11 +52,52 @@ TEST(errors, masks_that_disagree) {
   if (ranks_here() == 1) GTEST_SKIP() << "one rank agrees with itself";
   const auto x = random_tensor<float>(1, 1, 2, 12, 8);
   const ring_of_floats ring(MPI_COMM_WORLD);
-  expect_refused(
-      [&] { ring(x, x, x, fovea::sliding_window{.left = on_last() ? 3 : 9}); },
-      {"the number that masks and dropout are told by", ("on rank " + last()).c_str(), "on rank 0"});
+  expect_refused([&] { ring(x, x, x, fovea::sliding_window{.left = on_last() ? 3 : 9}); },
+                 {"whether the masks show query ", "is 0 on rank", "but 1 on rank 0"});
   expect_refused([&] { ring(x, x, x, fovea::dropout{.rate = 0.5, .seed = on_last() ? 1u : 2u}); },
                  {"the number that masks and dropout are told by"});
+}
+
+/// What masks and scores read, and what they say of cells: the rank, the place and both values are named.
+TEST(errors, parameters_that_disagree) {
+  if (ranks_here() == 1) GTEST_SKIP() << "one rank agrees with itself";
+  const index_type all = 12 * ranks_here();
+  const auto x = random_tensor<float>(1, 1, 2, 12, 8);
+  const ring_of_floats ring(MPI_COMM_WORLD);
+  const std::string on_ranks = " on rank " + last() + " but ";
+  const std::vector<float> slopes{0.5f, on_last() ? 0.25f : 0.75f};
+  expect_refused([&] { ring(x, x, x, fovea::alibi{slopes}); },
+                 "alibi's slopes [1] is 0.25" + on_ranks + "0.75 on rank 0");
+  std::vector<int> ids(static_cast<std::size_t>(all));
+  if (on_last()) ids[5] = 7;
+  expect_refused([&] { ring(x, x, x, fovea::documents{ids}); },
+                 "documents' ids [5] is 7" + on_ranks + "0 on rank 0");
+  fovea::tensor<float> bias(1, 2, all, all);
+  bias(0, 1, 5, 7) = on_last() ? 3.f : 2.f;
+  expect_refused([&] { ring(x, x, x, fovea::bias(bias)); },
+                 "bias [0][1][5][7] is 3" + on_ranks + "2 on rank 0");
+  const std::vector<float> logits{0.f, on_last() ? 1.f : 0.f};
+  expect_refused([&] { ring(x, x, x, fovea::sink{logits}); },
+                 "sink's logits [1] is 1" + on_ranks + "0 on rank 0");
+  const auto of_cells = [&](const auto& rule, const char* what) {
+    expect_refused([&] { ring(x, x, x, rule); }, {what, "query ", "key ", ("on rank " + last()).c_str()});
+  };
+  of_cells(fovea::softcap{on_last() ? 2.f : 3.f}, "what the scores make of a logit of 1 at");
+  const float slope = on_last() ? 0.5f : 0.25f;
+  const auto fade = [slope](auto s, auto i, auto j) { return s - (i - j) * (i - j) * decltype(s)(slope); };
+  of_cells(fovea::score(fade), "what the scores make of a logit of 1 at");
+  const index_type parity = on_last() ? 1 : 0;
+  const auto every_second = [parity](auto i, auto j) {
+    return ((j & 1) == decltype(j)(static_cast<int>(parity))) | (j == i);
+  };
+  of_cells(fovea::mask(every_second), "whether the masks show");
+  const std::string kinds = "the number that kinds of masks and scores are told by is ";
+  const auto refused = [&](const auto&... rule) {
+    expect_refused([&] { ring(x, x, x, rule...); }, {kinds.c_str(), ("on rank " + last()).c_str()});
+  };
+  on_last() ? refused(causal) : refused();
+  const std::vector<float> alike{0.5f, 0.25f};
+  EXPECT_EQ(ring(x, x, x, causal, fovea::alibi{alike}, fovea::softcap{2.f}).size(), x.size());
 }
 
 /// What is wrong on one rank alone, all are told.

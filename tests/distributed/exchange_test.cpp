@@ -1,4 +1,5 @@
 // tests/distributed/exchange_test.cpp - what travels, in which order, and what all of it leaves as it was.
+#include "../support/resident.hpp"
 #include "support.hpp"
 
 #include <cstring>
@@ -41,6 +42,25 @@ TEST(exchange, sends_what_the_formula_says) {
     }
     EXPECT_EQ(bytes_with(narrow), tokens_sent * kv_heads * (dim + value_dim) * 2);
   }
+}
+
+/// A call takes two blocks of keys and values, of what a rank holds, and what does not grow with the tokens:
+/// with 8 ranks a quarter of all keys and values.
+TEST(exchange, memory_is_that_of_two_blocks) {
+  if (resident("VmHWM:") == 0) GTEST_SKIP() << "the system does not tell";
+  constexpr index_type tokens = 131072, heads = 2, dim = 32, mib = 1 << 20;
+  index_type own = 0;
+  for (const range& r : ranges_of(token_layout::balanced, false, tokens)) own += r.size();
+  fovea::tensor<float> q(1, heads, own, dim), k = q, v = q, o = q;
+  for (fovea::tensor<float>* x : {&q, &k, &v, &o}) std::fill_n(x->data(), x->size(), 0.5f);
+  const fovea::ring_attention<float, heads> ring(MPI_COMM_WORLD, {.layout = token_layout::balanced});
+  measure_resident_again();
+  const index_type before = resident("VmRSS:");
+  ring.into(o, q, k, v, causal, fovea::sliding_window{.left = 200});
+  const index_type block = heads * own * (dim + dim) * 4, grown = resident("VmHWM:") - before;
+  EXPECT_LE(grown, (ranks_here() > 1 ? 2 : 1) * block + 16 * mib) << "of " << block << " a block";
+  EXPECT_GE(grown, block / 2);  // what is counted is what is used
+  EXPECT_EQ(o.data()[o.size() - 1], 0.5f);
 }
 
 /// The number of a tensor's bits, of all ranks in the order of the tokens.

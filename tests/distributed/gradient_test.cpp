@@ -124,6 +124,86 @@ TEST(ring_gradient, reproducible_bits) {
   expect_same_bits(2, 16 * 9, token_layout::contiguous, true);
 }
 
+/// Gradients of parameters: slopes, a bias that some sizes share, tables that are read through an index. Each
+/// rank has all of them.
+struct parameters {
+  index_type batch, tokens, bias_batch, bias_heads, bias_queries, bias_keys;
+  std::vector<float> slopes{0.1f, 0.2f, 0.05f, 0.4f}, d_slopes = std::vector<float>(4);
+  fovea::tensor<float> bias{bias_batch, bias_heads, bias_queries, bias_keys},
+      d_bias = bias, table{1, 1, 8, 4}, d_table = table;
+
+  parameters(index_type b, index_type l, index_type bb, index_type bh, index_type bq, index_type bk)
+      : batch(b), tokens(l), bias_batch(bb), bias_heads(bh), bias_queries(bq), bias_keys(bk) {
+    bias = random_tensor<float>(7, bb, bh, bq, bk), table = random_tensor<float>(8, 1, 1, 8, 4);
+  }
+  template <class Call>
+  auto with(const Call& call) {
+    const auto view_of_table = [](fovea::tensor<float>& x) {
+      return Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(x.data(), 8,
+                                                                                               4);
+    };
+    const auto numbers = view_of_table(table);
+    auto gradient = view_of_table(d_table);
+    return call(causal, fovea::softcap{3.f}, fovea::alibi{.slopes = slopes, .d_slopes = d_slopes},
+                fovea::bias(bias, d_bias), fovea::t5_bias(numbers, gradient, {.max_distance = 20}));
+  }
+  /// The largest difference, of what `count` cells a parameter were summed from.
+  void expect_near(const parameters& other, double error) const {
+    const auto near = [&](const char* name, const float* got, const float* wanted, index_type count) {
+      double most = 0, largest = 0;
+      for (index_type i = 0; i < count; ++i)
+        most = std::max(most, static_cast<double>(std::abs(got[i] - wanted[i]))),
+        largest = std::max(largest, static_cast<double>(std::abs(wanted[i])));
+      EXPECT_LE(most, error * largest) << name << " on rank " << rank_here();
+      EXPECT_GT(largest, 0) << name;
+    };
+    near("slopes", d_slopes.data(), other.d_slopes.data(), 4);
+    near("bias", d_bias.data(), other.d_bias.data(), d_bias.size());
+    near("table", d_table.data(), other.d_table.data(), d_table.size());
+  }
+};
+
+void expect_parameters(parameters mine, token_layout layout, index_type block) {
+  constexpr index_type dim = 8;
+  const index_type tokens = mine.tokens;
+  const auto q = random_tensor<float>(1, mine.batch, 4, tokens, dim);
+  const auto k = random_tensor<float>(2, mine.batch, 2, tokens, dim);
+  const auto v = random_tensor<float>(3, mine.batch, 2, tokens, dim);
+  const auto d_out = random_tensor<float>(4, mine.batch, 4, tokens, dim);
+  parameters whole = mine, alone = mine;
+  const auto rows = ranges_of(layout, false, tokens);
+  const auto gradients = [&](MPI_Comm comm, const std::vector<range>& own, parameters& learnt) {
+    const fovea::ring_attention<float, 4, 2> ring(comm, {.layout = layout, .reproducible_block = block});
+    const auto own_q = rows_of(q, own), own_k = rows_of(k, own), own_v = rows_of(v, own);
+    return learnt.with([&](const auto&... mods) {
+      const auto result = ring.with_lse(own_q, own_k, own_v, mods...);
+      return ring.backward(own_q, own_k, own_v, result.out, result.lse, rows_of(d_out, own), mods...);
+    });
+  };
+  const auto got = gradients(MPI_COMM_WORLD, rows, mine);
+  const fovea::attention<float, 4, 2> attend;
+  const auto wanted = whole.with([&](const auto&... mods) {
+    const auto result = attend.with_lse(q, k, v, mods...);
+    return attend.backward(q, k, v, result.out, result.lse, d_out, mods...);
+  });
+  expect_rows("d_q", got.d_q, wanted.d_q, rows, 2e-5);
+  expect_rows("d_k", got.d_k, wanted.d_k, rows, 2e-5);
+  mine.expect_near(whole, 2e-5);
+  if (block == 0) return;
+  const auto same = gradients(MPI_COMM_SELF, {{0, tokens}}, alone);
+  expect_rows("d_k, bits", got.d_k, same.d_k, rows, 0);
+  mine.expect_near(alone, 0);
+}
+
+TEST(ring_gradient, of_scores_parameters) {
+  const index_type tokens = 32 * ranks_here();
+  for (const index_type block : {0, 16}) {
+    expect_parameters({1, tokens, 1, 4, tokens, tokens}, token_layout::balanced, block);
+    expect_parameters({2, tokens, 1, 1, 1, tokens}, token_layout::contiguous, block);
+    expect_parameters({2, tokens, 2, 4, 1, tokens}, token_layout::balanced, block);
+  }
+}
+
 /// Sums of numbers of all magnitudes, in any order and over ranks: to the last bit those of integers.
 template <class T>
 void expect_exact_sums() {
@@ -180,11 +260,21 @@ TEST(ring_gradient, refuses_on_all_ranks) {
   const fovea::ring_attention<float, 2> ring(MPI_COMM_WORLD);
   expect_refused([&] { ring.backward(x, x, x, x, lse, d_out); },
                  "rank " + std::to_string(ranks_here() - 1) + ": d_out has 7 tokens but q has 8");
+  fovea::tensor<float> d_bias(1, 1, 8 * ranks_here(), last ? 3 : 1), bias(1, 1, 8 * ranks_here(), 1);
+  expect_refused(
+      [&] { ring.backward(x, x, x, x, lse, x, fovea::bias(bias, d_bias)); },
+      "rank " + std::to_string(ranks_here() - 1) + ": bias: the gradient has 3 columns (keys), the bias 1");
+  const fovea::spread_attention<float, 2> spread(MPI_COMM_WORLD, {.head_ranks = 2});
   const std::vector<float> slopes{1.f, 1.f};
   std::vector<float> d_slopes(2);
-  expect_refused(
-      [&] { ring.backward(x, x, x, x, lse, x, fovea::alibi{.slopes = slopes, .d_slopes = d_slopes}); },
-      {"rank 0: alibi's d_slopes is wanted"});
+  fovea::tensor<float> d_q(1, 2, 8, 8), d_k(1, 2, 8, 8), d_v(1, 2, 8, 8);
+  if (ranks_here() % 2 == 0)
+    expect_refused(
+        [&] {
+          spread.backward_into(d_q, d_k, d_v, x, x, x, x, lse, x,
+                               fovea::alibi{.slopes = slopes, .d_slopes = d_slopes});
+        },
+        {"alibi's d_slopes is wanted, but this rank has 1 of 2 heads"});
 }
 
 }  // namespace

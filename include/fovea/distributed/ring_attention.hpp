@@ -25,12 +25,15 @@ FOVEA_NAMESPACE_BEGIN
 /// boolean_mask) and lists have its size, on every rank; `causal` needs as many queries as keys in all.
 ///
 /// Every rank of the communicator makes the object, and each call, in the same order. Where sizes, options,
-/// elements, masks' shapes or dropout differ between ranks, or an argument is wrong on one of them, all ranks
-/// throw the same exception before anything is written or sent; it names the rank and the value
-/// (std::invalid_argument, std::length_error; std::runtime_error for what else a rank threw, as for want of
-/// memory). Where a rank fails later, as an executor may, all throw once the exchange has ended, and results
-/// are unspecified. A process that ends takes the others with it: that is MPI's. All calls of MPI come from
-/// the calling thread: MPI_Init will do, or MPI_THREAD_FUNNELED with an executor that has threads.
+/// elements, dropout, or masks and scores, their lists and matrices among them, differ between ranks, or an
+/// argument is wrong on one of them, all ranks throw the same exception before anything is written or sent;
+/// it names the rank and the value (std::invalid_argument, std::length_error; std::runtime_error for what
+/// else a rank threw, as for want of memory). Where a rank fails later, as an executor may, all throw once
+/// the exchange has ended, and results are unspecified. A process that ends takes the others with it: that is
+/// MPI's. All calls of MPI come from the calling thread: MPI_Init will do, or MPI_THREAD_FUNNELED with an
+/// executor that has threads. (Masks and scores are compared by what they read, of more than 65,536 numbers
+/// some, and by what they say of some cells and blocks: functions of a user's are asked of single cells then,
+/// as in reference.hpp.)
 ///
 /// Cost, a rank: the operations of attention over P; O(L / P) memory: two blocks of keys and values, rows of
 /// O in float where the result is of another type, and a part of O. Sent: P - 1 blocks, Lk / P * kv_heads *
@@ -86,25 +89,21 @@ class ring_attention {
   /// Returns {d_q, d_k, d_v} of this rank's tokens: as attention's backward, whose arguments these are, of
   /// the rows that this rank holds; `out` and `lse` are what with_lse gave. dK and dV travel with their keys,
   /// in the type that sums are made in, a step behind: 2 P - 1 blocks in all; with reproducible_block sums
-  /// over parts of the queries go to the rank that holds the keys (ordered_gradients.hpp). The gradient of a
-  /// sink's logits is summed over the ranks; other parameters' are not given (and refused). With Wire they
-  /// are the gradients at the keys and values as rounded.
+  /// over parts of the queries go to the rank that holds the keys (ordered_gradients.hpp). The gradients of
+  /// parameters, of scores (bias, tables, slopes) and a sink, are of the whole sequences, on every rank; sums
+  /// take up to 112 bytes a number (double: 568), of a bias with a number a cell 8. With Wire gradients are
+  /// those at the keys and values as rounded.
   template <class Q, class K, class V, class O, class L, class G, class... Mods>
   auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
                 const Mods&... mods) const {
-    decltype(make_like<element_of<Q>>(q, 1, 1)) d_q;
-    decltype(make_like<element_of<K>>(k, 1, 1)) d_k;
-    decltype(make_like<element_of<V>>(v, 1, 1)) d_v;
+    std::optional<decltype(gradients_like(q, k, v, 1, 1))> to;
     distributed::together(processes_, [&] {
-      const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
-      d_q = make_like<element_of<Q>>(q, heads, view_of(q, heads, "q").dim());
-      d_k = make_like<element_of<K>>(k, kv_heads, view_of(k, kv_heads, "k").dim());
-      d_v = make_like<element_of<V>>(v, kv_heads, view_of(v, kv_heads, "v").dim());
+      const index_type heads = heads_of(q);
+      to.emplace(gradients_like(q, k, v, heads, kv_heads_of(heads)));
     });
-    backward_into(shaped_like(q, d_q), shaped_like(k, d_k), shaped_like(v, d_v), q, k, v, out, lse, d_out,
-                  mods...);
-    return gradients<decltype(d_q), decltype(d_k), decltype(d_v)>{std::move(d_q), std::move(d_k),
-                                                                  std::move(d_v)};
+    backward_into(shaped_like(q, to->d_q), shaped_like(k, to->d_k), shaped_like(v, to->d_v), q, k, v, out,
+                  lse, d_out, mods...);
+    return std::move(*to);
   }
 
   /// Writes them into `d_q`, `d_k` and `d_v`, which share no memory with each other or with what is read.
@@ -127,8 +126,7 @@ class ring_attention {
           results = {read_only(view_of(out, heads, "out")), read_only(view_of(lse, heads, "lse")),
                      read_only(view_of(d_out, heads, "d_out")),
                      view_of_lse_gradient<compute>(heads, mods...)};
-          distributed::check_gradients(x, results, to_q, to_k, to_v, mods...);
-          distributed::check_learns_nothing(rules.rules);
+          distributed::check_gradients(x, results, rules, to_q, to_k, to_v, mods...);
         },
         q, k, v, mods...);
     const attention<T> on_views{kernel_options(call.sizes.heads, call.sizes.kv_heads)};
@@ -149,9 +147,7 @@ class ring_attention {
     std::optional<backward_pass> pass;
     std::optional<distributed::gradient_walk<wire_of<K>, wire_of<V>, compute>> walk;
     distributed::agree_on_rules<compute>(processes_, rules, call.sizes, [&] {
-      pass.emplace(processes_, call, results, rules, backward_of_views,
-                   block > 0 ? block : distributed::gradient_rows_a_part,
-                   block > 0 ? 0 : call.sizes.most_keys(ranks()));
+      pass.emplace(processes_, call, results, rules, backward_of_views, block);
       walk.emplace(processes_, call.sizes, block, options_.trace);
       if (options_.trace != nullptr) options_.trace->steps.clear();
     });

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <fovea/attention.hpp>
-#include <fovea/distributed/exact_sums.hpp>
+#include <fovea/distributed/call_rules.hpp>
+#include <fovea/distributed/learnt_scores.hpp>
 #include <fovea/distributed/ordered_gradients.hpp>
+#include <fovea/plan/check_gradients.hpp>
 #include <fovea/view/tensor.hpp>
 
 FOVEA_NAMESPACE_BEGIN
@@ -19,19 +21,21 @@ inline constexpr index_type gradient_rows_a_part = 2048;
 template <class T, class Call, class Results, class Rules, class Backward>
 class ring_backward {
  public:
-  /// rows_at_a_time: of queries. most_keys: of a block that is added to a sum, 0 where none is.
+  /// block: of the reproducible option, 0 without.
   ring_backward(const communicator& processes, const Call& x, const Results& results, const Rules& rules,
-                const Backward& backward, index_type rows_at_a_time, index_type most_keys)
+                const Backward& backward, index_type block)
       : rank_(processes.rank()),
         x_(x),
         sizes_(x.sizes),
         results_(results),
         rules_(rules),
         backward_(backward),
-        most_rows_(rows_at_a_time),
+        most_rows_(block > 0 ? block : gradient_rows_a_part),
         d_q_(1, sizes_.heads, queries(), sizes_.dim),
         part_d_q_(1, sizes_.heads, std::min(queries(), most_rows_), sizes_.dim),
-        part_(sizes_, most_keys) {}
+        part_(sizes_, block > 0 ? 0 : sizes_.most_keys(processes.ranks())),
+        learnt_(rules.rules, std::min(queries(), most_rows_),
+                block > 0 ? block : sizes_.most_keys(processes.ranks())) {}
 
   /// One step of a walk over keys, whose gradients are added to `sum`.
   template <class EachBlock, class Progress>
@@ -65,13 +69,14 @@ class ring_backward {
     });
   }
 
-  /// dQ in its place, and the gradient of the sink's logits, which is summed over the ranks.
+  /// dQ in its place, and the gradients of scores' and the sink's parameters, summed over the ranks.
   template <class E>
   void finish(const communicator& processes, const sequences<E>& d_q) {
     for (index_type b = 0; b < sizes_.batches; ++b) {
       const range all{0, x_.q.tokens(b)};
       copy_elements(tensor_view<const T>(d_q_rows(b, all)), rows_of(d_q, b, all));
     }
+    learnt_.finish(processes);
     if constexpr (requires { rules_.sink.set_gradient(index_type(0), 0.0); }) {
       exact_sums<double> sums(sizes_.heads);
       for (index_type h = 0; h < sizes_.heads; ++h)
@@ -108,7 +113,7 @@ class ring_backward {
     const range rows{part.row, part.row + part.count};
     tensor_view<T> more_d_q = part_d_q_.view();
     more_d_q.tokens = part.count;
-    with_slice_rules(rules_.rules, rules_.dropout, at, [&](const auto&... mods) {
+    learnt_.add(rules_.dropout, at, part.count, block.k.tokens, [&](const auto&... mods) {
       backward_(more_d_q, d_k, d_v, rows_of(x_.q, block.b, rows), block.k, block.v,
                 rows_of(results_.out, block.b, rows), rows_of(results_.lse, block.b, rows),
                 rows_of(results_.d_out, block.b, rows), rows_or_none(results_.d_lse, block.b, rows), mods...);
@@ -144,38 +149,29 @@ class ring_backward {
   index_type most_rows_;
   tensor<T> d_q_, part_d_q_;
   key_gradients<T> part_;
+  learnt_scores<T, typename Rules::rules_type> learnt_;
 };
 
 /// Whether what the forward pass gave fits the call, and the results can be written.
-template <class Call, class Results, class DQ, class DK, class DV, class... Mods>
-void check_gradients(const Call& x, const Results& given, const sequences<DQ>& d_q, const sequences<DK>& d_k,
-                     const sequences<DV>& d_v, const Mods&... mods) {
+template <class Call, class Results, class Rules, class DQ, class DK, class DV, class... Mods>
+void check_gradients(const Call& x, const Results& given, const Rules& rules, const sequences<DQ>& d_q,
+                     const sequences<DK>& d_k, const sequences<DV>& d_v, const Mods&... mods) {
   check_like("out", given.out, "q", x.q, x.v.dim()), check_like("lse", given.lse, "q", x.q, 1);
   check_like("d_out", given.d_out, "q", x.q, x.v.dim());
   if (given.d_lse.all.data != nullptr) check_like("d_lse", given.d_lse, "q", x.q, 1);
   check_result("d_q", d_q, "q", x.q, x.q.dim()), check_result("d_k", d_k, "k", x.k, x.k.dim());
   check_result("d_v", d_v, "v", x.v, x.v.dim());
-  results<3> written;
+  results<3 + sizeof...(Mods)> written;
   written.add("d_q", d_q.all), written.add("d_k", d_k.all), written.add("d_v", d_v.all);
+  each_parameter_gradient(rules, [&](const char* name, const auto& to) {
+    if (x.sizes.heads != x.sizes.heads_in_all)
+      reject(name, " is wanted, but this rank has ", x.sizes.heads, " of ", x.sizes.heads_in_all,
+             " heads: gradients of parameters need all");
+    written.add(name, to);
+  });
   const auto read = [&](const char* name, const auto& y) { written.check_apart_from(name, y); };
   read("q", x.q), read("k", x.k), read("v", x.v), read("out", given.out), read("lse", given.lse);
   read("d_out", given.d_out), read("d_lse", given.d_lse), (each_operand_of(mods, read), ...);
-}
-
-/// Parameters of scores that learn, other than a sink's, are not summed over ranks: a call that wants their
-/// gradient is refused.
-template <class Rules>
-void check_learns_nothing(const Rules& rules) {
-  const auto refuse = [](const char* name, bool wanted) {
-    if (wanted)
-      reject(name, " is wanted, but calls over ranks give the gradients of q, k, v and sinks alone");
-  };
-  rules.scores.each([&](const auto& score) {
-    using S = std::remove_cvref_t<decltype(score)>;
-    if constexpr (learning_score<S>) refuse(gradient_name<S>, score.gradient().data != nullptr);
-    if constexpr (slot_learning_score<S>) refuse(gradient_name<S>, score.slots().data != nullptr);
-    if constexpr (row_learning_score<S>) refuse(gradient_name<S>, score.row_sums().data != nullptr);
-  });
 }
 
 }  // namespace distributed

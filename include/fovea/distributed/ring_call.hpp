@@ -6,7 +6,6 @@
 #include <fovea/distributed/key_blocks.hpp>
 #include <fovea/distributed/slice_rules.hpp>
 #include <fovea/distributed/trace.hpp>
-#include <fovea/mask/intersection.hpp>
 #include <fovea/plan/heads.hpp>
 
 #include <optional>
@@ -137,75 +136,6 @@ inline void check_blocks(const ring_sizes& sizes, int ranks, index_type block) {
   };
   for (std::size_t b = 0; b < sizes.queries.size(); ++b)
     check("q", sizes.queries[b]), check("k", sizes.keys[b]);
-}
-
-/// The masks, scores, sink and dropout of a call, which speak of whole sequences; references to the user's.
-template <class Rules, class Sink, class Dropout>
-struct rules_of_call {
-  using rules_type = Rules;
-  using sink_type = std::remove_cvref_t<Sink>;
-  using dropout_type = std::remove_cvref_t<Dropout>;
-  Rules rules;
-  Sink sink;
-  Dropout dropout;
-};
-template <class... Mods>
-auto whole_rules(const Mods&... mods) noexcept {
-  return rules_of_call<decltype(rules_of<mask_intersection>(mods...)), decltype(sink_of(mods...)),
-                       decltype(dropout_of(mods...))>{rules_of<mask_intersection>(mods...), sink_of(mods...),
-                                                      dropout_of(mods...)};
-}
-
-/// A number made of what the masks of a call show of 16 x 16 blocks of each sequence, as far as they tell
-/// without being asked for cells, and of its dropout.
-template <class Rules>
-std::int64_t fingerprint_of(const Rules& all, const ring_sizes& sizes, bool in_cache) {
-  using rules = typename Rules::rules_type;
-  std::uint64_t sum = 14695981039346656037u;  // FNV-1a, 8 bytes at a time
-  const auto add = [&](auto x) { sum = (sum ^ static_cast<std::uint64_t>(x)) * 1099511628211u; };
-  add(rules::matrices), add(rules::natural), add(rules::hide), add(Rules::dropout_type::drops);
-  if constexpr (requires { all.dropout.seed, all.dropout.rate; })
-    add(all.dropout.seed), add(std::bit_cast<std::uint64_t>(static_cast<double>(all.dropout.rate)));
-  if constexpr (!shows_all<std::remove_cvref_t<decltype(all.rules.mask)>>)
-    for (index_type b = 0; b < sizes.batches; ++b)
-      for (index_type h = 0; h < sizes.heads; h += std::max<index_type>(sizes.heads - 1, 1)) {
-        place at = sizes.place_of(b).whole(h);
-        at.in_cache = in_cache;
-        decltype(auto) mask = bind_to(all.rules.mask, at);
-        const auto part = [](index_type tokens, index_type i) {
-          return range{tokens * i / 16, std::max(tokens * (i + 1) / 16, tokens * i / 16 + 1)};
-        };
-        for (index_type i = 0; i < 16 && at.queries >= 16; ++i) {
-          const range rows = part(at.queries, i), reach = reach_of(mask, rows, at.keys);
-          add(reach.first), add(reach.last);
-          for (index_type j = 0; j < 16 && at.keys >= 16; ++j)
-            add(static_cast<int>(cover_of(mask, rows, part(at.keys, j))));
-        }
-      }
-  return static_cast<std::int64_t>(sum >> 1);
-}
-
-/// Whether rules, sink and dropout fit the whole sequences and are alike on all ranks, as far as that can be
-/// told. prepare() is what else may fail before the exchange: memory for it.
-template <class Compute, class Rules, class Prepare>
-void agree_on_rules(const communicator& processes, const Rules& all, const ring_sizes& sizes,
-                    const Prepare& prepare, bool in_cache = false) {
-  std::int64_t fingerprint = 0;
-  together(processes, [&] {
-    for (index_type b = 0; b < sizes.batches; ++b) {
-      place at = sizes.place_of(b).whole(0);
-      at.in_cache = in_cache;
-      if (Rules::rules_type::asks || Rules::dropout_type::drops) check_positions(at);
-      all.rules.check(at), check_score_at(all.dropout, at);
-      if constexpr (sink_like<typename Rules::sink_type>) check_score_at(all.sink, at);
-    }
-    all.rules.template check_numbers<Compute>(), check_numbers_of<Compute>(all.sink);
-    fingerprint = fingerprint_of(all, sizes, in_cache);
-    prepare();
-  });
-  agreement same;
-  same.add("the number that masks and dropout are told by", fingerprint);
-  same.settle(processes);
 }
 
 }  // namespace distributed

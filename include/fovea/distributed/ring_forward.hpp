@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/attention.hpp>
+#include <fovea/distributed/call_rules.hpp>
 #include <fovea/distributed/key_walks.hpp>
 #include <fovea/distributed/row_sums.hpp>
 

@@ -81,7 +81,7 @@ struct slice_mask {
 
 /// All scores of a call as one, at the cells of slices.
 template <class Rules>
-struct scores_at_slice {
+struct all_scores_at_slice {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr bool hides = Rules::hide;
   Rules rules;
@@ -105,7 +105,7 @@ struct slice_scores {
   slice_place at;
 
   auto bind(const place& local) const noexcept {
-    return scores_at_slice<decltype(rules.bind(local))>{rules.bind(at.whole(local.head)), at};
+    return all_scores_at_slice<decltype(rules.bind(local))>{rules.bind(at.whole(local.head)), at};
   }
 };
 
@@ -143,9 +143,10 @@ struct slice_dropout {
   }
 };
 
-/// The rules of a call on whole sequences: call(mods...) gets those that a call on slices needs.
+/// The mask and the dropout of a call on whole sequences: call(mods...) gets those that a call on slices
+/// needs.
 template <class Rules, class Dropout, class Call>
-void with_slice_rules(const Rules& rules, const Dropout& dropout, const slice_place& at, const Call& call) {
+void with_slice_mask(const Rules& rules, const Dropout& dropout, const slice_place& at, const Call& call) {
   const auto with_dropout = [&](const auto&... mods) {
     if constexpr (Dropout::drops)
       call(mods..., slice_dropout<Dropout>{dropout, at});
@@ -153,12 +154,21 @@ void with_slice_rules(const Rules& rules, const Dropout& dropout, const slice_pl
       call(mods...);
   };
   using Mask = std::remove_cvref_t<decltype(rules.mask)>;
-  if constexpr (Rules::natural)
-    with_dropout(slice_mask<Mask>{rules.mask, at}, slice_scores<Rules>{rules, at});
-  else if constexpr (!shows_all<Mask>)
+  if constexpr (Rules::natural || !shows_all<Mask>)
     with_dropout(slice_mask<Mask>{rules.mask, at});
   else
     with_dropout();
+}
+
+/// All of its rules.
+template <class Rules, class Dropout, class Call>
+void with_slice_rules(const Rules& rules, const Dropout& dropout, const slice_place& at, const Call& call) {
+  with_slice_mask(rules, dropout, at, [&](const auto&... mods) {
+    if constexpr (Rules::natural)
+      call(mods..., slice_scores<Rules>{rules, at});
+    else
+      call(mods...);
+  });
 }
 
 /// Whether a mask hides all keys from all of the rows, in every head, as far as it tells without being asked

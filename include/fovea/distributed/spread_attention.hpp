@@ -109,7 +109,7 @@ class spread_attention {
       to_v = view_of(d_v, kv_heads, "d_v");
       given = {read_only(view_of(out, heads, "out")), read_only(view_of(lse, heads, "lse")),
                read_only(view_of(d_out, heads, "d_out"))};
-      distributed::check_gradients(x, given, to_q, to_k, to_v, mods...);
+      distributed::check_gradients(x, given, distributed::whole_rules(mods...), to_q, to_k, to_v, mods...);
     });
     on_heads(call, [&](const auto& ring, const auto& heads, const auto& shares) {
       const auto of_queries = [&](int m) { return shares.queries_of(m); };

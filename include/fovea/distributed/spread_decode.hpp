@@ -6,7 +6,7 @@
 #pragma once
 
 #include <fovea/attention.hpp>
-#include <fovea/distributed/ring_call.hpp>
+#include <fovea/distributed/call_rules.hpp>
 #include <fovea/distributed/row_sums.hpp>
 
 #include <cmath>
