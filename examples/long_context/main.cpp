@@ -3,10 +3,9 @@
 #include "arguments.hpp"
 #include "look.hpp"
 #include "picture.hpp"
+#include "progress.hpp"
 
 #include <fovea/streamed.hpp>
-
-#include "../stopwatch.hpp"
 
 #include <cstdio>
 #include <filesystem>
@@ -27,23 +26,18 @@ struct arguments : long_context::arguments {
 void write(const haystack& text, const std::string& file) {
   constexpr Index block = 4096;
   const auto& sizes = text.sizes();
-  const examples::stopwatch since_start;
+  long_context::progress written("written", sizes.tokens);
   fovea::cache_writer<std::int8_t> writer(file, sizes.tokens, sizes.dim,
                                           {.heads = sizes.heads, .block_tokens = block});
   Matrix k, v;
-  for (Index first = 0, shown = 0; first < sizes.tokens; first += block) {
+  for (Index first = 0; first < sizes.tokens; first += block) {
     text.read(first, std::min(block, sizes.tokens - first), k, v);
     writer.append(k, v);
-    const Index eighths = 8 * writer.tokens() / sizes.tokens;
-    if (eighths == shown) continue;
-    std::printf("  written %5.1f %%  %6.2f s\n", 100.0 * double(writer.tokens()) / double(sizes.tokens),
-                since_start.seconds());
-    std::fflush(stdout);
-    shown = eighths;
+    written.at(writer.tokens());
   }
   writer.finish();
   std::printf("%s: %.1f MB in %.2f s\n", file.c_str(), double(std::filesystem::file_size(file)) / 1e6,
-              since_start.seconds());
+              written.seconds());
 }
 
 int run(const arguments& a) {

@@ -3,6 +3,7 @@
 #include "arguments.hpp"
 #include "look.hpp"
 #include "picture.hpp"
+#include "progress.hpp"
 
 #include <fovea/distributed.hpp>
 #include <fovea/kv_cache.hpp>
@@ -15,7 +16,7 @@ using long_context::Index;
 using long_context::Matrix;
 
 /// This rank's tokens.
-fovea::kv_cache<std::int8_t> read(const haystack& text, fovea::range tokens) {
+fovea::kv_cache<std::int8_t> read(const haystack& text, fovea::range tokens, long_context::progress& cached) {
   constexpr Index block = 4096;
   const auto& sizes = text.sizes();
   fovea::kv_cache<std::int8_t> cache(std::max<Index>(tokens.size(), 1), sizes.dim, {.heads = sizes.heads});
@@ -23,6 +24,7 @@ fovea::kv_cache<std::int8_t> read(const haystack& text, fovea::range tokens) {
   for (Index first = tokens.first; first < tokens.last; first += block) {
     text.read(first, std::min(block, tokens.last - first), k, v);
     cache.append(k, v);
+    cached.at(cache.tokens());
   }
   return cache;
 }
@@ -55,14 +57,14 @@ int run(const arguments& a) {
   const fovea::spread_decode<float> attend{MPI_COMM_WORLD, {.heads = a.sizes.heads}};
   const int rank = attend.rank(), ranks = attend.ranks();
   const auto tokens = fovea::tokens_of_rank(fovea::token_layout::contiguous, a.sizes.tokens, rank, ranks)[0];
-  const examples::stopwatch since_start;
-  const auto cache = read(text, tokens);
   if (rank == 0)
-    std::printf(
-        "%td tokens, %td heads of %td, keys and values in int8 on %d processes, %.1f MB on the first: "
-        "%.2f s\n",
-        a.sizes.tokens, a.sizes.heads, a.sizes.dim, ranks, double(cache.bytes()) / 1e6,
-        since_start.seconds());
+    std::printf("%td tokens, %td heads of %td, keys and values in int8, on %d processes\n", a.sizes.tokens,
+                a.sizes.heads, a.sizes.dim, ranks);
+  long_context::progress cached("cached, by the first process,", std::max<Index>(tokens.size(), 1),
+                                rank == 0);
+  const auto cache = read(text, tokens, cached);
+  if (rank == 0)
+    std::printf("%.1f MB on each process in %.2f s\n", double(cache.bytes()) / 1e6, cached.seconds());
   const Matrix q = text.query(a.sharpness);
   MPI_Barrier(MPI_COMM_WORLD);
   const examples::stopwatch attending;
@@ -71,7 +73,8 @@ int run(const arguments& a) {
   const auto weights = gather(long_context::look(q, cache, a.threads), tokens, text, ranks);
   int found = 1;
   if (rank == 0) {
-    std::printf("attended in %.4f s; a rank sends %td numbers\n", seconds, a.sizes.heads * (a.sizes.dim + 1));
+    std::printf("attended to %.1f MB a process in %.3f s; each sent %td bytes\n", double(cache.bytes()) / 1e6,
+                seconds, a.sizes.heads * (a.sizes.dim + 1) * Index(sizeof(float)));
     found = long_context::report(text, o, weights) ? 1 : 0;
   }
   MPI_Bcast(&found, 1, MPI_INT, 0, MPI_COMM_WORLD);

@@ -1,4 +1,5 @@
 // How much of a file of 512 MiB is resident while it is written and attended to.
+#include "../support/resident.hpp"
 #include "support.hpp"
 
 #include <cstdio>
@@ -10,24 +11,11 @@ namespace resident_test {
 
 constexpr index_type dim = 128, count = 1 << 18, mib = 1 << 20;
 
-/// The resident set of this process, in bytes: now, or the largest since start_again().
-index_type resident(const char* line_of) {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (word == line_of) {
-      index_type kib = 0;
-      status >> kib;
-      return kib * 1024;
-    }
-  return 0;
-}
-void start_again() { std::ofstream("/proc/self/clear_refs") << 5; }
-
 TEST(streamed_memory, of_512_mib_within_64) {
   if (resident("VmHWM:") == 0) GTEST_SKIP() << "the system does not tell";
   constexpr index_type bound = 64 * mib;
   const temporary_file file("large");
-  start_again();
+  measure_resident_again();
   index_type before = resident("VmRSS:");
   {
     const Matrix k = normal(1024, kv_heads * dim, 1), v = normal(1024, kv_heads * dim, 2);
@@ -44,7 +32,7 @@ TEST(streamed_memory, of_512_mib_within_64) {
   fovea::threads pool(3);
   const fovea::attention<float, heads, kv_heads> parallel{{.executor = pool}};
   Matrix one(4, heads * dim), three = one, another = one;
-  start_again();
+  measure_resident_again();
   before = resident("VmRSS:");
   attend.into(one, q, cache, fovea::causal);
   parallel.into(three, q, cache, fovea::causal);
@@ -82,7 +70,7 @@ TEST(streamed_memory, of_6_gib_within_512_mib) {
     EXPECT_GE(writer.bytes(), index_type(6144) * mib);
   }
   const fovea::streamed_cache<float, kv_heads> cache(path, {.resident_bytes = 448 * mib});
-  start_again();
+  measure_resident_again();
   const Matrix o = attend(q, cache);
   EXPECT_LT(resident("VmHWM:"), 512 * mib);  // of the whole process
   EXPECT_LE((o - of_one_block).cwiseAbs().maxCoeff(), 1e-5f);

@@ -1,8 +1,9 @@
 // fovea/streamed/cache.hpp - keys and values in a file, read block by block while attention runs (POSIX;
-// elsewhere this header declares nothing).
+// elsewhere using it does not compile, and says why).
 #pragma once
 
 #include <fovea/kv_cache/contiguous.hpp>
+#include <fovea/lifetime.hpp>
 #include <fovea/streamed/resident_chunks.hpp>
 
 #if __has_include(<sys/mman.h>)
@@ -123,6 +124,18 @@ class streamed_cache {
 
   std::unique_ptr<mapping> file_;
   whole shown_;
+};
+
+FOVEA_NAMESPACE_END
+#else
+FOVEA_NAMESPACE_BEGIN
+
+template <class E, int KVHeads = dynamic_heads, class VE = E, class Arch = xsimd::default_arch>
+class streamed_cache {
+  static_assert(
+      never<E>,
+      "fovea: streamed_cache maps a file, for which this system has no <sys/mman.h>; kv_cache::load "
+      "reads one into memory");
 };
 
 FOVEA_NAMESPACE_END
