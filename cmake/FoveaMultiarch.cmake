@@ -20,7 +20,7 @@
 # the machine lacks does no harm; names that are none here are passed over.
 #
 # ISAS: x86-64 (SSE2, always there), x86-64-v3 (AVX2 and FMA), x86-64-v4 (AVX-512), by default these three; x86-64-v4-bf16
-# (AVX-512 with BF16 dot products, which nothing of fovea uses yet); aarch64 (NEON). The lowest is not asked of the machine. On
+# (AVX-512 with BF16 dot products, for calls in bf16); aarch64 (NEON). The lowest is not asked of the machine. On
 # other processors and where objects are not ELF the sources are compiled once, with the flags of the build.
 #
 # Include directories, definitions, options and libraries of <target> hold for its sources. They share nothing with

@@ -35,6 +35,19 @@ int32_t fovea_logits(const fovea_call* call, const fovea_tensor* logits, fovea_e
 int32_t fovea_measure(const fovea_call* call, const fovea_statistics* to, fovea_error* error) {
   return table().measure(call, to, error);
 }
+int32_t fovea_plan_create(const fovea_call* call, const fovea_gradients* gradients, fovea_plan** plan,
+                          fovea_error* error) {
+  return table().plan_create(call, gradients, plan, error);
+}
+void fovea_plan_destroy(fovea_plan* plan) { return table().plan_destroy(plan); }
+int64_t fovea_plan_workspace(const fovea_plan* plan) { return table().plan_workspace(plan); }
+int32_t fovea_plan_explain(const fovea_plan* plan, char* text, size_t size, fovea_error* error) {
+  return table().plan_explain(plan, text, size, error);
+}
+int32_t fovea_rotate(const fovea_rotary* angles, const fovea_tensor* x, int64_t first, const fovea_tensor* to,
+                     fovea_error* error) {
+  return table().rotate(angles, x, first, to, error);
+}
 int32_t fovea_threads_create(int64_t workers, fovea_threads** threads, fovea_error* error) {
   return table().threads_create(workers, threads, error);
 }
@@ -51,6 +64,16 @@ void fovea_cache_destroy(fovea_cache* cache) { return table().cache_destroy(cach
 int32_t fovea_cache_append(fovea_cache* cache, const fovea_tensor* k, const fovea_tensor* v,
                            fovea_error* error) {
   return table().cache_append(cache, k, v, error);
+}
+int32_t fovea_cache_append_rotated(fovea_cache* cache, const fovea_tensor* k, const fovea_tensor* v,
+                                   const fovea_rotary* angles, fovea_error* error) {
+  return table().cache_append_rotated(cache, k, v, angles, error);
+}
+int32_t fovea_cache_save(const fovea_cache* cache, const char* path, fovea_error* error) {
+  return table().cache_save(cache, path, error);
+}
+int32_t fovea_cache_load(fovea_cache* cache, const char* path, fovea_error* error) {
+  return table().cache_load(cache, path, error);
 }
 int32_t fovea_cache_truncate(fovea_cache* cache, int64_t tokens, fovea_error* error) {
   return table().cache_truncate(cache, tokens, error);

@@ -8,9 +8,9 @@
 // Link fovea::compiled; neither Eigen, nor xsimd, nor a -march is needed. What a call means, its errors and
 // its results are those of the headers (attention.hpp), at the best of the processor that runs it:
 // compiled/fovea.h says more. Over the headers (Zen 5, AVX-512, one thread) a call
-// takes 0.2 us more of 1 x 4 x 16 x 32, 0.5 causal; 1.01 times as long of 1 x 8 x 1024 x 64, causal or not,
-// and to decode 32/8 heads x 4,096 x 128, 1.07 times with a boolean matrix, 1.2 times with scores, which are
-// asked through a pointer a register.
+// takes 0.3 us more of 1 x 4 x 16 x 32; 1.00 to 1.01 times as long of 1 x 8 x 1024 x 64, causal or not, up to
+// 1.03 to decode 32/8 heads x 4,096 x 128, 1.05 backward, 1.06 with a boolean matrix, 1.25 with scores, which
+// are asked through a pointer a register.
 #pragma once
 
 #include <fovea/compiled/fovea.h>
@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -64,6 +65,30 @@ struct threads : owner<fovea_threads, fovea_threads_destroy> {
   explicit threads(std::int64_t workers) { run_checked(fovea_threads_create, workers, &handle_); }
 };
 
+/// How a call, or its backward, is cut into jobs: made once, named by the same calls.
+struct plan : owner<fovea_plan, fovea_plan_destroy> {
+  explicit plan(const fovea_call& call) {
+    const fovea_gradients* const none = nullptr;
+    run_checked(fovea_plan_create, &call, none, &handle_);
+  }
+  plan(const fovea_call& call, fovea_gradients gradients) {
+    gradients.size_of_this = sizeof gradients;
+    run_checked(fovea_plan_create, &call, &gradients, &handle_);
+  }
+  std::int64_t workspace_bytes() const noexcept { return fovea_plan_workspace(handle_); }
+  std::string explain() const {
+    char text[2048];
+    run_checked(fovea_plan_explain, handle_, text, sizeof text);
+    return text;
+  }
+};
+
+/// Writes x, turned to the positions from `first` on, to `to`: x itself, or apart from it.
+inline void rotate(fovea_rotary angles, const fovea_tensor& x, std::int64_t first, const fovea_tensor& to) {
+  angles.size_of_this = sizeof angles;
+  run_checked(fovea_rotate, &angles, &x, first, &to);
+}
+
 /// Pages that paged caches share; it outlives them.
 struct page_pool : owner<fovea_pool, fovea_pool_destroy> {
   explicit page_pool(fovea_pool_options options) {
@@ -83,6 +108,14 @@ struct cache : owner<fovea_cache, fovea_cache_destroy> {
   void append(const fovea_tensor& k, const fovea_tensor& v) {
     run_checked(fovea_cache_append, handle_, &k, &v);
   }
+  /// The keys turned to the positions that they take.
+  void append(const fovea_tensor& k, const fovea_tensor& v, fovea_rotary angles) {
+    angles.size_of_this = sizeof angles;
+    run_checked(fovea_cache_append_rotated, handle_, &k, &v, &angles);
+  }
+  /// To and from a file: contiguous caches.
+  void save(const char* path) const { run_checked(fovea_cache_save, handle_, path); }
+  void load(const char* path) { run_checked(fovea_cache_load, handle_, path); }
   void truncate(std::int64_t tokens) { run_checked(fovea_cache_truncate, handle_, tokens); }
   void keep(const fovea_list& kept) { run_checked(fovea_cache_keep, handle_, &kept); }
   void reserve(std::int64_t capacity) { run_checked(fovea_cache_reserve, handle_, capacity); }
@@ -125,6 +158,7 @@ struct call : fovea_call {
   }
   void scale_by(double factor) { scale = factor, has_scale = 1; }
   void work_by(const compiled::threads& pool) { threads = pool.get(); }
+  void planned_by(const compiled::plan& made) { plan = made.get(); }
 
   void attend() const { run_checked(fovea_attend, this); }
   std::size_t workspace_needed() const {

@@ -135,7 +135,7 @@ int main(int argc, char** argv) {
   /* d/dq of sum(d_o o), against a difference. */
   float *d_o = numbers(count, 0.7f), *d_q = numbers(count, 0), *d_k = numbers(count / 2, 0), *d_v = numbers(count / 2, 0);
   call.o = view(o, heads);
-  const fovea_gradients gradients = {sizeof gradients, view(d_o, heads), {0}, view(d_q, heads), view(d_k, kv_heads), view(d_v, kv_heads)};
+  const fovea_gradients gradients = {sizeof gradients, view(d_o, heads), {0}, view(d_q, heads), view(d_k, kv_heads), view(d_v, kv_heads), {0}};
   expect(fovea_backward(&call, &gradients, &error) == FOVEA_OK, error.message);
   double loss[2] = {0, 0};
   const size_t at = 5 * dim + 3;

@@ -5,12 +5,8 @@
 Arrays: numpy's, torch's, and what has __dlpack__ or the buffer protocol; float32, float64, float16 and bfloat16."""
 from . import masks
 from ._caches import Cache, KVCache, PagedCache, PagePool, RingCache, Threads
-from ._calls import attention, backward, logits, statistics, weights
-from ._library import library as _library
-
-__version__ = _library.fovea_version().decode()
-isa = _library.fovea_isa().decode()
-"""The instruction set that the library works with: the best of the machine, or what FOVEA_ISA names."""
+from ._calls import attention, backward, logits, rotate, statistics, weights
+from ._native import isa, version as __version__
 
 __all__ = ["Cache", "KVCache", "PagePool", "PagedCache", "RingCache", "Threads", "attention", "backward", "isa", "logits",
-           "masks", "statistics", "weights"]
+           "masks", "rotate", "statistics", "weights"]

@@ -1,7 +1,7 @@
 """fovea from Python with numpy, against the formula in double."""
 import ast
-import inspect
 import pathlib
+import tempfile
 import threading
 import time
 import unittest
@@ -192,13 +192,57 @@ class Attention(unittest.TestCase):
 
     def test_stub_names_every_option(self):
         stub = ast.parse((pathlib.Path(fovea.__file__).parent / "__init__.pyi").read_text())
-        known = {name for name in inspect.signature(fovea._calls._Call.set).parameters if name != "self"}
-        gradients = {"d_bias", "d_alibi", "d_sinks"}
-        for function in (node for node in stub.body if isinstance(node, ast.FunctionDef)):
-            named = {argument.arg for argument in function.args.kwonlyargs} - {"return_lse", "out", "d_lse"}
-            drops = {"dropout", "seed"} if function.name in ("attention", "backward") else set()
-            expected = known - {"dropout", "seed"} - gradients | drops
-            self.assertEqual(named, expected | (gradients if function.name == "backward" else set()), function.name)
+        asked = {"attention": (self.q, self.k, self.v, False, None), "weights": (self.q, self.k), "logits": (self.q, self.k),
+                 "statistics": (self.q, self.k), "backward": (self.q, self.k, self.v, None, None, None, None)}
+        functions = {node.name: node for node in stub.body if isinstance(node, ast.FunctionDef)}
+        self.assertEqual(set(functions), set(asked) | {"rotate"})
+        named = {argument.arg for node in functions.values() for argument in node.args.kwonlyargs}
+        named -= {"return_lse", "out", "d_lse", "first", "interleaved"}
+        self.assertEqual(named, set(fovea._native.options))
+        for option in sorted(named):  # each is known to the module, with a value that it refuses
+            for function, arguments in asked.items():
+                with self.subTest(option=option, function=function):
+                    with self.assertRaises(Exception) as raised:
+                        getattr(fovea._native, function)(*arguments, {option: object(), "no such option": 1})
+                    self.assertNotIn(f"no option {option}", str(raised.exception))
+        with self.assertRaisesRegex(TypeError, "no option windows"):
+            fovea.attention(self.q, self.k, self.v, windows=3)
+
+    def test_gates_and_tables(self):
+        gate, shut = numbers(2, 4, 50, 24, seed=0.7), numbers(2, 4, 50, seed=0.9)
+        exact = reference(self.q, self.k, self.v, self.above)[0]
+        self.close(fovea.attention(self.q, self.k, self.v, causal=True, gate=gate), exact / (1 + np.exp(-gate)))
+        self.close(fovea.attention(self.q, self.k, self.v, causal=True, gate=shut), exact / (1 + np.exp(-shut[..., None])))
+        table = numbers(7, 4, seed=1.1)
+        slots = np.clip(np.arange(50) - np.arange(50)[:, None], -3, 3).astype(np.int32) + 3
+        bias = table[slots].transpose(2, 0, 1)
+        self.close(fovea.attention(self.q, self.k, self.v, bias_table=table, slots=slots),
+                   reference(self.q, self.k, self.v, add=bias)[0])
+        o, lse = fovea.attention(self.q, self.k, self.v, return_lse=True, bias_table=table, slots=slots)
+        d_table, d_bias, d_o = np.zeros_like(table), np.zeros((4, 50, 50), np.float32), numbers(2, 4, 50, 24, seed=3.1)
+        fovea.backward(self.q, self.k, self.v, o, lse, d_o, bias_table=table, slots=slots, d_bias_table=d_table)
+        fovea.backward(self.q, self.k, self.v, o, lse, d_o, bias=bias, d_bias=d_bias)
+        self.close(d_table, np.stack([d_bias[:, slots == i].sum(-1) for i in range(7)]), 1e-5)
+
+    def test_rotation_and_files(self):
+        angle = np.arange(60)[:, None] * 10000.0 ** (-np.arange(8) / 8)
+        cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+        k, v = self.k[0], self.v[0]
+        turned = fovea.rotate(k, cos, sin, first=4)
+        a, b = k[..., :8], k[..., 8:]
+        self.close(turned, np.concatenate([a * cos[4:54] - b * sin[4:54], a * sin[4:54] + b * cos[4:54]], -1))
+        fused, apart, read = (fovea.KVCache(2, 16, 64, value_dim=24, dtype="bfloat16") for _ in range(3))
+        fused.append(k, v, cos=cos, sin=sin), apart.append(fovea.rotate(k, cos, sin), v)
+        with tempfile.TemporaryDirectory() as folder:
+            fused.save(pathlib.Path(folder) / "cache")
+            read.load(pathlib.Path(folder) / "cache")
+        results = [fovea.attention(self.q[0, :, -1:], cache, causal=True) for cache in (fused, apart, read)]
+        np.testing.assert_array_equal(results[0], results[1])
+        np.testing.assert_array_equal(results[0], results[2])
+        p = fovea.weights(self.q[0, :, -1:], fused, causal=True)
+        self.close(p.sum(-1), np.ones((4, 1)))
+        with self.assertRaisesRegex(RuntimeError, "can not be read"):
+            read.load("no such file")
 
     def test_other_threads_run_meanwhile(self):
         q = numbers(1, 8, 2000, 64)

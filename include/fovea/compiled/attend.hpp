@@ -2,21 +2,21 @@
 #pragma once
 
 #include <fovea/attention.hpp>
+#include <fovea/compiled/described_plan.hpp>
 #include <fovea/compiled/make_masks.hpp>
 #include <fovea/compiled/make_scores.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
 
-/// The masks, scores and sink of a call as few types as keep its bits: kernels ask them a block at a time,
-/// and are compiled for each. No mask or bands between diagonals; masks of any kind, with a sink; scores
-/// beside them. (With dropout the last two again.)
+/// The masks, scores, sink and dropout of a call as few types as keep its bits: kernels ask them a block at a
+/// time, and are compiled for each. No mask or bands between diagonals; masks of any kind, with a sink and a
+/// dropout; scores beside them.
 template <class Arch, class T>
 class call_rules {
  public:
-  call_rules(const fovea_call& call, index_type heads) : call_(call), heads_(heads) {
-    if (call.dropout_rate != 0) drops_.emplace(dropout{call.dropout_rate, call.dropout_seed});
-  }
+  call_rules(const fovea_call& call, index_type heads)
+      : call_(call), heads_(heads), dropout_{{call.dropout_rate, call.dropout_seed}} {}
   call_rules(const call_rules&) = delete;
 
   /// attend(modifiers...), where gradients of scores' parameters are not wanted.
@@ -24,20 +24,21 @@ class call_rules {
   void forward(const F& attend) {
     if (is_plain()) return attend(band_mask(call_.masks, call_.mask_count));
     describe();
-    if (scores_->all.empty()) return with_dropout(attend, *mask_, sink_);
-    with_dropout(attend, *mask_, sink_, scores_->all);
+    if (scores_->all.empty()) return attend(*mask_, sink_, dropout_);
+    attend(*mask_, sink_, scores_->all, dropout_);
   }
   /// The same where they may be. (Bands are described as well: of their own they were 4 % of the library.)
   template <class F>
   void backward(const F& attend) {
     describe();
-    if (scores_->all.empty()) return with_dropout(attend, *mask_, sink_);
-    with_dropout(attend, *mask_, sink_, scores_->before, scores_->learnt, scores_->after);
+    if (scores_->all.empty()) return attend(*mask_, sink_, dropout_);
+    attend(*mask_, sink_, scores_->before, scores_->learnt, scores_->after, dropout_);
   }
   /// The same as forward, where there is no dropout.
   template <class F>
   void inspect(const F& look, const char* where) {
-    if (drops_) reject("dropout's rate is ", call_.dropout_rate, ", not 0: ", where, " have none");
+    if (call_.dropout_rate != 0)
+      reject("dropout's rate is ", call_.dropout_rate, ", not 0: ", where, " have none");
     if (is_plain()) return look(band_mask(call_.masks, call_.mask_count));
     describe();
     if (scores_->all.empty()) return look(*mask_, sink_);
@@ -47,7 +48,8 @@ class call_rules {
  private:
   bool is_plain() const {
     return call_.score_count == 0 && call_.sink.data == nullptr && call_.sink_gradient.data == nullptr &&
-           call_.off_by_one == 0 && !drops_ && band_mask::holds(call_.masks, call_.mask_count);
+           call_.off_by_one == 0 && call_.dropout_rate == 0 &&
+           band_mask::holds(call_.masks, call_.mask_count);
   }
   void describe() {
     sink_ = sink_of_call(call_);
@@ -57,17 +59,13 @@ class call_rules {
     operands_.add_scores(call_.scores, call_.score_count);
     mask_.emplace(masks, operands_, memory_, heads_);
   }
-  template <class F, class... Mods>
-  void with_dropout(const F& attend, const Mods&... mods) const {
-    drops_ ? attend(mods..., *drops_) : attend(mods...);
-  }
 
   const fovea_call& call_;
   index_type heads_;
   call_memory memory_;
   operand_list operands_;
   described_sink sink_;
-  std::optional<dropout> drops_;
+  described_dropout dropout_;
   std::optional<call_scores<Arch, T>> scores_;
   std::optional<described_mask<Arch, T>> mask_;
 };
@@ -84,6 +82,13 @@ inline workspace workspace_of(const fovea_call& call) {
     reject("workspace is a null pointer, of ", call.workspace_bytes, " bytes");
   return {{static_cast<std::byte*>(call.workspace), call.workspace_bytes}};
 }
+
+/// The gradient by the LSE, which may not be given: of such a call the view has no data.
+template <class T>
+struct described_lse_gradient {
+  using is_lse_gradient = void;
+  packed<const T> values;
+};
 
 /// Offsets of packed sequences, where a call has them.
 struct call_offsets {
@@ -125,18 +130,18 @@ struct calls_of {
   static void attend(const fovea_call& call) {
     with_tensors(call, [&](const auto& attend, const auto& q, const auto& k, const auto& v, const auto& o,
                            const call_offsets& offsets, const auto&... mods) {
-      if (call.lse.data == nullptr) return attend.into(o, q, k, v, mods..., workspace_of(call));
+      const plan_of_call<plan> planned(call);
+      if (call.lse.data == nullptr) return attend.into(o, q, k, v, mods..., workspace_of(call), planned);
       const auto lse = offsets.queries<T>(call.lse, "lse");
-      attend.with_lse_into(o, lse, q, k, v, mods..., workspace_of(call));
+      attend.with_lse_into(o, lse, q, k, v, mods..., workspace_of(call), planned);
     });
   }
-  static std::size_t attend_workspace(const fovea_call& call) {
-    std::size_t bytes = 0;
+  static plan attend_plan(const fovea_call& call) {
+    plan made;
     with_tensors(call, [&](const auto& attend, const auto& q, const auto& k, const auto& v, const auto& o,
-                           const call_offsets&, const auto&... mods) {
-      bytes = static_cast<std::size_t>(attend.into_plan_for(o, q, k, v, mods...).workspace_bytes());
-    });
-    return bytes;
+                           const call_offsets&,
+                           const auto&... mods) { made = attend.into_plan_for(o, q, k, v, mods...); });
+    return made;
   }
 
   /// run(attention, all that backward_into takes...).
@@ -162,15 +167,14 @@ struct calls_of {
   }
   static void backward(const fovea_call& call, const fovea_gradients& g) {
     with_gradients(call, g, [&](const auto& attend, const auto&... all) {
-      attend.backward_into(all..., workspace_of(call));
+      attend.backward_into(all..., workspace_of(call), plan_of_call<gradient_plan>(call));
     });
   }
-  static std::size_t backward_workspace(const fovea_call& call, const fovea_gradients& g) {
-    std::size_t bytes = 0;
-    with_gradients(call, g, [&](const auto& attend, const auto&... all) {
-      bytes = static_cast<std::size_t>(attend.backward_plan_for(all...).workspace_bytes());
-    });
-    return bytes;
+  static gradient_plan backward_plan(const fovea_call& call, const fovea_gradients& g) {
+    gradient_plan made;
+    with_gradients(call, g,
+                   [&](const auto& attend, const auto&... all) { made = attend.backward_plan_for(all...); });
+    return made;
   }
 };
 

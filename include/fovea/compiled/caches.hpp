@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/compiled/inspect.hpp>
+#include <fovea/compiled/rotary.hpp>
 #include <fovea/kv_cache/contiguous.hpp>
 #include <fovea/kv_cache/paged.hpp>
 #include <fovea/kv_cache/ring.hpp>
@@ -10,37 +11,6 @@
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
-
-/// What a fovea_cache and a fovea_pool are.
-class any_cache {
- public:
-  explicit any_cache(std::int32_t element) noexcept : element_(element) {}
-  virtual ~any_cache() = default;
-  std::int32_t element() const noexcept { return element_; }
-
-  virtual void append(const fovea_tensor& k, const fovea_tensor& v) = 0;
-  virtual void truncate_to(index_type tokens) = 0;
-  virtual void keep(const fovea_list& kept) = 0;
-  virtual void reserve(index_type capacity) = 0;
-  virtual any_cache* fork() const = 0;
-  virtual index_type tokens() const noexcept = 0;
-  virtual index_type position() const noexcept = 0;
-  virtual index_type bytes() const noexcept = 0;
-
- private:
-  std::int32_t element_;
-};
-
-class any_pool {
- public:
-  explicit any_pool(std::int32_t element) noexcept : element_(element) {}
-  virtual ~any_pool() = default;
-  std::int32_t element() const noexcept { return element_; }
-  virtual index_type free_pages() const noexcept = 0;
-
- private:
-  std::int32_t element_;
-};
 
 template <class E, class Arch>
 class pool_of final : public any_pool {
@@ -91,8 +61,14 @@ class cache_of final : public any_cache {
     }
   }
 
-  void append(const fovea_tensor& k, const fovea_tensor& v) override {
-    const as_numbers<compute> keys(k, "k"), values(v, "v");
+  /// Keys are turned in a copy, which costs what reading them does.
+  void append(const fovea_tensor& k, const fovea_tensor& v, const fovea_rotary* angles) override {
+    const as_numbers<compute> keys(k, "k", angles != nullptr), values(v, "v");
+    if (angles != nullptr) {
+      if (keys.view.dim != dim())
+        reject("k has ", keys.view.dim, " dimensions a head but the cache has ", dim());
+      turn<Arch>(keys.copy_view(), keys.view, *angles, position());
+    }
     std::visit([&](auto& cache) { cache.append(keys.view, values.view); }, cache_);
   }
   void truncate_to(index_type tokens) override {
@@ -105,6 +81,23 @@ class cache_of final : public any_cache {
     if (in_pages == nullptr) reject("fork is of paged caches: a cache of another kind has no pages to share");
     return new cache_of(in_pages->fork());
   }
+  void save(std::ostream& out) const override {
+    const auto* const one = std::get_if<contiguous>(&cache_);
+    if (one == nullptr) reject("save is of contiguous caches");
+    one->save(out);
+  }
+  void load(std::istream& in) override { whole_cache("load").load(in); }
+  void read_keys(index_type head, void* to) const noexcept override {
+    auto* row = static_cast<compute*>(to);
+    each_piece<caching::side::keys>(head, {0, tokens()}, [&](const auto& part) {
+      const auto& rows = part.tokens;
+      for (index_type t = 0; t < rows.rows; ++t, row += rows.cols) {
+        load_elements(rows.at(t), rows.col_stride, rows.cols, row);
+        if (part.channel_scales != nullptr)
+          for (index_type c = 0; c < rows.cols; ++c) row[c] *= static_cast<compute>(part.channel_scales[c]);
+      }
+    });
+  }
   index_type tokens() const noexcept override {
     return ask([](const auto& cache) { return cache.tokens(); });
   }
@@ -116,10 +109,10 @@ class cache_of final : public any_cache {
   }
 
   // What a call reads: see kv_cache/cached.hpp.
-  index_type heads() const noexcept {
+  index_type heads() const noexcept override {
     return ask([](const auto& cache) { return cache.heads(); });
   }
-  index_type dim() const noexcept { return dim_of(caching::side::keys); }
+  index_type dim() const noexcept override { return dim_of(caching::side::keys); }
   index_type value_dim() const noexcept { return dim_of(caching::side::values); }
   index_type dim_of(caching::side which) const noexcept {
     return ask([&](const auto& cache) { return cache.dim_of(which); });
@@ -147,7 +140,8 @@ class cache_of final : public any_cache {
   std::variant<contiguous, ring, paged> cache_;
 };
 
-/// Calls with caches of E: q and o of 16 bits are copied to and from float, which changes no bit.
+/// Calls with caches of E: q and o are float, or double. (Of 16 bits they come by way of float, see widened,
+/// which changes no bit.)
 template <class E, class Arch = xsimd::default_arch>
 struct cached_calls_of {
   using cache = cache_of<E, Arch>;
@@ -162,62 +156,37 @@ struct cached_calls_of {
     std::vector<const cache*> list;
     check_count("caches", call.cache_count, std::int64_t(1) << 32);
     for (std::int64_t b = 0; b < call.cache_count; ++b) {
-      const auto* const one = reinterpret_cast<const any_cache*>(call.caches[b]);
-      if (one == nullptr) reject("cache ", b, " of a call is a null pointer");
-      if (one->element() != element_code<E>)
-        reject("cache ", b, " of a call has elements ", name_of_element(one->element()), ", the first has ",
+      const any_cache& one = cache_of_call(call, b);
+      if (one.element() != element_code<E>)
+        reject("cache ", b, " of a call has elements ", name_of_element(one.element()), ", the first has ",
                name_of_element(element_code<E>));
-      list.push_back(static_cast<const cache*>(one));
+      list.push_back(static_cast<const cache*>(&one));
     }
     const cache_batch<cache> caches(borrowed_span<const cache* const>(list.data(), list.size()));
-    const as_numbers<T> q(call.q, "q");
-    const packed<const T> queries{q.view, offsets.of_queries ? &offsets.of_queries : nullptr};
+    const auto queries = offsets.queries<const T>(call.q, "q");
     const attention<T, dynamic_heads, dynamic_heads, Arch> attend(
         options_of(call, caches.keys().heads(), workers));
-    call_rules<Arch, T> rules(call, q.view.heads);
-    rules.inspect(
-        [&](const auto&... mods) {
-          with_result(call, offsets,
-                      [&](const packed<T>& o) { run(attend, queries, caches, o, offsets, mods...); });
-        },
-        "calls with caches");
-  }
-  /// f(o) with a result of T, which is then stored in the elements of the call's.
-  template <class F>
-  static void with_result(const fovea_call& call, const call_offsets& offsets, const F& f) {
-    const auto* const at = offsets.of_queries ? &offsets.of_queries : nullptr;
-    if (call.o.element == element_code<T>) return f(packed<T>{view_as<T>(call.o, "o"), at});
-    if (call.o.element != call.q.element)
-      reject("o has elements ", name_of_element(call.o.element), ", not ", name_of_element(call.q.element),
-             " as q");
-    with_real(call.o, "o", [&](const auto& view) {
-      using element = std::remove_cvref_t<decltype(*view.data)>;
-      static_cast<void>(as_sequences(view, any_heads, "o"));
-      tensor<T> result(view.batch, view.heads, view.tokens, view.dim);
-      f(packed<T>{result.view(), at});
-      auto* const first = const_cast<element*>(view.data);
-      for (index_type b = 0; b < view.batch; ++b)
-        for (index_type h = 0; h < view.heads; ++h)
-          for (index_type t = 0; t < view.tokens; ++t)
-            store_elements(&result(b, h, t, 0), view.dim, first + (&view(b, h, t, 0) - view.data),
-                           view.dim_stride);
-    });
+    call_rules<Arch, T> rules(call, queries.all.heads);
+    const auto o = offsets.queries<T>(call.o, "o");
+    rules.inspect([&](const auto&... mods) { run(attend, queries, caches, o, offsets, mods...); },
+                  "calls with caches");
   }
 
   static void attend(const fovea_call& call) {
     with_caches(call, [&](const auto& attend, const auto& q, const auto& caches, const auto& o,
                           const call_offsets& offsets, const auto&... mods) {
-      if (call.lse.data == nullptr) return attend.into(o, q, caches, mods..., workspace_of(call));
-      attend.with_lse_into(o, offsets.queries<T>(call.lse, "lse"), q, caches, mods..., workspace_of(call));
+      const plan_of_call<plan> planned(call);
+      if (call.lse.data == nullptr) return attend.into(o, q, caches, mods..., workspace_of(call), planned);
+      attend.with_lse_into(o, offsets.queries<T>(call.lse, "lse"), q, caches, mods..., workspace_of(call),
+                           planned);
     });
   }
-  static std::size_t attend_workspace(const fovea_call& call) {
-    std::size_t bytes = 0;
-    with_caches(call, [&](const auto& attend, const auto& q, const auto& caches, const auto& o,
-                          const call_offsets&, const auto&... mods) {
-      bytes = static_cast<std::size_t>(attend.into_plan_for(o, q, caches, mods...).workspace_bytes());
-    });
-    return bytes;
+  static plan attend_plan(const fovea_call& call) {
+    plan made;
+    with_caches(call,
+                [&](const auto& attend, const auto& q, const auto& caches, const auto& o, const call_offsets&,
+                    const auto&... mods) { made = attend.into_plan_for(o, q, caches, mods...); });
+    return made;
   }
 };
 

@@ -1,10 +1,9 @@
 // fovea/compiled/described_score.hpp - the scores of a call, of kinds known at run time only, as one score.
-// and its sink.
 #pragma once
 
 #include <fovea/compiled/call_memory.hpp>
 #include <fovea/kernel/rules/cells.hpp>
-#include <fovea/score/sink.hpp>
+#include <fovea/score/concept.hpp>
 
 #include <vector>
 
@@ -24,6 +23,8 @@ class bound_score {
   virtual number apply(const number& s, const by_key& at) const noexcept = 0;
   virtual number derivative(const number& s, const by_key& at) const noexcept = 0;
   virtual number parameter_slope(const number& s, const by_key& at) const noexcept = 0;
+  using position = std::remove_cvref_t<decltype(std::declval<const by_key&>().q())>;
+  virtual position slot(const by_key& at) const noexcept = 0;
   /// A copy of what is read in a block of cells, of a score that adds a matrix.
   virtual kernel::staged_cells<T> copy(block& here) const noexcept = 0;
 
@@ -56,6 +57,10 @@ class bound_score_of final : public bound_score<Arch, T> {
   }
   number parameter_slope(const number& s, const typename base::by_key& at) const noexcept override {
     return slope_of_parameter(bound_, s, at);
+  }
+  typename base::position slot(const typename base::by_key& at) const noexcept override {
+    if constexpr (requires { bound_.slot(at); }) return bound_.slot(at);
+    return typename base::position(-1);
   }
   kernel::staged_cells<T> copy(typename base::block& here) const noexcept override {
     if constexpr (reads_matrix) return here.copy(bound_.values);
@@ -112,6 +117,7 @@ struct described_scores {
   V parameter_slope(const V& s, const auto& cells) const noexcept {
     return count == 0 ? V(0) : scores[0]->parameter_slope(s, cells);
   }
+  auto slot(const auto& cells) const noexcept { return scores[0]->slot(cells); }
   template <class Block>
   staged_scores<Arch, T> staged(Block& block) const noexcept {
     staged_scores<Arch, T> here{scores, count};
@@ -130,6 +136,8 @@ class any_score {
   virtual void check_numbers() const = 0;
   virtual const bound_score<Arch, T>* bind(const place& at, call_memory& memory) const = 0;
   virtual parameter_gradient<T> gradient() const noexcept = 0;
+  virtual tensor_view<T> slots() const noexcept = 0;
+  bool learns() const noexcept { return gradient().data != nullptr || slots().data != nullptr; }
   bool is_softcap = false;
 
  protected:
@@ -150,6 +158,10 @@ class score_of final : public any_score<Arch, T> {
     return memory.keep(bound_score_of<Arch, T, bound>(bind_score(score_, at)));
   }
   parameter_gradient<T> gradient() const noexcept override { return to_; }
+  tensor_view<T> slots() const noexcept override {
+    if constexpr (requires { score_.slots().data; }) return score_.slots();
+    return {};
+  }
 
  private:
   S score_;
@@ -203,30 +215,10 @@ struct learnt_score : described_score<Arch, T> {
   parameter_gradient<T> gradient() const noexcept {
     return this->empty() ? parameter_gradient<T>{} : this->scores_.front()->gradient();
   }
-};
-
-/// The sink of a call: none (a logit of -inf), off by one, or a logit a head.
-struct described_sink {
-  fovea::sink given;
-  double everywhere = -std::numeric_limits<double>::infinity();
-
-  bool has_logits() const noexcept { return static_cast<bool>(given.logits); }
-  std::span<float> gradient() const noexcept { return given.gradient(); }
-  void set_gradient(index_type head, double value) const noexcept {
-    if (has_logits()) given.set_gradient(head, value);
+  /// Or of a table.
+  tensor_view<T> slots() const noexcept {
+    return this->empty() ? tensor_view<T>{} : this->scores_.front()->slots();
   }
-  bool absent() const noexcept { return !has_logits() && everywhere < 0; }
-  void check(const place& at) const {
-    if (has_logits()) given.check(at);
-  }
-  template <class T>
-  void check_numbers() const {
-    if (has_logits()) given.template check_numbers<T>();
-  }
-  void each_operand(const auto& f) const {
-    if (has_logits()) given.each_operand(f);
-  }
-  double logit(index_type head) const noexcept { return has_logits() ? given.logit(head) : everywhere; }
 };
 
 }  // namespace described

@@ -1,30 +1,13 @@
 // fovea/compiled/fill_table.hpp - the table of one instruction set; calls by their elements.
 #pragma once
 
-#include <fovea/compiled/caches.hpp>
+#include <fovea/compiled/beside.hpp>
+#include <fovea/compiled/handle_entries.hpp>
 #include <fovea/compiled/table.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
 
-/// f(value of type E) for the element that a call, cache or pool has.
-template <class F>
-void with_stored(std::int32_t element, const char* name, const F& f) {
-  switch (element) {
-    case FOVEA_F32:
-      return f(float());
-    case FOVEA_F64:
-      return f(double());
-    case FOVEA_BF16:
-      return f(bf16());
-    case FOVEA_F16:
-      return f(fp16());
-    case FOVEA_I8:
-      return f(std::int8_t());
-    default:
-      reject(name, " has elements ", name_of_element(element), ", not F32, F64, BF16, F16 or I8");
-  }
-}
 template <class F>
 void with_element(const fovea_call& call, const F& f) {
   if (call.q.element < FOVEA_F32 || call.q.element > FOVEA_F16)
@@ -43,33 +26,95 @@ void with_cached(const fovea_call& call, const F& f) {
   with_stored(element, "a cache", f);
 }
 
+/// f(calls of the elements of q, or of the caches).
+template <class F>
+void with_calls(const fovea_call& call, const F& f) {
+  if (call.cache_count != 0) return with_cached(call, [&](auto e) { f(cached_calls_of<decltype(e)>()); });
+  with_element(call, [&](auto e) { f(calls_of<decltype(e)>()); });
+}
+/// f(calls that gate and look), of the numbers of q.
+template <class F>
+void with_besides(const fovea_call& call, const F& f) {
+  call.q.element == FOVEA_F64 ? f(besides_of<double>()) : f(besides_of<float>());
+}
+
 /// The functions of fovea.h.
-struct entries {
+struct entries : handle_entries {
+  /// f(call) as kernels know it: with a gate, results of 16 bits are floats until they are gated; with
+  /// caches, always.
+  template <class F>
+  static void with_wide(fovea_call call, const F& f) {
+    if (call.gate.data == nullptr && call.cache_count == 0) return f(call);
+    if (call.o.element != call.q.element)
+      reject("o has elements ", name_of_element(call.o.element), ", not ", name_of_element(call.q.element),
+             " as q");
+    written_tensors written;
+    written.add("o", call.o), written.read("k", call.k), written.read("v", call.v);
+    written.read("gate", call.gate), written.read("lse", call.lse);
+    if (call.o.data != call.q.data) written.read("q", call.q);
+    widened wide;
+    wide.read(call.q, "q"), wide.read(call.k, "k"), wide.read(call.v, "v"), wide.write(call.o, "o");
+    f(call), wide.store();
+  }
   static std::int32_t attend(const fovea_call* given, fovea_error* error) {
     return guarded(error, [&] {
-      const fovea_call call = whole(given, "call");
-      if (call.cache_count != 0)
-        return with_cached(call, [&](auto e) { cached_calls_of<decltype(e)>::attend(call); });
-      with_element(call, [&](auto e) { calls_of<decltype(e)>::attend(call); });
+      const auto attend_to = [](const fovea_call& call) {
+        with_calls(call, [&](auto calls) { calls.attend(call); });
+      };
+      with_wide(whole(given, "call"), [&](const fovea_call& call) {
+        if (!writes_beside(call)) return attend_to(call);
+        with_besides(call, [&](auto besides) { besides.attend(call, attend_to); });
+      });
     });
+  }
+  static plan attend_plan(const fovea_call& given) {
+    plan made;
+    with_wide(given, [&](const fovea_call& call) {
+      with_calls(call, [&](auto calls) { made = calls.attend_plan(call); });
+    });
+    return made;
   }
   static std::int32_t attend_workspace(const fovea_call* given, std::size_t* bytes, fovea_error* error) {
     return guarded(error, [&] {
       const fovea_call call = whole(given, "call");
       if (bytes == nullptr) reject("bytes is a null pointer");
-      if (call.cache_count != 0)
-        return with_cached(call,
-                           [&](auto e) { *bytes = cached_calls_of<decltype(e)>::attend_workspace(call); });
-      with_element(call, [&](auto e) { *bytes = calls_of<decltype(e)>::attend_workspace(call); });
+      *bytes = static_cast<std::size_t>(attend_plan(call).workspace_bytes());
     });
+  }
+
+  /// f(call, gradients), the same of a backward call.
+  template <class F>
+  static void with_wide(fovea_call call, fovea_gradients g, const F& f) {
+    widened wide;
+    if (call.gate.data != nullptr) {
+      wide.read(call.q, "q"), wide.read(call.k, "k"), wide.read(call.v, "v"), wide.read(call.o, "o");
+      wide.read(g.d_o, "d_o"), wide.write(g.d_q, "d_q"), wide.write(g.d_k, "d_k"), wide.write(g.d_v, "d_v");
+      wide.write(g.d_gate, "d_gate");
+    }
+    f(call, g), wide.store();
   }
   static std::int32_t backward(const fovea_call* given, const fovea_gradients* gradients,
                                fovea_error* error) {
     return guarded(error, [&] {
+      const auto run = [](const fovea_call& call, const fovea_gradients& g) {
+        with_element(call, [&](auto e) { calls_of<decltype(e)>::backward(call, g); });
+      };
       const fovea_call call = whole(given, "call");
       const fovea_gradients g = whole(gradients, "gradients");
-      with_element(call, [&](auto e) { calls_of<decltype(e)>::backward(call, g); });
+      if (call.gate.data == nullptr && g.d_gate.data != nullptr)
+        reject("d_gate has ", g.d_gate.tokens, " tokens, but there is no gate");
+      if (call.gate.data == nullptr) return run(call, g);
+      with_wide(call, g, [&](const fovea_call& wide_call, const fovea_gradients& wide) {
+        with_besides(wide_call, [&](auto besides) { besides.backward(wide_call, wide, run); });
+      });
     });
+  }
+  static gradient_plan backward_plan(const fovea_call& given, const fovea_gradients& gradients) {
+    gradient_plan made;
+    with_wide(given, gradients, [&](const fovea_call& call, const fovea_gradients& g) {
+      with_element(call, [&](auto e) { made = calls_of<decltype(e)>::backward_plan(call, g); });
+    });
+    return made;
   }
   static std::int32_t backward_workspace(const fovea_call* given, const fovea_gradients* gradients,
                                          std::size_t* bytes, fovea_error* error) {
@@ -77,7 +122,39 @@ struct entries {
       const fovea_call call = whole(given, "call");
       const fovea_gradients g = whole(gradients, "gradients");
       if (bytes == nullptr) reject("bytes is a null pointer");
-      with_element(call, [&](auto e) { *bytes = calls_of<decltype(e)>::backward_workspace(call, g); });
+      *bytes = static_cast<std::size_t>(backward_plan(call, g).workspace_bytes());
+    });
+  }
+  static std::int32_t plan_create(const fovea_call* given, const fovea_gradients* gradients,
+                                  fovea_plan** made, fovea_error* error) {
+    return guarded(error, [&] {
+      const fovea_call call = whole(given, "call");
+      if (made == nullptr) reject("plan is a null pointer");
+      any_plan one;
+      if (gradients != nullptr)
+        one.of = backward_plan(call, whole(gradients, "gradients"));
+      else
+        one.of = attend_plan(call);
+      *made = reinterpret_cast<fovea_plan*>(new any_plan(std::move(one)));
+    });
+  }
+  static void plan_destroy(fovea_plan* x) { delete reinterpret_cast<any_plan*>(x); }
+  static std::int64_t plan_workspace(const fovea_plan* x) {
+    return x == nullptr ? 0 : reinterpret_cast<const any_plan*>(x)->workspace_bytes();
+  }
+  static std::int32_t plan_explain(const fovea_plan* x, char* text, std::size_t size, fovea_error* error) {
+    return guarded(error, [&] {
+      if (x == nullptr || text == nullptr || size == 0)
+        reject(x == nullptr ? "plan is a null pointer" : "text has no room: a null pointer, or 0 bytes");
+      std::strncpy(text, reinterpret_cast<const any_plan*>(x)->explain().c_str(), size - 1);
+      text[size - 1] = 0;
+    });
+  }
+  static std::int32_t rotate(const fovea_rotary* angles, const fovea_tensor* x, std::int64_t first,
+                             const fovea_tensor* to, fovea_error* error) {
+    return guarded(error, [&] {
+      if (x == nullptr || to == nullptr) reject(x == nullptr ? "x" : "to", " is a null pointer");
+      rotate_tensor<xsimd::default_arch>(whole(angles, "angles"), *x, first, *to);
     });
   }
 
@@ -107,91 +184,36 @@ struct entries {
     });
   }
 
-  static std::int32_t threads_create(std::int64_t workers, fovea_threads** made, fovea_error* error) {
-    return guarded(error, [&] {
-      if (made == nullptr) reject("threads is a null pointer");
-      *made = reinterpret_cast<fovea_threads*>(new own_threads{threads(workers)});
-    });
-  }
-  static void threads_destroy(fovea_threads* x) { delete reinterpret_cast<own_threads*>(x); }
-
-  static std::int32_t pool_create(const fovea_pool_options* given, fovea_pool** made, fovea_error* error) {
-    return guarded(error, [&] {
-      const fovea_pool_options options = whole(given, "pool options");
-      if (made == nullptr) reject("pool is a null pointer");
-      with_stored(options.element, "a pool", [&](auto e) {
-        any_pool* const pool = new pool_of<decltype(e), xsimd::default_arch>(options);
-        *made = reinterpret_cast<fovea_pool*>(pool);
-      });
-    });
-  }
-  static void pool_destroy(fovea_pool* x) { delete reinterpret_cast<any_pool*>(x); }
-  static std::int64_t pool_free_pages(const fovea_pool* x) {
-    return x == nullptr ? 0 : reinterpret_cast<const any_pool*>(x)->free_pages();
-  }
-
-  static std::int32_t cache_create(const fovea_cache_options* given, fovea_cache** made, fovea_error* error) {
-    return guarded(error, [&] {
-      const fovea_cache_options options = whole(given, "cache options");
-      if (made == nullptr) reject("cache is a null pointer");
-      with_stored(options.element, "a cache", [&](auto e) {
-        any_cache* const cache = cache_of<decltype(e), xsimd::default_arch>::make(options);
-        *made = reinterpret_cast<fovea_cache*>(cache);
-      });
-    });
-  }
-  static void cache_destroy(fovea_cache* x) { delete reinterpret_cast<any_cache*>(x); }
-  template <class F>
-  static std::int32_t change(fovea_cache* x, fovea_error* error, const F& f) {
-    return guarded(error, [&] {
-      if (x == nullptr) reject("cache is a null pointer");
-      f(*reinterpret_cast<any_cache*>(x));
-    });
-  }
-  static std::int32_t cache_append(fovea_cache* x, const fovea_tensor* k, const fovea_tensor* v,
-                                   fovea_error* error) {
-    return change(x, error, [&](any_cache& cache) {
-      if (k == nullptr || v == nullptr) reject(k == nullptr ? "k" : "v", " is a null pointer");
-      cache.append(*k, *v);
-    });
-  }
-  static std::int32_t cache_truncate(fovea_cache* x, std::int64_t tokens, fovea_error* error) {
-    return change(x, error, [&](any_cache& cache) { cache.truncate_to(tokens); });
-  }
-  static std::int32_t cache_keep(fovea_cache* x, const fovea_list* kept, fovea_error* error) {
-    return change(x, error, [&](any_cache& cache) {
-      if (kept == nullptr) reject("kept is a null pointer");
-      cache.keep(*kept);
-    });
-  }
-  static std::int32_t cache_reserve(fovea_cache* x, std::int64_t capacity, fovea_error* error) {
-    return change(x, error, [&](any_cache& cache) { cache.reserve(capacity); });
-  }
-  static std::int32_t cache_fork(const fovea_cache* x, fovea_cache** made, fovea_error* error) {
-    return guarded(error, [&] {
-      if (x == nullptr || made == nullptr) reject(x == nullptr ? "cache" : "fork", " is a null pointer");
-      *made = reinterpret_cast<fovea_cache*>(reinterpret_cast<const any_cache*>(x)->fork());
-    });
-  }
-  template <class F>
-  static std::int64_t ask(const fovea_cache* x, const F& f) {
-    return x == nullptr ? 0 : f(*reinterpret_cast<const any_cache*>(x));
-  }
-  static std::int64_t cache_tokens(const fovea_cache* x) {
-    return ask(x, [](const any_cache& cache) { return cache.tokens(); });
-  }
-  static std::int64_t cache_position(const fovea_cache* x) {
-    return ask(x, [](const any_cache& cache) { return cache.position(); });
-  }
-  static std::int64_t cache_bytes(const fovea_cache* x) {
-    return ask(x, [](const any_cache& cache) { return cache.bytes(); });
-  }
-
-  static constexpr fovea_compiled_table table{
-      attend,       attend_workspace, backward,        backward_workspace, weights,      logits,
-      measure,      threads_create,   threads_destroy, pool_create,        pool_destroy, pool_free_pages,
-      cache_create, cache_destroy,    cache_append,    cache_truncate,     cache_keep,   cache_reserve,
-      cache_fork,   cache_tokens,     cache_position,  cache_bytes};
+  static constexpr fovea_compiled_table table{attend,
+                                              attend_workspace,
+                                              backward,
+                                              backward_workspace,
+                                              weights,
+                                              logits,
+                                              measure,
+                                              plan_create,
+                                              plan_destroy,
+                                              plan_workspace,
+                                              plan_explain,
+                                              rotate,
+                                              threads_create,
+                                              threads_destroy,
+                                              pool_create,
+                                              pool_destroy,
+                                              pool_free_pages,
+                                              cache_create,
+                                              cache_destroy,
+                                              cache_append,
+                                              cache_append_rotated,
+                                              cache_save,
+                                              cache_load,
+                                              cache_truncate,
+                                              cache_keep,
+                                              cache_reserve,
+                                              cache_fork,
+                                              cache_tokens,
+                                              cache_position,
+                                              cache_bytes};
 };
 
 }  // namespace described

@@ -45,24 +45,36 @@
 extern "C" {
 #endif
 
-/// The library's version as text, and the instruction set that it works with: x86-64, x86-64-v3, x86-64-v4.
+/// The library's version as text, and the instruction set that it works with: x86-64, x86-64-v3, x86-64-v4,
+/// x86-64-v4-bf16.
 /// It is the best that the machine runs, chosen once; the environment variable FOVEA_ISA names another.
 FOVEA_API const char* fovea_version(void);
 FOVEA_API const char* fovea_isa(void);
 
-/// Writes O and, where it is given, the LSE. O may be q itself.
+/// Writes O and, where they are given, the LSE, what keys receive and weights of some heads. O may be q
+/// itself. (A gate of 16-bit O takes copies of q, k and v in float; received and weights take the logits once
+/// more, of a cache by way of a copy of its keys in float.)
 FOVEA_API int32_t fovea_attend(const fovea_call* call, fovea_error* error);
 /// Bytes of a workspace that serves the same call.
 FOVEA_API int32_t fovea_attend_workspace(const fovea_call* call, size_t* bytes, fovea_error* error);
-/// Writes d_q, d_k and d_v, and the gradients that scores and sink name (of one score at most). Not for
-/// caches.
+/// Writes d_q, d_k and d_v, and the gradients that scores, sink and d_gate name (of one score at most). Not
+/// for caches. With a gate, o is what fovea_attend gave: gated.
 FOVEA_API int32_t fovea_backward(const fovea_call* call, const fovea_gradients* gradients,
                                  fovea_error* error);
 /// Bytes of a workspace that serves the same call.
 FOVEA_API int32_t fovea_backward_workspace(const fovea_call* call, const fovea_gradients* gradients,
                                            size_t* bytes, fovea_error* error);
-/// Writes the probabilities of q and k, batch x heads x Lq x Lk, or the logits: F32, or F64 where q is. v, o,
-/// lse and dropout of the call are not read. Not for caches, nor for packed sequences.
+/// How a call (with gradients: its backward) is cut into jobs, made once: the same call then names it in its
+/// `plan`, and is refused where its sizes, masks or workers need another one. Bytes of the workspace; and a
+/// sentence that explains the plan, cut where it is longer than `size`.
+FOVEA_API int32_t fovea_plan_create(const fovea_call* call, const fovea_gradients* gradients,
+                                    fovea_plan** plan, fovea_error* error);
+FOVEA_API void fovea_plan_destroy(fovea_plan* plan);
+FOVEA_API int64_t fovea_plan_workspace(const fovea_plan* plan);
+FOVEA_API int32_t fovea_plan_explain(const fovea_plan* plan, char* text, size_t size, fovea_error* error);
+
+/// Writes the probabilities of q and k (or of a cache), batch x heads x Lq x Lk, or the logits: F32, or F64
+/// where q is. v, o, lse, gate and dropout of the call are not read. Not for packed sequences.
 FOVEA_API int32_t fovea_weights(const fovea_call* call, const fovea_tensor* weights, fovea_error* error);
 FOVEA_API int32_t fovea_logits(const fovea_call* call, const fovea_tensor* logits, fovea_error* error);
 /// Writes the statistics of each row, in O(Lq) memory; reads what fovea_weights reads.
@@ -81,6 +93,18 @@ FOVEA_API void fovea_cache_destroy(fovea_cache* cache);
 /// Appends the tokens of k and v, batch 1, of any real element.
 FOVEA_API int32_t fovea_cache_append(fovea_cache* cache, const fovea_tensor* k, const fovea_tensor* v,
                                      fovea_error* error);
+/// The same, the keys turned to the positions that they take.
+FOVEA_API int32_t fovea_cache_append_rotated(fovea_cache* cache, const fovea_tensor* k,
+                                             const fovea_tensor* v, const fovea_rotary* angles,
+                                             fovea_error* error);
+/// Writes x, its tokens turned to the positions from `first` on, to `to`: the same tensor, or one apart. x
+/// and `to`: F32, F64, BF16 or F16, both the same.
+FOVEA_API int32_t fovea_rotate(const fovea_rotary* angles, const fovea_tensor* x, int64_t first,
+                               const fovea_tensor* to, fovea_error* error);
+/// Writes the tokens to a file; and reads them in place of all tokens of a cache of the same sizes:
+/// contiguous caches. FOVEA_FAILED, and the cache as it was, where the file can not be read or is damaged.
+FOVEA_API int32_t fovea_cache_save(const fovea_cache* cache, const char* path, fovea_error* error);
+FOVEA_API int32_t fovea_cache_load(fovea_cache* cache, const char* path, fovea_error* error);
 /// Takes back the newest tokens, so that `tokens` are left.
 FOVEA_API int32_t fovea_cache_truncate(fovea_cache* cache, int64_t tokens, fovea_error* error);
 /// Keeps the tokens listed (ascending integers) and lets go of the others: contiguous caches.

@@ -110,7 +110,10 @@ typedef enum fovea_score_kind {
   FOVEA_BIAS = 3,     // matrix of real numbers, sizes 1 or full; -inf hides; gradient in backward, of F32 (or
                       // F64 where the call is)
   FOVEA_T5_BIAS = 4,  // matrix: 1 x 1 x buckets x heads (or 1); one_direction, max_distance (0: 128), offset
-  FOVEA_SWIN_BIAS = 5  // matrix: 1 x 1 x offsets x heads (or 1); height, width
+  FOVEA_SWIN_BIAS = 5,  // matrix: 1 x 1 x offsets x heads (or 1); height, width
+  FOVEA_BIAS_TABLE = 6  // matrix: 1 x 1 x slots x heads (or 1); slots: I32, sizes 1 or full, the slot of a
+                        // cell; one that the table lacks adds nothing
+  // 4 to 6: gradient in backward, of the matrix's sizes, of F32 (or F64 where the call is)
 } fovea_score_kind;
 
 /// A score: what happens to logits before the mask, in the order listed.
@@ -122,10 +125,13 @@ typedef struct fovea_score {
   fovea_list list, gradient_list;
   fovea_tensor matrix, gradient;
   int64_t offset, max_distance, height, width;
+  fovea_tensor slots;
 } fovea_score;
 
-/// Threads of the library's own; keys and values kept for decoding; pages that caches share.
+/// Threads of the library's own; keys and values kept for decoding; pages that caches share; how a call is
+/// cut into jobs.
 typedef struct fovea_threads fovea_threads;
+typedef struct fovea_plan fovea_plan;
 typedef struct fovea_cache fovea_cache;
 typedef struct fovea_pool fovea_pool;
 
@@ -168,6 +174,15 @@ typedef struct fovea_call {
   // fovea_attend_workspace (fovea_backward_workspace) bytes: the kernels then allocate nothing.
   void* workspace;
   size_t workspace_bytes;
+  // Of results: o times sigmoid(gate), batch x heads x Lq x dv, or x 1 for all of a row; any real elements.
+  fovea_tensor gate;
+  // What each key receives is added to it: batch x heads of k x Lk or more x 1, F32 or F64.
+  fovea_tensor received;
+  // The probabilities of the query heads listed, in that order: batch x heads listed x Lq x Lk, F32 (F64
+  // where q is). Not of packed sequences.
+  fovea_tensor weights;
+  fovea_list weight_heads;
+  const fovea_plan* plan;  // of the same sizes: the call is refused where it needs another
 } fovea_call;
 
 /// What fovea_backward reads beside a call, whose o and lse are what fovea_attend gave, and what it writes.
@@ -176,6 +191,7 @@ typedef struct fovea_gradients {
   fovea_tensor d_o;    // of some loss by O
   fovea_tensor d_lse;  // by the LSE, batch x heads x Lq x 1 as lse; data NULL: 0
   fovea_tensor d_q, d_k, d_v;
+  fovea_tensor d_gate;  // of the gate's sizes, of real elements (F64 where q is); data NULL: not wanted
 } fovea_gradients;
 
 /// Numbers of each row of probabilities, batch x heads x Lq, contiguous; NULL: not wanted. See
@@ -202,6 +218,15 @@ typedef struct fovea_cache_options {
   int64_t capacity, sinks;
   fovea_pool* pool;
 } fovea_cache_options;
+
+/// Angles of a rotation (rotary position embedding): cosines and sines, 1 x 1 x positions x r / 2, of real
+/// elements. Of each head's first r numbers two turn together: i and i + r / 2, or, interleaved, 2 i and
+/// 2 i + 1.
+typedef struct fovea_rotary {
+  size_t size_of_this;
+  fovea_tensor cos, sin;
+  int32_t interleaved, reserved;
+} fovea_rotary;
 
 /// Options of a pool.
 typedef struct fovea_pool_options {

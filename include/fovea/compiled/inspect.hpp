@@ -2,48 +2,25 @@
 #pragma once
 
 #include <fovea/compiled/attend.hpp>
+#include <fovea/compiled/numbers.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
-
-/// A tensor's elements as T, one after another: of 16 bits they are copied.
-template <class T>
-struct as_numbers {
-  tensor<T> copy;
-  tensor_view<const T> view;
-
-  as_numbers(const fovea_tensor& x, const char* name) {
-    with_real(x, name, [&](const auto& from) {
-      using E = std::remove_cvref_t<decltype(*from.data)>;
-      static_cast<void>(as_sequences(from, any_heads, name));
-      if constexpr (std::is_same_v<E, T>) {
-        view = from;
-      } else {
-        copy = tensor<T>(from.batch, from.heads, from.tokens, from.dim);
-        for (index_type b = 0; b < from.batch; ++b)
-          for (index_type h = 0; h < from.heads; ++h)
-            for (index_type t = 0; t < from.tokens; ++t)
-              load_elements(&from(b, h, t, 0), from.dim_stride, from.dim, &copy(b, h, t, 0));
-        view = std::as_const(copy).view();
-      }
-    });
-  }
-  as_numbers(const as_numbers&) = delete;
-};
 
 /// What a call tells of itself: it reads q and k alone. T: float (of elements of 16 bits too) or double.
 template <class T, class Arch = xsimd::default_arch>
 struct inspections_of {
   template <class Look>
   static void with_keys(const fovea_call& call, const char* what, const Look& look) {
-    if (call.cache_count != 0 || call.query_offsets.data != nullptr || call.key_offsets.data != nullptr)
-      reject(what, " are of tensors q and k, neither of ", call.cache_count,
-             " caches nor of packed sequences");
+    if (call.query_offsets.data != nullptr || call.key_offsets.data != nullptr)
+      reject(what, " are of tensors and caches, not of packed sequences");
     const call_executor workers(call);
-    const as_numbers<T> q(call.q, "q"), k(call.k, "k");
-    const attention<T, dynamic_heads, dynamic_heads, Arch> attend(options_of(call, k.view.heads, workers));
+    const as_numbers<T> q(call.q, "q");
+    const call_keys<T> k(call, nullptr);
+    const attention<T, dynamic_heads, dynamic_heads, Arch> attend(
+        options_of(call, k.view().heads(), workers));
     call_rules<Arch, T> rules(call, q.view.heads);
-    rules.inspect([&](const auto&... mods) { look(attend, q.view, k.view, mods...); }, what);
+    rules.inspect([&](const auto&... mods) { look(attend, q.view, k.view(), mods...); }, what);
   }
 
   static void write(const tensor<T>& from, const fovea_tensor& to, const char* name) {

@@ -4,7 +4,9 @@
 #include <fovea/attention.hpp>
 #include <fovea/compiled/arguments.hpp>
 #include <fovea/compiled/described_score.hpp>
-#include <fovea/score/dropout.hpp>
+#include <fovea/compiled/described_sink.hpp>
+#include <fovea/score.hpp>
+#include <fovea/view/broadcast.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
@@ -23,6 +25,27 @@ parameter_gradient<T> gradient_of_bias(const fovea_score& s) {
   return {to.data,         to.batch,       to.heads,        to.tokens,    to.dim,
           to.batch_stride, to.head_stride, to.token_stride, to.dim_stride};
 }
+
+/// Where the gradient of a table goes; a table's score checks its size.
+template <class T>
+tensor_view<T> gradient_of_table(const fovea_score& s, const char* name) {
+  if (s.gradient.data == nullptr) return {};
+  const auto to = view_as<T>(s.gradient, name);
+  return slots_view(to, name);
+}
+
+/// The slot of a cell as a matrix says it; sizes of 1 are repeated.
+struct listed_slots {
+  broadcast<const std::int32_t> all;
+  index_type operator()(index_type batch, index_type head, index_type q, index_type k) const noexcept {
+    const auto& m = all.table;
+    return m(m.batch == 1 ? 0 : batch, m.heads == 1 ? 0 : head, m.tokens == 1 ? 0 : q, m.dim == 1 ? 0 : k);
+  }
+};
+template <class Table>
+struct listed_table : Table {
+  void check(const place& at) const { this->f.all.check(at, "bias_table's slots"), Table::check(at); }
+};
 
 /// f(score, where its gradient goes).
 template <class T, class F>
@@ -48,14 +71,26 @@ void with_score(const fovea_score& s, const F& f) {
       });
     case FOVEA_T5_BIAS:
       return with_real(s.matrix, "t5_bias", [&](const auto& view) {
-        f(t5_bias(view, {.bidirectional = s.one_direction == 0,
-                         .max_distance = s.max_distance == 0 ? 128 : s.max_distance,
-                         .offset = s.offset}),
+        f(t5_bias_of(slots_view(view, "t5_bias's table"), gradient_of_table<T>(s, "t5_bias's gradient"),
+                     {.bidirectional = s.one_direction == 0,
+                      .max_distance = s.max_distance == 0 ? 128 : s.max_distance,
+                      .offset = s.offset}),
           nowhere);
       });
     case FOVEA_SWIN_BIAS:
       return with_real(s.matrix, "swin_bias", [&](const auto& view) {
-        f(swin_bias(view, {s.height, s.width}), nowhere);
+        f(swin_bias_of(slots_view(view, "swin_bias's table"), gradient_of_table<T>(s, "swin_bias's gradient"),
+                       {s.height, s.width}),
+          nowhere);
+      });
+    case FOVEA_BIAS_TABLE:
+      return with_real(s.matrix, "bias_table", [&](const auto& view) {
+        const auto slots = view_as<const std::int32_t>(s.slots, "bias_table's slots");
+        if (slots.data == nullptr) reject("bias_table's slots is a null pointer");
+        f(listed_table{bias_table_of(slots_view(view, "bias_table's table"),
+                                     gradient_of_table<T>(s, "bias_table's gradient"),
+                                     listed_slots{{slots}})},
+          nowhere);
       });
     default:
       reject("a score has the kind ", s.kind, ", no fovea_score_kind");
@@ -79,7 +114,7 @@ struct call_scores {
     std::stable_partition(made.begin(), made.end(), [](const auto* score) { return score->is_softcap; });
     for (const auto* score : made) {
       all.add(score);
-      if (score->gradient().data == nullptr)
+      if (!score->learns())
         (learnt.empty() ? before : after).add(score);
       else if (learnt.empty())
         learnt.add(score);

@@ -2,33 +2,14 @@
 #pragma once
 
 #include <fovea/compiled/arguments.hpp>
+#include <fovea/plan/operands.hpp>
 
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
 
-/// A view of elements of so many bytes.
-struct operand {
-  const char* name;
-  std::size_t bytes;
-  fovea_tensor view;
-
-  template <class Word>
-  tensor_view<const Word> words() const noexcept {
-    return {static_cast<const Word*>(view.data),
-            view.batch,
-            view.heads,
-            view.tokens,
-            view.dim,
-            view.batch_stride,
-            view.head_stride,
-            view.token_stride,
-            view.dim_stride};
-  }
-};
-
-inline std::size_t bytes_of_element(std::int32_t code) noexcept {
+inline index_type bytes_of_element(std::int32_t code) noexcept {
   switch (code) {
     case FOVEA_F64:
     case FOVEA_I64:
@@ -45,11 +26,42 @@ inline std::size_t bytes_of_element(std::int32_t code) noexcept {
   }
 }
 
+/// Where its elements lie.
+inline overlap::pieces pieces_of(const fovea_tensor& x) noexcept {
+  const index_type size = bytes_of_element(x.element);
+  return {reinterpret_cast<std::uintptr_t>(x.data),
+          size,
+          {{{x.batch, x.batch_stride * size},
+            {x.heads, x.head_stride * size},
+            {x.tokens, x.token_stride * size},
+            {x.dim, x.dim_stride * size}}}};
+}
+
+/// What a call writes beside what its kernels know of.
+class written_tensors {
+ public:
+  /// Whether x can be written, and lies apart from all before it.
+  void add(const char* name, const fovea_tensor& x) {
+    if (x.data == nullptr) return;
+    if (overlap::folds(pieces_of(x).axes))
+      reject(name, " has elements that lie at the same place: it can not be written");
+    read(name, x), all_.push_back({name, pieces_of(x)});
+  }
+  /// Whether what is read lies apart from all of them.
+  void read(const char* name, const fovea_tensor& x) const {
+    if (x.data == nullptr) return;
+    for (const auto& [written, at] : all_) check_pieces_apart(written, at, name, pieces_of(x));
+  }
+
+ private:
+  std::vector<std::pair<const char*, overlap::pieces>> all_;
+};
+
 /// All of them, for the call to find out whether what it writes lies apart.
 class operand_list {
  public:
   void add(const char* name, const fovea_tensor& view) {
-    if (view.data != nullptr) all_.push_back({name, bytes_of_element(view.element), view});
+    if (view.data != nullptr) all_.push_back({name, pieces_of(view)});
   }
   void add(const char* name, const fovea_list& list) {
     fovea_tensor view{};
@@ -69,19 +81,15 @@ class operand_list {
     for (std::int64_t i = 0; i < count; ++i) {
       const fovea_score s = entry_of(scores, i, "scores");
       add("a score's list", s.list), add("a score's matrix", s.matrix);
+      add("a score's slots", s.slots);
     }
   }
   void each_operand(const auto& f) const {
-    for (const operand& x : all_) {
-      if (x.bytes == 1) f(x.name, x.words<std::uint8_t>());
-      if (x.bytes == 2) f(x.name, x.words<std::uint16_t>());
-      if (x.bytes == 4) f(x.name, x.words<std::uint32_t>());
-      if (x.bytes == 8) f(x.name, x.words<std::uint64_t>());
-    }
+    for (const auto& [name, at] : all_) f(name, at);
   }
 
  private:
-  std::vector<operand> all_;
+  std::vector<std::pair<const char*, overlap::pieces>> all_;
 };
 
 }  // namespace described

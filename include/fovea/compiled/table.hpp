@@ -17,6 +17,12 @@ struct fovea_compiled_table {
   std::int32_t (*weights)(const fovea_call*, const fovea_tensor*, fovea_error*);
   std::int32_t (*logits)(const fovea_call*, const fovea_tensor*, fovea_error*);
   std::int32_t (*measure)(const fovea_call*, const fovea_statistics*, fovea_error*);
+  std::int32_t (*plan_create)(const fovea_call*, const fovea_gradients*, fovea_plan**, fovea_error*);
+  void (*plan_destroy)(fovea_plan*);
+  std::int64_t (*plan_workspace)(const fovea_plan*);
+  std::int32_t (*plan_explain)(const fovea_plan*, char*, std::size_t, fovea_error*);
+  std::int32_t (*rotate)(const fovea_rotary*, const fovea_tensor*, std::int64_t, const fovea_tensor*,
+                         fovea_error*);
   std::int32_t (*threads_create)(std::int64_t, fovea_threads**, fovea_error*);
   void (*threads_destroy)(fovea_threads*);
   std::int32_t (*pool_create)(const fovea_pool_options*, fovea_pool**, fovea_error*);
@@ -25,6 +31,10 @@ struct fovea_compiled_table {
   std::int32_t (*cache_create)(const fovea_cache_options*, fovea_cache**, fovea_error*);
   void (*cache_destroy)(fovea_cache*);
   std::int32_t (*cache_append)(fovea_cache*, const fovea_tensor*, const fovea_tensor*, fovea_error*);
+  std::int32_t (*cache_append_rotated)(fovea_cache*, const fovea_tensor*, const fovea_tensor*,
+                                       const fovea_rotary*, fovea_error*);
+  std::int32_t (*cache_save)(const fovea_cache*, const char*, fovea_error*);
+  std::int32_t (*cache_load)(fovea_cache*, const char*, fovea_error*);
   std::int32_t (*cache_truncate)(fovea_cache*, std::int64_t, fovea_error*);
   std::int32_t (*cache_keep)(fovea_cache*, const fovea_list*, fovea_error*);
   std::int32_t (*cache_reserve)(fovea_cache*, std::int64_t, fovea_error*);

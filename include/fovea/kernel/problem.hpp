@@ -45,7 +45,7 @@ struct inputs {
   index_type dim() const noexcept { return q.all.dim; }
   index_type value_dim() const noexcept { return v.dim(); }
   place at(index_type b, index_type h) const noexcept {
-    return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b), Keys::in_cache};
+    return {b, h, q.batches(), heads(), q.tokens(b), k.tokens(b), k.in_cache};
   }
 };
 
@@ -75,6 +75,8 @@ struct problem : inputs<T, QE, Keys, Values> {
     return units == unit_of::log2 ? static_cast<T>(static_cast<double>(scale) * std::numbers::log2e) : scale;
   }
   bool wants_lse() const noexcept { return lse.all.data != nullptr; }
+  /// Whether weights are dropped; of a dropout that may drop nothing (with active()), this once.
+  bool drops_weights() const noexcept { return is_active(dropout); }
 };
 
 /// A call that rounds weights to bf16, which V's elements are, for products of pairs.

@@ -51,7 +51,7 @@ auto build_problem(const std::optional<double>& scale_option, const Out& out, co
     const index_type keys_of_one = k.tokens(b);
     keys_of_all += keys_of_one;
     check_same("k", "tokens", keys_of_one, "v", v.tokens(b));
-    const place at{b, 0, q.batches(), q.heads(), q.tokens(b), keys_of_one, Keys::in_cache};
+    const place at{b, 0, q.batches(), q.heads(), q.tokens(b), keys_of_one, k.in_cache};
     if constexpr (decltype(rules)::asks || std::remove_cvref_t<decltype(dropout)>::drops) check_positions(at);
     rules.check(at);
     if constexpr (sink_like<decltype(sink)>) check_score_at(sink, at);

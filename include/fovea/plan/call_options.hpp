@@ -52,13 +52,20 @@ void check_workspace(std::span<std::byte> memory, const Plan& plan, const Call& 
       mods...);
 }
 
+/// Whether M is a plan of that kind, or may stand for one (its plan_type) or none.
+template <class Plan, class M>
+inline constexpr bool is_plan_of = std::is_same_v<M, Plan>;
+template <class Plan, class M>
+  requires requires { typename M::plan_type; }
+inline constexpr bool is_plan_of<Plan, M> = std::is_same_v<typename M::plan_type, Plan>;
+
 /// Whether a plan, where one is given among the arguments of a call, is the one that the call needs.
 template <class Plan, class... Mods>
 void check_plan(const Plan& needed, const Mods&... mods) {
   static_assert((0 + ... + int(plan_like<Mods>)) <= 1, "fovea: a call has at most one plan");
   [[maybe_unused]] const auto check = [&](const auto& m) {
     if constexpr (plan_like<decltype(m)>) {
-      static_assert(std::is_same_v<std::remove_cvref_t<decltype(m)>, Plan>,
+      static_assert(is_plan_of<Plan, std::remove_cvref_t<decltype(m)>>,
                     "fovea: attend and into take a plan of plan_for, backward_into one of backward_plan_for");
       m.each_number(needed, [](const char* name, index_type has, index_type needs) {
         if (has != needs) reject("the plan has ", has, " ", name, " but the call needs ", needs);

@@ -129,17 +129,15 @@ void differentiate_nothing(const Problem& p) noexcept {
   if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })
     for (index_type h = 0; h < p.heads(); ++h) p.sink.set_gradient(h, 0);
   p.rules.scores.each([](const auto& score) {
-    if constexpr (learning_score<decltype(score)>) {
-      const auto to = score.gradient();
-      if (to.data == nullptr) return;
-      using E = std::remove_pointer_t<decltype(to.data)>;
-      for (index_type b = 0; b < to.batch; ++b)
-        for (index_type h = 0; h < to.heads; ++h)
-          for (index_type i = 0; i < to.queries; ++i)
-            for (index_type j = 0; j < to.keys; ++j)
-              to.data[b * to.batch_stride + h * to.head_stride + i * to.query_stride + j * to.key_stride] =
-                  store_element<E>(0.0f);
-    }
+    if constexpr (learning_score<decltype(score)>)
+      if (const auto to = score.gradient(); to.data != nullptr) {
+        const auto all = view_of_gradient(to);
+        for (index_type b = 0; b < to.batch; ++b)
+          for (index_type h = 0; h < to.heads; ++h)
+            for (index_type i = 0; i < to.queries; ++i)
+              for (index_type j = 0; j < to.keys; ++j)
+                all(b, h, i, j) = store_element<std::remove_pointer_t<decltype(to.data)>>(0.0f);
+      }
     if constexpr (slot_learning_score<decltype(score)>)
       if (const auto to = score.slots(); to.data != nullptr)
         write_slots(to, [](index_type, index_type) { return 0.0; });
@@ -274,6 +272,8 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
           sum(i / blocks / plan.heads, i / blocks % plan.heads, i % blocks, memory.scratch(i, worker));
         });
     }
+  });
+  p.rules.scores.each_numbered([&](auto number, const auto& score) {
     if constexpr (slot_learning_score<decltype(score)>) {
       const auto to = score.slots();
       if (to.data == nullptr) return;

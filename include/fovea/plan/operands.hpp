@@ -91,8 +91,14 @@ template <int = 0>
          "results (o may be q itself: the same view)");
 }
 
-/// Whether what is written shares no element with `other`: a view, sequences, a list, or keys or values of a
-/// cache. (Where a view of one's own lies is not known.)
+template <int = 0>
+FOVEA_COLD static void check_pieces_apart(const char* name, const overlap::pieces& written,
+                                          const char* other_name, const overlap::pieces& other) {
+  if (overlap::meet(written, other)) reject_shared(name, other_name);
+}
+
+/// Whether what is written shares no element with `other`: a view, sequences, a list, bytes, or keys or
+/// values of a cache. (Where a view of one's own lies is not known.)
 template <class E, class F>
 FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
                               const tensor_view<F>& other) {
@@ -101,7 +107,9 @@ FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, c
 template <class E, class Y>
 FOVEA_INLINE void check_apart(const char* name, const tensor_view<E>& written, const char* other_name,
                               const Y& other) {
-  if constexpr (requires { other.sequence_rows(); })
+  if constexpr (std::is_same_v<Y, overlap::pieces>)
+    check_pieces_apart(name, overlap::pieces_of(written), other_name, other);
+  else if constexpr (requires { other.sequence_rows(); })
     check_apart(name, written, other_name, other.sequence_rows());
   else if constexpr (requires { other.each_memory([](std::span<const std::byte>) {}); })
     other.each_memory([&](std::span<const std::byte> memory) {
@@ -142,13 +150,12 @@ class results {
   void check_apart_from(const char* name, const list_view<T>& list) const {
     check_apart_from(name, overlap::pieces_of(view_of_list(list)));
   }
-
- private:
   void check_apart_from(const char* name, const overlap::pieces& x) const {
     for (std::size_t i = 0; i < count_; ++i)
       if (overlap::meet(all_[i].at, x)) reject_shared(all_[i].name, name);
   }
 
+ private:
   struct named {
     const char* name;
     overlap::pieces at;

@@ -184,4 +184,13 @@ constexpr bool has_sink(const S& sink) noexcept {
 template <class D>
 concept dropout_like = requires { requires std::remove_cvref_t<D>::drops; };
 
+/// Whether a dropout, bound or not, drops anything in this call: one that may not has active(), which says.
+template <class D>
+constexpr bool is_active(const D& dropout) noexcept {
+  if constexpr (requires { dropout.active(); })
+    return dropout.active();
+  else
+    return D::drops;
+}
+
 FOVEA_NAMESPACE_END

@@ -17,11 +17,14 @@ using weights_of = std::conditional_t<Gradients::normalises, softmax_state<Arch,
 /// What becomes of a register of cells whose products are S and dO V^T.
 template <class State, class Rules, class Dropout, int From = 0>
 struct cell_gradients {
-  static constexpr bool plain =
-      State::normalises && State::units == unit_of::log2 && !Rules::natural && !Dropout::drops;
-  static constexpr bool hides = Rules::hide || Dropout::drops;  // whatever the mask says
   Rules rules;
   Dropout dropout;
+
+  /// Whether P and dS are those of the products alone; whether a weight may be 0 whatever the mask says.
+  bool plain() const noexcept {
+    return State::normalises && State::units == unit_of::log2 && !Rules::natural && !is_active(dropout);
+  }
+  bool hides() const noexcept { return Rules::hide || is_active(dropout); }
 
   /// {the factor of V, dS times the slopes of the scores from number From on}: both 0 where hidden.
   template <class Cells, class V>
@@ -42,9 +45,11 @@ struct cell_gradients {
     weight = xsimd::select(unseen, V(T(0)), weight);
     V p = weight, d_weight = dp;
     if constexpr (Dropout::drops) {
-      const V factor = drop_factor(dropout, at);
-      p = dropped(dropout, at, p, factor);
-      d_weight = xsimd::select(factor == V(T(0)), V(T(0)), dp * factor);
+      if (is_active(dropout)) {
+        const V factor = drop_factor(dropout, at);
+        p = dropped(dropout, at, p, factor);
+        d_weight = xsimd::select(factor == V(T(0)), V(T(0)), dp * factor);
+      }
     }
     return {p, xsimd::select(unseen, V(T(0)), weight * (d_weight - delta) * slope)};
   }
@@ -65,8 +70,8 @@ class gradient_rules_ref {
 
   /// Whether nothing but a mask comes between a product and its weight; whether something else than the mask
   /// makes a weight 0.
-  bool plain() const noexcept { return of_->plain; }
-  bool hides() const noexcept { return of_->hides; }
+  bool plain() const noexcept { return of_->plain(bound_); }
+  bool hides() const noexcept { return of_->hides(bound_); }
 
   /// See mask/concept.hpp.
   range seen(range rows, range keys) const noexcept { return of_->seen(bound_, rows, keys); }
@@ -83,7 +88,8 @@ class gradient_rules_ref {
 
  private:
   struct functions {
-    bool plain, hides;
+    bool (*plain)(const void*) noexcept;
+    bool (*hides)(const void*) noexcept;
     range (*seen)(const void*, range, range) noexcept;
     index_type (*end_of_rows)(const void*, range, index_type) noexcept;
     bool (*ask)(const void*, key_group<Arch, T>&, range) noexcept;
@@ -91,8 +97,8 @@ class gradient_rules_ref {
   };
   template <class Cells>
   static constexpr functions functions_of{
-      Cells::plain,
-      Cells::hides,
+      [](const void* cells) noexcept { return static_cast<const Cells*>(cells)->plain(); },
+      [](const void* cells) noexcept { return static_cast<const Cells*>(cells)->hides(); },
       [](const void* cells, range rows, range keys) noexcept {
         return seen_of(static_cast<const Cells*>(cells)->rules.mask, rows, keys);
       },

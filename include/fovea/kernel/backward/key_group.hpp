@@ -105,18 +105,18 @@ class key_group {
   FOVEA_NOINLINE FOVEA_FLATTEN void apply_rules(const gradient_rows<T>& r, T v_scale, const Cells& of_cells,
                                                 bool finite) const noexcept {
     const V least = least_exponent<Arch, T>(finite);
+    const bool plain = of_cells.plain();
     for (int number = 0; number < seen_.count(); ++number)
       for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
         const seen_registers seen = seen_[number].panels[t];
-        if (Cells::plain && seen.covered == coverage::full &&
-            seen.last - seen.first == geometry<Arch>::tile_vectors)
+        if (plain && seen.covered == coverage::full && seen.last - seen.first == geometry<Arch>::tile_vectors)
           continue;
         for (index_type i = seen_[number].rows.first; i < seen_[number].rows.last; ++i)
           for (int w = 0; w < geometry<Arch>::tile_vectors; ++w) {
             const index_type j = t * tile_lanes + w * n, at = i * sizes_.stride() + j;
             V p(T(0)), ds(T(0));
             if (w >= seen.first && w < seen.last && j < keys_.size()) {
-              if (Cells::plain && seen.covered == coverage::full) continue;
+              if (plain && seen.covered == coverage::full) continue;
               const here cells{r.rows.first + i, keys_.first + j, keys_.size() - j};
               std::tie(p, ds) = of_cells.differentiate(cells, seen.covered, V::load_aligned(p_ + at),
                                                        V::load_aligned(ds_ + at), V(r.lse[i]),

@@ -126,7 +126,7 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
       v, p.value_dim(), to, lse_rows<T>{p.wants_lse() ? p.lse.head(b, h) : matrix_view<T>{}},
       sink_ref<T>(p.sink, h, 1), keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
   lane_job<Arch, T> job = head.job(rows, p.factor());
-  job.values = &v, job.drops = Problem::drops;
+  job.values = &v, job.drops = p.drops_weights();
   std::optional<next_lines> lines;
   if (mixer.whole() && !next.rows.empty()) job.next = &lines.emplace(p, next, b, h);
   walk_lanes(job, weights.state(state, job, b, h), weights.mixer(mixer));

@@ -95,7 +95,7 @@ FOVEA_NOINLINE void attend_rows(const Problem& p, const row_block& at, range spa
       operand_of<Arch>(p.v.head(at.batch, at.kv_head), read_width<Arch, T>(p.value_dim()), memory.values);
   const row_values_ref<Arch, T> v(values);
   row_job<Arch, T> job = group.job(span, p.factor(), rows);
-  job.values = &v, job.drops = Problem::drops, job.logits_stride = logits_a_row<T>(p.k.tokens(at.batch));
+  job.values = &v, job.drops = p.drops_weights(), job.logits_stride = logits_a_row<T>(p.k.tokens(at.batch));
   walk_rows(job, row_panels<Arch, T>(at, rows, p.dim(), attending_rows<Arch, T>(p.value_dim())),
             weights.state(row_weights_of<Arch>(p), job, at.batch, group.of_first_head.head),
             row_values<Arch, T>{});
