@@ -27,6 +27,8 @@ def arguments(batch, heads, kv_heads, queries, keys, dim, dtype, layout):
 
 class Torch(unittest.TestCase):
     def compare(self, x, within, gradients_within, **options):
+        """Against double. Of float, PyTorch itself is off by up to 1.15e-6 here: where it is off by more than `within`, fovea may
+        be a quarter more so (it is 1.27e-6 there)."""
         with fovea.torch.installed(), mock.patch("fovea.attention", wraps=fovea.attention) as calls:
             ours = F.scaled_dot_product_attention(*x, **options)
         self.assertEqual(calls.call_count, 1)
@@ -34,6 +36,8 @@ class Torch(unittest.TestCase):
             name: value.double() if torch.is_tensor(value) and value.is_floating_point() else value
             for name, value in options.items()})
         self.assertEqual(ours.dtype, x[0].dtype)
+        if x[0].dtype == torch.float32:
+            within = max(within, 1.25 * (sdpa(*(y.detach() for y in x), **options) - exact).abs().max().item())
         self.assertLess((ours - exact).abs().max().item(), within)
         d_out = numbers(*ours.shape, dtype=ours.dtype, seed=9)
         mine = torch.autograd.grad(ours, x, d_out)
@@ -47,7 +51,7 @@ class Torch(unittest.TestCase):
 
     def test_grid(self):
         shapes = [(1, 1, 1, 1, 1, 8), (2, 4, 4, 33, 33, 16), (1, 8, 8, 70, 70, 64), (2, 4, 2, 17, 50, 24), (1, 6, 1, 5, 129, 32)]
-        kinds = [(torch.float32, 2e-6, 1e-5), (torch.float64, 1e-12, 1e-12), (torch.bfloat16, 3e-2, 2e-1),
+        kinds = [(torch.float32, 1e-6, 1e-5), (torch.float64, 1e-12, 1e-12), (torch.bfloat16, 3e-2, 2e-1),
                  (torch.float16, 4e-3, 3e-2)]
         for shape, (dtype, within, gradients), layout, mask in itertools.product(shapes, kinds, ("bhsd", "bshd"),
                                                                                  ("none", "causal", "bool", "float", "wide")):
@@ -67,7 +71,7 @@ class Torch(unittest.TestCase):
 
     def test_three_dimensions_and_scale(self):
         x = [numbers(3, 20, 16, seed=i).requires_grad_() for i in range(3)]
-        self.compare(x, 2e-6, 1e-5, scale=0.3, attn_mask=numbers(3, 20, 20, seed=7))
+        self.compare(x, 1e-6, 1e-5, scale=0.3, attn_mask=numbers(3, 20, 20, seed=7))
 
     def test_gradient_of_a_mask_and_of_sinks(self):
         q, k, v = (numbers(2, 4, 12, 8, dtype=torch.float64, seed=i).requires_grad_() for i in range(3))
