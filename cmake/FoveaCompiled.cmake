@@ -45,6 +45,9 @@ function(fovea_compiled target)
                         POSITION_INDEPENDENT_CODE ON VERSION ${FOVEA_COMPILED_VERSION} SOVERSION ${FOVEA_COMPILED_SOVERSION})
   if(in_SHARED)
     target_compile_definitions(${target} PUBLIC FOVEA_COMPILED_SHARED)
+    if(WIN32)  # what is exported is named where it is built, and imported elsewhere
+      target_compile_definitions(${target} PRIVATE FOVEA_COMPILED_BUILDS)
+    endif()
     # Functions of the same instructions become one, where the linker knows how: 12.6 MB become 11.6.
     include(CheckLinkerFlag)
     check_linker_flag(CXX "-fuse-ld=gold;-Wl,--icf=safe" FOVEA_FOLDS_FUNCTIONS)

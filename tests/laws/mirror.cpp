@@ -21,7 +21,7 @@ const std::map<std::string, std::string> other_names = {
 const std::set<std::string> beside = {"api",       "bench",     "compatibility", "consumers", "examples",
                                       "extension", "fast_math", "gradient",      "headers",   "laws",
                                       "multiarch", "onnx",      "portable",      "property",  "readme",
-                                      "sanitize",  "support",   "symbols"};
+                                      "sanitize",  "support",   "symbols",       "windows"};
 
 std::string first_of(const std::string& path) { return path.substr(0, path.find('/')); }
 

@@ -14,10 +14,12 @@ namespace described {
 struct any_plan {
   std::variant<plan, gradient_plan> of;
   index_type workspace_bytes() const {
-    return std::visit([](const auto& one) { return one.workspace_bytes(); }, of);
+    const plan* const forward = std::get_if<plan>(&of);
+    return forward != nullptr ? forward->workspace_bytes() : std::get<gradient_plan>(of).workspace_bytes();
   }
   std::string explain() const {
-    return std::visit([](const auto& one) { return one.explain(); }, of);
+    const plan* const forward = std::get_if<plan>(&of);
+    return forward != nullptr ? forward->explain() : std::get<gradient_plan>(of).explain();
   }
 };
 

@@ -4,6 +4,7 @@
 #include <fovea/compiled/call_memory.hpp>
 #include <fovea/kernel/rules/cells.hpp>
 #include <fovea/score/concept.hpp>
+#include <fovea/view/sequences.hpp>
 
 #include <vector>
 

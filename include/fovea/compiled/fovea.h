@@ -35,7 +35,11 @@
 
 #include <string.h>
 
-#if defined(FOVEA_COMPILED_SHARED) && defined(__GNUC__)
+#if defined(FOVEA_COMPILED_SHARED) && defined(_WIN32) && defined(FOVEA_COMPILED_BUILDS)
+#define FOVEA_API __declspec(dllexport)
+#elif defined(FOVEA_COMPILED_SHARED) && defined(_WIN32)
+#define FOVEA_API __declspec(dllimport)
+#elif defined(FOVEA_COMPILED_SHARED) && defined(__GNUC__)
 #define FOVEA_API __attribute__((visibility("default")))
 #else
 #define FOVEA_API

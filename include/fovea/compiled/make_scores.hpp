@@ -5,7 +5,6 @@
 #include <fovea/compiled/arguments.hpp>
 #include <fovea/compiled/described_score.hpp>
 #include <fovea/compiled/described_sink.hpp>
-#include <fovea/score.hpp>
 #include <fovea/view/broadcast.hpp>
 
 FOVEA_NAMESPACE_BEGIN

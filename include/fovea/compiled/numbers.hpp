@@ -3,6 +3,10 @@
 
 #include <fovea/compiled/any_cache.hpp>
 
+#include <optional>
+#include <utility>
+#include <vector>
+
 FOVEA_NAMESPACE_BEGIN
 namespace described {
 

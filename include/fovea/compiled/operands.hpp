@@ -4,6 +4,7 @@
 #include <fovea/compiled/arguments.hpp>
 #include <fovea/plan/operands.hpp>
 
+#include <utility>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN

@@ -3,6 +3,10 @@
 #pragma once
 
 #include <fovea/compiled/numbers.hpp>
+#include <fovea/compiled/operands.hpp>
+
+#include <memory>
+#include <vector>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
@@ -38,10 +42,7 @@ class widened {
   /// In place of what is written.
   void write(fovea_tensor& x, const char* name) {
     if (x.data == nullptr || !narrow(x)) return;
-    with_real(x, name, [&](const auto& view) {
-      using E = std::remove_const_t<std::remove_pointer_t<decltype(view.data)>>;
-      check_writable(name, view_as<E>(x, name));
-    });
+    written_tensors().add(name, x);
     auto& one = *results_.emplace_back(std::make_unique<result>(x, name));
     x = described_tensor(one.numbers.view());
   }
