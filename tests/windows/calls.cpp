@@ -49,7 +49,8 @@ int main() {
 
   fovea::kv_cache<float> cache(tokens, dim, {.heads = kv_heads}), read(tokens, dim, {.heads = kv_heads});
   cache.append(of_k, of_v);
-  auto newest = of_q, newest_exact = of_o;
+  auto newest = of_q;
+  auto newest_exact = of_o;
   newest.tokens = 1, newest.data += (tokens - 1) * dim;
   newest_exact.tokens = 1, newest_exact.data += (tokens - 1) * dim;
   const auto of_last = fovea::bhsd(last.data(), 1, heads, 1, dim),
