@@ -40,11 +40,31 @@ struct neighbourhood_axis {
   }
 };
 
+/// The coordinates of an axis that some queries may see: of [hull.first, hull.last) those whose remainder by
+/// `step` is one of `rests` from `first_rest` on.
+struct seen_coordinates {
+  range hull;
+  index_type step = 1, first_rest = 0, rests = 1;
+
+  /// The first of them from x on; hull.last or more where there is none.
+  index_type from(index_type x) const noexcept {
+    x = std::max(x, hull.first);
+    if (step == 1) return x;
+    const index_type apart = (x - first_rest) % step, behind = apart < 0 ? apart + step : apart;
+    return behind < rests ? x : x + step - behind;
+  }
+  /// Counted from the last coordinate.
+  seen_coordinates mirrored(index_type size) const noexcept {
+    return {{size - hull.last, size - hull.first}, step, (size - first_rest - rests) % step, rests};
+  }
+};
+
 /// neighbourhood, where query q is token q + first_query. Tokens count coordinates, the last axis first.
 template <int D>
 struct neighbourhood_cells {
   using reads_cells = void;
   using box = std::array<range, std::size_t{D}>;  // the coordinates of each axis
+  using seen_box = std::array<seen_coordinates, std::size_t{D}>;
   std::array<neighbourhood_axis, std::size_t{D}> axes;
   index_type keys, first_query;
 
@@ -73,10 +93,10 @@ struct neighbourhood_cells {
   }
   range reach(range rows) const noexcept {
     if (rows.empty()) return {};
-    const box seen = seen_by(rows);
+    const seen_box seen = seen_by(rows);
     index_type first = 0, last = 0;
     for (std::size_t a = 0; a < D; ++a)
-      first = first * axes[a].size + seen[a].first, last = last * axes[a].size + seen[a].last - 1;
+      first = first * axes[a].size + seen[a].hull.first, last = last * axes[a].size + seen[a].hull.last - 1;
     return {first, last + 1};
   }
   index_type next(range rows, index_type key) const noexcept {
@@ -87,12 +107,12 @@ struct neighbourhood_cells {
     return (key / axes[D - 1].size + 1) * axes[D - 1].size;
   }
   range shown(range rows, range block) const noexcept {
-    box seen = seen_by(rows);
+    seen_box seen = seen_by(rows);
     const index_type first = next_in(seen, block.first);
     if (first >= block.last) return {};
     index_type tokens = 1;  // counted from the last one, they lie in the mirrored box
     for (std::size_t a = 0; a < D; ++a) {
-      seen[a] = {axes[a].size - seen[a].last, axes[a].size - seen[a].first};
+      seen[a] = seen[a].mirrored(axes[a].size);
       tokens *= axes[a].size;
     }
     return {first, tokens - next_in(seen, tokens - block.last)};
@@ -106,20 +126,21 @@ struct neighbourhood_cells {
     at[0] = token;
     return at;
   }
-  /// The first token from this one on that lies in a box; beyond all keys where none does.
-  index_type next_in(const box& seen, index_type token) const noexcept {
+  /// The first token from this one on that is seen; beyond all keys where none is.
+  index_type next_in(const seen_box& seen, index_type token) const noexcept {
     std::array<index_type, std::size_t{D}> at = coordinates(token);
     std::size_t a = 0;
-    while (a < D && at[a] >= seen[a].first && at[a] < seen[a].last) ++a;
+    while (a < D && seen[a].from(at[a]) == at[a] && at[a] < seen[a].hull.last) ++a;
     if (a == D) return token;
-    if (at[a] >= seen[a].last) {  // the next one of an axis further out
-      do
-        if (a-- == 0) return most_positions;
-      while (at[a] + 1 >= seen[a].last);
-      ++at[a++];
-    }
+    for (index_type x = seen[a].from(at[a]);; x = seen[a].from(at[a] + 1))
+      if (x < seen[a].hull.last) {
+        at[a++] = x;
+        break;
+      } else if (a-- == 0) {  // the next one of an axis further out
+        return most_positions;
+      }
     token = 0;
-    for (std::size_t b = 0; b < D; ++b) token = token * axes[b].size + (b < a ? at[b] : seen[b].first);
+    for (std::size_t b = 0; b < D; ++b) token = token * axes[b].size + (b < a ? at[b] : seen[b].from(0));
     return token;
   }
   /// The smallest box that holds these tokens.
@@ -133,10 +154,15 @@ struct neighbourhood_cells {
     }
     return all;
   }
-  box seen_by(range rows) const noexcept {
-    box all = around(tokens_of(rows));
-    for (std::size_t a = 0; a < D; ++a) all[a] = axes[a].seen_by(all[a]);
-    return all;
+  seen_box seen_by(range rows) const noexcept {
+    const box all = around(tokens_of(rows));
+    seen_box seen;
+    for (std::size_t a = 0; a < D; ++a) {
+      seen[a].hull = axes[a].seen_by(all[a]);
+      if (const index_type step = axes[a].dilation; all[a].size() < step)
+        seen[a].step = step, seen[a].first_rest = all[a].first % step, seen[a].rests = all[a].size();
+    }
+    return seen;
   }
 };
 
@@ -152,8 +178,9 @@ struct neighbourhood_cells {
 ///
 /// There are as many queries as keys, or a cache whose last tokens they are (the picture is then begun, its
 /// tokens are the first ones). Throws std::invalid_argument, with both numbers, for more keys than the sizes
-/// hold, fewer without a cache, for kernel * dilation beyond a size, and from 2^21 tokens on. Work is skipped
-/// outside of the box that a block of queries sees.
+/// hold, fewer without a cache, for kernel * dilation beyond a size, and from 2^21 tokens on. Work is
+/// skipped outside of the box that a block of queries sees, and within it at what none of them sees of a
+/// dilated axis: where they stand at fewer of its coordinates than the dilation.
 template <int D>
 struct neighbourhood {
   static_assert(D >= 1, "fovea: a neighbourhood has at least one dimension");
