@@ -1,5 +1,5 @@
-// bench/calls/sparse.cpp - a workload becomes a choice of keys by an index, and attention over these (op=dsa): the last
-// tokens of a cache of latent rows ask, each for keys of its own.
+// bench/calls/sparse.cpp - a workload becomes a choice of keys by an index, and attention over these (op=dsa):
+// the last tokens of a cache of latent rows ask, each for keys of its own.
 #include "../call.hpp"
 
 #include <fovea/attention.hpp>

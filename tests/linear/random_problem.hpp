@@ -55,7 +55,7 @@ struct problem {
   }
 };
 
-/// Numbers of a batch somewhere in a larger memory: axes in any order, gaps between all of them. What is not of
+/// Numbers of a batch somewhere in a larger memory: axes in any order, gaps between all. What is not of
 /// them is `outside`.
 template <class E>
 struct scattered {
