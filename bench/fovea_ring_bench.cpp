@@ -18,7 +18,7 @@ namespace {
 using fovea::index_type;
 
 struct arguments {
-  index_type tokens = 4096, heads = 8, kv_heads = 8, dim = 64;
+  index_type tokens = 4096, heads = 8, kv_heads = 8, dim = 64, block = 0;
   int repeats = 3, head_ranks = 1;
   bool balanced = true, causal = true, trace = false, backward = false;
 };
@@ -36,6 +36,8 @@ arguments parse(int argc, char** argv) {
       a.kv_heads = number();
     else if (is("--dim"))
       a.dim = number();
+    else if (is("--block"))  // reproducible
+      a.block = number();
     else if (is("--repeats"))
       a.repeats = static_cast<int>(number());
     else if (is("--head-ranks"))
@@ -85,8 +87,11 @@ int main(int argc, char** argv) {
     }
 
   fovea::exchange_trace trace;
-  const fovea::ring_attention_options options{
-      .heads = a.heads, .kv_heads = a.kv_heads, .layout = layout, .trace = &trace};
+  const fovea::ring_attention_options options{.heads = a.heads,
+                                              .kv_heads = a.kv_heads,
+                                              .layout = layout,
+                                              .reproducible_block = a.block,
+                                              .trace = &trace};
   const fovea::ring_attention<float> ring(MPI_COMM_WORLD, options);
   const fovea::spread_attention<float> spread(MPI_COMM_WORLD, {.ring = options, .head_ranks = a.head_ranks});
   fovea::tensor<float> lse(1, a.heads, own, 1);
