@@ -38,8 +38,7 @@ call call_of(const workload& w) {
   const fovea::executor_ref executor = x->pool ? fovea::executor_ref(*x->pool) : fovea::executor_ref{};
   const auto q = fovea::bhsd(std::as_const(x->q).data(), w.queries, w.heads, 1, w.dim);  // an entry a query
   const auto o = fovea::bhsd(x->o.data(), w.queries, w.heads, 1, w.value_dim);
-  const auto index_q =
-      fovea::bshd(std::as_const(x->index_q).data(), 1, w.queries, w.index_heads, index_dim);
+  const auto index_q = fovea::bshd(std::as_const(x->index_q).data(), 1, w.queries, w.index_heads, index_dim);
   const auto weights = fovea::bshd(std::as_const(x->weights).data(), 1, w.queries, w.index_heads, 1);
   const fovea::attention<float> attend({.heads = w.heads, .kv_heads = 1, .executor = executor});
   const fovea::top_keys_options options{.heads = w.index_heads, .count = w.top, .executor = executor};
