@@ -17,16 +17,28 @@ class piece_places {
   FOVEA_INLINE piece_places(const Head& all, range tokens) noexcept : piece_places() {
     if constexpr (!decoding_head<Head>)  // else nothing lies anywhere
       all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
-        if (count_ < most) places_[count_++] = byte_rows(part.tokens);
+        if (count_ < most) places_[count_++] = {byte_rows(part.tokens), part.tokens.rows};
       });
   }
-  /// Where the next of them lies, to be asked for beside a piece of another block.
-  byte_rows next() noexcept { return at_ < count_ ? places_[at_++] : byte_rows(); }
+  /// Where the next `tokens` of them lie, to be asked for beside as many of another block. (What one place
+  /// has too few of is taken to go on there. A piece for a piece, keys in int8, which lie in pieces of 32,
+  /// asked for a quarter of their values, which lie in one: it took 1.6 times as long beyond caches.)
+  byte_rows next(index_type tokens) noexcept {
+    if (at_ == count_) return {};
+    const byte_rows here = places_[at_].rows.from(token_);
+    for (token_ += tokens; at_ < count_ && token_ >= places_[at_].count; ++at_) token_ -= places_[at_].count;
+    return here;
+  }
 
  private:
+  struct place_of_tokens {
+    byte_rows rows;
+    index_type count;
+  };
   static constexpr std::size_t most = 8;
-  std::array<byte_rows, most> places_;  // of which count_ are written
+  std::array<place_of_tokens, most> places_;  // of which count_ are written
   std::size_t count_, at_ = 0;
+  index_type token_ = 0;  // of places_[at_]
 };
 
 /// Rows of one element side by side or a stride apart: `count` of a block's, from its row `first` on.
@@ -55,7 +67,7 @@ class block_pieces {
   FOVEA_INLINE void prefetch(piece_places& next) noexcept {
     for (std::size_t i = 0; i < count_; ++i) {
       const auto& rows = pieces_[i].rows;
-      pieces_[i].next = next_rows(next.next(), rows.dim * static_cast<index_type>(sizeof(E)));
+      pieces_[i].next = next_rows(next.next(pieces_[i].count), rows.dim * static_cast<index_type>(sizeof(E)));
     }
   }
   /// Whether anything is.
