@@ -61,5 +61,43 @@ TEST(spans, give_the_same_bits_to_any_number_of_workers_in_given_memory) {
   }
 }
 
+// Lines are asked for, and sums kept, otherwise where the keys of a call lie beyond the caches: as those of
+// many sequences do, here of one cache many times. A group of 4 reads its block in parts.
+template <class Cache>
+void expect_the_same_among_many(const Cache& cache) {
+  const index_type width = cache.dim(), tokens_of_one = cache.tokens() * width * kv_heads;
+  const auto many = static_cast<index_type>(fovea::last_cache_bytes() / 4 / double(2 * tokens_of_one)) + 2;
+  const std::vector<const Cache*> all_of_them(static_cast<std::size_t>(many), &cache);
+  for (const index_type group : {1, 2, 3, 4, 5, 8}) {
+    const fovea::attention<float> grouped({.heads = group * kv_heads, .kv_heads = kv_heads});
+    const Matrix q = normal(group * kv_heads, width, 5).replicate(many, 1);
+    Matrix one = Matrix::Zero(group * kv_heads, width), out = q;
+    grouped.into(fovea::bhsd(one.data(), 1, group * kv_heads, 1, width),
+                 fovea::bhsd(q.data(), 1, group * kv_heads, 1, width), cache, fovea::causal);
+    grouped.into(fovea::bhsd(out.data(), many, group * kv_heads, 1, width),
+                 fovea::bhsd(q.data(), many, group * kv_heads, 1, width), fovea::cache_batch{all_of_them},
+                 fovea::causal);
+    EXPECT_EQ(out, one.replicate(many, 1)) << "heads a key/value head: " << group;
+  }
+}
+
+TEST(spans, give_the_same_bits_where_keys_lie_beyond_the_caches) {
+  constexpr index_type keys = 1011, width = 128;  // blocks of 128, the last of parts of 16 and of 3
+  const Matrix k = normal(keys, kv_heads * width, 6), v = normal(keys, kv_heads * width, 7);
+  const auto in_one_piece = [&]<class E>(std::type_identity<E>) {
+    fovea::kv_cache<E> cache(keys, width, {.heads = kv_heads});
+    cache.append(k, v);
+    expect_the_same_among_many(cache);
+  };
+  in_one_piece(std::type_identity<float>()), in_one_piece(std::type_identity<fovea::bf16>());
+  in_one_piece(std::type_identity<std::int8_t>());
+  for (const index_type page_tokens : {16, 24}) {
+    fovea::page_pool<float> pool({.pages = 100, .page_tokens = page_tokens, .heads = kv_heads, .dim = width});
+    fovea::paged_cache<float> cache(pool);
+    cache.append(k, v);
+    expect_the_same_among_many(cache);
+  }
+}
+
 }  // namespace key_splits_test
 }  // namespace fovea_test

@@ -24,13 +24,18 @@ class row_values_ref {
   }
   /// Whether all of them are, and their scales.
   bool finite(range keys) const noexcept { return of_->finite(values_, keys); }
-  piece_places places(range keys) const noexcept { return of_->places(values_, keys); }
+  /// Where some of them lie; and how many are asked for before they are read, of a block, for so many rows.
+  void add_places(range keys, piece_places& to) const noexcept { of_->add_places(values_, keys, to); }
+  index_type ahead(index_type rows, index_type block) const noexcept {
+    return of_->ahead(values_, rows, block);
+  }
 
  private:
   struct functions {
     void (*add)(const void*, const panels&, range, bool, piece_places&) noexcept;
     bool (*finite)(const void*, range) noexcept;
-    piece_places (*places)(const void*, range) noexcept;
+    void (*add_places)(const void*, range, piece_places&) noexcept;
+    index_type (*ahead)(const void*, index_type, index_type) noexcept;
   };
   template <class Operand>
   static constexpr functions functions_of{
@@ -53,8 +58,12 @@ class row_values_ref {
             });
         return finite;
       },
-      [](const void* operand, range keys) noexcept {
-        return piece_places(static_cast<const Operand*>(operand)->all, keys);
+      [](const void* operand, range keys, piece_places& to) noexcept {
+        to.add(static_cast<const Operand*>(operand)->all, keys);
+      },
+      [](const void* operand, index_type rows, index_type block) noexcept {
+        const auto& all = static_cast<const Operand*>(operand)->all;
+        return tokens_ahead<typename std::remove_cvref_t<decltype(all)>::element>(rows, all.cols, block);
       }};
 
   const void* values_;
@@ -108,7 +117,7 @@ class row_key_blocks {
   }
 
   /// S = Q K^T for all rows.
-  void dot(const row_panels<Arch, T>& all) noexcept { job_.scorer.dot(all, keys, job_.scale, next_values_); }
+  void dot(const row_panels<Arch, T>& all) noexcept { job_.scorer.dot(all, keys, job_.scale, beside_keys_); }
   /// Whether all that weights of 0 are multiplied by is finite: looked up only where there may be some.
   bool finite_values() noexcept {
     if (!known_ && job_.values != nullptr) finite_ = job_.values->finite(keys);
@@ -117,7 +126,7 @@ class row_key_blocks {
   }
   /// O = O * shrink + P V for all rows.
   void add_values(const row_panels<Arch, T>& all) noexcept {
-    job_.values->add(all, keys, finite_values(), next_keys_);
+    job_.values->add(all, keys, finite_values(), beside_values_);
   }
 
  private:
@@ -130,14 +139,23 @@ class row_key_blocks {
     }
     return {end, std::min(end + size, job_.span.last)};
   }
-  // Where memory is the limit, V of this block is asked for while its keys are scored, K of the next while V
-  // is summed. Where it is not, nothing is: from L2 asking took a tenth to a quarter of the time, and from L3
-  // hardware does as well alone (4 heads of 1,024 keys of 64 21 us in place of 28, 32/8 x 512 x 128 53 in
-  // place of 70, with lines asked for 8 KB ahead; Zen 5). (On an Emerald Rapids with 260 MB of L3 heads of
-  // 400 and 1,500 keys took 12 % less without either.)
+  // Where memory is the limit, lines are asked for in the order in which they are read: K and V of this
+  // block, K of the next; how much before, tokens_ahead says. Where it is not, nothing is: from L2 asking
+  // took a tenth to a quarter of the time, and from L3 hardware does as well alone (4 heads of 1,024 keys of
+  // 64 21 us in place of 28, 32/8 x 512 x 128 53 in place of 70, with lines asked for 8 KB ahead; Zen 5). (On
+  // an Emerald Rapids with 260 MB of L3 heads of 400 and 1,500 keys took 12 % less without either.)
   void find_places() noexcept {
-    next_keys_ = job_.scorer.places(next_keys());
-    if (job_.values != nullptr) next_values_ = job_.values->places(keys);
+    beside_keys_ = beside_values_ = {};
+    const range next = next_keys();
+    if (job_.values == nullptr) return job_.scorer.add_places(next, beside_keys_);
+    const index_type rows = job_.at.rows.size(), some_keys = job_.scorer.ahead(rows, keys.size()),
+                     some_values = job_.values->ahead(rows, keys.size());
+    job_.scorer.add_places({keys.first + some_keys, keys.last}, beside_keys_);
+    job_.values->add_places({keys.first, keys.first + some_keys}, beside_keys_);
+    job_.values->add_places({keys.first + some_values, keys.last}, beside_values_);
+    job_.scorer.add_places({next.first, std::min(next.first + some_values, next.last)}, beside_values_);
+    beside_keys_.ahead = some_keys < keys.size() ? some_keys : 0;
+    beside_values_.ahead = some_values < keys.size() ? some_values : 0;
   }
 
   range next_keys() const noexcept {
@@ -149,7 +167,7 @@ class row_key_blocks {
   range reach_;
   index_type end_;  // of the last block
   bool skips_, known_ = false, finite_ = true;
-  piece_places next_keys_, next_values_;
+  piece_places beside_keys_, beside_values_;
 };
 
 /// S = score(S), hidden cells -inf; and the largest in each lane. All rows' logits are left where they are

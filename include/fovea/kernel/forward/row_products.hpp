@@ -58,21 +58,22 @@ FOVEA_INLINE void dot_rows(const T* q, const block_piece<E>& k, T* s, Stride s_s
   }
 }
 
-/// f(constant row, part, sum over j of p(row, j) v(j, columns of register `part`)), R rows. Meanwhile lines
-/// are asked for.
-template <class Lines, class Arch, int R, class T, class E, class Stride, class F>
-FOVEA_INLINE void sum_rows(const T* p, Stride p_stride, const block_pieces<E>& pieces, index_type width,
+/// f(constant row, part, from(constant row, part) + sum over j of p(row, j) v(j, columns of register
+/// `part`)), R rows. Meanwhile lines are asked for.
+template <class Lines, class Arch, int R, class T, class Pieces, class Stride, class From, class F>
+FOVEA_INLINE void sum_rows(const T* p, Stride p_stride, const Pieces& pieces, index_type width, From&& from,
                            F&& f) noexcept {
   using V = vec<Arch, T>;
   using shape = geometry<Arch>;
+  using E = std::remove_cvref_t<decltype(*pieces.begin()->rows.data)>;
   constexpr index_type n = lanes<Arch, T>, bytes = n * static_cast<index_type>(sizeof(E));
   constexpr int registers = shape::tile_rows * (shape::tile_vectors + 1);  // of the machine
   constexpr int C = std::clamp((registers - 1) / (R + 1), 1, 4);
   const auto tile_of = [&](auto wide, index_type c) FOVEA_INLINE_LAMBDA {
     constexpr int W = decltype(wide)::value;
     tile<Arch, T, R, W> sum;
-    sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
-    for (const block_piece<E>& v : pieces)
+    sum.each([&](auto r, auto w, V& x) FOVEA_INLINE_LAMBDA { x = from(r, c / n + w); });
+    for (const auto& v : pieces)
       add_outer(sum, p + v.first, p_stride, unit{}, v.rows.data + start_of<Arch, T>(c / n, width),
                 v.rows.stride, v.count,
                 Lines(v.next).template beside_columns<W * bytes>(v.count, c / n * bytes));
@@ -222,6 +223,31 @@ FOVEA_INLINE void have_shrunk(const row_panel<Arch, T>& p) noexcept {
   for (index_type r = 0; r < p.count(); ++r) vec<Arch, T>(T(1)).store_aligned(p.factor(r));
 }
 
+/// O = O * shrink + P V for R rows, as sum_rows, but all columns of some of a block's tokens before others:
+/// until the last the sums are kept where Q times the scales of K lay.
+template <int R, class Arch, class T, class E>
+FOVEA_NOINLINE void add_rows_in_runs(const row_panel<Arch, T>& p, const block_pieces<E>& pieces,
+                                     index_type width) noexcept {
+  using V = vec<Arch, T>;
+  constexpr std::integral_constant<index_type, row_panel<Arch, T>::block> row_stride{};
+  const auto kept = [&](auto r, index_type part)
+                        FOVEA_INLINE_LAMBDA { return p.scaled_q + (r * p.registers.sums + part) * p.n; };
+  for (const block_piece<E>*at = pieces.begin(), *first = at; first != pieces.end(); first = at) {
+    for (index_type tokens = 0; at != pieces.end() && tokens < pieces.ahead(); ++at) tokens += at->count;
+    sum_rows<lines_of_next, Arch, R>(
+        p.s, row_stride, run_of_pieces<E>{first, at}, width,
+        [&](auto r, index_type part) FOVEA_INLINE_LAMBDA {
+          return first == pieces.begin() ? V(T(0)) : V::load_aligned(kept(r, part));
+        },
+        [&](auto r, index_type part, V& x) FOVEA_INLINE_LAMBDA {
+          if (at == pieces.end())
+            p.add(r, part, V::load_aligned(p.factor(r)), x);
+          else
+            x.store_aligned(kept(r, part));
+        });
+  }
+}
+
 /// O = O * shrink + P V for pieces of a block of `width` columns. The scales of V's tokens become part of P.
 template <class Arch, class T, class E>
 FOVEA_NOINLINE void add_pieces(const row_panel<Arch, T>& p, const block_pieces<E>& pieces,
@@ -235,10 +261,14 @@ FOVEA_NOINLINE void add_pieces(const row_panel<Arch, T>& p, const block_pieces<E
         for (index_type j = 0; j < v.count; ++j) p.logits(r)[v.first + j] *= static_cast<T>(v.scales[j]);
   if (in_order(p, pieces.asks(), [&](auto rows) { add_rows_in_order<rows()>(p, pieces, width); }))
     return have_shrunk(p);
+  if constexpr (asks_near<E>(4) && panel::max_rows >= 4)
+    if (pieces.ahead() > 0 && pieces.asks() && p.registers.sums <= registers_of<Arch, T>(p.dim))
+      return add_rows_in_runs<4>(p, pieces, width), have_shrunk(p);
   with_lines(pieces.asks(), [&](auto lines) FOVEA_INLINE_LAMBDA {
     p.in_row_tiles([&](auto rows, index_type r) FOVEA_INLINE_LAMBDA {
       sum_rows<typename decltype(lines)::type, Arch, rows()>(
           p.s + r * panel::block, row_stride, pieces, width,
+          [](auto, index_type) FOVEA_INLINE_LAMBDA { return V(T(0)); },
           [&](auto i, index_type part, V& x)
               FOVEA_INLINE_LAMBDA { p.add(r + i, part, V::load_aligned(p.factor(r + i)), x); });
     });

@@ -82,12 +82,17 @@ class row_scorer_ref {
   void dot(const panels& all, range keys, T scale, piece_places& next) const noexcept {
     of_->dot(scorer_, *at_, keys_, all, keys, scale, next);
   }
-  piece_places places(range keys) const noexcept { return of_->places(keys_, keys); }
+  /// Where some of them lie; and how many are asked for before they are read, of a block, for so many rows.
+  void add_places(range keys, piece_places& to) const noexcept { of_->add_places(keys_, keys, to); }
+  index_type ahead(index_type rows, index_type block) const noexcept {
+    return of_->ahead(keys_, rows, block);
+  }
 
  private:
   struct functions {
     void (*dot)(const void*, const place&, const void*, const panels&, range, T, piece_places&) noexcept;
-    piece_places (*places)(const void*, range) noexcept;
+    void (*add_places)(const void*, range, piece_places&) noexcept;
+    index_type (*ahead)(const void*, index_type, index_type) noexcept;
   };
   template <class Scorer, class Operand>
   static constexpr functions functions_of{
@@ -106,8 +111,12 @@ class row_scorer_ref {
               });
         });
       },
-      [](const void* operand, range keys) noexcept {
-        return piece_places(static_cast<const Operand*>(operand)->all, keys);
+      [](const void* operand, range keys, piece_places& to) noexcept {
+        to.add(static_cast<const Operand*>(operand)->all, keys);
+      },
+      [](const void* operand, index_type rows, index_type block) noexcept {
+        const auto& all = static_cast<const Operand*>(operand)->all;
+        return tokens_ahead<typename std::remove_cvref_t<decltype(all)>::element>(rows, all.cols, block);
       }};
 
   const void *scorer_, *keys_;

@@ -8,17 +8,18 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// Where the pieces of a block of tokens lie, the first few of them: they are asked for beside those of
-/// another block. None are known at first.
+/// Where the tokens lie that are asked for beside those of a block, the first few pieces of them, in the
+/// order in which they are read. None are known at first.
 class piece_places {
  public:
   FOVEA_INLINE piece_places() noexcept : count_(0) {}
   template <class Head>
-  FOVEA_INLINE piece_places(const Head& all, range tokens) noexcept : piece_places() {
+  FOVEA_INLINE void add(const Head& all, range tokens) noexcept {
     if constexpr (!decoding_head<Head>)  // else nothing lies anywhere
-      all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
-        if (count_ < most) places_[count_++] = {byte_rows(part.tokens), part.tokens.rows};
-      });
+      if (!tokens.empty())
+        all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+          if (count_ < most) places_[count_++] = {byte_rows(part.tokens), part.tokens.rows};
+        });
   }
   /// Where the next `tokens` of them lie, to be asked for beside as many of another block. (What one place
   /// has too few of is taken to go on there. A piece for a piece, keys in int8, which lie in pieces of 32,
@@ -29,6 +30,9 @@ class piece_places {
     for (token_ += tokens; at_ < count_ && token_ >= places_[at_].count; ++at_) token_ -= places_[at_].count;
     return here;
   }
+  /// Tokens between those that are read and those that are asked for, where these are of the same block (see
+  /// tokens_ahead); 0: they are of another.
+  index_type ahead = 0;
 
  private:
   struct place_of_tokens {
@@ -48,6 +52,19 @@ struct block_piece {
   index_type first, count;
   const float* scales;  // see scaled
   next_rows next;
+
+  /// Some of its rows, where there are no scales.
+  block_piece part(range some) const noexcept {
+    return {rows.from(some.first), first + some.first, some.size(), nullptr, {}};
+  }
+};
+
+/// Some pieces of a block, one after another.
+template <class E>
+struct run_of_pieces {
+  const block_piece<E>*first, *last;
+  const block_piece<E>* begin() const noexcept { return first; }
+  const block_piece<E>* end() const noexcept { return last; }
 };
 
 /// Several of them, which a tile of results sums up before it is written.
@@ -63,8 +80,16 @@ class block_pieces {
   FOVEA_INLINE const block_piece<E>* begin() const noexcept { return pieces_.data(); }
   FOVEA_INLINE const block_piece<E>* end() const noexcept { return pieces_.data() + count_; }
 
-  /// While they are read, what comes next is asked for beside them; or nothing.
+  /// While they are read, what comes next is asked for beside them; or nothing. A whole block that asks for
+  /// others of its own rows is cut, so that what each part asks for lies in one place.
   FOVEA_INLINE void prefetch(piece_places& next) noexcept {
+    ahead_ = next.ahead;
+    if (count_ == 1 && ahead_ > 0 && pieces_[0].scales == nullptr &&
+        pieces_[0].count <= static_cast<index_type>(most) * ahead_) {
+      const block_piece<E> all = pieces_[0];
+      count_ = 0;
+      for (index_type i = 0; i < all.count; i += ahead_) add(all.part({i, std::min(i + ahead_, all.count)}));
+    }
     for (std::size_t i = 0; i < count_; ++i) {
       const auto& rows = pieces_[i].rows;
       pieces_[i].next = next_rows(next.next(pieces_[i].count), rows.dim * static_cast<index_type>(sizeof(E)));
@@ -75,11 +100,14 @@ class block_pieces {
   FOVEA_INLINE void prefetch_nothing() noexcept {
     for (std::size_t i = 0; i < count_; ++i) pieces_[i].next = {};
   }
+  /// See piece_places.
+  index_type ahead() const noexcept { return ahead_; }
 
  private:
   static constexpr std::size_t most = 8;
   std::array<block_piece<E>, most> pieces_;  // of which count_ are written
   std::size_t count_;
+  index_type ahead_ = 0;
 };
 
 /// f(block_pieces) for the pieces of a block, as many together as are of one element and lie in place: for
