@@ -12,12 +12,12 @@ namespace kernel {
 /// order in which they are read. None are known at first.
 class piece_places {
  public:
-  FOVEA_INLINE piece_places() noexcept : count_(0) {}
+  piece_places() noexcept : count_(0) {}
   template <class Head>
-  FOVEA_INLINE void add(const Head& all, range tokens) noexcept {
+  void add(const Head& all, range tokens) noexcept {
     if constexpr (!decoding_head<Head>)  // else nothing lies anywhere
       if (!tokens.empty())
-        all.each_piece(tokens, [&](const auto& part) FOVEA_INLINE_LAMBDA {
+        all.each_piece(tokens, [&](const auto& part) {
           if (count_ < most) places_[count_++] = {byte_rows(part.tokens), part.tokens.rows};
         });
   }
@@ -82,7 +82,7 @@ class block_pieces {
 
   /// While they are read, what comes next is asked for beside them; or nothing. A whole block that asks for
   /// others of its own rows is cut, so that what each part asks for lies in one place.
-  FOVEA_INLINE void prefetch(piece_places& next) noexcept {
+  void prefetch(piece_places& next) noexcept {
     ahead_ = next.ahead;
     if (count_ == 1 && ahead_ > 0 && pieces_[0].scales == nullptr &&
         pieces_[0].count <= static_cast<index_type>(most) * ahead_) {
