@@ -60,8 +60,7 @@ int run(const arguments& a) {
   if (rank == 0)
     std::printf("%td tokens, %td heads of %td, keys and values in int8, on %d processes\n", a.sizes.tokens,
                 a.sizes.heads, a.sizes.dim, ranks);
-  long_context::progress cached("cached, by the first process,", std::max<Index>(tokens.size(), 1),
-                                rank == 0);
+  long_context::progress cached("cached by the first process", std::max<Index>(tokens.size(), 1), rank == 0);
   const auto cache = read(text, tokens, cached);
   if (rank == 0)
     std::printf("%.1f MB on each process in %.2f s\n", double(cache.bytes()) / 1e6, cached.seconds());

@@ -14,7 +14,7 @@ class progress {
   void at(std::ptrdiff_t done) {
     const std::ptrdiff_t eighths = 8 * done / all_;
     if (!shows_ || eighths == shown_) return;
-    std::printf("  %s %5.1f %%  %6.2f s\\n", what_, 100.0 * double(done) / double(all_), seconds());
+    std::printf("  %s %5.1f %%  %6.2f s\n", what_, 100.0 * double(done) / double(all_), seconds());
     std::fflush(stdout);
     shown_ = eighths;
   }
