@@ -3,7 +3,9 @@
 
 #include <fovea/compiled/call_memory.hpp>
 #include <fovea/kernel/rules/cells.hpp>
+#include <fovea/score/alibi.hpp>
 #include <fovea/score/concept.hpp>
+#include <fovea/score/softcap.hpp>
 #include <fovea/view/sequences.hpp>
 
 #include <vector>
@@ -30,6 +32,7 @@ class bound_score {
   virtual kernel::staged_cells<T> copy(block& here) const noexcept = 0;
 
   bool adds_matrix = false;
+  enum class kind : std::uint8_t { any, softcap, alibi } is = kind::any;
 
  protected:
   bound_score() = default;
@@ -45,7 +48,12 @@ class bound_score_of final : public bound_score<Arch, T> {
   static constexpr bool reads_matrix = requires(const Bound& b) { b.values.row_stride; };
 
  public:
-  explicit bound_score_of(const Bound& bound) noexcept : bound_(bound) { this->adds_matrix = reads_matrix; }
+  explicit bound_score_of(const Bound& bound) noexcept : bound_(bound) {
+    this->adds_matrix = reads_matrix;
+    if (std::is_same_v<Bound, softcap<double>>) this->is = base::kind::softcap;
+    if (std::is_same_v<Bound, linear_bias>) this->is = base::kind::alibi;
+  }
+  const Bound& bound() const noexcept { return bound_; }
 
   number apply(const number& s, const typename base::by_query& at) const noexcept override {
     return apply_score(bound_, s, at);
@@ -72,6 +80,17 @@ class bound_score_of final : public bound_score<Arch, T> {
   Bound bound_;
 };
 
+/// What a score makes of a register: the two that most calls have in place, others through a pointer.
+template <class Arch, class T, class V, class Cells>
+V apply_bound(const bound_score<Arch, T>& score, const V& s, const Cells& cells) noexcept {
+  using kind = typename bound_score<Arch, T>::kind;
+  if (score.is == kind::softcap)
+    return apply_score(static_cast<const bound_score_of<Arch, T, softcap<double>>&>(score).bound(), s, cells);
+  if (score.is == kind::alibi)
+    return apply_score(static_cast<const bound_score_of<Arch, T, linear_bias>&>(score).bound(), s, cells);
+  return score.apply(s, cells);
+}
+
 /// The scores of a call, bound to a head, with copies of the matrices that they add in a block of cells.
 template <class Arch, class T>
 struct staged_scores {
@@ -86,7 +105,7 @@ struct staged_scores {
       if (scores[i]->adds_matrix && next < copies)
         s = cells.sum_or_hidden(s, cells.load(copy[next++]));
       else
-        s = scores[i]->apply(s, cells);
+        s = apply_bound(*scores[i], s, cells);
     return s;
   }
 };
@@ -102,7 +121,7 @@ struct described_scores {
 
   template <class V>
   V apply(V s, const auto& cells) const noexcept {
-    for (int i = 0; i < count; ++i) s = scores[i]->apply(s, cells);
+    for (int i = 0; i < count; ++i) s = apply_bound(*scores[i], s, cells);
     return s;
   }
   template <class V>
