@@ -19,7 +19,7 @@ namespace kernel {
 template <class Arch, class T, class State, class Mixer>
 FOVEA_NOINLINE void walk_rows(const row_job<Arch, T>& job, const row_panels<Arch, T>& panels,
                               const State& state, const Mixer& mixer) noexcept {
-  for (const auto& q : panels) job.q.copy(q, job.scale), state.open(q), mixer.open(q);
+  for (const auto& q : panels) job.open(q), state.open(q), mixer.open(q);
   row_key_blocks<Arch, T> block(job);
   while (block.next()) {  // k (C, d)   v (C, dv)   of a panel: q (R, d)   o (R, dv)
     block.dot(panels);    // (R, C)   S = Q K^T

@@ -85,6 +85,12 @@ struct row_job {
   bool drops = false;                               // whether weights are dropped as the rules say
   const row_values_ref<Arch, T>* values = nullptr;  // none: weights are summed with something else
   index_type logits_stride = 0;                     // of memory.logits
+
+  /// A panel's Q.
+  void open(const row_panel<Arch, T>& panel) const noexcept {
+    q.copy(panel, scale);
+    if (beyond_caches) panel.clear_rows_of_none();
+  }
 };
 
 /// The blocks of keys of a job that some of its rows see, one after another.

@@ -86,12 +86,10 @@ void dot_pieces_of_pairs(const row_panel<Arch, float>& q, const block_pieces<E>&
   using panel = row_panel<Arch, float>;
   constexpr std::integral_constant<index_type, panel::block> row_stride{};
   for (const block_piece<E>& k : pieces)
-    with_lines(k.next.any(), [&](auto lines) {
-      q.in_row_tiles([&](auto rows, index_type r) {
-        dot_rows_of_pairs<Arch, rows(), panel::max_rows>(
-            reinterpret_cast<const bf16_pair*>(q.q + r * panel::n), k, q.s + r * panel::block, row_stride,
-            scale, typename decltype(lines)::type(k.next));
-      });
+    q.in_row_tiles(k.next.any(), [&](auto lines, auto rows, index_type r) {
+      dot_rows_of_pairs<Arch, rows(), panel::max_rows>(reinterpret_cast<const bf16_pair*>(q.q + r * panel::n),
+                                                       k, q.s + r * panel::block, row_stride, scale,
+                                                       typename decltype(lines)::type(k.next));
     });
 }
 

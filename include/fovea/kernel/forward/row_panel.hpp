@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fovea/kernel/arch.hpp>
+#include <fovea/kernel/operand/prefetch.hpp>
 #include <fovea/kernel/scratch.hpp>
 #include <fovea/kernel/tile/tile.hpp>
 
@@ -82,6 +83,10 @@ struct row_panel {
   FOVEA_INLINE T* sum(index_type r, index_type i) const noexcept {
     return sums + (r * registers.sums + i) * n;
   }
+  /// Where a sum over part of a block is kept, once K's scaled Q is read.
+  FOVEA_INLINE T* kept(index_type r, index_type i) const noexcept {
+    return scaled_q + (r * registers.sums + i) * n;
+  }
   FOVEA_INLINE T* state_of(index_type r, index_type i) const noexcept {
     return state + (i * count() + r) * n;
   }
@@ -99,16 +104,35 @@ struct row_panel {
     return other;
   }
 
-  /// f(constant rows, first) for tiles of up to half as many rows as a register has lanes: one, if it can be,
-  /// as each reads what all rows share.
+  /// Q of rows of none is 0.
+  void clear_rows_of_none() const noexcept {
+    for (index_type i = 0; i * n < dim; ++i)
+      for (T* from : {q, scaled_q})
+        std::fill(from + (i * max_rows + count()) * n, from + (i + 1) * max_rows * n, T(0));
+  }
+
+  /// f(std::type_identity of lines, constant rows, first) for tiles of up to half as many rows as a
+  /// register has lanes: one, if it can be, as each reads what all rows share. Where lines of what comes
+  /// next are asked for, tiles are of 2, 4 or 8 rows, some of them perhaps of none: what is waited for is
+  /// memory. Loops are compiled twice, as asking whether to ask took 10 to 18 % of a tile's time from L2 (4
+  /// rows of float, Zen 5); asking for 8 to 24 lines at once after so many of a tile's, 10 to 17 % beyond
+  /// caches.
   template <class F>
-  FOVEA_INLINE void in_row_tiles(F&& f) const noexcept {
+  void in_row_tiles(bool asks, const F& f) const noexcept {
     constexpr int most = std::min<int>(max_rows, std::max<int>(n / 2, 1));
-    index_type r = 0;
-    for (; r + most <= count(); r += most) f(std::integral_constant<int, most>{}, r);
-    unroll<most - 1>([&](auto i) FOVEA_INLINE_LAMBDA {
-      if (count() - r == i + 1) f(std::integral_constant<int, i + 1>{}, r);
-    });
+    constexpr std::type_identity<lines_of_next> next;
+    constexpr std::type_identity<lines_of_none> none;
+    for (index_type r = 0, some; r < count(); r += some) {
+      some = std::min<index_type>(count() - r, most);
+      if (asks)
+        some <= 2   ? f(next, std::integral_constant<int, std::min(most, 2)>{}, r)
+        : some <= 4 ? f(next, std::integral_constant<int, std::min(most, 4)>{}, r)
+                    : f(next, std::integral_constant<int, most>{}, r);
+      else
+        unroll<most>([&](auto i) {
+          if (some == i + 1) f(none, std::integral_constant<int, i + 1>{}, r);
+        });
+    }
   }
 
   /// Bytes that stay of panels of so many rows when their keys are done, and that these work in.
@@ -116,7 +140,7 @@ struct row_panel {
     return bytes_of<T>(rows * (registers.sums + registers.state) * n);
   }
   static index_type work_bytes(index_type rows, index_type dim) noexcept {
-    return bytes_of<T>(round_up(rows, index_type(max_rows)) * 2 * round_up(dim, n) + rows * (block + n));
+    return bytes_of<T>(round_up(rows, index_type(max_rows)) * (2 * round_up(dim, n) + block + n));
   }
 };
 
@@ -140,7 +164,7 @@ class row_panels {
       q.dim = read_width<Arch, T>(channels), q.channels = channels, q.registers = registers;
       q.sums = state, q.state = state + rows.size() * registers.sums * panel::n;
       q.q = work, q.scaled_q = q.q + q_elements, q.s = q.scaled_q + q_elements;
-      q.factors = q.s + rows.size() * panel::block;
+      q.factors = q.s + panel::max_rows * panel::block;
       state = after(state, panel::state_bytes(rows.size(), registers));
       work = after(work, panel::work_bytes(rows.size(), channels));
     }

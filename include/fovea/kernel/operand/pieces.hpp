@@ -59,10 +59,12 @@ struct block_piece {
   }
 };
 
-/// Some pieces of a block, one after another.
+/// Pieces of a block, one after another: all, or some, of which the first run opens the sum over the block and
+/// the last closes it.
 template <class E>
 struct run_of_pieces {
   const block_piece<E>*first, *last;
+  bool opens = true, closes = true;
   const block_piece<E>* begin() const noexcept { return first; }
   const block_piece<E>* end() const noexcept { return last; }
 };

@@ -178,6 +178,7 @@ index_type tokens_ahead(index_type query_rows, index_type dim, index_type block)
 /// other rows, and blocks of 32 or 64 keys.
 class lines_of_next {
  public:
+  static constexpr bool any = true;
   explicit lines_of_next(const next_rows& next) noexcept
       : first_(next.rows().first), stride_(next.rows().stride), joined_(next.joined()) {}
 
@@ -208,6 +209,7 @@ class lines_of_next {
 
 /// Of none.
 struct lines_of_none {
+  static constexpr bool any = false;
   explicit lines_of_none(const next_rows&) noexcept {}
   template <int>
   no_prefetch beside_rows(index_type) const noexcept {
@@ -218,13 +220,6 @@ struct lines_of_none {
     return {};
   }
 };
-
-/// f(std::type_identity of either): loops are compiled twice, as asking whether to ask took 10 to 18 % of
-/// a tile's time from L2 (4 rows of float, Zen 5).
-template <class F>
-FOVEA_INLINE void with_lines(bool any, F&& f) noexcept {
-  any ? f(std::type_identity<lines_of_next>()) : f(std::type_identity<lines_of_none>());
-}
 
 }  // namespace kernel
 FOVEA_NAMESPACE_END
