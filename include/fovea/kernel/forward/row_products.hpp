@@ -92,8 +92,8 @@ FOVEA_INLINE void add_in_order(tile<Arch, T, R, C>& sum, const T* p, Stride p_st
   }
 }
 
-/// O = O * shrink + P V for up to R rows of a panel from row `first` on, with a run of a block's tokens. Until
-/// the last run the sums are kept where Q times the scales of K lay.
+/// O = O * shrink + P V for up to R rows of a panel from row `first` on, with a run of a block's tokens.
+/// Until the last run the sums are kept where Q times the scales of K lay.
 template <class Lines, class Arch, int R, class T, class E>
 FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, const run_of_pieces<E>& run,
                              index_type width) noexcept {

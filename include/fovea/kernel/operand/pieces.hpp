@@ -59,8 +59,8 @@ struct block_piece {
   }
 };
 
-/// Pieces of a block, one after another: all, or some, of which the first run opens the sum over the block and
-/// the last closes it.
+/// Pieces of a block, one after another: all, or some, of which the first run opens the sum over the block
+/// and the last closes it.
 template <class E>
 struct run_of_pieces {
   const block_piece<E>*first, *last;
