@@ -3,6 +3,12 @@
 
 #include <functional>
 
+#if defined(__linux__)
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#endif
+
 namespace fovea_test {
 namespace file_errors_test {
 
@@ -155,6 +161,61 @@ TEST(streamed_writer, of_a_file_that_can_not_be_written) {
     EXPECT_TRUE(has_words(e.what(), "the file /dev/full could not be written at byte")) << e.what();
   }
 }
+
+/// Far fewer tokens than there is room for, keys still open, the end near a multiple of 2 MiB.
+TEST(streamed_writer, far_below_its_capacity) {
+  constexpr index_type width = 128;
+  const temporary_file file("short");
+  const Matrix text = normal(7597, width, 5);
+  for (const index_type n : {7570, 7590, 7597}) {
+    fovea::cache_writer<std::int8_t> writer(file.path(), 100000, width, {.heads = 1});
+    fovea::kv_cache<std::int8_t> cache(8000, width, {.heads = 1});
+    writer.append(Matrix(text.topRows(n)), Matrix(text.bottomRows(n)));
+    cache.append(Matrix(text.topRows(n)), Matrix(text.bottomRows(n)));
+    writer.finish();
+    std::ostringstream expected;
+    cache.save(expected);
+    EXPECT_EQ(file.bytes() == expected.str(), true) << n << " tokens";
+  }
+}
+
+#if defined(__linux__)
+/// Large pages are a hint: a file of more bytes than there are addresses for is written as any other.
+TEST(streamed_writer, of_a_file_that_can_not_be_mapped) {
+  using writer_type = fovea::cache_writer<float, kv_heads>;
+  const temporary_file file("unmapped");
+  const tokens<float> text(64, dim, dim, 1);
+  constexpr index_type capacity = index_type(1) << 30;  // 64 GiB
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &limit), 0);
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = std::min(before, rlim_t(1) << 35);
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+  EXPECT_NO_THROW({
+    writer_type writer(file.path(), capacity, dim);
+    writer.append(text.k, text.v);
+    writer.finish();
+  });
+  limit.rlim_cur = before;
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+  EXPECT_EQ((fovea::streamed_cache<float, kv_heads>(file.path()).tokens()), 64);
+}
+
+/// In a file system of the memory's a touch of what was not written takes room.
+TEST(streamed_writer, takes_no_room_of_a_memory_disk) {
+  struct statfs disk;
+  if (::statfs("/dev/shm", &disk) != 0 || disk.f_type != 0x01021994) GTEST_SKIP() << "no tmpfs";
+  const std::string path = "/dev/shm/fovea_streamed_" + std::to_string(getpid());
+  std::ofstream(path).close();
+  constexpr index_type bytes = index_type(4) << 20;
+  fovea::streaming::large_pages(path, bytes).before_write({0, bytes});
+  struct stat status;
+  const int answer = ::stat(path.c_str(), &status);
+  std::filesystem::remove(path);
+  ASSERT_EQ(answer, 0);
+  EXPECT_EQ(status.st_blocks, 0);
+}
+#endif
 
 }  // namespace file_errors_test
 }  // namespace fovea_test

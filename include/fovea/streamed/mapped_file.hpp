@@ -4,6 +4,7 @@
 
 #include <fovea/index.hpp>
 
+#include <memory>
 #include <span>
 #include <string>
 #include <system_error>
@@ -26,24 +27,20 @@ namespace streaming {
 class mapped_file {
  public:
   /// Throws std::runtime_error where the file can not be opened or mapped.
-  explicit mapped_file(const std::string& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    struct stat status;
-    if (file_ < 0 || ::fstat(file_, &status) != 0) fail(path, "be opened");
-    if (status.st_size == 0) return;
-    const auto size = static_cast<std::size_t>(status.st_size);
-    std::byte* const data = map(size);
-    if (data == nullptr) fail(path, "be mapped");
-    bytes_ = {data, size};
-#ifdef MADV_HUGEPAGE
-    advise({0, status.st_size}, MADV_HUGEPAGE);  // mapping then takes a quarter of the time
-#endif
-    system_reads_ahead_ = read_ahead_of(status);
+  explicit mapped_file(const std::string& path) {
+    if (const char* const what = open(path)) fail(path, what);
+  }
+  /// None where the file can not be opened or mapped.
+  static std::unique_ptr<mapped_file> if_possible(const std::string& path) {
+    std::unique_ptr<mapped_file> file(new mapped_file);
+    if (file->open(path) != nullptr) file.reset();
+    return file;
   }
   mapped_file(const mapped_file&) = delete;
   mapped_file& operator=(const mapped_file&) = delete;
   ~mapped_file() {
     if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
-    ::close(file_);
+    if (file_ >= 0) ::close(file_);
   }
 
   static constexpr index_type neighbourhood = 64 * 1024, large_page = 2 * 1024 * 1024;
@@ -69,6 +66,23 @@ class mapped_file {
   void release(range bytes) const noexcept { advise(bytes, MADV_DONTNEED); }
 
  private:
+  mapped_file() = default;
+  /// Says what can not be done, if anything.
+  const char* open(const std::string& path) {
+    file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    if (file_ < 0 || ::fstat(file_, &status) != 0) return "be opened";
+    if (status.st_size == 0) return nullptr;
+    const auto size = static_cast<std::size_t>(status.st_size);
+    std::byte* const data = map(size);
+    if (data == nullptr) return "be mapped";
+    bytes_ = {data, size};
+#ifdef MADV_HUGEPAGE
+    advise({0, status.st_size}, MADV_HUGEPAGE);  // mapping then takes a quarter of the time
+#endif
+    system_reads_ahead_ = read_ahead_of(status);
+    return nullptr;
+  }
   /// At a multiple of large_page: neighbourhoods and large pages are then the file's own.
   std::byte* map(std::size_t size) const noexcept {
     constexpr auto aligned = static_cast<std::size_t>(large_page);
@@ -139,7 +153,7 @@ class mapped_file {
     return kib * 1024;
   }
 
-  int file_;
+  int file_ = -1;
   std::span<std::byte> bytes_;
   index_type system_reads_ahead_ = 0;
 };

@@ -79,6 +79,7 @@ class cache_writer : private caching::basic_cache<caching::contiguous, E, VE, KV
     const store_type planes(caching::extent_of(header), nullptr);
     set_size(all_.bytes());
     if (written_ < capacity()) move_together(planes);
+    pages_ = {};  // of a file of `capacity` tokens: a touch beyond the end would end the process
     set_size(planes.bytes());
     if (header.open_tokens > 0) write(planes.bytes(), std::as_bytes(std::span(this->open_.rows)));
     header.payload_sum = sum_of_payload();
