@@ -79,6 +79,9 @@ TEST(errors, parameters_that_disagree) {
   const std::vector<float> logits{0.f, on_last() ? 1.f : 0.f};
   expect_refused([&] { ring(x, x, x, fovea::sink{logits}); },
                  "sink's logits [1] is 1" + on_ranks + "0 on rank 0");
+  const std::vector<float> signs{on_last() ? -1.f : 1.f, on_last() ? -2.f : 2.f};  // an even number of them
+  expect_refused([&] { ring(x, x, x, fovea::sink{signs}); },
+                 "sink's logits [0] is -1" + on_ranks + "1 on rank 0");
   const auto of_cells = [&](const auto& rule, const char* what) {
     expect_refused([&] { ring(x, x, x, rule); }, {what, "query ", "key ", ("on rank " + last()).c_str()});
   };

@@ -1,8 +1,11 @@
-// tests/distributed/exchange_test.cpp - what travels, in which order, and what all of it leaves as it was.
+// tests/distributed/exchange_test.cpp - what travels, in which order, what it is summed to, and what all of
+// it leaves as it was.
 #include "../support/resident.hpp"
 #include "support.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 
 namespace fovea_test {
 namespace {
@@ -160,6 +163,43 @@ TEST(exchange, threads) {
       parallel(MPI_COMM_WORLD, {.executor = pool, .layout = token_layout::balanced});
   const auto a = serial(own, own, own, causal), b = parallel(own, own, own, causal);
   EXPECT_EQ(std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(float)), 0);
+}
+
+/// Sums of numbers of all magnitudes, in any order and over ranks: to the last bit those of integers.
+template <class T>
+void expect_exact_sums() {
+  using limits = std::numeric_limits<T>;
+  random_source random(static_cast<std::uint64_t>(rank_here()) + 1);
+  std::vector<T> numbers{limits::denorm_min(), limits::max(), -limits::max(), T(-0.0), limits::min(), T(3)};
+  for (int i = 0; i < 1000; ++i) {
+    const T x = static_cast<T>(random.uniform(-1, 1));
+    numbers.push_back(std::ldexp(x, static_cast<int>(random.uniform(-140, 120))));
+  }
+  const auto sum_of = [&](const std::vector<T>& all, const std::vector<T>& negated) {
+    fovea::distributed::exact_sums<T> sums(2);
+    for (const T x : all) sums.add(1, x);
+    for (const T x : negated) sums.add(1, -x);
+    sums.add_ranks(fovea::distributed::communicator(MPI_COMM_WORLD));
+    EXPECT_EQ(sums.value(0), 0.0);
+    return sums.value(1);
+  };
+  std::vector<T> other = numbers;
+  std::reverse(other.begin(), other.end());
+  EXPECT_EQ(sum_of(numbers, {}), sum_of(other, {}));
+  EXPECT_EQ(sum_of(numbers, other), 0.0);
+  other.pop_back();  // the first number, which nothing then takes away
+  EXPECT_EQ(sum_of(numbers, other), static_cast<double>(limits::denorm_min()) * ranks_here());
+  EXPECT_EQ(sum_of({T(0.1), T(0.2), T(-0.7)}, {T(0.1), T(0.2)}), static_cast<double>(T(-0.7)) * ranks_here());
+  const T infinite = limits::infinity();
+  EXPECT_EQ(sum_of({infinite, T(1)}, {}), static_cast<double>(infinite));
+  EXPECT_EQ(sum_of({}, {infinite, T(1)}), -static_cast<double>(infinite));
+  EXPECT_TRUE(std::isnan(sum_of({infinite}, {infinite})));
+  EXPECT_TRUE(std::isnan(sum_of({limits::quiet_NaN()}, {})));
+}
+
+TEST(exact_sums, of_any_order) {
+  expect_exact_sums<float>();
+  expect_exact_sums<double>();
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include "support.hpp"
 
 #include <algorithm>
-#include <limits>
 
 namespace fovea_test {
 namespace {
@@ -76,42 +75,70 @@ TEST(ring_gradient, of_a_sink) {
   for (std::size_t h = 0; h < 2; ++h) EXPECT_NEAR(got[h], wanted[h], 1e-4 * (1 + std::abs(wanted[h])));
 }
 
-/// The gradients of a rank alone, whatever ranks there are: even slices of blocks, slices of uneven numbers
-/// of blocks, a last block that is not full, sequences side by side.
+/// The tokens of sequences, and those that this rank holds.
+struct held_tokens {
+  index_type tokens;
+  std::vector<range> own;
+};
+constexpr index_type bits_block = 16;
+
+/// The gradients of a rank alone, whatever ranks there are.
 template <class... Mods>
-void expect_same_bits(index_type batch, index_type tokens, token_layout layout, bool uneven,
-                      const Mods&... mods) {
-  constexpr index_type block = 16, dim = 8;
+void expect_same_bits(index_type batch, token_layout layout, const held_tokens& queries,
+                      const held_tokens& keys, const Mods&... mods) {
+  constexpr index_type block = bits_block, dim = 8;
   const std::vector<float> logits{0.4f, -1.f, 0.f, 2.f};
   std::vector<float> wanted_sink(4), got_sink(4);
-  const auto q = random_tensor<float>(1, batch, 4, tokens, dim),
-             k = random_tensor<float>(2, batch, 2, tokens, dim);
-  const auto v = random_tensor<float>(3, batch, 2, tokens, dim),
-             d_out = random_tensor<float>(4, batch, 4, tokens, dim);
-  std::vector<range> rows = ranges_of(layout, false, tokens);
-  if (uneven)  // of blocks, not of tokens
-    for (range& r : rows = ranges_of(layout, true, ceil_div(tokens, block)))
-      r = {r.first * block, std::min(r.last * block, tokens)};
-  const auto gradients = [&](MPI_Comm comm, const std::vector<range>& own, std::vector<float>& d_sink) {
+  const auto q = random_tensor<float>(1, batch, 4, queries.tokens, dim),
+             k = random_tensor<float>(2, batch, 2, keys.tokens, dim);
+  const auto v = random_tensor<float>(3, batch, 2, keys.tokens, dim),
+             d_out = random_tensor<float>(4, batch, 4, queries.tokens, dim);
+  const std::vector<range>&rows = queries.own, &columns = keys.own;
+  const auto gradients = [&](MPI_Comm comm, const std::vector<range>& own, const std::vector<range>& own_keys,
+                             std::vector<float>& d_sink) {
     const fovea::ring_attention<float, 4, 2> ring(comm, {.layout = layout, .reproducible_block = block});
-    const auto own_q = rows_of(q, own), own_k = rows_of(k, own), own_v = rows_of(v, own);
+    const auto own_q = rows_of(q, own), own_k = rows_of(k, own_keys), own_v = rows_of(v, own_keys);
     const auto result = ring.with_lse(own_q, own_k, own_v, fovea::sink{logits}, mods...);
     return ring.backward(own_q, own_k, own_v, result.out, result.lse, rows_of(d_out, own),
                          fovea::sink{logits, d_sink}, mods...);
   };
-  const auto wanted = gradients(MPI_COMM_SELF, {{0, tokens}}, wanted_sink);
-  const auto got = gradients(MPI_COMM_WORLD, rows, got_sink);
+  const auto wanted = gradients(MPI_COMM_SELF, {{0, queries.tokens}}, {{0, keys.tokens}}, wanted_sink);
+  const auto got = gradients(MPI_COMM_WORLD, rows, columns, got_sink);
   expect_rows("d_q", got.d_q, wanted.d_q, rows, 0);
-  expect_rows("d_k", got.d_k, wanted.d_k, rows, 0);
-  expect_rows("d_v", got.d_v, wanted.d_v, rows, 0);
+  expect_rows("d_k", got.d_k, wanted.d_k, columns, 0);
+  expect_rows("d_v", got.d_v, wanted.d_v, columns, 0);
   EXPECT_EQ(got_sink, wanted_sink);
 
   const fovea::attention<float, 4, 2> attend;
   const auto whole = attend.with_lse(q, k, v, fovea::sink{logits}, mods...);
   const auto near = attend.backward(q, k, v, whole.out, whole.lse, d_out, fovea::sink{logits}, mods...);
   expect_rows("d_q of one process", got.d_q, near.d_q, rows, 2e-5);
-  expect_rows("d_k of one process", got.d_k, near.d_k, rows, 2e-5);
-  expect_rows("d_v of one process", got.d_v, near.d_v, rows, 2e-5);
+  expect_rows("d_k of one process", got.d_k, near.d_k, columns, 2e-5);
+  expect_rows("d_v of one process", got.d_v, near.d_v, columns, 2e-5);
+}
+
+/// Even slices of blocks, slices of uneven numbers of blocks, a last block that is not full, sequences side
+/// by side.
+template <class... Mods>
+void expect_same_bits(index_type batch, index_type tokens, token_layout layout, bool uneven,
+                      const Mods&... mods) {
+  std::vector<range> rows = ranges_of(layout, false, tokens);
+  if (uneven)  // of blocks, not of tokens
+    for (range& r : rows = ranges_of(layout, true, ceil_div(tokens, bits_block)))
+      r = {r.first * bits_block, std::min(r.last * bits_block, tokens)};
+  expect_same_bits(batch, layout, {tokens, rows}, {tokens, rows}, mods...);
+}
+
+/// Slices of so many blocks; ranks beyond them hold none, those of ranks that are not there the last one.
+held_tokens slices_of_blocks(const std::vector<index_type>& blocks) {
+  index_type all = 0, first = 0, last = 0;
+  for (std::size_t r = 0; r < blocks.size(); ++r) {
+    const int owner = std::min(static_cast<int>(r), ranks_here() - 1);
+    if (owner < rank_here()) first += blocks[r];
+    if (owner <= rank_here()) last += blocks[r];
+    all += blocks[r];
+  }
+  return {all * bits_block, {{first * bits_block, last * bits_block}}};
 }
 
 TEST(ring_gradient, reproducible_bits) {
@@ -122,6 +149,13 @@ TEST(ring_gradient, reproducible_bits) {
   }
   expect_same_bits(1, 211, token_layout::contiguous, true, causal, fovea::dropout{.rate = 0.2, .seed = 5});
   expect_same_bits(2, 16 * 9, token_layout::contiguous, true);
+}
+
+/// A rank that gets more subtrees of one slice than it has of its own.
+TEST(ring_gradient, reproducible_bits_of_slices_that_do_not_fit_the_tree) {
+  const auto self = slices_of_blocks({1, 16, 1});
+  expect_same_bits(1, token_layout::contiguous, self, self);
+  expect_same_bits(1, token_layout::contiguous, slices_of_blocks({1, 0, 7}), slices_of_blocks({0, 2, 0}));
 }
 
 /// Gradients of parameters: slopes, a bias that some sizes share, tables that are read through an index. Each
@@ -202,43 +236,6 @@ TEST(ring_gradient, of_scores_parameters) {
     expect_parameters({2, tokens, 1, 1, 1, tokens}, token_layout::contiguous, block);
     expect_parameters({2, tokens, 2, 4, 1, tokens}, token_layout::balanced, block);
   }
-}
-
-/// Sums of numbers of all magnitudes, in any order and over ranks: to the last bit those of integers.
-template <class T>
-void expect_exact_sums() {
-  using limits = std::numeric_limits<T>;
-  random_source random(static_cast<std::uint64_t>(rank_here()) + 1);
-  std::vector<T> numbers{limits::denorm_min(), limits::max(), -limits::max(), T(-0.0), limits::min(), T(3)};
-  for (int i = 0; i < 1000; ++i) {
-    const T x = static_cast<T>(random.uniform(-1, 1));
-    numbers.push_back(std::ldexp(x, static_cast<int>(random.uniform(-140, 120))));
-  }
-  const auto sum_of = [&](const std::vector<T>& all, const std::vector<T>& negated) {
-    fovea::distributed::exact_sums<T> sums(2);
-    for (const T x : all) sums.add(1, x);
-    for (const T x : negated) sums.add(1, -x);
-    sums.add_ranks(fovea::distributed::communicator(MPI_COMM_WORLD));
-    EXPECT_EQ(sums.value(0), 0.0);
-    return sums.value(1);
-  };
-  std::vector<T> other = numbers;
-  std::reverse(other.begin(), other.end());
-  EXPECT_EQ(sum_of(numbers, {}), sum_of(other, {}));
-  EXPECT_EQ(sum_of(numbers, other), 0.0);
-  other.pop_back();  // the first number, which nothing then takes away
-  EXPECT_EQ(sum_of(numbers, other), static_cast<double>(limits::denorm_min()) * ranks_here());
-  EXPECT_EQ(sum_of({T(0.1), T(0.2), T(-0.7)}, {T(0.1), T(0.2)}), static_cast<double>(T(-0.7)) * ranks_here());
-  const T infinite = limits::infinity();
-  EXPECT_EQ(sum_of({infinite, T(1)}, {}), static_cast<double>(infinite));
-  EXPECT_EQ(sum_of({}, {infinite, T(1)}), -static_cast<double>(infinite));
-  EXPECT_TRUE(std::isnan(sum_of({infinite}, {infinite})));
-  EXPECT_TRUE(std::isnan(sum_of({limits::quiet_NaN()}, {})));
-}
-
-TEST(exact_sums, of_any_order) {
-  expect_exact_sums<float>();
-  expect_exact_sums<double>();
 }
 
 /// P - 1 blocks of keys and values, and P of their gradients.

@@ -13,8 +13,10 @@ namespace distributed {
 /// What the queries of a sequence add to dK and dV of a block of keys is summed as a binary tree over blocks
 /// of queries: those of blocks 2i and 2i + 1, then of two such, and so on, whoever has them. A rank sums what
 /// whole subtrees lie in its slices, and sends these to the rank whose keys they are: one a slice, where
-/// slices are even and a power of two of blocks, else up to twice the logarithm of their number. Nobody holds
-/// more than that at a time, however many blocks there are.
+/// slices are even and a power of two of blocks, else up to twice the logarithm of their number. That one
+/// joins each as it comes, before it takes the next: it holds those of its own slices and of the blocks so
+/// far, the logarithm of their number. A rank that sends holds those on their way and those of the next block
+/// of keys.
 template <class T>
 class ordered_gradients {
   using sum_type = std::unique_ptr<key_gradients<T>>;
@@ -77,10 +79,11 @@ class ordered_gradients {
     }
     node_list all;
     auto next = own.begin();
-    for (const query_slice& x : slices) {
-      node_list nodes = x.rank == owner ? std::move(*next++) : receive(x, tokens);
-      for (node& n : nodes) push(all, std::move(n), tokens);
-    }
+    for (const query_slice& x : slices)
+      if (x.rank == owner)
+        for (node& n : *next++) push(all, std::move(n), tokens);
+      else
+        receive(x, tokens, all);
     while (all.size() > 1) join_last(all, tokens);
     sum_type sum = all.empty() ? nullptr : std::move(all[0].sum);
     if (sum == nullptr) sum = take(), sum->clear(tokens);
@@ -175,21 +178,23 @@ class ordered_gradients {
     }
     return bytes;
   }
-  node_list receive(const query_slice& from, index_type tokens) {
+  /// One at a time, each joined to those before: there are sums for no more.
+  void receive(const query_slice& from, index_type tokens, node_list& all) {
     node_list nodes = nodes_of(from.blocks);
     std::vector<char> seen(nodes.size());
     messages arriving;
     arriving.receive(processes_, from.rank, tag_of_seen, seen.data(), static_cast<index_type>(seen.size()));
     arriving.wait();
     for (std::size_t i = 0; i < nodes.size(); ++i) {
-      if (seen[i] == 0) continue;
-      nodes[i].sum = take();
-      key_gradients<T>& sum = *nodes[i].sum;
-      arriving.receive(processes_, from.rank, tag_of_key_gradients, sum.d_k.data(), sum.d_k.size(tokens));
-      arriving.receive(processes_, from.rank, tag_of_value_gradients, sum.d_v.data(), sum.d_v.size(tokens));
+      if (seen[i] != 0) {
+        nodes[i].sum = take();
+        key_gradients<T>& sum = *nodes[i].sum;
+        arriving.receive(processes_, from.rank, tag_of_key_gradients, sum.d_k.data(), sum.d_k.size(tokens));
+        arriving.receive(processes_, from.rank, tag_of_value_gradients, sum.d_v.data(), sum.d_v.size(tokens));
+        arriving.wait();
+      }
+      push(all, std::move(nodes[i]), tokens);
     }
-    arriving.wait();
-    return nodes;
   }
 
   const communicator& processes_;

@@ -10,13 +10,20 @@
 FOVEA_NAMESPACE_BEGIN
 namespace distributed {
 
-/// A number made of others, which differs where they do (FNV-1a, 8 bytes at a time).
+/// A number made of others, which differs where they do (FNV-1a, 8 bytes at a time; each is mixed first, as a
+/// product keeps a change of the highest bit there: two changes of sign would cancel).
 class digest {
  public:
-  void add(auto x) noexcept { sum_ = (sum_ ^ static_cast<std::uint64_t>(x)) * 1099511628211u; }
+  void add(auto x) noexcept { sum_ = (sum_ ^ mixed(static_cast<std::uint64_t>(x))) * 1099511628211u; }
   std::int64_t value() const noexcept { return static_cast<std::int64_t>(sum_ >> 1); }
 
  private:
+  /// The finaliser of SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number
+  /// generators", OOPSLA 2014).
+  static std::uint64_t mixed(std::uint64_t x) noexcept {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u, x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+  }
   std::uint64_t sum_ = 14695981039346656037u;
 };
 
