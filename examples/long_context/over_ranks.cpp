@@ -63,7 +63,7 @@ int run(const arguments& a) {
   long_context::progress cached("cached by the first process", std::max<Index>(tokens.size(), 1), rank == 0);
   const auto cache = read(text, tokens, cached);
   if (rank == 0)
-    std::printf("%.1f MB on each process in %.2f s\n", double(cache.bytes()) / 1e6, cached.seconds());
+    std::printf("%.1f MB on the first process in %.2f s\n", double(cache.bytes()) / 1e6, cached.seconds());
   const Matrix q = text.query(a.sharpness);
   MPI_Barrier(MPI_COMM_WORLD);
   const examples::stopwatch attending;
@@ -72,8 +72,9 @@ int run(const arguments& a) {
   const auto weights = gather(long_context::look(q, cache, a.threads), tokens, text, ranks);
   int found = 1;
   if (rank == 0) {
-    std::printf("attended to %.1f MB a process in %.3f s; each sent %td bytes\n", double(cache.bytes()) / 1e6,
-                seconds, a.sizes.heads * (a.sizes.dim + 1) * Index(sizeof(float)));
+    std::printf("attended to %.1f MB on the first process in %.3f s; each sent %td bytes\n",
+                double(cache.bytes()) / 1e6, seconds,
+                a.sizes.heads * (a.sizes.dim + 1) * Index(sizeof(float)));
     found = long_context::report(text, o, weights) ? 1 : 0;
   }
   MPI_Bcast(&found, 1, MPI_INT, 0, MPI_COMM_WORLD);

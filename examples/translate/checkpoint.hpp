@@ -121,9 +121,11 @@ struct checkpoint {
       const auto length = static_cast<std::uint64_t>(from.size());
       const std::string name(from.take(length), length);
       const auto rows = from.size(), cols = from.size();
-      const auto count = static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(cols);
-      if (rows > 0 && count / static_cast<std::uint64_t>(rows) != static_cast<std::uint64_t>(cols))
-        throw checkpoint_error(path + ": the size of " + name + " is not to be believed");
+      const auto most = static_cast<std::int64_t>(from.rest.size() / sizeof(float));
+      if (rows > 0 && cols > most / rows)
+        throw checkpoint_error(path + " ends early: " + name + " is " + std::to_string(rows) + " x " +
+                               std::to_string(cols));
+      const auto count = static_cast<std::uint64_t>(rows * cols);
       const char* const values = from.take(count * sizeof(float));
       std::memcpy(matrices.emplace(name, matrix(rows, cols)).first->second.data(), values,
                   count * sizeof(float));
@@ -156,6 +158,9 @@ struct checkpoint {
     if (model.width % (2 * model.heads) != 0)
       throw checkpoint_error(path + ": " + std::to_string(model.heads) + " heads do not divide a width of " +
                              std::to_string(model.width) + " into even parts");
+    if (model.delta_layers > 0 && model.heads % 2 != 0)
+      throw checkpoint_error(path + ": delta_layers is " + std::to_string(model.delta_layers) + ", but of " +
+                             std::to_string(model.heads) + " heads not half can read each way");
     if (training.batch < 1 || training.steps < 0 || steps < 0)
       throw checkpoint_error(path + " has a batch of " + std::to_string(training.batch) + ", " +
                              std::to_string(steps) + " of " + std::to_string(training.steps) + " steps");

@@ -1,5 +1,5 @@
-// translate/layers.hpp - the layer of a decoder, as arXiv:1706.03762, 3.1, with the norms before attention and
-// feed-forward (Xiong et al., arXiv:2002.04745) and rotary positions in self-attention.
+// translate/layers.hpp - the layer of a decoder, as arXiv:1706.03762, 3.1, with the norms before attention
+// and feed-forward (Xiong et al., arXiv:2002.04745) and rotary positions in self-attention.
 #pragma once
 
 #include "batch.hpp"

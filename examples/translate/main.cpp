@@ -1,5 +1,5 @@
-// translate train | run | attention | check | lengths: an encoder-decoder Transformer learns to read dates and times in six
-// languages. See --help.
+// translate train | run | attention | check | lengths: an encoder-decoder Transformer learns to read dates
+// and times in six languages. See --help.
 #include "checkpoint.hpp"
 #include "lengths.hpp"
 #include "look.hpp"

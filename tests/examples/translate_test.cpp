@@ -267,6 +267,21 @@ TEST_F(TranslateFiles, ADamagedCheckpointIsRefused) {
   newer[16] = 9;
   expect_error(newer, "has version 9, not 2");
   EXPECT_THROW(checkpoint(path("missing")), checkpoint_error);
+  // Whole by their sum, but with numbers that do not fit.
+  const auto with = [&](std::initializer_list<std::pair<std::size_t, std::int64_t>> numbers) {
+    std::string bad = good;
+    for (const auto& [at, n] : numbers) std::memcpy(bad.data() + at, &n, sizeof n);
+    const auto sum = detail::sum_of(std::string_view(bad).substr(0, bad.size() - 8));
+    std::memcpy(bad.data() + bad.size() - 8, &sum, 8);
+    return bad;
+  };
+  constexpr std::size_t heads = 40, delta_layers = 72;
+  expect_error(with({{heads, 3}, {delta_layers, 1}}), "delta_layers is 1, but of 3 heads not half");
+  std::string first;
+  run.each_matrix([&](const std::string& name, const auto&) { first = first.empty() ? name : first; });
+  const std::size_t rows = good.find(first) + first.size();
+  constexpr std::int64_t huge = std::int64_t{1} << 31;
+  expect_error(with({{rows, huge}, {rows + 8, huge}}), "is 2147483648 x 2147483648");
   trainer other({.vocabulary = tiny.vocabulary, .width = 8, .heads = 2}, {.batch = 2});
   EXPECT_THROW(resume(checkpoint(path("good")), other), checkpoint_error);
   EXPECT_THROW(save(path("no/such/folder"), tiny, run), checkpoint_error);
