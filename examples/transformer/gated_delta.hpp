@@ -56,7 +56,8 @@ struct gated_delta {
   gated_delta() = default;
   /// At random as in Mamba 2 (Dao and Gu, arXiv:2405.21060), whose code has exp(A) from 1 on: here it is
   /// uniform within 0 and 16 (0.016 at least); softplus(b_a) within 0.001 and 0.1 by its logarithm. Where
-  /// W_a x is 0 a head then forgets between 1 in 62,500 (1 - exp(-0.016 * 0.001)) and 80 % (1 - exp(-1.6)) a token.
+  /// W_a x is 0 a head then forgets between 1 in 62,500 (1 - exp(-0.016 * 0.001)) and 80 % (1 - exp(-1.6)) a
+  /// token.
   gated_delta(const gated_delta_options& o, std::uint64_t key)
       : sizes(o),
         inputs(o.width, 2 * (o.keys() + o.values()), random_key(key, 0), false),
