@@ -36,6 +36,8 @@ TEST(errors, ranks_that_disagree) {
       "the option layout (1: balanced) is 1 on rank " + last() + " but 0 on rank 0");
   call{.options = {.reproducible_block = on_last() ? 4 : 0}}.refused(
       "the option reproducible_block is 4 on rank " + last() + " but 0 on rank 0");
+  call{.options = {.heads_in_all = on_last() ? 4 : 0}}.refused(
+      "the option heads_in_all (0: the query heads) is 4 on rank " + last() + " but 2 on rank 0");
   const std::string elements =
       "the element that k travels in is bf16 on rank " + last() + " but float on rank 0";
   if (on_last())

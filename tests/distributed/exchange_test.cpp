@@ -165,6 +165,22 @@ TEST(exchange, threads) {
   EXPECT_EQ(std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(float)), 0);
 }
 
+/// A block may be larger than all sequences: memory is as large as these.
+TEST(exchange, in_blocks_larger_than_the_sequence) {
+  const auto x = random_tensor<float>(1, 1, 2, rank_here() == 0 ? 12 : 0, 8);
+  const std::vector<float> slopes{0.5f, 0.25f};
+  std::vector<float> d_slopes(2);
+  const fovea::ring_attention<float, 2> ring(MPI_COMM_WORLD, {.reproducible_block = index_type(1) << 40});
+  const fovea::alibi alibi{.slopes = slopes, .d_slopes = d_slopes};
+  const auto result = ring.with_lse(x, x, x, alibi);
+  const auto gradients = ring.backward(x, x, x, result.out, result.lse, x, alibi);
+  const fovea::attention<float, 2> attend;
+  const auto whole = attend.with_lse(x, x, x, fovea::alibi{slopes});
+  const auto wanted = attend.backward(x, x, x, whole.out, whole.lse, x, fovea::alibi{slopes});
+  expect_rows("d_k", gradients.d_k, wanted.d_k, {{0, x.tokens()}}, 2e-5);
+  EXPECT_NE(d_slopes[0], 0.f);
+}
+
 /// Sums of numbers of all magnitudes, in any order and over ranks: to the last bit those of integers.
 template <class T>
 void expect_exact_sums() {

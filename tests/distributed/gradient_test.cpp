@@ -3,6 +3,7 @@
 #include "support.hpp"
 
 #include <algorithm>
+#include <span>
 
 namespace fovea_test {
 namespace {
@@ -233,6 +234,7 @@ TEST(ring_gradient, of_scores_parameters) {
   const index_type tokens = 32 * ranks_here();
   for (const index_type block : {0, 16}) {
     expect_parameters({1, tokens, 1, 4, tokens, tokens}, token_layout::balanced, block);
+    expect_parameters({3, tokens, 1, 1, tokens, tokens}, token_layout::contiguous, block);
     expect_parameters({2, tokens, 1, 1, 1, tokens}, token_layout::contiguous, block);
     expect_parameters({2, tokens, 2, 4, 1, tokens}, token_layout::balanced, block);
   }
@@ -261,9 +263,22 @@ TEST(ring_gradient, refuses_on_all_ranks) {
   expect_refused(
       [&] { ring.backward(x, x, x, x, lse, x, fovea::bias(bias, d_bias)); },
       "rank " + std::to_string(ranks_here() - 1) + ": bias: the gradient has 3 columns (keys), the bias 1");
-  const fovea::spread_attention<float, 2> spread(MPI_COMM_WORLD, {.head_ranks = 2});
   const std::vector<float> slopes{1.f, 1.f};
   std::vector<float> d_slopes(2);
+  if (ranks_here() > 1) {  // what only one rank wants, none sums
+    const std::span<float> wanted(d_slopes.data(), rank_here() == 0 ? 2 : 0);
+    const std::string not_wanted = " is not wanted on rank 1 but wanted on rank 0";
+    expect_refused(
+        [&] { ring.backward(x, x, x, x, lse, x, fovea::alibi{.slopes = slopes, .d_slopes = wanted}); },
+        "alibi's d_slopes" + not_wanted);
+    expect_refused(
+        [&] {
+          ring.backward(x, x, x, x, lse, x, fovea::sink{slopes, wanted});
+        },
+        "sink's d_logits" + not_wanted);
+    EXPECT_EQ(d_slopes, std::vector<float>(2));
+  }
+  const fovea::spread_attention<float, 2> spread(MPI_COMM_WORLD, {.head_ranks = 2});
   fovea::tensor<float> d_q(1, 2, 8, 8), d_k(1, 2, 8, 8), d_v(1, 2, 8, 8);
   if (ranks_here() % 2 == 0)
     expect_refused(

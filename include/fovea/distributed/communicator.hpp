@@ -5,9 +5,14 @@
 
 #include <mpi.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <new>
+#include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 FOVEA_NAMESPACE_BEGIN
@@ -49,6 +54,16 @@ class communicator {
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, ranks_ = 1;
 };
+
+/// Adds those of all ranks, on all ranks, in place. MPI counts in int: some at a time.
+template <class Number>
+void add_numbers_of_ranks(const communicator& processes, std::span<Number> numbers) {
+  static_assert(std::is_same_v<Number, double> || std::is_same_v<Number, std::int64_t>);
+  constexpr std::size_t most = std::size_t(1) << 24;
+  for (std::size_t i = 0; i < numbers.size(); i += most)
+    MPI_Allreduce(MPI_IN_PLACE, numbers.data() + i, static_cast<int>(std::min(most, numbers.size() - i)),
+                  std::is_same_v<Number, double> ? MPI_DOUBLE : MPI_INT64_T, MPI_SUM, processes.get());
+}
 
 /// Those ranks of a communicator that have the same colour, in their order.
 class split_communicator {

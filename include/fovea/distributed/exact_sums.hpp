@@ -53,10 +53,7 @@ class exact_sums {
   /// Those of all ranks, on all ranks.
   void add_ranks(const communicator& processes) {
     carry_all();
-    constexpr std::size_t most = std::size_t(1) << 24;
-    for (std::size_t i = 0; i < words_.size(); i += most)
-      MPI_Allreduce(MPI_IN_PLACE, words_.data() + i, static_cast<int>(std::min(most, words_.size() - i)),
-                    MPI_INT64_T, MPI_SUM, processes.get());
+    add_numbers_of_ranks(processes, std::span(words_));
   }
 
   /// To a unit of the last place of a double.

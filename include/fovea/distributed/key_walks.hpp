@@ -120,7 +120,10 @@ class keys_in_order {
  public:
   keys_in_order(const communicator& processes, const ring_sizes& sizes, index_type block,
                 exchange_trace* trace)
-      : processes_(processes), trace_(trace), here_(sizes, block), next_(sizes, block) {
+      : processes_(processes),
+        trace_(trace),
+        here_(sizes, std::min(block, sizes.longest_keys())),
+        next_(sizes, std::min(block, sizes.longest_keys())) {
     for (index_type b = 0; b < sizes.batches; ++b) {
       const slices_of_ranks& keys = sizes.keys[static_cast<std::size_t>(b)];
       const std::size_t begin = blocks_.size();

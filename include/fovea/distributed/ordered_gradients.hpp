@@ -47,10 +47,8 @@ class ordered_gradients {
         for (node& n : nodes) push(all, std::move(n), 0), joining = std::max(joining, all.size() + 1);
       }
     }
-    index_type most_keys = 0;
-    for (const slices_of_ranks& keys : sizes.keys) most_keys = std::max(most_keys, keys.tokens());
     for (std::size_t i = 0; i < building + own + joining + 1; ++i)
-      free_.push_back(std::make_unique<key_gradients<T>>(sizes, std::min(block, most_keys)));
+      free_.push_back(std::make_unique<key_gradients<T>>(sizes, std::min(block, sizes.longest_keys())));
   }
 
   /// write(key_gradients) -> bool: what the block of this rank's queries from token `first` on gives for a

@@ -25,15 +25,15 @@ FOVEA_NAMESPACE_BEGIN
 /// boolean_mask) and lists have its size, on every rank; `causal` needs as many queries as keys in all.
 ///
 /// Every rank of the communicator makes the object, and each call, in the same order. Where sizes, options,
-/// elements, dropout, or masks and scores, their lists and matrices among them, differ between ranks, or an
-/// argument is wrong on one of them, all ranks throw the same exception before anything is written or sent;
-/// it names the rank and the value (std::invalid_argument, std::length_error; std::runtime_error for what
-/// else a rank threw, as for want of memory). Where a rank fails later, as an executor may, all throw once
-/// the exchange has ended, and results are unspecified. A process that ends takes the others with it: that is
-/// MPI's. All calls of MPI come from the calling thread: MPI_Init will do, or MPI_THREAD_FUNNELED with an
-/// executor that has threads. (Masks and scores are compared by what they read, of more than 65,536 numbers
-/// some, and by what they say of some cells and blocks: functions of a user's are asked of single cells then,
-/// as in reference.hpp.)
+/// elements, dropout, or masks and scores, their lists and matrices among them, differ between ranks, or
+/// which gradients of theirs are wanted, or an argument is wrong on one of them, all ranks throw the same
+/// exception before anything is written or sent; it names the rank and the value (std::invalid_argument,
+/// std::length_error; std::runtime_error for what else a rank threw, as for want of memory). Where a rank
+/// fails later, as an executor may, all throw once the exchange has ended, and results are unspecified. A
+/// process that ends takes the others with it: that is MPI's. All calls of MPI come from the calling thread:
+/// MPI_Init will do, or MPI_THREAD_FUNNELED with an executor that has threads. (Masks and scores are compared
+/// by what they read, of more than 65,536 numbers some, and by what they say of some cells and blocks:
+/// functions of a user's are asked of single cells then, as in reference.hpp.)
 ///
 /// Cost, a rank: the operations of attention over P; O(L / P) memory: two blocks of keys and values, rows of
 /// O in float where the result is of another type, and a part of O. Sent: P - 1 blocks, Lk / P * kv_heads *
@@ -91,7 +91,8 @@ class ring_attention {
   /// in the type that sums are made in, a step behind: 2 P - 1 blocks in all; with reproducible_block sums
   /// over parts of the queries go to the rank that holds the keys (ordered_gradients.hpp). The gradients of
   /// parameters, of scores (bias, tables, slopes) and a sink, are of the whole sequences, on every rank; sums
-  /// take up to 112 bytes a number (double: 568), of a bias with a number a cell 8. With Wire gradients are
+  /// take up to 112 bytes a number (double: 568), of a bias with a number a cell 8 (but with
+  /// reproducible_block as of others where sequences share it). With Wire gradients are
   /// those at the keys and values as rounded.
   template <class Q, class K, class V, class O, class L, class G, class... Mods>
   auto backward(const Q& q, const K& k, const V& v, const O& out, const L& lse, const G& d_out,
@@ -151,6 +152,7 @@ class ring_attention {
       walk.emplace(processes_, call.sizes, block, options_.trace);
       if (options_.trace != nullptr) options_.trace->steps.clear();
     });
+    distributed::agree_on_gradients(processes_, rules);
     distributed::kept_failure failure;
     walk->run(call, *pass, failure, to_k, to_v);
     pass->finish(processes_, to_q);

@@ -8,6 +8,8 @@
 #include <fovea/plan/check_gradients.hpp>
 #include <fovea/view/tensor.hpp>
 
+#include <array>
+
 FOVEA_NAMESPACE_BEGIN
 namespace distributed {
 
@@ -35,7 +37,9 @@ class ring_backward {
         part_d_q_(1, sizes_.heads, std::min(queries(), most_rows_), sizes_.dim),
         part_(sizes_, block > 0 ? 0 : sizes_.most_keys(processes.ranks())),
         learnt_(rules.rules, std::min(queries(), most_rows_),
-                block > 0 ? block : sizes_.most_keys(processes.ranks())) {}
+                block > 0 ? std::min(block, sizes_.longest_keys()) : sizes_.most_keys(processes.ranks()),
+                block > 0 && sizes_.batches > 1),
+        sink_sums_(sink_learns ? sizes_.heads : 0) {}
 
   /// One step of a walk over keys, whose gradients are added to `sum`.
   template <class EachBlock, class Progress>
@@ -70,6 +74,7 @@ class ring_backward {
   }
 
   /// dQ in its place, and the gradients of scores' and the sink's parameters, summed over the ranks.
+  /// Allocates nothing: a rank that failed between sums would leave the others waiting.
   template <class E>
   void finish(const communicator& processes, const sequences<E>& d_q) {
     for (index_type b = 0; b < sizes_.batches; ++b) {
@@ -77,17 +82,18 @@ class ring_backward {
       copy_elements(tensor_view<const T>(d_q_rows(b, all)), rows_of(d_q, b, all));
     }
     learnt_.finish(processes);
-    if constexpr (requires { rules_.sink.set_gradient(index_type(0), 0.0); }) {
-      exact_sums<double> sums(sizes_.heads);
+    if constexpr (sink_learns) {
       for (index_type h = 0; h < sizes_.heads; ++h)
-        for (index_type b = 0; b < sizes_.batches; ++b) add_sink_terms(sums, b, h);
-      sums.add_ranks(processes);
+        for (index_type b = 0; b < sizes_.batches; ++b) add_sink_terms(sink_sums_, b, h);
+      sink_sums_.add_ranks(processes);
       for (index_type h = 0; h < sizes_.heads; ++h)
-        rules_.sink.set_gradient(sizes_.first_head + h, sums.value(h));
+        rules_.sink.set_gradient(sizes_.first_head + h, sink_sums_.value(h));
     }
   }
 
  private:
+  static constexpr bool sink_learns =
+      requires(const typename Rules::sink_type& sink) { sink.set_gradient(index_type(0), 0.0); };
   index_type queries() const noexcept { return sizes_.held_before(sizes_.queries, rank_, sizes_.batches); }
   tensor_view<T> d_q_rows(index_type b, range rows) noexcept {
     tensor_view<T> view = d_q_.view();
@@ -150,7 +156,51 @@ class ring_backward {
   tensor<T> d_q_, part_d_q_;
   key_gradients<T> part_;
   learnt_scores<T, typename Rules::rules_type> learnt_;
+  exact_sums<double> sink_sums_;
 };
+
+/// Whether all ranks want the same gradients of parameters, of the same sizes: what is wanted is summed over
+/// ranks. Throws on all ranks the same. Called where kinds of rules are known to agree; two MPI_Allgathers.
+template <class Rules>
+void agree_on_gradients(const communicator& processes, const Rules& all) {
+  constexpr std::array what{"sequences", "heads", "rows (queries, slots)", "columns (keys)"};
+  constexpr std::size_t each = what.size() + 1;
+  std::vector<const char*> names;
+  std::vector<std::int64_t> own;
+  const auto add = [&](const char* name, bool wanted, auto... sizes) {
+    names.push_back(name), own.push_back(wanted), (own.push_back(wanted ? sizes : 0), ...);
+  };
+  together(processes, [&] {
+    all.rules.scores.each([&]<class Score>(const Score& score) {
+      if constexpr (learning_score<Score>) {
+        const auto to = score.gradient();
+        add(gradient_name<Score>, to.data != nullptr, to.batch, to.heads, to.queries, to.keys);
+      } else if constexpr (slot_learning_score<Score>) {
+        const auto to = score.slots();
+        add(gradient_name<Score>, to.data != nullptr, to.batch, to.dim, to.tokens, to.heads);
+      }
+    });
+    if constexpr (requires { all.sink.gradient(); }) {
+      const auto to = all.sink.gradient();
+      add("sink's d_logits", !to.empty(), 1, static_cast<index_type>(to.size()), 1, 1);
+    }
+  });
+  agreement count;
+  count.add("the number of scores and sinks with parameters", static_cast<index_type>(names.size()));
+  count.settle(processes);
+  if (names.empty()) return;
+  const numbers_of_ranks of_all(processes, own);
+  for (int r = 1; r < processes.ranks(); ++r)
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      const index_type at = static_cast<index_type>(i), has = of_all.at(r, at), other = of_all.at(0, at);
+      if (has == other) continue;
+      if (i % each == 0)
+        reject(names[i / each], " is ", has ? "wanted" : "not wanted", " on rank ", r, " but ",
+               other ? "wanted" : "not wanted", " on rank 0");
+      reject(names[i / each], " has ", has, " ", what[i % each - 1], " on rank ", r, " but ", other,
+             " on rank 0");
+    }
+}
 
 /// Whether what the forward pass gave fits the call, and the results can be written.
 template <class Call, class Results, class Rules, class DQ, class DK, class DV, class... Mods>

@@ -49,6 +49,12 @@ struct ring_sizes {
   }
   index_type keys_before(int rank, index_type b) const noexcept { return held_before(keys, rank, b); }
   index_type keys_of(int rank) const noexcept { return held_before(keys, rank, batches); }
+  /// Of the longest sequence.
+  index_type longest_keys() const noexcept {
+    index_type most = 0;
+    for (const slices_of_ranks& of : keys) most = std::max(most, of.tokens());
+    return most;
+  }
   index_type most_keys(int ranks) const noexcept {
     index_type most = 0;
     for (int r = 0; r < ranks; ++r) most = std::max(most, keys_of(r));
@@ -102,6 +108,7 @@ agreement agreement_of(const ring_sizes& sizes, const ring_attention_options& op
   all.add("the number of sequences", sizes.batches), all.add("the number of query heads", sizes.heads);
   all.add("the number of key/value heads", sizes.kv_heads);
   all.add("the option first_head", sizes.first_head);
+  all.add("the option heads_in_all (0: the query heads)", sizes.heads_in_all);
   all.add("the dimension of q and k", sizes.dim), all.add("the dimension of v", sizes.value_dim);
   all.add_name("the element of q", name_of_element<QE>());
   all.add_name("the element that k travels in", name_of_element<KE>());
