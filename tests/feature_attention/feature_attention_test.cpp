@@ -47,7 +47,8 @@ void check_forward() {
                                       {5, 5, 7, 9},
                                       {70, 70, 32, 24},
                                       {12, 33, 16, 16},
-                                      {100, 100, 64, 64}}) {
+                                      {100, 100, 64, 64},
+                                      {600, 600, 20, 13}}) {
     const feature_problem<float> p(lq, lk, d, dv);
     const fovea::feature_attention<float, 4, 2, Features> attend;
     const auto near = [&](const tensor<float>& o, bool causal) {

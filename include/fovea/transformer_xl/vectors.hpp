@@ -38,8 +38,11 @@ class transformer_xl_vectors {
     index_type least = all, most = 0;  // of r, for sequences of more than a few queries
     for (index_type b = 0; b < std::min(q.batches(), k.batches()); ++b)
       if (index_type& to = is_few(q.tokens(b), learns) ? few_queries_ : queries_; q.tokens(b) > 0) {
-        to = std::max(to, q.tokens(b)), keys_ = std::max(keys_, k.tokens(b));
-        if (is_few(q.tokens(b), learns)) continue;
+        to = std::max(to, q.tokens(b));
+        if (is_few(q.tokens(b), learns)) {
+          keys_ = std::max(keys_, k.tokens(b));
+          continue;
+        }
         least = std::min(least, saturated_sum(middle(), 1 - k.tokens(b)));
         most = std::max(most, saturated_sum(middle(), q.tokens(b)));
       }
@@ -55,6 +58,7 @@ class transformer_xl_vectors {
     const T scale = static_cast<T>(by);
     o.executor.for_each(std::min(q.batches(), k.batches()) * o.heads, [&](index_type i, index_type) {
       const index_type h = i % o.heads;
+      if (q.tokens(i / o.heads) == 0) return;
       matrix x = projection::rows_in<T>(q.head(i / o.heads, h));
       x = (x.rowwise() + v.row(eigen_index(h))) * scale;
       if (is_few(x.rows(), learns))

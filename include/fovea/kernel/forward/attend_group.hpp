@@ -59,13 +59,14 @@ auto group_values(const Keys& keys, const Head& all, index_type width, T* buffer
 template <class Arch, class Problem, class T = typename Problem::compute>
 class group_head {
   static constexpr bool in_pairs = pairs_channels_of<Arch, typename Problem::read>,
-                        rounds = Problem::rounds_weights;
+                        rounds = Problem::rounds_weights, of_keys = !in_pairs && !rounds;
   using dropout = std::remove_cvref_t<decltype(Problem::dropout)>;
   using weights = decltype(lane_weights_of<Arch>(std::declval<const Problem&>()));
   using mixer_type = lane_values<Arch, T, std::conditional_t<rounds, bf16_pair, T>, weights>;
 
  public:
-  group_head(const Problem& of, index_type batch, index_type head, const scratch<T>& given) noexcept
+  FOVEA_NOINLINE group_head(const Problem& of, index_type batch, index_type head,
+                            const scratch<T>& given) noexcept
       : p(of),
         b(batch),
         first_head(head * of.group()),
@@ -74,8 +75,8 @@ class group_head {
         queries(of.q, batch, head, of.group()),
         out(of.out, batch, head, of.group()),
         keys(operand_in_lanes<Arch, in_pairs>(of.k.head(batch, head), of.dim(), given.keys)),
-        values(group_values < Arch, rounds,
-               !in_pairs && !rounds > (keys, of.v.head(batch, head), of.value_dim(), given.values)),
+        values(
+            group_values<Arch, rounds, of_keys>(keys, of.v.head(batch, head), of.value_dim(), given.values)),
         all_values(values),
         to(out),
         memory(given),
@@ -129,9 +130,8 @@ class group_head {
   group_rows<std::remove_pointer_t<decltype(Problem::out.all.data)>> out;
   decltype(operand_in_lanes<Arch, in_pairs>(std::declval<const Problem&>().k.head(0, 0), 0,
                                             static_cast<T*>(nullptr))) keys;
-  decltype(group_values < Arch, rounds,
-           !in_pairs && !rounds > (keys, std::declval<const Problem&>().v.head(0, 0), 0,
-                                   static_cast<T*>(nullptr))) values;
+  decltype(group_values<Arch, rounds, of_keys>(keys, std::declval<const Problem&>().v.head(0, 0), 0,
+                                               static_cast<T*>(nullptr))) values;
   block_ref<T> all_values;
   result_ref<Arch, T> to;
   scratch<T> memory;

@@ -62,8 +62,7 @@ class row_values_ref {
         to.add(static_cast<const Operand*>(operand)->all, keys);
       },
       [](const void* operand, index_type rows, index_type block) noexcept {
-        const auto& all = static_cast<const Operand*>(operand)->all;
-        return tokens_ahead<typename std::remove_cvref_t<decltype(all)>::element>(rows, all.cols, block);
+        return tokens_ahead_of(static_cast<const Operand*>(operand)->all, rows, block);
       }};
 
   const void* values_;

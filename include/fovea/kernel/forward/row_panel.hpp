@@ -104,8 +104,9 @@ struct row_panel {
     return other;
   }
 
-  /// Q of rows of none is 0.
+  /// Rows of none: Q and weights are 0.
   void clear_rows_of_none() const noexcept {
+    std::fill(logits(count()), logits(max_rows), T(0));
     for (index_type i = 0; i * n < dim; ++i)
       for (T* from : {q, scaled_q})
         std::fill(from + (i * max_rows + count()) * n, from + (i + 1) * max_rows * n, T(0));
@@ -113,7 +114,7 @@ struct row_panel {
 
   /// f(std::type_identity of lines, constant rows, first) for tiles of up to half as many rows as a
   /// register has lanes: one, if it can be, as each reads what all rows share. Where lines of what comes
-  /// next are asked for, tiles are of 2, 4 or 8 rows, some of them perhaps of none: what is waited for is
+  /// next are asked for, tiles are of 2, 4 or the most rows, some of them perhaps of none: what is waited for is
   /// memory. Loops are compiled twice, as asking whether to ask took 10 to 18 % of a tile's time from L2 (4
   /// rows of float, Zen 5); asking for 8 to 24 lines at once after so many of a tile's, 10 to 17 % beyond
   /// caches.

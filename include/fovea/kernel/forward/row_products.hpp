@@ -102,6 +102,7 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
   constexpr std::integral_constant<index_type, row_panel<Arch, T>::block> p_stride{};
   constexpr index_type n = lanes<Arch, T>;
   constexpr bool ordered = !Lines::any && R <= rows_in_order<Arch>;
+  constexpr bool in_runs = Lines::any && asks_near<E>(R);
   constexpr int registers = shape::tile_rows * (shape::tile_vectors + 1);  // of the machine
   constexpr int C = ordered ? 8 : std::clamp((registers - 1) / (R + 1), 1, 4);
   const T* const weights = p.logits(first);
@@ -111,7 +112,7 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
     constexpr index_type bytes = n * static_cast<index_type>(sizeof(E));
     tile<Arch, T, R, W> sum;
     sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
-    if (Lines::any && !run.opens)
+    if (in_runs && !run.opens)
       sum.each([&](auto r, auto c, V& x)
                    FOVEA_INLINE_LAMBDA { x = V::load_aligned(p.kept(first + r, part + c)); });
     for (const block_piece<E>& v : run) {
@@ -123,11 +124,9 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
                   Lines(v.next).template beside_columns<W * bytes>(v.count, part * bytes));
     }
     sum.each([&](auto r, auto c, V& x) FOVEA_INLINE_LAMBDA {
-      if (!Lines::any)
-        p.add(first + r, part + c, V::load_aligned(p.factor(first + r)), x);
-      else if (!run.closes)
+      if (in_runs && !run.closes)
         x.store_aligned(p.kept(first + r, part + c));
-      else if (first + r < p.count())
+      else if (!Lines::any || first + r < p.count())
         p.add(first + r, part + c, V::load_aligned(p.factor(first + r)), x);
     });
     part += W;

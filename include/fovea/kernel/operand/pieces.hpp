@@ -82,23 +82,23 @@ class block_pieces {
   FOVEA_INLINE const block_piece<E>* begin() const noexcept { return pieces_.data(); }
   FOVEA_INLINE const block_piece<E>* end() const noexcept { return pieces_.data() + count_; }
 
-  /// While they are read, what comes next is asked for beside them; or nothing. A whole block that asks for
-  /// others of its own rows is cut, so that what each part asks for lies in one place.
+  /// While they are read, what comes next is asked for beside them; or nothing. Pieces that ask for others of
+  /// their own block are cut, so that what each part asks for lies in one place.
   void prefetch(piece_places& next) noexcept {
     ahead_ = next.ahead;
-    if (count_ == 1 && ahead_ > 0 && pieces_[0].scales == nullptr &&
-        pieces_[0].count <= static_cast<index_type>(most) * ahead_) {
-      const block_piece<E> all = pieces_[0];
-      count_ = 0;
-      for (index_type i = 0; i < all.count; i += ahead_) add(all.part({i, std::min(i + ahead_, all.count)}));
-    }
+    if (ahead_ > 0) cut(ahead_);
     for (std::size_t i = 0; i < count_; ++i) {
+      constexpr index_type bytes = sizeof(E);
       const auto& rows = pieces_[i].rows;
-      pieces_[i].next = next_rows(next.next(pieces_[i].count), rows.dim * static_cast<index_type>(sizeof(E)));
+      byte_rows beside = next.next(pieces_[i].count);
+      if (i == 0 && beside.first == nullptr) return prefetch_nothing();
+      if (beside.first == nullptr)  // no more: its own, which are there
+        beside = {reinterpret_cast<const char*>(rows.data), rows.stride * bytes};
+      pieces_[i].next = next_rows(beside, rows.dim * bytes);
     }
   }
   /// Whether anything is.
-  bool asks() const noexcept { return count_ > 0 && pieces_[count_ - 1].next.any(); }
+  bool asks() const noexcept { return count_ > 0 && pieces_[0].next.any(); }
   FOVEA_INLINE void prefetch_nothing() noexcept {
     for (std::size_t i = 0; i < count_; ++i) pieces_[i].next = {};
   }
@@ -107,10 +107,31 @@ class block_pieces {
 
  private:
   static constexpr std::size_t most = 8;
+
+  /// Into parts of so many rows, where there are no scales, and not too many parts.
+  void cut(index_type rows) noexcept {
+    index_type parts = 0;
+    for (const auto& x : *this) parts += x.scales == nullptr ? ceil_div(x.count, rows) : most + 1;
+    if (parts > static_cast<index_type>(most)) return;
+    const block_pieces whole = *this;
+    clear();
+    for (const auto& x : whole)
+      for (index_type i = 0; i < x.count; i += rows) add(x.part({i, std::min(i + rows, x.count)}));
+  }
+
   std::array<block_piece<E>, most> pieces_;  // of which count_ are written
   std::size_t count_;
   index_type ahead_ = 0;
 };
+
+/// tokens_ahead of a head, whose tokens may lie nowhere before they are read.
+template <class Head>
+index_type tokens_ahead_of(const Head& all, index_type query_rows, index_type block) noexcept {
+  if constexpr (decoding_head<Head>)
+    return block;
+  else
+    return tokens_ahead<typename Head::element>(query_rows, all.cols, block);
+}
 
 /// f(block_pieces) for the pieces of a block, as many together as are of one element and lie in place: for
 /// the form with dim in lanes, which converts as it reads.

@@ -168,8 +168,8 @@ index_type tokens_ahead(index_type query_rows, index_type dim, index_type block)
 
 /// Lines of these to ask for as rows are read: once each, and in rising addresses where the rows lie without
 /// gaps, in whatever order a tile reads: hardware follows that on any machine, and takes over where what is
-/// asked for is dropped. No distance is tuned: V of a block is asked for while its K is read, K of the next
-/// meanwhile V is. No state, so that it costs a tile nothing but the instruction.
+/// asked for is dropped. Which rows they are, tokens_ahead says. No state, so that it costs a tile nothing but
+/// the instruction.
 ///
 /// Measured on a Zen 5, 8 key/value heads, 32,768 keys of 128, groups of 1, 2, 3, 4 and 8, ms (a read of the
 /// same memory takes 6.5): 9.1, 11.0, 11.2, 11.2, 10.5; two a line, of these and of rows 8 KB ahead, in the

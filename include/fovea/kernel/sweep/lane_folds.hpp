@@ -113,7 +113,7 @@ void mix_queries(const Problem& p, index_type b, index_type h, range rows, const
                  const Mixer& mixer, const matrix_view<T>& to) noexcept {
   const lane_head<Arch, Problem> head(p, b, h, memory);
   lane_job<Arch, T> job = head.job(rows, p.factor());
-  job.drops = Problem::drops;
+  job.drops = p.drops_weights();
   T sink = 0;
   if constexpr (sink_like<decltype(p.sink)>) sink = static_cast<T>(p.sink.logit(h));
   walk_lanes(job, lane_softmax<Arch, T>{Problem::units == unit_of::natural},

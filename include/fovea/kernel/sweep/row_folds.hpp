@@ -106,7 +106,7 @@ void fold_row_block(const Problem& p, const row_block& at, const scratch<T>& mem
                            after(memory.panels, row_panel<Arch, T>::state_bytes(at.rows.size(), registers))};
   const row_panels<Arch, T> panels(at, rows, p.dim(), registers);
   row_job<Arch, T> job = group.job({0, p.k.tokens(at.batch)}, scale, rows);
-  job.drops = Problem::drops && registers.sums > 0;
+  job.drops = p.drops_weights() && registers.sums > 0;
   walk_rows(job, panels, state, mixer);
   for (const auto& q : panels)
     for (index_type r = 0; r < q.count(); ++r) {
