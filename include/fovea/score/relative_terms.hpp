@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fovea/score/concept.hpp>
+#include <fovea/view/matrix.hpp>
 
 #include <vector>
 
