@@ -137,9 +137,9 @@ class transformer_xl_vectors {
     for (index_type i = 0; i < x.rows() && keys > 0; ++i, to += keys_) {
       const index_type last = saturated_sum(middle(), i), first = last - keys + 1;
       if (first < 0 || last >= r.rows()) return;  // is refused
-      by_distance.noalias() = x.row(i) * r.block(eigen_index(first), eigen_index(h * o.dim),
-                                                 eigen_index(keys), eigen_index(o.dim))
-                                             .transpose();
+      by_distance.noalias() = x.row(eigen_index(i)) * r.block(eigen_index(first), eigen_index(h * o.dim),
+                                                              eigen_index(keys), eigen_index(o.dim))
+                                                          .transpose();
       std::reverse_copy(by_distance.data(), by_distance.data() + keys, to);
     }
   }
