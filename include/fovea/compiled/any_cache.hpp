@@ -4,6 +4,7 @@
 #include <fovea/compiled/arguments.hpp>
 
 #include <iosfwd>
+#include <span>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
@@ -20,6 +21,8 @@ class any_cache {
   virtual void keep(const fovea_list& kept) = 0;
   virtual void reserve(index_type capacity) = 0;
   virtual any_cache* fork() const = 0;
+  /// Throws unless it is contiguous, which `what` needs.
+  virtual void check_contiguous(const char* what) const = 0;
   virtual void save(std::ostream& out) const = 0;
   virtual void load(std::istream& in) = 0;
   virtual index_type tokens() const noexcept = 0;
@@ -27,6 +30,7 @@ class any_cache {
   virtual index_type bytes() const noexcept = 0;
   virtual index_type heads() const noexcept = 0;
   virtual index_type dim() const noexcept = 0;
+  virtual std::span<const std::byte> memory() const noexcept = 0;
   /// A head's keys, tokens x dim one after another, in float, or in double where they are double.
   virtual void read_keys(index_type head, void* to) const noexcept = 0;
 

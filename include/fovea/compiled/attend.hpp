@@ -83,13 +83,6 @@ inline workspace workspace_of(const fovea_call& call) {
   return {{static_cast<std::byte*>(call.workspace), call.workspace_bytes}};
 }
 
-/// The gradient by the LSE, which may not be given: of such a call the view has no data.
-template <class T>
-struct described_lse_gradient {
-  using is_lse_gradient = void;
-  packed<const T> values;
-};
-
 /// Offsets of packed sequences, where a call has them.
 struct call_offsets {
   list_view<index_type> of_queries, of_keys;

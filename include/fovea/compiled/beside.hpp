@@ -19,10 +19,33 @@ inline bool writes_beside(const fovea_call& call) noexcept {
 template <class T, class Arch = xsimd::default_arch>
 class besides_of {
  public:
-  /// attend(call), which checks it, and what else the call wants.
+  /// Whether sizes and elements fit of what a call, as it is given, writes beside O.
+  static void check(const fovea_call& call) {
+    if (call.gate.data != nullptr) check_gate(call);
+    index_type keys = call.k.tokens, kv_heads = call.k.heads;
+    for (std::int64_t b = 0; b < call.cache_count; ++b) {
+      const any_cache& one = cache_of_call(call, b);
+      keys = std::max(b == 0 ? 0 : keys, one.tokens()), kv_heads = one.heads();
+    }
+    if (call.received.data != nullptr) check_received(call, keys, kv_heads);
+    if (call.weights.data != nullptr) check_weights(call, keys);
+  }
+  /// The same of a backward call with a gate.
+  static void check(const fovea_call& call, const fovea_gradients& of) {
+    check_gate(call);
+    const fovea_tensor &d = of.d_gate, &g = call.gate;
+    if (d.data == nullptr) return;
+    if (std::is_same_v<T, double> ? d.element != FOVEA_F64 : d.element != FOVEA_F32 && !is_narrow(d))
+      reject("d_gate has elements ", name_of_element(d.element), ", not ",
+             std::is_same_v<T, double> ? "F64, as q" : "F32, BF16 or F16, where q is not F64");
+    if (d.batch != g.batch || d.heads != g.heads || d.tokens != g.tokens || d.dim != g.dim)
+      reject("d_gate has ", d.batch, " x ", d.heads, " x ", d.tokens, " x ", d.dim, " elements, gate ",
+             g.batch, " x ", g.heads, " x ", g.tokens, " x ", g.dim);
+  }
+
+  /// attend(call), which checks all else, and what else the call wants.
   template <class Attend>
   static void attend(const fovea_call& given, const Attend& attend) {
-    check(given);
     const bool looks = given.received.data != nullptr || given.weights.data != nullptr;
     fovea_call call = given;
     tensor<T> lse;
@@ -44,7 +67,6 @@ class besides_of {
   static void backward(const fovea_call& given, const fovea_gradients& of, const Backward& backward) {
     const call_executor workers(given);
     const call_offsets at(given);
-    check_gate(given), check_gradients(given, of);
     const auto y = at.queries<const T>(given.o, "o"), d_y = at.queries<const T>(of.d_o, "d_o");
     const auto rows = read_only(as_sequences(y, any_heads, "o")),
                d_rows = read_only(as_sequences(d_y, any_heads, "d_o"));
@@ -83,30 +105,21 @@ class besides_of {
   }
 
  private:
-  static void check(const fovea_call& call) {
-    if (call.gate.data != nullptr) check_gate(call);
-    written_tensors written;
-    written.add("o", call.o), written.read("gate", call.gate);
-    written.add("received", call.received), written.add("weights", call.weights);
-    written.read("lse", call.lse), written.read("gate", call.gate);
-    written_tensors looks;
-    looks.add("received", call.received), looks.add("weights", call.weights);
-    looks.read("q", call.q), looks.read("k", call.k), looks.read("v", call.v);
-    index_type keys = call.k.tokens, kv_heads = call.k.heads;
-    for (std::int64_t b = 0; b < call.cache_count; ++b) {
-      const any_cache& one = cache_of_call(call, b);
-      keys = std::max(b == 0 ? 0 : keys, one.tokens()), kv_heads = one.heads();
-    }
-    if (const fovea_tensor& r = call.received; r.data != nullptr) {
-      if (r.element != FOVEA_F32 && r.element != FOVEA_F64)
-        reject("received has elements ", name_of_element(r.element), ", not F32 or F64");
-      same("received", "batch entries", r.batch, "q", call.q.batch);
-      same("received", "heads", r.heads, "k", kv_heads);
-      if (r.dim != 1) reject("received has ", r.dim, " columns a head, not 1");
-      if (r.tokens < keys) reject("received has ", r.tokens, " tokens, fewer than the ", keys, " of k");
-    }
+  /// Of packed sequences q may be one batch entry, and its caches (or k) one a sequence.
+  static void check_received(const fovea_call& call, index_type keys, index_type kv_heads) {
+    const fovea_tensor& r = call.received;
+    if (r.element != FOVEA_F32 && r.element != FOVEA_F64)
+      reject("received has elements ", name_of_element(r.element), ", not F32 or F64");
+    if (call.cache_count == 0)
+      same("received", "batch entries", r.batch, "k", call.k.batch);
+    else if (r.batch != call.cache_count)
+      reject("received has ", r.batch, " batch entries but the call has ", call.cache_count, " caches");
+    same("received", "heads", r.heads, "k", kv_heads);
+    if (r.dim != 1) reject("received has ", r.dim, " columns a head, not 1");
+    if (r.tokens < keys) reject("received has ", r.tokens, " tokens, fewer than the ", keys, " of k");
+  }
+  static void check_weights(const fovea_call& call, index_type keys) {
     const fovea_tensor& w = call.weights;
-    if (w.data == nullptr) return;
     static_cast<void>(view_as<T>(w, "weights"));
     if (call.query_offsets.data != nullptr || call.key_offsets.data != nullptr)
       reject("weights are of tensors and caches, not of packed sequences");
@@ -127,24 +140,11 @@ class besides_of {
   }
   static void check_gate(const fovea_call& call) {
     const fovea_tensor &g = call.gate, &o = call.o;
+    with_real(g, "gate", [](const auto&) {});
     same("gate", "batch entries", g.batch, "o", o.batch), same("gate", "heads", g.heads, "o", o.heads);
     same("gate", "tokens", g.tokens, "o", o.tokens);
     if (g.dim != 1 && g.dim != o.dim)
       reject("gate has ", g.dim, " columns a head, neither 1 nor the ", o.dim, " of o");
-  }
-  static void check_gradients(const fovea_call& call, const fovea_gradients& of) {
-    const fovea_tensor &d = of.d_gate, &g = call.gate;
-    if (d.data != nullptr &&
-        (d.batch != g.batch || d.heads != g.heads || d.tokens != g.tokens || d.dim != g.dim))
-      reject("d_gate has ", d.batch, " x ", d.heads, " x ", d.tokens, " x ", d.dim, " elements, gate ",
-             g.batch, " x ", g.heads, " x ", g.tokens, " x ", g.dim);
-    written_tensors written;
-    written.add("d_gate", d), written.add("d_q", of.d_q), written.add("d_k", of.d_k),
-        written.add("d_v", of.d_v);
-    written.read("q", call.q), written.read("k", call.k), written.read("v", call.v),
-        written.read("o", call.o);
-    written.read("lse", call.lse), written.read("gate", g), written.read("d_o", of.d_o);
-    written.read("d_lse", of.d_lse);
   }
 
   /// f(gates, batch, head) for each head of each sequence of rows, by the call's workers.
@@ -175,8 +175,8 @@ class besides_of {
     const call_offsets at(call);
     const auto lse_given = at.queries<const T>(call.lse, "lse");
     const auto lse = as_sequences(lse_given, any_heads, "lse");
+    const sequences<T> to{view_as<T>(of.d_gate, "d_gate"), y.offsets, y.count};
     each_head(call, y, workers, [&](const auto& gates, index_type b, index_type h) {
-      const sequences<T> to{view_as<T>(of.d_gate, "d_gate"), y.offsets, y.count};
       kernel::differentiate_gate<Arch, T>(y.head(b, h), d_y.head(b, h), lse.head(b, h), gates, to.head(b, h));
     });
   }
@@ -218,8 +218,9 @@ class besides_of {
   }
   template <class R, class Problem>
   static void add_received(const fovea_call& call, const Problem& p, const call_executor& workers) {
-    const sequences<R> all{view_as<R>(call.received, "received"),
-                           p.k.offsets == nullptr || call.cache_count != 0 ? nullptr : p.k.offsets};
+    struct {
+      sequences<R> received;
+    } const to{{view_as<R>(call.received, "received"), call.cache_count != 0 ? nullptr : p.k.offsets}};
     const index_type parts = ceil_div(p.k.max_tokens(), keys_a_sum), heads = p.k.heads();
     plan sweep = plan_of_sweep(p, scratch_of_sweep<Arch>(p));
     sweep.scratch.values = kernel::key_sums_bytes<Arch, T>(keys_a_sum);
@@ -228,14 +229,9 @@ class besides_of {
       const index_type b = i / parts / heads, h = i / parts % heads, first = i % parts * keys_a_sum;
       const range keys{first, std::min(first + keys_a_sum, p.k.tokens(b))};
       if (keys.empty()) return;
-      std::fill_n(memory.values, keys_a_sum + kernel::lanes<Arch, T>, T(0));
-      kernel::receive_queries<Arch>(p, b, h, keys, rows_a_sweep<Arch, T>, memory, memory.values);
-      const auto to = all.head(b, h);
-      for (index_type j = keys.first; j < keys.last; ++j) {
-        using wide = std::common_type_t<R, T>;
-        to(j, 0) =
-            static_cast<R>(static_cast<wide>(to(j, 0)) + static_cast<wide>(memory.values[j - keys.first]));
-      }
+      add_sums<Arch>(to, b, h, keys, memory.values, [&](T* sums) {
+        kernel::receive_queries<Arch>(p, b, h, keys, rows_a_sweep<Arch, T>, memory, sums);
+      });
     });
   }
 };

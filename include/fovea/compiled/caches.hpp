@@ -82,9 +82,13 @@ class cache_of final : public any_cache {
     return new cache_of(in_pages->fork());
   }
   void save(std::ostream& out) const override {
-    const auto* const one = std::get_if<contiguous>(&cache_);
-    if (one == nullptr) reject("save is of contiguous caches");
-    one->save(out);
+    check_contiguous("save");
+    std::get_if<contiguous>(&cache_)->save(out);
+  }
+  void check_contiguous(const char* what) const override {
+    if (!std::holds_alternative<contiguous>(cache_))
+      reject(what, " is of contiguous caches, not of a ",
+             std::holds_alternative<ring>(cache_) ? "ring" : "paged", " cache");
   }
   void load(std::istream& in) override { whole_cache("load").load(in); }
   void read_keys(index_type head, void* to) const noexcept override {
@@ -117,7 +121,7 @@ class cache_of final : public any_cache {
   index_type dim_of(caching::side which) const noexcept {
     return ask([&](const auto& cache) { return cache.dim_of(which); });
   }
-  std::span<const std::byte> memory() const noexcept {
+  std::span<const std::byte> memory() const noexcept override {
     return ask([](const auto& cache) { return cache.memory(); });
   }
   template <caching::side Side, class F>
@@ -133,9 +137,8 @@ class cache_of final : public any_cache {
     return f(*std::get_if<paged>(&cache_));
   }
   contiguous& whole_cache(const char* what) {
-    auto* const one = std::get_if<contiguous>(&cache_);
-    if (one == nullptr) reject(what, " is of contiguous caches");
-    return *one;
+    check_contiguous(what);
+    return *std::get_if<contiguous>(&cache_);
   }
   std::variant<contiguous, ring, paged> cache_;
 };

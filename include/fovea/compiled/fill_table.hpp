@@ -40,36 +40,44 @@ void with_besides(const fovea_call& call, const F& f) {
 
 /// The functions of fovea.h.
 struct entries : handle_entries {
-  /// f(call) as kernels know it: with a gate, results of 16 bits are floats until they are gated; with
-  /// caches, always.
-  template <class F>
-  static void with_wide(fovea_call call, const F& f) {
-    if (call.gate.data == nullptr && call.cache_count == 0) return f(call);
-    if (call.o.element != call.q.element)
-      reject("o has elements ", name_of_element(call.o.element), ", not ", name_of_element(call.q.element),
+  static void check_as_q(const fovea_call& call, const char* name, const fovea_tensor& x) {
+    if (x.element != call.q.element)
+      reject(name, " has elements ", name_of_element(x.element), ", not ", name_of_element(call.q.element),
              " as q");
-    written_tensors written;
-    written.add("o", call.o), written.read("k", call.k), written.read("v", call.v);
-    written.read("gate", call.gate), written.read("lse", call.lse);
-    if (call.o.data != call.q.data) written.read("q", call.q);
-    widened wide;
-    wide.read(call.q, "q"), wide.read(call.k, "k"), wide.read(call.v, "v"), wide.write(call.o, "o");
-    f(call), wide.store();
+  }
+  /// f(call) as kernels know it: with a gate, results of 16 bits are floats until they are gated; with
+  /// caches, always. Whoever runs the call, and not a plan of it, then stores what is wide.
+  template <class F>
+  static void with_wide(fovea_call call, widened& wide, const F& f) {
+    const bool widens = call.gate.data != nullptr || call.cache_count != 0;
+    if (writes_beside(call)) with_besides(call, [&](auto besides) { besides.check(call); });
+    if (writes_beside(call) || (widens && is_narrow(call.q))) check_results(call);
+    if (!widens) return f(call);
+    check_as_q(call, "o", call.o);
+    if (call.cache_count == 0) {
+      check_as_q(call, "k", call.k), check_as_q(call, "v", call.v);
+      wide.read(call.k, "k"), wide.read(call.v, "v");
+    }
+    wide.read(call.q, "q"), wide.write(call.o, "o");
+    f(call);
   }
   static std::int32_t attend(const fovea_call* given, fovea_error* error) {
     return guarded(error, [&] {
       const auto attend_to = [](const fovea_call& call) {
         with_calls(call, [&](auto calls) { calls.attend(call); });
       };
-      with_wide(whole(given, "call"), [&](const fovea_call& call) {
+      widened wide;
+      with_wide(whole(given, "call"), wide, [&](const fovea_call& call) {
         if (!writes_beside(call)) return attend_to(call);
         with_besides(call, [&](auto besides) { besides.attend(call, attend_to); });
       });
+      wide.store();
     });
   }
   static plan attend_plan(const fovea_call& given) {
     plan made;
-    with_wide(given, [&](const fovea_call& call) {
+    widened wide;
+    with_wide(given, wide, [&](const fovea_call& call) {
       with_calls(call, [&](auto calls) { made = calls.attend_plan(call); });
     });
     return made;
@@ -84,14 +92,19 @@ struct entries : handle_entries {
 
   /// f(call, gradients), the same of a backward call.
   template <class F>
-  static void with_wide(fovea_call call, fovea_gradients g, const F& f) {
-    widened wide;
-    if (call.gate.data != nullptr) {
-      wide.read(call.q, "q"), wide.read(call.k, "k"), wide.read(call.v, "v"), wide.read(call.o, "o");
-      wide.read(g.d_o, "d_o"), wide.write(g.d_q, "d_q"), wide.write(g.d_k, "d_k"), wide.write(g.d_v, "d_v");
-      wide.write(g.d_gate, "d_gate");
-    }
-    f(call, g), wide.store();
+  static void with_wide(fovea_call call, fovea_gradients g, widened& wide, const F& f) {
+    if (call.gate.data == nullptr && g.d_gate.data != nullptr)
+      reject("d_gate has ", g.d_gate.tokens, " tokens, but there is no gate");
+    if (call.gate.data == nullptr) return f(call, g);
+    with_besides(call, [&](auto besides) { besides.check(call, g); });
+    check_results(call, g);
+    check_as_q(call, "k", call.k), check_as_q(call, "v", call.v), check_as_q(call, "o", call.o);
+    check_as_q(call, "d_o", g.d_o), check_as_q(call, "d_q", g.d_q), check_as_q(call, "d_k", g.d_k);
+    check_as_q(call, "d_v", g.d_v);
+    wide.read(call.q, "q"), wide.read(call.k, "k"), wide.read(call.v, "v"), wide.read(call.o, "o");
+    wide.read(g.d_o, "d_o"), wide.write(g.d_q, "d_q"), wide.write(g.d_k, "d_k"), wide.write(g.d_v, "d_v");
+    if (g.d_gate.data != nullptr) wide.write(g.d_gate, "d_gate");
+    f(call, g);
   }
   static std::int32_t backward(const fovea_call* given, const fovea_gradients* gradients,
                                fovea_error* error) {
@@ -99,19 +112,19 @@ struct entries : handle_entries {
       const auto run = [](const fovea_call& call, const fovea_gradients& g) {
         with_element(call, [&](auto e) { calls_of<decltype(e)>::backward(call, g); });
       };
-      const fovea_call call = whole(given, "call");
-      const fovea_gradients g = whole(gradients, "gradients");
-      if (call.gate.data == nullptr && g.d_gate.data != nullptr)
-        reject("d_gate has ", g.d_gate.tokens, " tokens, but there is no gate");
-      if (call.gate.data == nullptr) return run(call, g);
-      with_wide(call, g, [&](const fovea_call& wide_call, const fovea_gradients& wide) {
-        with_besides(wide_call, [&](auto besides) { besides.backward(wide_call, wide, run); });
-      });
+      widened wide;
+      with_wide(whole(given, "call"), whole(gradients, "gradients"), wide,
+                [&](const fovea_call& call, const fovea_gradients& g) {
+                  if (call.gate.data == nullptr) return run(call, g);
+                  with_besides(call, [&](auto besides) { besides.backward(call, g, run); });
+                });
+      wide.store();
     });
   }
   static gradient_plan backward_plan(const fovea_call& given, const fovea_gradients& gradients) {
     gradient_plan made;
-    with_wide(given, gradients, [&](const fovea_call& call, const fovea_gradients& g) {
+    widened wide;
+    with_wide(given, gradients, wide, [&](const fovea_call& call, const fovea_gradients& g) {
       with_element(call, [&](auto e) { made = calls_of<decltype(e)>::backward_plan(call, g); });
     });
     return made;

@@ -78,7 +78,7 @@ FOVEA_API int64_t fovea_plan_workspace(const fovea_plan* plan);
 FOVEA_API int32_t fovea_plan_explain(const fovea_plan* plan, char* text, size_t size, fovea_error* error);
 
 /// Writes the probabilities of q and k (or of a cache), batch x heads x Lq x Lk, or the logits: F32, or F64
-/// where q is. v, o, lse, gate and dropout of the call are not read. Not for packed sequences.
+/// where q is. v, o, lse and gate of the call are not read. Not for packed sequences, nor with a dropout.
 FOVEA_API int32_t fovea_weights(const fovea_call* call, const fovea_tensor* weights, fovea_error* error);
 FOVEA_API int32_t fovea_logits(const fovea_call* call, const fovea_tensor* logits, fovea_error* error);
 /// Writes the statistics of each row, in O(Lq) memory; reads what fovea_weights reads.

@@ -171,12 +171,14 @@ typedef struct fovea_call {
   uint64_t dropout_seed;
   const fovea_threads* threads;    // the library's, or
   const fovea_executor* executor;  // the caller's; both NULL: the calling thread
-  // fovea_attend_workspace (fovea_backward_workspace) bytes: the kernels then allocate nothing.
+  // fovea_attend_workspace (fovea_backward_workspace) bytes: the kernels then allocate nothing. (What a gate,
+  // received, weights, and caches of calls in 16 bits need beside them is allocated still.)
   void* workspace;
   size_t workspace_bytes;
   // Of results: o times sigmoid(gate), batch x heads x Lq x dv, or x 1 for all of a row; any real elements.
   fovea_tensor gate;
-  // What each key receives is added to it: batch x heads of k x Lk or more x 1, F32 or F64.
+  // What each key receives is added to it: as many batch entries as k has (or caches that there are) x heads
+  // of k x Lk or more x 1, F32 or F64.
   fovea_tensor received;
   // The probabilities of the query heads listed, in that order: batch x heads listed x Lq x Lk, F32 (F64
   // where q is). Not of packed sequences.

@@ -88,9 +88,11 @@ struct handle_entries {
   static std::int32_t cache_save(const fovea_cache* x, const char* path, fovea_error* error) {
     return guarded(error, [&] {
       if (x == nullptr || path == nullptr) reject(x == nullptr ? "cache" : "path", " is a null pointer");
+      const any_cache& cache = *reinterpret_cast<const any_cache*>(x);
+      cache.check_contiguous("save");  // before a file that is there loses what it holds
       std::ofstream out(path, std::ios::binary);
       if (!out) throw std::runtime_error(std::string("fovea: the file ") + path + " can not be written");
-      reinterpret_cast<const any_cache*>(x)->save(out);
+      cache.save(out);
       if (!out.flush())
         throw std::runtime_error(std::string("fovea: the file ") + path + " can not be written");
     });

@@ -1,8 +1,8 @@
 // fovea/compiled/make_masks.hpp - masks as the C header describes them.
 #pragma once
 
-#include <fovea/compiled/arguments.hpp>
 #include <fovea/compiled/described_mask.hpp>
+#include <fovea/compiled/operands.hpp>
 #include <fovea/mask/block_map.hpp>
 #include <fovea/mask/boolean.hpp>
 #include <fovea/mask/causal.hpp>
@@ -19,8 +19,6 @@
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
-
-inline constexpr std::int64_t most_masks = 8;
 
 inline offset_if_given offset_of(const fovea_mask& m) {
   return m.has_offset != 0 ? offset_if_given(m.offset) : offset_if_given();
@@ -160,8 +158,7 @@ mask_list<Arch, T>* make_masks(const fovea_mask* masks, std::int64_t count, call
 
 template <class Arch, class T>
 const any_mask<Arch, T>* make_mask(const fovea_mask& m, call_memory& memory, int depth) {
-  constexpr int deepest = 16;
-  if (depth > deepest) reject("masks have parts of parts ", depth, " deep, more than ", deepest);
+  check_depth(depth);
   const any_mask<Arch, T>* made = nullptr;
   const auto keep = [&](const auto& mask) {
     using M = std::remove_cvref_t<decltype(mask)>;

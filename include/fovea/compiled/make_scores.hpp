@@ -2,15 +2,13 @@
 #pragma once
 
 #include <fovea/attention.hpp>
-#include <fovea/compiled/arguments.hpp>
 #include <fovea/compiled/described_score.hpp>
 #include <fovea/compiled/described_sink.hpp>
+#include <fovea/compiled/operands.hpp>
 #include <fovea/view/broadcast.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace described {
-
-inline constexpr std::int64_t most_scores = 8;
 
 template <class T>
 parameter_gradient<T> gradient_of_bias(const fovea_score& s) {

@@ -10,7 +10,6 @@ namespace described {
 inline void check_table(const fovea_tensor& x, const char* name) {
   if (x.batch != 1 || x.heads != 1)
     reject(name, " is ", x.batch, " x ", x.heads, " matrices, not one of positions x angles");
-  if (x.data == nullptr && x.tokens * x.dim != 0) reject(name, " is a null pointer");
 }
 
 /// to <- x, its tokens turned to the positions from `first` on. T: of x and `to`.
@@ -33,6 +32,7 @@ template <class Arch>
 void rotate_tensor(const fovea_rotary& angles, fovea_tensor x, index_type first, fovea_tensor to) {
   if (x.element != to.element)
     reject("to has elements ", name_of_element(to.element), ", not ", name_of_element(x.element), " as x");
+  with_real(x, "x", [](const auto&) {});
   widened wide;
   wide.read(x, "x"), wide.write(to, "to");
   if (x.element == FOVEA_F64)

@@ -30,18 +30,23 @@ void copy_rows(const tensor_view<From>& from, const To& to) {
         for (index_type c = 0; c < from.dim; ++c) to(b, h, t, c) = from(b, h, t, c);
 }
 
-/// Floats in place of the tensors of a call; what it writes is stored at the end.
+inline bool is_narrow(const fovea_tensor& x) noexcept {
+  return x.element == FOVEA_BF16 || x.element == FOVEA_F16;
+}
+
+/// Floats in place of the tensors of a call; what it writes is stored by store().
 class widened {
  public:
   /// In place of what is read, if it is of 16 bits.
   void read(fovea_tensor& x, const char* name) {
-    if (x.data == nullptr || !narrow(x)) return;
+    if (!is_narrow(x)) return;
     auto& copy = *copies_.emplace_back(std::make_unique<as_numbers<float>>(x, name));
     x = described_tensor(copy.view);
   }
   /// In place of what is written.
   void write(fovea_tensor& x, const char* name) {
-    if (x.data == nullptr || !narrow(x)) return;
+    if (!is_narrow(x)) return;
+    with_real(x, name, [&](const auto& view) { static_cast<void>(as_sequences(view, any_heads, name)); });
     written_tensors().add(name, x);
     auto& one = *results_.emplace_back(std::make_unique<result>(x, name));
     x = described_tensor(one.numbers.view());
@@ -67,9 +72,6 @@ class widened {
     const char* name;
     tensor<float> numbers;
   };
-  static bool narrow(const fovea_tensor& x) noexcept {
-    return x.element == FOVEA_BF16 || x.element == FOVEA_F16;
-  }
   std::vector<std::unique_ptr<as_numbers<float>>> copies_;
   std::vector<std::unique_ptr<result>> results_;
 };
