@@ -65,7 +65,10 @@ class PagedCache(Cache):
 
     def __init__(self, pool: PagePool):
         super().__init__(pool)
-        self.pool = pool
+
+    @property
+    def pool(self) -> PagePool:
+        return self._pool
 
     def fork(self) -> "PagedCache":
         """The same tokens in the same pages; what either appends then, the other does not see."""

@@ -1,6 +1,8 @@
 // See arrays.hpp.
 #include "arrays.hpp"
 
+#include "values.hpp"
+
 #include <unordered_map>
 
 namespace native {
@@ -129,25 +131,12 @@ array::array(py::handle x, const char* argument) : name(argument) {
     read_attributes(x);
     return;
   }
-  py::object shown =
-      py::hasattr(x, "__dlpack__") ? numpy().attr("from_dlpack")(x) : numpy().attr("asarray")(x);
-  read_buffer(shown);
-}
-
-array::array(array&& other) noexcept
-    : data(other.data),
-      element(other.element),
-      dims(other.dims),
-      writable(other.writable),
-      sizes(other.sizes),
-      strides(other.strides),
-      name(other.name),
-      kept_(std::move(other.kept_)),
-      buffer_(other.buffer_) {
-  other.buffer_ = {};
-}
-array::~array() {
-  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  if (py::hasattr(x, "__dlpack__")) {
+    read_buffer(numpy().attr("from_dlpack")(x));
+    return;
+  }
+  read_buffer(numpy().attr("asarray")(x));
+  writable = false;  // a copy
 }
 
 void array::set_dims(int count) {
@@ -192,31 +181,31 @@ void array::read_attributes(py::handle x) {
 }
 
 void array::read_buffer(py::handle x) {
-  py::object shown = py::reinterpret_borrow<py::object>(x);
-  if (PyObject_GetBuffer(shown.ptr(), &buffer_, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+  Py_buffer& view = buffer_.view;
+  if (PyObject_GetBuffer(x.ptr(), &view, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
     PyErr_Clear();
-    buffer_ = {};
+    view = {};
     std::int32_t of_dtype = 0;
     if (py::hasattr(x, "dtype")) of_dtype = element_of(x.attr("dtype"), name);  // bfloat16: no format says it
     if (of_dtype != FOVEA_BF16) refuse(name, " shows no buffer");
-    shown = x.attr("view")("uint16");
-    if (PyObject_GetBuffer(shown.ptr(), &buffer_, PyBUF_STRIDES) != 0) throw py::error_already_set();
+    const py::object bits = x.attr("view")("uint16");
+    if (PyObject_GetBuffer(bits.ptr(), &view, PyBUF_STRIDES) != 0) throw py::error_already_set();
     element = FOVEA_BF16;
   } else {
-    element = element_of_format(buffer_);
+    element = element_of_format(view);
     if (element == 0)
-      refuse(name, " has elements of the format ", buffer_.format,
+      refuse(name, " has elements of the format ", view.format,
              py::hasattr(x, "dtype") ? " (" + text_of(x.attr("dtype")) + ")" : "",
              ", not float32, float64, bfloat16, float16, int8, uint8, bool, int32, int64 or uint64");
   }
-  set_dims(buffer_.ndim);
-  data = buffer_.buf, writable = buffer_.readonly == 0;
+  set_dims(view.ndim);
+  data = view.buf, writable = view.readonly == 0;
   for (int i = 0; i < dims; ++i) {
-    const Py_ssize_t step = buffer_.strides[i];
-    if (step % buffer_.itemsize != 0)
+    const Py_ssize_t step = view.strides[i];
+    if (step % view.itemsize != 0)
       refuse(name, " has a stride of ", std::to_string(step), " bytes, of elements of ",
-             std::to_string(buffer_.itemsize));
-    sizes[std::size_t(i)] = buffer_.shape[i], strides[std::size_t(i)] = step / buffer_.itemsize;
+             std::to_string(view.itemsize));
+    sizes[std::size_t(i)] = view.shape[i], strides[std::size_t(i)] = step / view.itemsize;
   }
 }
 
@@ -251,14 +240,26 @@ const array& array::as_tokens() const {
   if (dims < 2) refuse(name, " has ", std::to_string(dims), " dimensions, not 2, 3 or 4");
   return *this;
 }
-const array& array::as_result() const {
+const array& array::as_written() const {
   if (!writable) refuse(name, " can not be written");
-  return as_tokens();
+  return *this;
 }
 
 array numbers(py::handle x, const char* argument, bool integers) {
   if (PyObject_CheckBuffer(x.ptr()) || py::hasattr(x, "__dlpack__")) return array(x, argument);
-  return array(numpy().attr("asarray")(x, integers ? "int64" : "float64"), argument);
+  try {
+    py::object list = numpy().attr("asarray")(x);
+    const std::string kind = text_of(list.attr("dtype").attr("kind"));
+    const bool none = py::cast<std::int64_t>(list.attr("size")) == 0;
+    if (kind == "O" || (integers && !none && kind != "i" && kind != "u" && kind != "b"))
+      refuse(argument, " is ", shown(x), ", not a list of ", integers ? "integers" : "numbers");
+    // Unsigned numbers of 64 bits have no place among signed ones.
+    if (integers && text_of(list.attr("dtype").attr("name")) == "uint64") return array(list, argument);
+    return array(numpy().attr("asarray")(list, integers ? "int64" : "float64"), argument);
+  } catch (const py::error_already_set& e) {
+    if (!e.matches(PyExc_ValueError) && !e.matches(PyExc_TypeError)) throw;
+    refuse(argument, " is ", shown(x), ", not a list of ", integers ? "integers" : "numbers");
+  }
 }
 
 py::object empty_like(py::handle like, const array& of, const std::vector<std::int64_t>& sizes,

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace native {
@@ -28,6 +29,16 @@ std::int32_t element_named(const std::string& name);
 /// The element of a numpy or torch dtype, or its name; `argument`: for errors.
 std::int32_t element_of(py::handle dtype, const char* argument);
 
+/// What the buffer protocol shows; it is given back with this, whatever is thrown before.
+struct shown_buffer {
+  shown_buffer() = default;
+  shown_buffer(shown_buffer&& other) noexcept : view(std::exchange(other.view, {})) {}
+  ~shown_buffer() {
+    if (view.obj != nullptr) PyBuffer_Release(&view);
+  }
+  Py_buffer view{};
+};
+
 /// A view of an array; the array, or what shows it, is kept alive with it.
 struct array {
   static constexpr int most = 4;
@@ -39,18 +50,17 @@ struct array {
   const char* name = "";
 
   array(py::handle x, const char* argument);
-  array(const array&) = delete;
-  array(array&& other) noexcept;
-  ~array();
+  array(array&&) noexcept = default;
 
   /// As batch x heads x tokens x dim: sizes in front that it lacks are 1.
   fovea_tensor tensor() const;
   /// A number a row: as many sizes as `dims`, less the last one.
   fovea_tensor rows(const array& of) const;
   fovea_list list() const;
-  /// Refuses what has not 2 to 4 sizes; or what is read-only.
+  /// Refuses what has not 2 to 4 sizes; what is read-only, or a list, whose copy would be written; or both.
   const array& as_tokens() const;
-  const array& as_result() const;
+  const array& as_written() const;
+  const array& as_result() const { return as_written().as_tokens(); }
 
  private:
   void read_buffer(py::handle x);
@@ -58,10 +68,10 @@ struct array {
   bool read_exchanged(py::handle x);
   void set_dims(int count);
   py::object kept_;
-  Py_buffer buffer_{};
+  shown_buffer buffer_;
 };
 
-/// A list of numbers: an array, or what numpy makes one of.
+/// A list of numbers: an array, or what numpy makes one of; real numbers for integers are refused, not cut.
 array numbers(py::handle x, const char* argument, bool integers = false);
 
 /// An empty array of the same library as `like`: of its elements, or of others.

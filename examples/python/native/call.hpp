@@ -1,7 +1,7 @@
 // A fovea_call and all that it points to, from Python's arguments.
 #pragma once
 
-#include "arrays.hpp"
+#include "values.hpp"
 
 #include <deque>
 #include <optional>
@@ -36,9 +36,12 @@ using threads = owner<fovea_threads, fovea_threads_destroy>;
 struct pool : owner<fovea_pool, fovea_pool_destroy> {
   fovea_pool_options options{};
 };
-struct cache : owner<fovea_cache, fovea_cache_destroy> {
+struct kept_pool {
+  py::object keeps;  // the pool of a paged cache
+};
+/// The pool is a base before the handle, so that it goes after it: pages go back to a pool that is alive.
+struct cache : kept_pool, owner<fovea_cache, fovea_cache_destroy> {
   std::int64_t value_dim = 0;
-  py::object keeps;  // its pool
 };
 
 /// A mask as data.
@@ -55,10 +58,14 @@ struct mask {
   py::object keeps_;
 };
 
+/// The functions that take options.
+enum function { of_attention = 1, of_backward = 2, of_weights = 4 };
+
 /// Calls of attention and the like: q, k, v, or q and caches; options by name.
 class call {
  public:
-  call(py::handle q, py::handle k, py::handle v, const py::dict& options);
+  /// of: the function that is called. An option that it would pass over is refused.
+  call(function of, py::handle q, py::handle k, py::handle v, const py::dict& options);
   call(const call&) = delete;
 
   fovea_call c;
@@ -80,9 +87,11 @@ class call {
   static std::span<const option> options();
   template <py::object call::*Place>
   static void keep_as(call& to, py::handle x);
-  void set(const std::string& name, py::handle value);
-  void finish();
-  fovea_tensor gate_of(py::handle x, const char* name);
+  static const option& named(const std::string& name);
+  void set(const py::dict& options, function of);
+  void refuse_without_partner(const py::dict& options) const;
+  void finish(const py::dict& options);
+  fovea_tensor gate_of(const array& gate) const;
   fovea_score& score(int kind);
   const array& keep_numbers(py::handle x, const char* name, bool integers = false) {
     return arrays_.emplace_back(numbers(x, name, integers));

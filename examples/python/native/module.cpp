@@ -11,7 +11,7 @@ namespace {
 
 py::object attention(py::object q, py::object k, py::object v, bool return_lse, py::object out,
                      const py::dict& options) {
-  call one(q, k, v, options);
+  call one(of_attention, q, k, v, options);
   if (one.k && !one.v) refuse("attention takes q, k and v, or q and a cache");
   if (out.is_none()) out = empty_like(q, *one.q, one.rows_and(one.value_dim), one.q->element);
   one.c.o = one.keep(out, "out").as_result().tensor();
@@ -26,7 +26,7 @@ py::object attention(py::object q, py::object k, py::object v, bool return_lse, 
 
 py::tuple backward(py::object q, py::object k, py::object v, py::object out, py::object lse, py::object d_out,
                    py::object d_lse, const py::dict& options) {
-  call one(q, k, v, options);
+  call one(of_backward, q, k, v, options);
   if (!one.k || !one.v) refuse("backward takes q, k and v, not caches");
   one.c.o = one.keep(out, "out").as_tokens().tensor(), one.c.lse = one.keep(lse, "lse").rows(*one.q);
   fovea_gradients& g = one.gradients;
@@ -53,14 +53,14 @@ std::int64_t keys_of(const call& one) {
 }
 template <std::int32_t Write(const fovea_call*, const fovea_tensor*, fovea_error*)>
 py::object matrices(py::object q, py::object k, const py::dict& options) {
-  call one(q, k, py::none(), options);
+  call one(of_weights, q, k, py::none(), options);
   py::object made = empty_like(q, *one.q, one.rows_and(keys_of(one)), one.sums());
   const fovea_tensor to = one.keep(made, "weights").tensor();
   run(Write, &one.c, &to);
   return made;
 }
 py::dict statistics(py::object q, py::object k, const py::dict& options) {
-  call one(q, k, py::none(), options);
+  call one(of_weights, q, k, py::none(), options);
   fovea_statistics to{};
   to.size_of_this = sizeof to;
   const py::module_ numpy = py::module_::import("numpy");
@@ -105,6 +105,8 @@ void make_cache(cache& one, int kind, py::object dtype, std::int64_t heads, std:
 void append(cache& one, py::object k, py::object v, py::object cos, py::object sin, bool interleaved) {
   const array keys(k, "k"), values(v, "v");
   const fovea_tensor k_view = keys.as_tokens().tensor(), v_view = values.as_tokens().tensor();
+  if (cos.is_none() != sin.is_none())
+    refuse(cos.is_none() ? "sin is given without cos" : "cos is given without sin");
   if (cos.is_none()) return run(fovea_cache_append, one.handle, &k_view, &v_view);
   const array cosines(cos, "cos"), sines(sin, "sin");
   const fovea_rotary angles = angles_of(cosines, sines, interleaved);
@@ -180,7 +182,7 @@ PYBIND11_MODULE(_native, m) {
       }))
       .def(py::init([](py::object of) {
         auto one = std::make_unique<cache>();
-        const pool& pages = py::cast<const pool&>(of);
+        const pool& pages = to_object<pool>(of, "pool", "a fovea.PagePool");
         fovea_cache_options options{};
         options.size_of_this = sizeof options, options.kind = FOVEA_PAGED,
         options.element = pages.options.element;
@@ -207,11 +209,13 @@ PYBIND11_MODULE(_native, m) {
              fovea_cache* made = nullptr;
              run(fovea_cache_fork, one.handle, &made);
              fovea_cache_destroy(other.handle), other.handle = made;
+             other.keeps = one.keeps, other.value_dim = one.value_dim;
            })
       .def("_save",
            [](const cache& one, const std::string& path) { run(fovea_cache_save, one.handle, path.c_str()); })
       .def("_load",
            [](cache& one, const std::string& path) { run(fovea_cache_load, one.handle, path.c_str()); })
+      .def_property_readonly("_pool", [](const cache& one) { return one.keeps; })
       .def("__len__", [](const cache& one) { return fovea_cache_tokens(one.handle); })
       .def_property_readonly(
           "position", [](const cache& one) { return fovea_cache_position(one.handle); },

@@ -10,6 +10,7 @@ import numpy as np
 
 import fovea
 from fovea import masks
+from refusals import Refusals  # run with what stands here
 
 
 def numbers(*shape, dtype=np.float32, seed=1.3):
