@@ -110,9 +110,10 @@ class block_pieces {
 
   /// Into parts of so many rows, where there are no scales, and not too many parts.
   void cut(index_type rows) noexcept {
+    constexpr auto most_parts = static_cast<index_type>(most);
     index_type parts = 0;
-    for (const auto& x : *this) parts += x.scales == nullptr ? ceil_div(x.count, rows) : most + 1;
-    if (parts > static_cast<index_type>(most)) return;
+    for (const auto& x : *this) parts += x.scales == nullptr ? ceil_div(x.count, rows) : most_parts + 1;
+    if (parts > most_parts) return;
     const block_pieces whole = *this;
     clear();
     for (const auto& x : whole)
