@@ -5,7 +5,7 @@
 #include <fovea/kernel/tile/packing.hpp>
 #include <fovea/projected/calls.hpp>
 #include <fovea/projected/head_products.hpp>
-#include <fovea/score/relative_terms.hpp>
+#include <fovea/transformer_xl/relative_terms.hpp>
 
 #include <algorithm>
 

@@ -114,10 +114,10 @@ struct row_panel {
 
   /// f(std::type_identity of lines, constant rows, first) for tiles of up to half as many rows as a
   /// register has lanes: one, if it can be, as each reads what all rows share. Where lines of what comes
-  /// next are asked for, tiles are of 2, 4 or the most rows, some of them perhaps of none: what is waited for is
-  /// memory. Loops are compiled twice, as asking whether to ask took 10 to 18 % of a tile's time from L2 (4
-  /// rows of float, Zen 5); asking for 8 to 24 lines at once after so many of a tile's, 10 to 17 % beyond
-  /// caches.
+  /// next are asked for, tiles are of 2, 4 or the most rows, some of them perhaps of none: what is waited
+  /// for is memory. Loops are compiled twice, as asking whether to ask took 10 to 18 % of a tile's time
+  /// from L2 (4 rows of float, Zen 5); asking for 8 to 24 lines at once after so many of a tile's, 10 to 17
+  /// % beyond caches.
   template <class F>
   void in_row_tiles(bool asks, const F& f) const noexcept {
     constexpr int most = std::min<int>(max_rows, std::max<int>(n / 2, 1));

@@ -166,10 +166,10 @@ index_type tokens_ahead(index_type query_rows, index_type dim, index_type block)
   return asks_near<E>(query_rows) ? std::min(round_up(ceil_div(bytes, row_bytes), grain), block) : block;
 }
 
-/// Lines of these to ask for as rows are read: once each, and in rising addresses where the rows lie without
-/// gaps, in whatever order a tile reads: hardware follows that on any machine, and takes over where what is
-/// asked for is dropped. Which rows they are, tokens_ahead says. No state, so that it costs a tile nothing but
-/// the instruction.
+/// Lines of these to ask for as rows are read: once each, and in rising addresses where the rows lie
+/// without gaps, in whatever order a tile reads: hardware follows that on any machine, and takes over where
+/// what is asked for is dropped. Which rows they are, tokens_ahead says. No state, so that it costs a tile
+/// nothing but the instruction.
 ///
 /// Measured on a Zen 5, 8 key/value heads, 32,768 keys of 128, groups of 1, 2, 3, 4 and 8, ms (a read of the
 /// same memory takes 6.5): 9.1, 11.0, 11.2, 11.2, 10.5; two a line, of these and of rows 8 KB ahead, in the

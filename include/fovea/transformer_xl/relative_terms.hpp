@@ -1,5 +1,5 @@
-// fovea/score/relative_terms.hpp - logits of a query and a vector that belongs to the distance of two tokens:
-// s_ij -> s_ij + x_i . r(i - j).
+// fovea/transformer_xl/relative_terms.hpp - logits of a query and a vector that belongs to the distance of
+// two tokens: s_ij -> s_ij + x_i . r(i - j).
 #pragma once
 
 #include <fovea/score/concept.hpp>
