@@ -9,6 +9,8 @@
     backward   that call and its gradient                               7                     220 KB
     training   a step of multi_head: forward, backward                  10
 
+With the kernels in a library of the program (include/fovea/kernels.hpp): -- -DFOVEA_EXTERN_KERNELS
+
 Those figures are what is wanted, at most, at -O3: the ratios hardly depend on the machine. Time is user time of the
 compiler, the least of --runs; code is the text section of the object, as `size` counts it, in 1000 bytes. --check exits
 with 1 where something is above what is wanted; --wanted UNIT=TIMES[:KB] wants something else."""

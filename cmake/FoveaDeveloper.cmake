@@ -29,10 +29,14 @@ function(fovea_sanitizers target visibility)
   target_link_options(${target} ${visibility} -fsanitize=${names})
 endfunction()
 
-add_library(fovea_developer INTERFACE)
-target_link_libraries(fovea_developer INTERFACE fovea::fovea)
+add_library(fovea_flags INTERFACE)
 if(FOVEA_SANITIZE)
-  fovea_sanitizers(fovea_developer INTERFACE ${FOVEA_SANITIZE})
+  fovea_sanitizers(fovea_flags INTERFACE ${FOVEA_SANITIZE})
 endif()
-target_compile_options(fovea_developer INTERFACE ${FOVEA_WARNINGS} $<$<BOOL:${FOVEA_WERROR}>:-Werror>
+target_compile_options(fovea_flags INTERFACE ${FOVEA_WARNINGS} $<$<BOOL:${FOVEA_WERROR}>:-Werror>
                        $<$<BOOL:${FOVEA_MARCH}>:-march=${FOVEA_MARCH}>)
+fovea_kernels(fovea_developer_kernels)
+target_link_libraries(fovea_developer_kernels PRIVATE fovea_flags)
+
+add_library(fovea_developer INTERFACE)
+target_link_libraries(fovea_developer INTERFACE fovea_flags fovea_developer_kernels)

@@ -16,6 +16,7 @@ install(TARGETS fovea EXPORT fovea)
 install(EXPORT fovea NAMESPACE fovea:: FILE foveaTargets.cmake DESTINATION ${package_dir})
 install(FILES ${PROJECT_BINARY_DIR}/foveaConfig.cmake ${PROJECT_BINARY_DIR}/foveaConfigVersion.cmake
         cmake/FoveaMultiarch.cmake cmake/FoveaMultiarchObject.cmake cmake/multiarch.cpp.in cmake/FoveaCompiled.cmake
+        cmake/FoveaKernels.cmake cmake/kernels.cpp
         DESTINATION ${package_dir})
 install(DIRECTORY cmake/compiled DESTINATION ${package_dir})
 if(TARGET fovea_compiled)  # an export of its own: who finds it alone needs neither Eigen nor xsimd

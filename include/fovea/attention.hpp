@@ -31,6 +31,7 @@
 #include <fovea/element.hpp>
 #include <fovea/executor.hpp>
 #include <fovea/gate.hpp>
+#include <fovea/kernels.hpp>
 #include <fovea/lse_gradient.hpp>
 #include <fovea/mask.hpp>
 #include <fovea/partial.hpp>

@@ -227,6 +227,15 @@ process)."
 #define FOVEA_RESTRICT __restrict
 #endif
 
+// FOVEA_EXTERN_KERNELS: kernels are compiled in one file of the program, which defines FOVEA_DEFINE_KERNELS, and
+// not in each; see kernels.hpp.
+#ifdef FOVEA_DEFINE_KERNELS
+#define FOVEA_EXTERN_KERNELS 1
+#define FOVEA_KERNEL template
+#else
+#define FOVEA_KERNEL extern template
+#endif
+
 // FOVEA_PREFETCH(address, write, locality): a hint, nothing more; locality is 3 for L1, 2 for L2.
 #if defined(__GNUC__) || defined(__clang__)
 #define FOVEA_PREFETCH(address, write, locality) __builtin_prefetch(address, write, locality)

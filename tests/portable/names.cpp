@@ -146,6 +146,7 @@
 #include <fovea/hard.hpp>
 #include <fovea/hard/reference.hpp>
 #include <fovea/inspect.hpp>
+#include <fovea/kernels.hpp>
 #include <fovea/kv_cache.hpp>
 #include <fovea/linear_attention.hpp>
 #include <fovea/linear/reference.hpp>

@@ -64,5 +64,14 @@ row_matrix<T> product_backward(const rows_ref<T>& d_y, const rows_ref<T>& x, con
   return input_gradient<T>(d_y, w);
 }
 
+#ifdef FOVEA_EXTERN_KERNELS  // see kernels.hpp
+FOVEA_KERNEL row_matrix<float> product<float>(const rows_ref<float>&, const rows_ref<float>&,
+                                              const Eigen::Ref<const row_vector<float>>&);
+FOVEA_KERNEL row_matrix<float> input_gradient<float>(const rows_ref<float>&, const rows_ref<float>&);
+FOVEA_KERNEL void add_weight_gradient<float>(const rows_ref<float>&, const rows_ref<float>&,
+                                             Eigen::Ref<row_matrix<float>, 0, Eigen::OuterStride<>>,
+                                             Eigen::Ref<row_vector<float>>);
+#endif
+
 }  // namespace projection
 FOVEA_NAMESPACE_END
