@@ -227,8 +227,8 @@ process)."
 #define FOVEA_RESTRICT __restrict
 #endif
 
-// FOVEA_EXTERN_KERNELS: kernels are compiled in one file of the program, which defines FOVEA_DEFINE_KERNELS, and
-// not in each; see kernels.hpp.
+// FOVEA_EXTERN_KERNELS: kernels are compiled in one file of the program, which defines FOVEA_DEFINE_KERNELS,
+// and not in each; see kernels.hpp.
 #ifdef FOVEA_DEFINE_KERNELS
 #define FOVEA_EXTERN_KERNELS 1
 #define FOVEA_KERNEL template
