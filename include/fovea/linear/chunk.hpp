@@ -147,9 +147,9 @@ class chunk {
   }
 
   /// q_t D_ts k_s of query head g of the group; the rows that meet the state.
-  row_list<const T> weigh_keys(index_type g, bool first_is_one = false) const noexcept {
+  row_list<const T> weigh_keys(index_type g) const noexcept {
     row_list<const T> q = x_.q(g);
-    if (x_.decays_channels) by_channel_.decay_queries(x_, g, first_is_one), q = by_channel_.q;
+    if (x_.decays_channels) by_channel_.decay_queries(x_, g), q = by_channel_.q;
     products::scores(x_.count, q, m_.k_columns, x_.dim, m_.attention);
     if (by_tokens()) weigh<Arch>(x_.count, by_token_.d, T(1), m_.attention);
     return q;
@@ -171,13 +171,15 @@ class chunk {
 
   /// to = P_n S + sum_s k_s (E_s u_s)^T in strip j.
   void update(const state_strips<Arch, T>& to, index_type j) const noexcept {
-    if (x_.decays_channels)
-      return products::update(x_.count, {by_channel_.last, 1}, by_channel_.k_left, u(), s_, to, j, soon_);
-    if (!x_.decay) return products::update(x_.count, {}, x_.k, u(), s_, to, j, soon_);
+    if (x_.decays_channels) {
+      const row_list<const T> last{by_channel_.p.row(x_.count - 1), 1};
+      return products::update(x_.count, {}, by_channel_.k_inverse, u(), last, s_, to, j, soon_);
+    }
+    if (!x_.decay) return products::update(x_.count, {}, x_.k, u(), {}, s_, to, j, soon_);
     const row_list<T> left{m_.u_left, x_.width};
     products::scale_rows(x_.count, u().from_column(s_.column(j)), {by_token_.e, 1},
                          left.from_column(s_.column(j)), s_.width_of(j));
-    products::update(x_.count, {by_token_.p + x_.count - 1, 0}, x_.k, left, s_, to, j, soon_);
+    products::update(x_.count, {by_token_.p + x_.count - 1, 0}, x_.k, left, {}, s_, to, j, soon_);
   }
 
  private:

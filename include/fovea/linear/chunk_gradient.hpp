@@ -94,12 +94,13 @@ class chunk_gradient {
     if (!f_.decay(true)) return false;
     soon_.deal((s_.count() + st_.count()) * products::tiles(x_.count) * (2 * x_.group + (x_.beta ? 3 : 0)) +
                s_.count() * products::tiles(x_.dim) * (x_.group + (x_.beta ? 1 : 0)));
-    if (x_.decays_channels) scale_state(s_, x_.decay.row(0)), scale_state(ds_, f_.of_channels().last);
+    if (x_.decays_channels)
+      scale_state(s_, x_.decay.row(0)), scale_state(ds_, f_.of_channels().p.row(x_.count - 1));
     f_.transpose_keys(), transpose_state(s_, st_), transpose_state(ds_, dst_);
     if (x_.beta) right_sides(known);
     transpose_rows<Arch, T>(f_.u(), x_.count, x_.width, m_.u_columns);
     for (index_type g = 0; g < x_.group; ++g) {
-      const row_list<const T> q = f_.weigh_keys(g, true);
+      const row_list<const T> q = f_.weigh_keys(g);
       by_values(g), by_query_and_key(g, q);
     }
     if (x_.beta) by_recall();
@@ -211,14 +212,15 @@ class chunk_gradient {
   /// ds with query head g; with the last one, of what is recalled.
   void by_state(index_type g) const noexcept {
     row_list<const T> q = x_.q(g), right = d_out(g);
-    if (x_.decays_channels && x_.group > 1) f_.of_channels().decay_queries(x_, g, true);
+    if (x_.decays_channels && x_.group > 1) f_.of_channels().decay_queries(x_, g);
     if (x_.decays_channels) q = f_.of_channels().q;
     if (f_.by_tokens()) {
       products::scale_rows(x_.count, right, {f_.of_tokens().p, 1}, m_.scaled, x_.width);
       right = m_.scaled;
     }
     const row_list<const T> p{g == 0 && f_.by_tokens() ? f_.of_tokens().p + x_.count - 1 : nullptr, 0};
-    for (index_type j = 0; j < ds_.count(); ++j) products::update(x_.count, p, q, right, ds_, ds_, j, soon_);
+    for (index_type j = 0; j < ds_.count(); ++j)
+      products::update(x_.count, p, q, right, {}, ds_, ds_, j, soon_);
     if (!x_.beta || g + 1 < x_.group) return;
     right = m_.dx;
     if (!x_.decays_channels) {
@@ -226,23 +228,21 @@ class chunk_gradient {
       right = m_.scaled;
     }
     for (index_type j = 0; j < ds_.count(); ++j)
-      products::update(x_.count, {}, f_.recalling_keys(), right, ds_, ds_, j, soon_);
+      products::update(x_.count, {}, f_.recalling_keys(), right, {}, ds_, ds_, j, soon_);
   }
 
   /// d_q and d_k of q, k and ds from those of P q, P k and k / P.
   FOVEA_NOINLINE FOVEA_FLATTEN void undo_channels() const noexcept {
-    for (index_type c = 0; c < x_.dim_step; c += n) {
-      R p(T(1));
-      for (index_type t = 0; t < x_.count; ++t) {
-        if (t > 0) p = p * R::load_unaligned(x_.decay.row(t) + c);
+    for (index_type t = 0; t < x_.count; ++t)
+      for (index_type c = 0; c < x_.dim_step; c += n) {
+        const R p = R::load_aligned(f_.of_channels().p.row(t) + c);
         const auto times = [&](T* at, const R& factor) {
           (R::load_unaligned(at + c) * factor).store_unaligned(at + c);
         };
         for (index_type g = 0; g < x_.group; ++g) times(m_.d_q_of(g).row(t), p);
         if (x_.beta) times(m_.d_left.row(t), R(T(0)) - p);
-        times(m_.d_right.row(t), R(T(1)) / p);
+        times(m_.d_right.row(t), kernel::isa<Arch>::quotient(R(T(1)), p));
       }
-    }
     scale_state(ds_, x_.decay.row(0));
   }
 

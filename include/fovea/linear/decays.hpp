@@ -24,18 +24,20 @@ class token_decays {
       : p(memory), minus_p(memory + pitch), e(memory + 2 * pitch), d(memory + 3 * pitch) {}
 
   FOVEA_NOINLINE FOVEA_FLATTEN void make(const row_list<const T>& decay, index_type count) const noexcept {
-    for (index_type t = 0; t < count; ++t)
-      p[t] = t == 0 ? *decay.row(t) : normal(p[t - 1] * *decay.row(t)), minus_p[t] = -p[t];
-    alignas(64) T one[std::size_t{2 * n}] = {};  // read from n - i on it has its 1 in lane i
+    alignas(64) T one[std::size_t{2 * n + 1}] = {};  // read from n - i on it has its 1 in lane i
     one[n] = T(1);
     for (index_type c = 0; c < count; c += n) {
       R ratio(T(0));
       for (index_type t = c; t < count; ++t) {
-        const R seen = ratio * R(*decay.row(t));
-        ratio = xsimd::select(seen < R(least), R(T(0)), seen);
-        if (t < c + n) ratio = ratio + R::load_unaligned(one + n - (t - c));
+        const T* const begins = one + (t < c + n ? n - (t - c) : n + 1);
+        ratio = normal(kernel::isa<Arch>::fma(ratio, R(*decay.row(t)), R::load_unaligned(begins)));
         ratio.store_aligned(d + t * pitch + c);
       }
+    }
+    for (index_type t = 0; t < count; ++t) p[t] = d[t * pitch];  // the products without the first of them
+    for (index_type t = 0; t < count; t += n) {
+      const R all = normal(R::load_aligned(p + t) * R(*decay.row(0)));
+      all.store_aligned(p + t), (R(T(0)) - all).store_aligned(minus_p + t);
     }
     std::copy_n(d + (count - 1) * pitch, count, e);
   }
@@ -43,10 +45,12 @@ class token_decays {
   T *p, *minus_p, *e, *d;
 
  private:
-  static T normal(T x) noexcept { return (x < 0 ? -x : x) < least ? T(0) : x; }
+  /// 0 for less than the smallest normal number.
+  static R normal(const R& x) noexcept { return xsimd::select(x < R(least), R(T(0)), x); }
 };
 
-/// Of a row of channels a token: rows P_t q_t, -P_t k_t, k_t / P_t, E_t k_t, and P_n.
+/// Of a row of channels a token: rows P_t, P_t q_t, -P_t k_t and k_t / P_t. (E_s k_s are the last of these
+/// times P_n, which the sum over s is multiplied by.)
 template <class Arch, class T>
 class channel_decays {
   using R = vec<Arch, T>;
@@ -54,13 +58,12 @@ class channel_decays {
   static constexpr T widest = sizeof(T) == 4 ? T(1e16) : T(1e130);
 
  public:
-  static index_type numbers(index_type dim_step) noexcept { return (4 * chunk_tokens + 1) * dim_step; }
+  static index_type numbers(index_type dim_step) noexcept { return 4 * chunk_tokens * dim_step; }
   channel_decays(T* memory, index_type dim_step) noexcept
       : q{memory, dim_step},
         k_recalling{q.row(chunk_tokens), dim_step},
         k_inverse{k_recalling.row(chunk_tokens), dim_step},
-        k_left{k_inverse.row(chunk_tokens), dim_step},
-        last(k_left.row(chunk_tokens)) {}
+        p{k_inverse.row(chunk_tokens), dim_step} {}
 
   /// False where the decays of some channel lie too far apart. `first_is_one`: the first token's decay is
   /// taken for 1, with which the decays of a single token always lie near enough.
@@ -68,39 +71,29 @@ class channel_decays {
     R furthest(T(1)), nearest(T(1));
     xsimd::batch_bool<T, Arch> broken = furthest != furthest;
     for (index_type c = 0; c < x.dim_step; c += n) {
-      R p(T(1));
+      R product(T(1));
       for (index_type t = 0; t < x.count; ++t) {
-        if (t > 0 || !first_is_one) p = p * R::load_unaligned(x.decay.row(t) + c);
-        furthest = xsimd::max(furthest, p), nearest = xsimd::min(nearest, p), broken = broken || (p != p);
+        if (t > 0 || !first_is_one) product = product * R::load_unaligned(x.decay.row(t) + c);
+        furthest = xsimd::max(furthest, product), nearest = xsimd::min(nearest, product);
+        product.store_aligned(p.row(t) + c);
         const R key = R::load_unaligned(x.k.row(t) + c);
-        if (x.beta) (-(key * p)).store_aligned(k_recalling.row(t) + c);
-        (key / p).store_aligned(k_inverse.row(t) + c);
+        if (x.beta) (-(key * product)).store_aligned(k_recalling.row(t) + c);
+        kernel::isa<Arch>::quotient(key, product).store_aligned(k_inverse.row(t) + c);
       }
-      p.store_aligned(last + c);
-      R e(T(1));
-      for (index_type t = x.count - 1; t >= 0; --t) {
-        (R::load_unaligned(x.k.row(t) + c) * e).store_aligned(k_left.row(t) + c);
-        e = e * R::load_unaligned(x.decay.row(t) + c);
-      }
+      broken = broken || (product != product);  // a NaN stays one
     }
     return !xsimd::any(broken) && !xsimd::any(nearest < R(T(1) / widest)) &&
            !xsimd::any(furthest > R(widest));
   }
 
-  FOVEA_NOINLINE FOVEA_FLATTEN void decay_queries(const token_block<T>& x, index_type g,
-                                                  bool first_is_one) const noexcept {
+  FOVEA_NOINLINE FOVEA_FLATTEN void decay_queries(const token_block<T>& x, index_type g) const noexcept {
     const row_list<const T> query = x.q(g);
-    for (index_type c = 0; c < x.dim_step; c += n) {
-      R p(T(1));
-      for (index_type t = 0; t < x.count; ++t) {
-        if (t > 0 || !first_is_one) p = p * R::load_unaligned(x.decay.row(t) + c);
-        (R::load_unaligned(query.row(t) + c) * p).store_aligned(q.row(t) + c);
-      }
-    }
+    for (index_type t = 0; t < x.count; ++t)
+      for (index_type c = 0; c < x.dim_step; c += n)
+        (R::load_unaligned(query.row(t) + c) * R::load_aligned(p.row(t) + c)).store_aligned(q.row(t) + c);
   }
 
-  row_list<T> q, k_recalling, k_inverse, k_left;
-  T* last;
+  row_list<T> q, k_recalling, k_inverse, p;
 };
 
 }  // namespace linear

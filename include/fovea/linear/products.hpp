@@ -72,27 +72,28 @@ class chunk_products {
   FOVEA_NOINLINE static void rows(index_type count, const row_sums<T, Weights>& x,
                                   const state_strips<Arch, T>& m, index_type j,
                                   kernel::prefetch& soon) noexcept {
-    in_row_tiles(count, [&](auto rows, index_type r) {
-      if (r % (2 * rows_of_tile) == 0) soon.fetch();
-      kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
-        row_tile<Solves, rows, columns>(x, r, m.strip(j) + c * n, m.width_of(j), m.column(j) + c * n);
-      });
+    in_row_tiles(count, [&](auto rows, index_type r, index_type tiles) {
+      for (index_type i = 0; i < tiles; ++i) {
+        if (i % 2 == 0) soon.fetch();
+        kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
+          row_tile<Solves, rows, columns>(x, r + i * rows, m.strip(j) + c * n, m.width_of(j),
+                                          m.column(j) + c * n);
+        });
+      }
     });
   }
 
-  /// to = p M + sum_s left_s right_s^T in strip j; p is of a row of M, or, with step 0, of all. `to`: M
-  /// itself, or as large.
-  FOVEA_NOINLINE static void update(index_type count, row_list<const T> p, row_list<const T> left,
-                                    row_list<const T> right, const state_strips<Arch, T>& m,
-                                    const state_strips<Arch, T>& to, index_type j,
-                                    kernel::prefetch& soon) noexcept {
-    in_row_tiles(m.dim, [&](auto rows, index_type r) {
-      if (r % (2 * rows_of_tile) == 0) soon.fetch();
+  /// to = after (before M + sum_s left_s right_s^T) in strip j; `before` and `after` are of a row of M, or,
+  /// with step 0, of all. `to`: M itself, or as large.
+  FOVEA_NOINLINE static void update(index_type count, row_list<const T> before, row_list<const T> left,
+                                    row_list<const T> right, row_list<const T> after,
+                                    const state_strips<Arch, T>& m, const state_strips<Arch, T>& to,
+                                    index_type j, kernel::prefetch& soon) noexcept {
+    const state_sum x{count, m.width_of(j), before, left, right.from_column(m.column(j)), after};
+    in_row_tiles(m.dim, [&](auto rows, index_type r, index_type tiles) {
       kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
         const index_type at = r * m.width_of(j) + c * n;
-        state_tile<rows, columns>(count, {p ? p.row(r) : nullptr, p.step}, left.from_column(r),
-                                  right.from_column(m.column(j) + c * n), m.strip(j) + at, to.strip(j) + at,
-                                  m.width_of(j));
+        state_tiles<rows, columns>(x, r, c * n, tiles, m.strip(j) + at, to.strip(j) + at, soon);
       });
     });
   }
@@ -111,13 +112,16 @@ class chunk_products {
   }
 
  private:
-  /// f(constant rows, first) for tiles of rows; 8 at the end are 4 and 4, as 2 leave registers idle.
+  /// f(constant rows, first, tiles) for tiles of rows; 8 at the end are 4 and 4, as 2 leave registers idle.
   template <class F>
   static void in_row_tiles(index_type count, const F& f) noexcept {
-    index_type i = 0;
-    for (; count - i >= rows_of_tile && count - i != rows_of_tile + 2; i += rows_of_tile)
-      f(std::integral_constant<int, rows_of_tile>{}, i);
-    kernel::in_tiles<4>(count - i, [&](auto rows, index_type more) { f(rows, i + more); });
+    const index_type whole = count / rows_of_tile - (count % rows_of_tile == 2 && count > 2 ? 1 : 0);
+    if (whole > 0) f(std::integral_constant<int, rows_of_tile>{}, 0, whole);
+    index_type i = whole * rows_of_tile;
+    if (const index_type fours = (count - i) / 4; fours > 0)
+      f(std::integral_constant<int, 4>{}, i, fours), i += 4 * fours;
+    if (count - i >= 2) f(std::integral_constant<int, 2>{}, i, 1), i += 2;
+    if (count - i >= 1) f(std::integral_constant<int, 1>{}, i, 1);
   }
 
   template <bool Solves, int Rows, int Columns, class Weights>
@@ -164,16 +168,28 @@ class chunk_products {
     }
   }
 
+  struct state_sum {
+    index_type count, width;  // tokens; numbers of a row of M
+    row_list<const T> before, left, right, after;
+  };
+
+  /// `tiles` of them below each other, the first with row r of M and `column` of right: one call, as its
+  /// arguments took 2 % of the time when each tile was one.
   template <int Rows, int Columns>
-  FOVEA_NOINLINE FOVEA_FLATTEN static void state_tile(index_type count, row_list<const T> p,
-                                                      row_list<const T> left, row_list<const T> right,
-                                                      const T* m, T* to, index_type row_step) noexcept {
-    tile<Rows, Columns> sum;
-    sum.each([&](int i, int c, R& x) { x = R::load_unaligned(m + i * row_step + c * n); });
-    if (p) sum.each([&](int i, int, R& x) { x = x * R(*p.row(i)); });
-    kernel::add_outer(sum, left.first, kernel::unit{}, left.step, right.first, right.step, count,
-                      kernel::no_prefetch{});
-    sum.each([&](int i, int c, R& x) { x.store_unaligned(to + i * row_step + c * n); });
+  FOVEA_NOINLINE FOVEA_FLATTEN static void state_tiles(const state_sum& x, index_type r, index_type column,
+                                                       index_type tiles, const T* m, T* to,
+                                                       kernel::prefetch& soon) noexcept {
+    const T* const right = x.right.first + column;
+    for (index_type i = 0; i < tiles; ++i, r += Rows, m += Rows * x.width, to += Rows * x.width) {
+      if (i % 2 == 0) soon.fetch();
+      tile<Rows, Columns> sum;
+      sum.each([&](int row, int c, R& s) { s = R::load_unaligned(m + row * x.width + c * n); });
+      if (x.before) sum.each([&](int row, int, R& s) { s = s * R(*x.before.row(r + row)); });
+      kernel::add_outer(sum, x.left.first + r, kernel::unit{}, x.left.step, right, x.right.step, x.count,
+                        kernel::no_prefetch{});
+      if (x.after) sum.each([&](int row, int, R& s) { s = s * R(*x.after.row(r + row)); });
+      sum.each([&](int row, int c, R& s) { s.store_unaligned(to + row * x.width + c * n); });
+    }
   }
 };
 
