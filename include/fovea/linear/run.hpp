@@ -15,8 +15,8 @@ class task {
   static constexpr index_type few_tokens = 4;  // so many go in the caller's state, if kernels can read it
   /// States of up to so many numbers (delta rules four times as many) go through 16 tokens at a time, others
   /// through 32: the work on what tokens of a chunk have to do with each other grows with the chunk, reads
-  /// and writes of the state shrink with it. Zen 5, 64 x 64: 6 % less time with 16, AVX2 7 to 10 %; 128 x 128:
-  /// delta rules 1 to 7 %, others 1 to 3 % more.
+  /// and writes of the state shrink with it. Zen 5, 64 x 64: 6 % less time with 16, AVX2 7 to 10 %;
+  /// 128 x 128: delta rules 1 to 7 %, others 1 to 3 % more.
   static constexpr index_type largest_of_short = 64 * 64;
 
  public:
