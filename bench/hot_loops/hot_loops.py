@@ -25,7 +25,7 @@ MULTIPLY_ADD = re.compile(r"^\tv(fn?m(add|sub)\w+p[sd]|dpbf16ps)\s")
 VECTOR = re.compile(r"%[xyz]mm\d+")
 PRODUCT = re.compile("dot_keys|dot_some_keys|add_values|write_values|"
                      "key_group.*(5score|13differentiate|11add_to_keys|14add_to_queries)|"
-                     "chunk_products.*(6scores|8row_tile|10state_tile)")
+                     "chunk_products.*(6scores|8row_tile|11state_tiles)")
 
 
 def functions(lines):
