@@ -14,14 +14,16 @@ namespace kernel {
 ///   State   columns                         registers that a register of queries keeps
 ///           open(panel)                     of no key
 ///           absorb(s, panel, block)         S -> P; sets s.shrink
-///   Mixer   columns(), whole()              registers it keeps; whether it wants all keys as one block
+///   Mixer   columns(), whole()              registers it keeps; whether it wants all keys as one block, and is
+///                                           done with a panel's sums when it has added to them
 ///           open(panel)
 ///           add(p, panel, state, block)
 ///           close(panel, state)             after the last block, for panels that saw none as well
 template <class Arch, class T, class State, class Mixer>
 FOVEA_NOINLINE void walk_lanes(const lane_job<Arch, T>& job, const State& state,
                                const Mixer& mixer) noexcept {
-  query_panels<Arch, T> panels(job.rows, job.memory.panels, job.dim, mixer.columns(), State::columns);
+  query_panels<Arch, T> panels(job.rows, job.memory.panels, job.dim, mixer.columns(), State::columns,
+                               few_that_see_less(job), mixer.whole());
   const auto open = [&](auto& q) {
     if (!std::exchange(q.opened, true)) pack(job, q), state.open(q), mixer.open(q);
   };

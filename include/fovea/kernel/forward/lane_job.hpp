@@ -27,10 +27,25 @@ struct lane_job {
   const block_ref<T>* values = nullptr;  // none: weights are summed with something else
 };
 
+/// How many of a job's queries go in a register of their own before the others: those that would be left at
+/// its end in a register filled by half or less, where the first ones see less than the last ones. (Causal,
+/// 197 tokens: the 5 left see 197 keys, the first 5 see 5.)
+template <class Arch, class T>
+index_type few_that_see_less(const lane_job<Arch, T>& job) noexcept {
+  constexpr index_type n = lanes<Arch, T>;
+  const index_type few = job.rows.size() % n;
+  if (few == 0 || 2 * few > n || job.rows.size() < n) return 0;
+  const auto seen = [&](index_type first) {
+    return intersect(job.span, job.rules.reach({first, first + few}, job.span.last)).size();
+  };
+  return 2 * seen(job.rows.first) <= seen(job.rows.last - few) ? few : 0;
+}
+
 /// The blocks of keys of a job that some of its rows see, one after another; `whole`: all keys as one block.
 template <class Arch, class T>
 class key_blocks {
-  static constexpr index_type step = geometry<Arch>::tile_rows;
+  static constexpr index_type step = geometry<Arch>::tile_rows,
+                              most_queries = geometry<Arch>::tile_vectors * lanes<Arch, T>;  // of a panel
   using panel = query_panel<Arch, T>;
 
  public:
@@ -100,7 +115,7 @@ class key_blocks {
     if (whole_ ? !others.empty() : first_) lines.add(line_use::read, job_.q.lines, others);
     if (whole_) {
       if (others.empty() && job_.next != nullptr)
-        lines.add(line_use::read, job_.next->q, first_of_next(queries));
+        lines.add(line_use::read, job_.next->q, first_of_next());
       add_share(&next_lines::k, queries, lines);
     }
     job_.rules.prefetch_cells(queries.rows, s.keys, lines);
@@ -112,7 +127,7 @@ class key_blocks {
     if (whole_) {
       lines.add(line_use::write, out, others_after(queries));
       add_share(&next_lines::v, queries, lines);
-    } else if (keys_.last >= reach_.last) {
+    } else if (keys_.last >= job_.rules.reach(queries.rows, reach_.last).last) {  // the panel's last block
       lines.add(line_use::write, out, queries.rows);
     }
     return lines;
@@ -136,11 +151,11 @@ class key_blocks {
     return job_.values == nullptr ? 1 : job_.values->tokens_a_row_of_columns;
   }
   range others_after(const panel& queries) const noexcept {
-    return {queries.rows.last, std::min(queries.rows.last + queries.width, job_.rows.last)};
+    return {queries.rows.last, std::min(queries.rows.last + most_queries, job_.rows.last)};
   }
-  range first_of_next(const panel& queries) const noexcept {
+  range first_of_next() const noexcept {
     const range all = job_.next->rows;
-    return {all.first, std::min(all.first + queries.width, all.last)};
+    return {all.first, std::min(all.first + most_queries, all.last)};
   }
   void add_share(byte_view next_lines::*part, const panel& queries, prefetch& lines) const noexcept {
     if (job_.next == nullptr || (job_.next->*part).data == nullptr) return;

@@ -78,24 +78,33 @@ struct logit_block {
 template <class Arch, class T>
 class query_panels {
   using shape = geometry<Arch>;
+  using panel = query_panel<Arch, T>;
   static constexpr index_type n = lanes<Arch, T>;
 
  public:
-  static constexpr int most_panels = shape::panels * 3 / 2;  // of a job
+  static constexpr int most_panels = shape::panels * 3 / 2 + 1;  // of a job
 
-  query_panels(range rows, T* memory, index_type dim, index_type sums, index_type states) noexcept
+  /// The first `alone` queries, at most a register of them, have a panel of their own. `in_turn`: Q^T and sums
+  /// of one panel are done with before the next one's are written, so that all are kept at one place, in L1.
+  query_panels(range rows, T* memory, index_type dim, index_type sums, index_type states,
+               index_type alone = 0, bool in_turn = false) noexcept
       : count_(0) {
+    T* state = memory;
+    if (in_turn) state += std::min(round_up(rows.size(), n), shape::tile_vectors * n) * (dim + sums);
+    const auto add = [&](index_type registers, index_type queries) {
+      const index_type width = registers * n;
+      panel& q = panels_[count_++].emplace(rows.first, std::min(rows.first + queries, rows.last));
+      q.q = memory, q.sums = memory + width * dim, q.width = static_cast<int>(width);
+      q.state = in_turn ? state : q.sums + width * sums;
+      state += width * states;
+      if (!in_turn) memory = after(memory, panel::bytes(registers, dim, sums, states));
+      rows.first += queries;
+    };
+    if (alone > 0) add(1, alone);
     index_type left = ceil_div(rows.size(), n);
     for (index_type panels = ceil_div(left, index_type(shape::tile_vectors)); panels > 0; --panels) {
-      const index_type registers = ceil_div(left, panels), width = registers * n;
-      T* const of_sums = memory + width * dim;
-      panels_[count_++] = {{rows.first, std::min(rows.first + width, rows.last)},
-                           memory,
-                           of_sums,
-                           of_sums + width * sums,
-                           static_cast<int>(width)};
-      memory = after(memory, query_panel<Arch, T>::bytes(registers, dim, sums, states));
-      rows.first += width;
+      const index_type registers = ceil_div(left, panels);
+      add(registers, registers * n);
       left -= registers;
     }
   }
@@ -108,7 +117,10 @@ class query_panels {
   union slot {  // of which count_ are written
     query_panel<Arch, T> panel;
     slot() noexcept {}
-    void operator=(const query_panel<Arch, T>& x) noexcept { panel = x; }
+    query_panel<Arch, T>& emplace(index_type first, index_type last) noexcept {
+      panel = {{first, last}, nullptr, nullptr, nullptr, 0};
+      return panel;
+    }
   };
   slot panels_[std::size_t{most_panels}];
   int count_;

@@ -10,7 +10,7 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// P = exp(S - m), exactly 0 where hidden, and the factor of what was summed so far.
-template <class Arch, class T, unit_of Units, bool Hides>
+template <class Arch, class T, unit_of Units>
 FOVEA_NOINLINE void absorb_logits(logit_block<Arch, T>& s, T* state) noexcept {
   using V = vec<Arch, T>;
   const V least = least_exponent<Arch, T>(s.finite);
@@ -22,18 +22,24 @@ FOVEA_NOINLINE void absorb_logits(logit_block<Arch, T>& s, T* state) noexcept {
     s.shrink[w] = shrink;
     V even(T(0)), odd(T(0));
     T* const first = s.at(0, w);
-    const auto exponentiate = [&](index_type j) FOVEA_INLINE_LAMBDA {
-      const V p = row.template probability<Hides>(V::load_aligned(first + j * width), least);
-      p.store_aligned(first + j * width);
-      return p;
+    const auto absorb = [&](auto hides) FOVEA_INLINE_LAMBDA {
+      const auto exponentiate = [&](index_type j) FOVEA_INLINE_LAMBDA {
+        const V p = row.template probability<hides()>(V::load_aligned(first + j * width), least);
+        p.store_aligned(first + j * width);
+        return p;
+      };
+      index_type j = 0;
+      for (; j + 2 <= keys; j += 2) {
+        even = even + exponentiate(j);
+        odd = odd + exponentiate(j + 1);
+      }
+      if (j < keys) even = even + exponentiate(j);
     };
-    index_type j = 0;
-    for (; j + 2 <= keys; j += 2) {
-      even = even + exponentiate(j);
-      odd = odd + exponentiate(j + 1);
-    }
-    if (j < keys) even = even + exponentiate(j);
-    for (j = keys; j < s.keys.size(); ++j) V(T(0)).store_aligned(first + j * width);
+    if (s.may_hide && row.must_hide(s.finite))
+      absorb(std::true_type{});
+    else
+      absorb(std::false_type{});
+    for (index_type j = keys; j < s.keys.size(); ++j) V(T(0)).store_aligned(first + j * width);
     row.add(shrink, even + odd);
     row.m.store_aligned(state), row.l.store_aligned(state + width);
   }
@@ -53,12 +59,8 @@ struct lane_softmax {
   }
   void absorb(logit_block<Arch, T>& s, const panel& queries, auto& block) const noexcept {
     s.finite = block.finite_values(s);
-    if (natural)
-      s.may_hide ? absorb_logits<Arch, T, unit_of::natural, true>(s, queries.state)
-                 : absorb_logits<Arch, T, unit_of::natural, false>(s, queries.state);
-    else
-      s.may_hide ? absorb_logits<Arch, T, unit_of::log2, true>(s, queries.state)
-                 : absorb_logits<Arch, T, unit_of::log2, false>(s, queries.state);
+    natural ? absorb_logits<Arch, T, unit_of::natural>(s, queries.state)
+            : absorb_logits<Arch, T, unit_of::log2>(s, queries.state);
   }
 
   /// Register w takes in a sink: a logit in natural units, without a value. What it summed shrinks.

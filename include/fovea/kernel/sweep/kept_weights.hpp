@@ -68,7 +68,7 @@ class lane_softmax_kept : public lane_softmax<Arch, T> {
   const matrix_view<T>& to() const noexcept { return to_; }
   /// The keys of a panel's logits so far: from the first block that it sees to the last.
   range& made_of(const panel& queries) const noexcept {
-    return made_[(queries.rows.first - job_.rows.first) / panel::n];
+    return made_[ceil_div(queries.rows.first - job_.rows.first, panel::n)];
   }
 
   void open(const panel& queries) const noexcept {
