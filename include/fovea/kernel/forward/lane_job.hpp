@@ -114,8 +114,7 @@ class key_blocks {
     const range others = others_after(queries);
     if (whole_ ? !others.empty() : first_) lines.add(line_use::read, job_.q.lines, others);
     if (whole_) {
-      if (others.empty() && job_.next != nullptr)
-        lines.add(line_use::read, job_.next->q, first_of_next());
+      if (others.empty() && job_.next != nullptr) lines.add(line_use::read, job_.next->q, first_of_next());
       add_share(&next_lines::k, queries, lines);
     }
     job_.rules.prefetch_cells(queries.rows, s.keys, lines);

@@ -84,8 +84,9 @@ class query_panels {
  public:
   static constexpr int most_panels = shape::panels * 3 / 2 + 1;  // of a job
 
-  /// The first `alone` queries, at most a register of them, have a panel of their own. `in_turn`: Q^T and sums
-  /// of one panel are done with before the next one's are written, so that all are kept at one place, in L1.
+  /// The first `alone` queries, at most a register of them, have a panel of their own. `in_turn`: Q^T and
+  /// sums of one panel are done with before the next one's are written, so that all are kept at one place, in
+  /// L1 (77 x 64: packing takes 3/4 of the time).
   query_panels(range rows, T* memory, index_type dim, index_type sums, index_type states,
                index_type alone = 0, bool in_turn = false) noexcept
       : count_(0) {

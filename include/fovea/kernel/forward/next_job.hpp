@@ -19,9 +19,9 @@ struct next_job {
 /// hardware foresees what is read, took up to 1 % more when each block asked for the next one's keys and
 /// values.
 ///
-/// Keys and values are asked for where those of the call lie beyond caches: 96 heads of 197 x 64 (10 MB) take 2
-/// % less time with that. Within L3 hardware brings them for less than the 1.3 cycles that a line costs here:
-/// 48 heads of 77 x 64 take 3 % less without, causal or not, 12 of 197 2 %, 96 of 128 the same (Zen 5).
+/// Keys and values are asked for where those of the call lie beyond caches: 96 heads of 197 x 64 (10 MB) take
+/// 2 % less time with that. Within L3 hardware brings them for less than the 1.3 cycles that a line costs
+/// here: 48 heads of 77 x 64 take 3 % less without, causal or not, 12 of 197 2 %, 96 of 128 the same (Zen 5).
 /// Queries, packed row by row, and results are asked for always: without, up to 10 % more.
 struct next_lines {
   byte_view q, k, v;  // k and v: where they are other ones, each in one matrix

@@ -33,11 +33,10 @@ FOVEA_INLINE vec<Arch, T> apply_to_block(const Rules& all_rules, staging_block<A
     return largest;
   }
   if (!Rules::natural && covered == coverage::full) {  // nothing changes
-    V most[4] = {largest, largest, largest, largest};    // one would wait for itself
+    V most[4] = {largest, largest, largest, largest};  // one would wait for itself
     index_type j = 0;
     for (; j + 4 <= at.keys; j += 4)
-      for (index_type i = 0; i < 4; ++i)
-        most[i] = xsimd::max(most[i], V::load_aligned(s + (j + i) * width));
+      for (index_type i = 0; i < 4; ++i) most[i] = xsimd::max(most[i], V::load_aligned(s + (j + i) * width));
     for (; j < at.keys; ++j) most[0] = xsimd::max(most[0], V::load_aligned(s + j * width));
     return xsimd::max(xsimd::max(most[0], most[1]), xsimd::max(most[2], most[3]));
   }
