@@ -84,8 +84,8 @@ FOVEA_NOINLINE void differentiate_head(const gradient_head<Arch, T>& head,
 }
 
 /// What a job reads and writes, to be asked for while the one before it computes, where all of it fits beside
-/// that in L2. (8 x 12 x 128 x 64, which lie in L3: 6 to 8 % less time, Zen 5. Larger jobs where the call lies
-/// beyond caches alone: 8 x 12 x 197 x 64 take 4 % less time with it, 1 x 12 x 197 x 64 2 % more.)
+/// that in L2. (8 x 12 x 128 x 64, which lie in L3: 6 to 8 % less time, Zen 5. Larger jobs where the call
+/// lies beyond caches alone: 8 x 12 x 197 x 64 take 4 % less time with it, 1 x 12 x 197 x 64 2 % more.)
 template <class Gradients>
 prefetch lines_of_job(const Gradients& g, const gradient_job& job) noexcept {
   const auto& p = g.forward;
