@@ -152,5 +152,59 @@ TEST(dlpack, what_does_not_fit) {
       {"5 tokens with a stride of 0"});
 }
 
+/// As DLPack 1.x declares it.
+struct DLPackVersion {
+  std::uint32_t major, minor;
+};
+struct DLManagedTensorVersioned {
+  DLPackVersion version;
+  void* manager_ctx;
+  void (*deleter)(DLManagedTensorVersioned*);
+  std::uint64_t flags;
+  DLTensor dl_tensor;
+};
+
+TEST(dlpack, versions_and_flags) {
+  std::vector<float> memory(120, 0.25f), written(120, -1.0f);
+  const exported in(memory.data()), out(written.data());
+  constexpr std::uint64_t read_only = 1, copied = 2;
+  DLManagedTensorVersioned q{{1, 1}, nullptr, nullptr, read_only | copied, in.tensor},
+      o{{1, 0}, nullptr, nullptr, copied, out.tensor};
+  const fovea::attention<float, 4> attend;
+  const fovea::dlpack<const float> read(q);
+  attend.into(fovea::dlpack<float>(o), read, read, read);
+  EXPECT_EQ(written, memory);
+
+  written.assign(120, -1.0f), o.flags = read_only;
+  expect_refused([&] { attend.into(fovea::dlpack<float>(o), read, read, read); },
+                 {"o is to be written, but its DLPack flags are 1", "read-only"});
+  o.flags = 0, o.version.major = 2, o.dl_tensor.shape = nullptr;
+  expect_refused([&] { attend.into(fovea::dlpack<float>(o), read, read, read); },
+                 {"o is a DLPack tensor of version 2, not 1"});
+  EXPECT_EQ(written, std::vector<float>(120, -1.0f));
+}
+
+TEST(dlpack, rows_backwards_and_none) {
+  spaced_elements elements;
+  const auto forward = elements.view(60, 15, 3, 1);
+  const fovea::tensor_view<float> backward{forward.data + 119, 2, 4, 5, 3, -60, -15, -3, -1};
+  exported x(forward.data + 119);
+  for (auto& stride : x.strides) stride = -stride;
+  const fovea::dlpack<float> view(x.tensor);
+  expect_same_places(view, backward);
+  const fovea::attention<float, 4> attend;
+  const exported plain(forward.data);
+  const fovea::dlpack<const float> keys(plain.tensor);
+  expect_same_bits(attend(view, keys, keys), attend(backward, forward, forward));
+
+  // No tokens, and no memory: results of none.
+  exported none(nullptr);
+  none.shape[2] = 0;
+  const fovea::dlpack<const float> empty(none.tensor);
+  EXPECT_EQ(attend(empty, keys, keys).size(), 0);
+  const fovea::tensor<float> o = attend(keys, empty, empty);  // no key: 0
+  EXPECT_EQ(std::vector<float>(o.data(), o.data() + o.size()), std::vector<float>(120, 0.0f));
+}
+
 }  // namespace dlpacks
 }  // namespace

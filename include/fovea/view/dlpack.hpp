@@ -8,7 +8,8 @@
 FOVEA_NAMESPACE_BEGIN
 
 /// The struct DLTensor of DLPack's ABI (all versions so far), for programs without its header; what has the
-/// header's type passes that. A capsule "dltensor" points to a DLManagedTensor, which begins with one.
+/// header's type passes that. A capsule "dltensor" points to a DLManagedTensor, which begins with one; a
+/// capsule "dltensor_versioned" to a DLManagedTensorVersioned, which says of which version, and flags.
 struct dl_device {
   std::int32_t device_type, device_id;
 };
@@ -33,6 +34,13 @@ concept dl_tensor_like = requires(const X& x) {
   x.ndim, x.dtype.code, x.dtype.bits, x.dtype.lanes;
   static_cast<const std::int64_t*>(x.shape), static_cast<const std::int64_t*>(x.strides);
   static_cast<std::uint64_t>(x.byte_offset);
+};
+
+template <class X>
+concept dl_versioned_like = requires(const X& x) {
+  static_cast<std::uint32_t>(x.version.major);
+  static_cast<std::uint64_t>(x.flags);
+  requires dl_tensor_like<decltype(x.dl_tensor)>;
 };
 
 struct bf16;
@@ -64,8 +72,10 @@ constexpr dl_data_type dl_type_of() noexcept {
 ///
 /// A call throws std::invalid_argument, naming the argument and both values, where t is on a device whose
 /// memory the CPU does not read, holds elements of another type, has another rank, no shape, or begins
-/// between two elements; std::length_error where its strides reach further than can be counted. What
-/// attend(q, k, v) returns for such a q is a tensor, of batch 1 where q has rank 2.
+/// between two elements; where t is a DLManagedTensorVersioned, also where its major version is not 1, and
+/// where E is not const but its flags say that it is read-only. std::length_error where its strides reach
+/// further than can be counted. What attend(q, k, v) returns for such a q is a tensor, of batch 1 where q has
+/// rank 2.
 template <class E, std::size_t Rank = 4>
   requires rank_of_view<Rank>
 class dlpack {
@@ -80,10 +90,20 @@ class dlpack {
            x.shape,
            x.strides,
            x.byte_offset} {}
+  template <dl_versioned_like X>
+  explicit dlpack(const X& x) noexcept : t_{} {
+    major_ = static_cast<std::uint32_t>(x.version.major), flags_ = static_cast<std::uint64_t>(x.flags);
+    if (major_ == known_version) t_ = dlpack(x.dl_tensor).t_;  // of another version it may lie elsewhere
+  }
 
   const dl_tensor& tensor() const noexcept { return t_; }
 
   void check(const char* name) const {
+    if (major_ != known_version)
+      reject(name, " is a DLPack tensor of version ", major_, ", not ", known_version);
+    if (constexpr std::uint64_t read_only = 1; !std::is_const_v<E> && (flags_ & read_only) != 0)
+      reject(name, " is to be written, but its DLPack flags are ", flags_, ", of which ", read_only,
+             " says that it is read-only");
     constexpr std::int32_t cpu = 1, cuda_host = 3,
                            rocm_host = 11;  // the latter two: pinned memory of the CPU
     const std::int32_t device = t_.device.device_type;
@@ -124,7 +144,10 @@ class dlpack {
     return reinterpret_cast<std::uintptr_t>(t_.data) + static_cast<std::uintptr_t>(t_.byte_offset);
   }
 
+  static constexpr std::uint32_t known_version = 1;
   dl_tensor t_;
+  std::uint32_t major_ = known_version;
+  std::uint64_t flags_ = 0;
 };
 
 template <class E, std::size_t Rank>
