@@ -4,7 +4,7 @@
 #include <fovea/compiled/call_memory.hpp>
 #include <fovea/kernel/rules/cells.hpp>
 #include <fovea/score/alibi.hpp>
-#include <fovea/score/concept.hpp>
+#include <fovea/score/bias.hpp>
 #include <fovea/score/softcap.hpp>
 #include <fovea/view/sequences.hpp>
 
@@ -31,7 +31,12 @@ class bound_score {
   /// A copy of what is read in a block of cells, of a score that adds a matrix.
   virtual kernel::staged_cells<T> copy(block& here) const noexcept = 0;
 
+  bool hides = false;  // whether it can make a logit -inf
   bool adds_matrix = false;
+  /// That matrix, for what asks for its lines: its elements have so many bytes.
+  index_type element_bytes = 0;
+  bool is_of_numbers = false;  // of T
+  matrix_view<const std::byte> elements{};
   enum class kind : std::uint8_t { any, softcap, alibi } is = kind::any;
 
  protected:
@@ -49,7 +54,14 @@ class bound_score_of final : public bound_score<Arch, T> {
 
  public:
   explicit bound_score_of(const Bound& bound) noexcept : bound_(bound) {
-    this->adds_matrix = reads_matrix;
+    this->hides = score_hides<Bound>, this->adds_matrix = reads_matrix;
+    if constexpr (reads_matrix) {
+      const auto& m = bound_.values;
+      this->element_bytes = sizeof(*m.data),
+      this->is_of_numbers = std::is_same_v<std::remove_cvref_t<decltype(*m.data)>, T>;
+      this->elements = {reinterpret_cast<const std::byte*>(m.data), m.rows, m.cols, m.row_stride,
+                        m.col_stride};
+    }
     if (std::is_same_v<Bound, softcap<double>>) this->is = base::kind::softcap;
     if (std::is_same_v<Bound, linear_bias>) this->is = base::kind::alibi;
   }
@@ -80,14 +92,22 @@ class bound_score_of final : public bound_score<Arch, T> {
   Bound bound_;
 };
 
-/// What a score makes of a register: the two that most calls have in place, others through a pointer.
-template <class Arch, class T, class V, class Cells>
-V apply_bound(const bound_score<Arch, T>& score, const V& s, const Cells& cells) noexcept {
+/// f(score) as what it is, of the two that most calls have; false, and nothing called, of others.
+template <class Arch, class T>
+bool with_kind(const bound_score<Arch, T>& score, const auto& f) noexcept {
   using kind = typename bound_score<Arch, T>::kind;
   if (score.is == kind::softcap)
-    return apply_score(static_cast<const bound_score_of<Arch, T, softcap<double>>&>(score).bound(), s, cells);
-  if (score.is == kind::alibi)
-    return apply_score(static_cast<const bound_score_of<Arch, T, linear_bias>&>(score).bound(), s, cells);
+    f(softcap<T>(
+        static_cast<T>(static_cast<const bound_score_of<Arch, T, softcap<double>>&>(score).bound().cap)));
+  else if (score.is == kind::alibi)
+    f(static_cast<const bound_score_of<Arch, T, linear_bias>&>(score).bound());
+  return score.is != kind::any;
+}
+
+/// What a score makes of a register: those two in place, others through a pointer.
+template <class Arch, class T, class V, class Cells>
+V apply_bound(const bound_score<Arch, T>& score, V s, const Cells& cells) noexcept {
+  if (with_kind(score, [&](const auto& known) { s = apply_score(known, s, cells); })) return s;
   return score.apply(s, cells);
 }
 
@@ -119,6 +139,22 @@ struct described_scores {
   const bound_score<Arch, T>* const* scores;
   int count;
 
+  bool may_hide() const noexcept {
+    return std::any_of(scores, scores + count, [](const auto* s) { return s->hides; });
+  }
+  /// A softcap, ALiBi or a matrix of T alone. (Asked a register at a time they took a fifth more, matrices a
+  /// third. Kinds in float alone: of double too they were 2 % more of the library.)
+  void of_kind(const auto& f) const noexcept {
+    if constexpr (std::is_same_v<T, float>)
+      if (count == 1) {
+        const auto& m = scores[0]->elements;
+        if (scores[0]->adds_matrix && scores[0]->is_of_numbers)
+          return f(bias_cells<matrix_view<const T>>{
+              {reinterpret_cast<const T*>(m.data), m.rows, m.cols, m.row_stride, m.col_stride}});
+        if (with_kind(*scores[0], f)) return;
+      }
+    f(*this);
+  }
   template <class V>
   V apply(V s, const auto& cells) const noexcept {
     for (int i = 0; i < count; ++i) s = apply_bound(*scores[i], s, cells);
@@ -145,7 +181,19 @@ struct described_scores {
       if (scores[i]->adds_matrix) here.copy[here.copies++] = scores[i]->copy(block);
     return here;
   }
-  void each_matrix(const auto&) const noexcept {}
+  void each_matrix(const auto& f) const noexcept {
+    for (int i = 0, next = 0; i < count && next < matrices; ++i) {
+      if (!scores[i]->adds_matrix) continue;
+      ++next;
+      const auto as = [&]<class E>(E) {
+        const auto& m = scores[i]->elements;
+        f(matrix_view<const E>{reinterpret_cast<const E*>(m.data), m.rows, m.cols, m.row_stride,
+                               m.col_stride});
+      };
+      const index_type bytes = scores[i]->element_bytes;
+      bytes == 2 ? as(std::uint16_t()) : bytes == 4 ? as(std::uint32_t()) : as(std::uint64_t());
+    }
+  }
 };
 
 /// A score before it is bound.
@@ -158,7 +206,7 @@ class any_score {
   virtual parameter_gradient<T> gradient() const noexcept = 0;
   virtual tensor_view<T> slots() const noexcept = 0;
   bool learns() const noexcept { return gradient().data != nullptr || slots().data != nullptr; }
-  bool is_softcap = false;
+  bool is_softcap = false, hides = false;
 
  protected:
   ~any_score() = default;
@@ -169,7 +217,7 @@ template <class Arch, class T, class S>
 class score_of final : public any_score<Arch, T> {
  public:
   explicit score_of(S score, const parameter_gradient<T>& to = {}) : score_(std::move(score)), to_(to) {
-    this->is_softcap = S::stage == score_stage::softcap;
+    this->is_softcap = S::stage == score_stage::softcap, this->hides = score_hides<S>;
   }
   void check(const place& at) const override { check_score_at(score_, at); }
   void check_numbers() const override { check_numbers_of<T>(score_); }
@@ -197,6 +245,9 @@ class described_score {
   described_score(const described_score&) = delete;
 
   void add(const any_score<Arch, T>* score) { scores_.push_back(score); }
+  bool may_hide() const noexcept {
+    return std::any_of(scores_.begin(), scores_.end(), [](const auto* s) { return s->hides; });
+  }
   bool empty() const noexcept { return scores_.empty(); }
 
   void check(const place& at) const {

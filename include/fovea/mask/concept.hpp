@@ -25,6 +25,8 @@ FOVEA_NAMESPACE_BEGIN
 ///   cover(rows, keys) const     -> coverage of a block (two ranges); `full` promises that every cell is
 ///                               visible, `none` that none is. By default partial: every cell is asked.
 ///   reach(rows) const           -> range: keys outside are hidden from all rows of this range
+///   of_kind(f) const            f(mask), once: the same as what it is, of one that is of several kinds, in a
+///                               type that is compiled: its blocks are then asked in a loop of their own
 ///   next(rows, key) const       -> index_type: of the keys from `key` on, the first that may be visible to
 ///                               this range of rows; any number from Lk on where there is none. By default
 ///                               `key`. Walks over blocks of keys jump there.

@@ -42,6 +42,11 @@ struct mask_intersection {
   void each_matrix(const auto& f) const noexcept {
     masks.each([&](const auto& m) { each_matrix_of(m, f); });
   }
+  void of_kind(const auto& f) const noexcept
+    requires(sizeof...(Masks) == 1) && requires { masks.first.of_kind(f); }
+  {
+    masks.first.of_kind(f);
+  }
   void each_operand(const auto& f) const {
     masks.each([&](const auto& m) { each_operand_of(m, f); });
   }

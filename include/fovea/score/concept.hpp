@@ -24,7 +24,9 @@ enum class score_stage { softcap, bias };
 ///   derivative(s, q, k) const   d apply / d s, for gradients, also of (s, cells); without it, apply is
 ///                               called with a dual number (score/dual.hpp)
 ///   hides                       static constexpr bool: whether it can make s -inf, which hides the cell
-///                               (default true)
+///                               (default true); may_hide() const: the same, of one that is of several kinds
+///   of_kind(f) const            f(score), once: the same as what it is, of one that is of several kinds, in a
+///                               type that is compiled: its blocks are then asked in a loop of their own
 ///   each_operand(f) const       f(name, view or list) for what it reads of the user's: where a result shares
 ///                               memory with that, the call is refused
 /// Nothing is asked about positions outside of the score matrix; none of these but the checks throws (that
@@ -162,6 +164,14 @@ inline constexpr bool score_hides = true;
 template <class S>
   requires requires { std::remove_cvref_t<S>::hides; }
 inline constexpr bool score_hides<S> = std::remove_cvref_t<S>::hides;
+
+template <class S>
+constexpr bool score_may_hide(const S& score) noexcept {
+  if constexpr (requires { score.may_hide(); })
+    return score.may_hide();
+  else
+    return score_hides<S>;
+}
 
 /// A sink is a logit a head that takes part in the softmax and has no value: it has logit(head), and may have
 /// set_gradient(head, double) const.

@@ -24,7 +24,7 @@ struct cell_gradients {
   bool plain() const noexcept {
     return State::normalises && State::units == unit_of::log2 && !Rules::natural && !is_active(dropout);
   }
-  bool hides() const noexcept { return Rules::hide || is_active(dropout); }
+  bool hides() const noexcept { return rules.may_hide() || is_active(dropout); }
 
   /// {the factor of V, dS times the slopes of the scores from number From on}: both 0 where hidden.
   template <class Cells, class V>

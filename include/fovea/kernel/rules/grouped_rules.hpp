@@ -25,13 +25,13 @@ class grouped_rules {
 
  public:
   using is_grouped = void;
-  static constexpr bool scores = Rules::natural, hide = Rules::hide,
-                        drops = std::remove_cvref_t<Dropout>::drops;
+  static constexpr bool scores = Rules::natural, drops = std::remove_cvref_t<Dropout>::drops;
 
   /// `room`: of turned_bytes.
   grouped_rules(group_rules<Rules, Dropout>& group, index_type heads, T* room) noexcept
       : group_(group), heads_(heads), room_(room) {}
 
+  bool hides() const noexcept { return group_.hides(); }
   range reach(range rows, index_type keys) const noexcept { return group_.reach(queries(rows), {0, keys}); }
   index_type next(range rows, index_type key) const noexcept { return group_.next(queries(rows), key); }
   coverage cover(range rows, range keys) const noexcept {
@@ -44,7 +44,8 @@ class grouped_rules {
       V most[std::size_t{n}];
       for (V& x : most) x = V(T(0));  // of lanes beyond the rows: as their logits are
       turned(rows, keys, s, width, w, [&](index_type i, index_type head, index_type query, T* logits) {
-        most[i] = apply_to_row<Arch>(group_.of(head), covered, query, keys, logits);
+        group_.of(head).of_kind(
+            [&](const auto& known) { most[i] = apply_to_row<Arch>(known, covered, query, keys, logits); });
       });
       isa<Arch>::transpose(most);
       for (const V& x : most) most[0] = xsimd::max(most[0], x);

@@ -75,15 +75,16 @@ class rules_ref {
  public:
   template <class Rules, class Dropout>
   explicit rules_ref(const bound_rules<Rules, Dropout>& bound) noexcept
-      : bound_(&bound), of_(&functions_of<bound_rules<Rules, Dropout>>) {}
+      : bound_(&bound), of_(&functions_of<bound_rules<Rules, Dropout>>), hides_(bound.rules.may_hide()) {}
   /// Of rules that are no head's alone (grouped_rules.hpp), which answer the same.
   template <class Group>
     requires requires { typename Group::is_grouped; }
-  explicit rules_ref(const Group& group) noexcept : bound_(&group), of_(&functions_of_group<Group>) {}
+  explicit rules_ref(const Group& group) noexcept
+      : bound_(&group), of_(&functions_of_group<Group>), hides_(group.hides()) {}
 
   /// Whether scores act, on logits in natural units; whether one may hide a cell.
   bool scores() const noexcept { return of_->scores; }
-  bool hides() const noexcept { return of_->hide; }
+  bool hides() const noexcept { return hides_; }
 
   /// Of the mask: see mask/concept.hpp.
   range reach(range rows, index_type keys) const noexcept { return of_->reach(bound_, rows, keys); }
@@ -111,7 +112,7 @@ class rules_ref {
 
  private:
   struct functions {
-    bool scores, hide;
+    bool scores;
     range (*reach)(const void*, range, index_type) noexcept;
     index_type (*next)(const void*, range, index_type) noexcept;
     coverage (*cover)(const void*, range, range) noexcept;
@@ -141,7 +142,8 @@ class rules_ref {
     }
     static void apply(const void* bound, range rows, range keys, T* s, index_type width,
                       vec<Arch, T>* largest, std::byte* stages) noexcept {
-      apply_rules<Arch>(rules(bound), rows, keys, s, width, largest, stages);
+      rules(bound).of_kind(
+          [&](const auto& known) { apply_rules<Arch>(known, rows, keys, s, width, largest, stages); });
     }
     static void drop(const void* bound, range rows, range keys, T* p, index_type width) noexcept {
       kernel::drop<Arch>(static_cast<const Bound*>(bound)->dropout, p, width, rows, keys);
@@ -156,7 +158,6 @@ class rules_ref {
   };
   template <class Bound, class Of = of_bound<Bound>>
   static constexpr functions functions_of{Of::rules_type::natural,
-                                          Of::rules_type::hide,
                                           [](const void* bound, range rows, index_type keys) noexcept {
                                             return reach_of(Of::mask(bound), rows, keys);
                                           },
@@ -185,7 +186,6 @@ class rules_ref {
   template <class Group, class Of = of_group<Group>>
   static constexpr functions functions_of_group{
       Group::scores,
-      Group::hide,
       [](const void* group, range rows, index_type keys) noexcept {
         return Of::from(group).reach(rows, keys);
       },
@@ -199,6 +199,7 @@ class rules_ref {
 
   const void* bound_;
   const functions* of_;
+  bool hides_;
 };
 
 }  // namespace kernel

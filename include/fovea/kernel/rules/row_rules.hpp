@@ -44,6 +44,8 @@ class group_rules {
   }
   auto dropout_of(index_type head) const noexcept { return dropout_.bind(at(head)); }
 
+  /// Whether a score may hide a cell.
+  bool hides() const noexcept { return rules_.may_hide(); }
   /// The keys of `span` that any of the heads may see.
   range reach(range queries, range span) noexcept {
     range all{span.last, span.first};
@@ -146,10 +148,10 @@ class row_rules_ref {
  public:
   template <class Rules, class Dropout>
   explicit row_rules_ref(group_rules<Rules, Dropout>& group) noexcept
-      : group_(&group), of_(&functions_of<Rules, Dropout>) {}
+      : group_(&group), of_(&functions_of<Rules, Dropout>), hides_(group.hides()) {}
 
   /// Whether a score may hide a cell.
-  bool hides() const noexcept { return of_->hide; }
+  bool hides() const noexcept { return hides_; }
   range reach(range queries, range span) const noexcept { return of_->reach(group_, queries, span); }
   coverage cover(range queries, range keys) const noexcept { return of_->cover(group_, queries, keys); }
   /// Whether the masks say which keys come next, and which are shown.
@@ -175,7 +177,7 @@ class row_rules_ref {
 
  private:
   struct functions {
-    bool scores, hide, skips;
+    bool scores, skips;
     range (*reach)(void*, range, range) noexcept;
     coverage (*cover)(void*, range, range) noexcept;
     index_type (*next)(void*, range, index_type) noexcept;
@@ -198,19 +200,22 @@ class row_rules_ref {
   template <class Rules, class Dropout, class Of = of_group<Rules, Dropout>>
   static constexpr functions functions_of{
       Rules::natural,
-      Rules::hide,
       group_rules<Rules, Dropout>::skips,
       [](void* group, range queries, range span) noexcept { return Of::from(group).reach(queries, span); },
       [](void* group, range queries, range keys) noexcept { return Of::from(group).cover(queries, keys); },
       [](void* group, range queries, index_type key) noexcept { return Of::from(group).next(queries, key); },
       [](void* group, range queries, range keys) noexcept { return Of::from(group).shown(queries, keys); },
       [](void* group, index_type head, index_type query, coverage covered, range keys, T* s) noexcept {
-        return apply_to_row<Arch>(Of::from(group).of(head), covered, query, keys, s);
+        vec<Arch, T> largest;
+        Of::from(group).of(head).of_kind(
+            [&](const auto& known) { largest = apply_to_row<Arch>(known, covered, query, keys, s); });
+        return largest;
       },
       Of::drop_function()};
 
   void* group_;
   const functions* of_;
+  bool hides_;
 };
 
 }  // namespace kernel

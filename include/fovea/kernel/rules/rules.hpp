@@ -29,8 +29,13 @@ struct rules {
   /// Scores act on logits in natural units. Without any, log2(e) is part of Q's scale and logits are powers
   /// of two.
   static constexpr bool natural = sizeof...(Scores) > 0;
-  /// Whether a score may turn a visible cell into a hidden one.
+  /// Whether a score may turn a visible cell into a hidden one: of its type, and of this call.
   static constexpr bool hide = (score_hides<Scores> || ...);
+  bool may_hide() const noexcept {
+    bool may = false;
+    scores.each([&](const auto& s) { may = may || score_may_hide(s); });
+    return may;
+  }
 
   /// Whether anything is asked of positions.
   static constexpr bool asks = natural || !shows_all<std::remove_cvref_t<Mask>>;
@@ -66,6 +71,14 @@ struct rules {
     return typename all::type{staged_of<Mask>(mask, block), scores.map(staged)};
   }
 
+  /// f(rules), once: the same, where a mask or a sole score is of several kinds as what it is.
+  void of_kind(const auto& f) const noexcept {
+    if constexpr (requires { mask.of_kind([](const auto&) {}); })
+      mask.of_kind([&](const auto& known) { scores_of_kind(known, f); });
+    else
+      scores_of_kind(mask, f);
+  }
+
   /// f(matrix_view) for each matrix that is read.
   void each_matrix(const auto& f) const noexcept {
     each_matrix_of(mask, f);
@@ -87,6 +100,19 @@ struct rules {
       s = apply_score(f, s, at);
     });
     return {s, slope};
+  }
+
+ private:
+  template <class M>
+  void scores_of_kind(const M& known_mask, const auto& f) const noexcept {
+    constexpr bool same_mask = std::is_same_v<M, std::remove_cvref_t<Mask>>;
+    if constexpr (requires { scores.first.of_kind([](const auto&) {}); } && sizeof...(Scores) == 1)
+      scores.first.of_kind([&]<class S>(const S& known) { f(rules<const M&, S>{known_mask, {known, {}}}); });
+    else if constexpr (same_mask)
+      f(*this);
+    else
+      f(rules<const M&, const Scores&...>{
+          known_mask, scores.map([]<class>(const auto& s) -> decltype(auto) { return (s); })});
   }
 };
 
