@@ -1,4 +1,5 @@
-# fovea_multiarch(<target> SOURCES <file>... [ENTRY <function>] [ISAS <isa>...] [STATIC | SHARED | OBJECT])
+# fovea_multiarch(<target> SOURCES <file>... [ENTRY <function>] [ISAS <isa>...] [STATIC | SHARED | OBJECT]
+#                 [SOURCES_<isa> <file>...])
 #
 # One binary for every processor: compiles the sources once for each instruction set, and the program takes the best that its
 # machine runs.
@@ -23,6 +24,9 @@
 # (AVX-512 with BF16 dot products, for calls in bf16); aarch64 (NEON). The lowest is not asked of the machine. On
 # other processors and where objects are not ELF the sources are compiled once, with the flags of the build.
 #
+# SOURCES_<isa>: what is compiled for that instruction set in place of SOURCES. Its ENTRY may call that of another,
+# <ENTRY>_of_<isa> with _ in place of -, for what it does not have of its own.
+#
 # Include directories, definitions, options and libraries of <target> hold for its sources. They share nothing with
 # each other or with the program: of each set's objects one is made whose only global symbol is its ENTRY, so that no linker takes
 # Eigen's or the standard library's inline functions from the wrong one (it keeps the first of a name that it meets). Inline
@@ -45,10 +49,11 @@ endforeach()
 set(FOVEA_ISAS_FROM_BEST ${fovea_isas_from_best} CACHE INTERNAL "")
 
 function(fovea_multiarch target)
-  cmake_parse_arguments(PARSE_ARGV 1 in "STATIC;SHARED;OBJECT" "ENTRY" "SOURCES;ISAS")
+  list(TRANSFORM FOVEA_ISAS_FROM_BEST PREPEND SOURCES_ OUTPUT_VARIABLE own_sources)
+  cmake_parse_arguments(PARSE_ARGV 1 in "STATIC;SHARED;OBJECT" "ENTRY" "SOURCES;ISAS;${own_sources}")
   if(NOT in_SOURCES OR in_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "fovea_multiarch(${target} SOURCES <file>... [ENTRY <function>] [ISAS <isa>...] "
-                        "[STATIC | SHARED | OBJECT]), not ${ARGN}")
+                        "[STATIC | SHARED | OBJECT] [SOURCES_<isa> <file>...]), not ${ARGN}")
   endif()
   set(kind STATIC)
   foreach(other SHARED OBJECT)
@@ -86,7 +91,11 @@ function(fovea_multiarch target)
   set(candidates "")
   foreach(isa IN LISTS isas)
     string(MAKE_C_IDENTIFIER ${isa} name)
-    fovea_multiarch_object(${target} ${entry} ${isa} ${entry}_of_${name} ${in_SOURCES})
+    set(sources ${in_SOURCES})
+    if(in_SOURCES_${isa})
+      set(sources ${in_SOURCES_${isa}})
+    endif()
+    fovea_multiarch_object(${target} ${entry} ${isa} ${entry}_of_${name} ${sources})
     string(APPEND declarations "const void* ${entry}_of_${name}();\n")
     string(APPEND candidates "    {\"${isa}\", runs_${name}, ${entry}_of_${name}},\n")
   endforeach()

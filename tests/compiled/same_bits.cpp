@@ -164,9 +164,12 @@ void compare_element(const char* what) {
   arguments<E>().compare(what, call, true, fovea::causal);
 }
 
-template <class E>
+/// Q: elements of the queries.
+template <class E, class Q = float>
 void compare_cache(const char* what, std::int32_t element) {
   arguments<float> x;
+  std::vector<Q> q_elements;
+  for (index_type i = 0; i < heads * dim; ++i) q_elements.push_back(Q(x.q[static_cast<std::size_t>(i)]));
   fovea::kv_cache<E> ours(keys, dim, {.heads = kv_heads});
   fovea_cache_options options{};
   options.kind = FOVEA_CONTIGUOUS, options.element = element, options.heads = kv_heads, options.dim = dim;
@@ -177,15 +180,22 @@ void compare_cache(const char* what, std::int32_t element) {
   ours.append(k, v);
   theirs.append(fovea_bhsd(x.k.data(), FOVEA_F32, 1, kv_heads, keys, dim),
                 fovea_bhsd(x.v.data(), FOVEA_F32, 1, kv_heads, keys, dim));
-  std::vector<float> o(heads * dim), o2(o);
-  const auto q = fovea::bhsd(x.q.data(), 1, heads, 1, dim);
-  const std::vector list{&ours};
-  fovea::attention<float>{{.kv_heads = kv_heads}}.into(fovea::bhsd(o.data(), 1, heads, 1, dim), q, ours,
-                                                       fovea::causal);
+  std::vector<Q> o(heads * dim), o2(o);
+  const auto q = fovea::bhsd(q_elements.data(), 1, heads, 1, dim);
+  fovea::attention<Q>{{.kv_heads = kv_heads}}.into(fovea::bhsd(o.data(), 1, heads, 1, dim), q, ours,
+                                                   fovea::causal);
   fovea::compiled::call call;
-  call.q = fovea_bhsd(x.q.data(), FOVEA_F32, 1, heads, 1, dim),
-  call.o = fovea_bhsd(o2.data(), FOVEA_F32, 1, heads, 1, dim);
+  call.q = fovea_bhsd(q_elements.data(), code<Q>, 1, heads, 1, dim),
+  call.o = fovea_bhsd(o2.data(), code<Q>, 1, heads, 1, dim);
   call.add(theirs), call.add(fovea_mask_of(FOVEA_CAUSAL));
+  call.attend();
+  expect_same(what, o, o2);
+  // The same by a plan, in a workspace of its size.
+  const fovea::compiled::plan plan(call);
+  std::vector<std::byte> workspace(static_cast<std::size_t>(plan.workspace_bytes()));
+  std::fill(o2.begin(), o2.end(), Q());
+  call.workspace = workspace.data(), call.workspace_bytes = workspace.size();
+  call.planned_by(plan);
   call.attend();
   expect_same(what, o, o2);
 }
@@ -201,6 +211,7 @@ int main() {
   compare_element<double>("double"), compare_element<fovea::bf16>("bf16"),
       compare_element<fovea::fp16>("fp16");
   compare_cache<fovea::bf16>("a cache of bf16", FOVEA_BF16),
+      compare_cache<fovea::bf16, fovea::bf16>("queries and a cache of bf16", FOVEA_BF16),
       compare_cache<std::int8_t>("a cache of int8", FOVEA_I8);
   std::printf("%s: %s\n", fovea_isa(), failures == 0 ? "the same bits" : "bad");
   return failures != 0;

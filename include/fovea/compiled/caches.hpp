@@ -144,8 +144,8 @@ class cache_of final : public any_cache {
 };
 
 /// Calls with caches of E: q and o are float, or double. (Of 16 bits they come by way of float, see widened,
-/// which changes no bit.)
-template <class E, class Arch = xsimd::default_arch>
+/// which changes no bit but where a processor multiplies pairs of bf16: see pair_entries.hpp.)
+template <class E, class Arch = xsimd::default_arch, class Q = typename cache_of<E, Arch>::compute>
 struct cached_calls_of {
   using cache = cache_of<E, Arch>;
   using T = typename cache::compute;
@@ -157,7 +157,7 @@ struct cached_calls_of {
     const call_executor workers(call);
     const call_offsets offsets(call);
     std::vector<const cache*> list;
-    check_count("caches", call.cache_count, std::int64_t(1) << 32);
+    check_count("caches", call.cache_count, most_caches);
     for (std::int64_t b = 0; b < call.cache_count; ++b) {
       const any_cache& one = cache_of_call(call, b);
       if (one.element() != element_code<E>)
@@ -166,11 +166,11 @@ struct cached_calls_of {
       list.push_back(static_cast<const cache*>(&one));
     }
     const cache_batch<cache> caches(borrowed_span<const cache* const>(list.data(), list.size()));
-    const auto queries = offsets.queries<const T>(call.q, "q");
-    const attention<T, dynamic_heads, dynamic_heads, Arch> attend(
+    const auto queries = offsets.queries<const Q>(call.q, "q");
+    const attention<Q, dynamic_heads, dynamic_heads, Arch> attend(
         options_of(call, caches.keys().heads(), workers));
     call_rules<Arch, T> rules(call, queries.all.heads);
-    const auto o = offsets.queries<T>(call.o, "o");
+    const auto o = offsets.queries<Q>(call.o, "o");
     rules.inspect([&](const auto&... mods) { run(attend, queries, caches, o, offsets, mods...); },
                   "calls with caches");
   }

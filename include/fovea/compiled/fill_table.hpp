@@ -45,11 +45,19 @@ struct entries : handle_entries {
       reject(name, " has elements ", name_of_element(x.element), ", not ", name_of_element(call.q.element),
              " as q");
   }
+  static constexpr fovea_forward_kernels forward{
+      [](const fovea_call& call) { with_calls(call, [&](auto calls) { calls.attend(call); }); },
+      [](const fovea_call& call, void* to) {
+        with_calls(call, [&](auto calls) { *static_cast<plan*>(to) = calls.attend_plan(call); });
+      },
+      [](const fovea_call&) { return false; }};
+
   /// f(call) as kernels know it: with a gate, results of 16 bits are floats until they are gated; with
-  /// caches, always. Whoever runs the call, and not a plan of it, then stores what is wide.
+  /// caches, unless the kernels take them as they are. Whoever runs the call, and not a plan of it, then
+  /// stores what is wide.
   template <class F>
-  static void with_wide(fovea_call call, widened& wide, const F& f) {
-    const bool widens = call.gate.data != nullptr || call.cache_count != 0;
+  static void with_wide(const fovea_forward_kernels& kernels, fovea_call call, widened& wide, const F& f) {
+    const bool widens = call.gate.data != nullptr || (call.cache_count != 0 && !kernels.takes_narrow(call));
     if (writes_beside(call)) with_besides(call, [&](auto besides) { besides.check(call); });
     if (writes_beside(call) || (widens && is_narrow(call.q))) check_results(call);
     if (!widens) return f(call);
@@ -61,33 +69,36 @@ struct entries : handle_entries {
     wide.read(call.q, "q"), wide.write(call.o, "o");
     f(call);
   }
-  static std::int32_t attend(const fovea_call* given, fovea_error* error) {
+  static std::int32_t attend_by(const fovea_forward_kernels* kernels, const fovea_call* given,
+                                fovea_error* error) {
     return guarded(error, [&] {
-      const auto attend_to = [](const fovea_call& call) {
-        with_calls(call, [&](auto calls) { calls.attend(call); });
-      };
       widened wide;
-      with_wide(whole(given, "call"), wide, [&](const fovea_call& call) {
-        if (!writes_beside(call)) return attend_to(call);
-        with_besides(call, [&](auto besides) { besides.attend(call, attend_to); });
+      with_wide(*kernels, whole(given, "call"), wide, [&](const fovea_call& call) {
+        if (!writes_beside(call)) return kernels->attend(call);
+        with_besides(call, [&](auto besides) { besides.attend(call, kernels->attend); });
       });
       wide.store();
     });
   }
-  static plan attend_plan(const fovea_call& given) {
+  static std::int32_t attend(const fovea_call* given, fovea_error* error) {
+    return attend_by(&forward, given, error);
+  }
+  static plan attend_plan(const fovea_forward_kernels& kernels, const fovea_call& given) {
     plan made;
     widened wide;
-    with_wide(given, wide, [&](const fovea_call& call) {
-      with_calls(call, [&](auto calls) { made = calls.attend_plan(call); });
-    });
+    with_wide(kernels, given, wide, [&](const fovea_call& call) { kernels.attend_plan(call, &made); });
     return made;
   }
-  static std::int32_t attend_workspace(const fovea_call* given, std::size_t* bytes, fovea_error* error) {
+  static std::int32_t attend_workspace_by(const fovea_forward_kernels* kernels, const fovea_call* given,
+                                          std::size_t* bytes, fovea_error* error) {
     return guarded(error, [&] {
       const fovea_call call = whole(given, "call");
       if (bytes == nullptr) reject("bytes is a null pointer");
-      *bytes = static_cast<std::size_t>(attend_plan(call).workspace_bytes());
+      *bytes = static_cast<std::size_t>(attend_plan(*kernels, call).workspace_bytes());
     });
+  }
+  static std::int32_t attend_workspace(const fovea_call* given, std::size_t* bytes, fovea_error* error) {
+    return attend_workspace_by(&forward, given, bytes, error);
   }
 
   /// f(call, gradients), the same of a backward call.
@@ -140,6 +151,11 @@ struct entries : handle_entries {
   }
   static std::int32_t plan_create(const fovea_call* given, const fovea_gradients* gradients,
                                   fovea_plan** made, fovea_error* error) {
+    return plan_create_by(&forward, given, gradients, made, error);
+  }
+  static std::int32_t plan_create_by(const fovea_forward_kernels* kernels, const fovea_call* given,
+                                     const fovea_gradients* gradients, fovea_plan** made,
+                                     fovea_error* error) {
     return guarded(error, [&] {
       const fovea_call call = whole(given, "call");
       if (made == nullptr) reject("plan is a null pointer");
@@ -147,7 +163,7 @@ struct entries : handle_entries {
       if (gradients != nullptr)
         one.of = backward_plan(call, whole(gradients, "gradients"));
       else
-        one.of = attend_plan(call);
+        one.of = attend_plan(*kernels, call);
       *made = reinterpret_cast<fovea_plan*>(new any_plan(std::move(one)));
     });
   }
@@ -226,7 +242,11 @@ struct entries : handle_entries {
                                               cache_fork,
                                               cache_tokens,
                                               cache_position,
-                                              cache_bytes};
+                                              cache_bytes,
+                                              &forward,
+                                              attend_by,
+                                              attend_workspace_by,
+                                              plan_create_by};
 };
 
 }  // namespace described

@@ -8,6 +8,15 @@
 
 extern "C" {
 
+/// What runs a call once nothing is left to do beside it, and makes its plan (kept at `plan`, a fovea::plan):
+/// what an instruction set may have of its own, while all else is another's. Both throw.
+struct fovea_forward_kernels {
+  void (*attend)(const fovea_call&);
+  void (*attend_plan)(const fovea_call&, void* plan);
+  /// Whether they take a call of caches whose queries have 16 bits as it is; else it comes in float.
+  bool (*takes_narrow)(const fovea_call&);
+};
+
 /// The functions of fovea.h that work, as one instruction set does it.
 struct fovea_compiled_table {
   std::int32_t (*attend)(const fovea_call*, fovea_error*);
@@ -42,6 +51,13 @@ struct fovea_compiled_table {
   std::int64_t (*cache_tokens)(const fovea_cache*);
   std::int64_t (*cache_position)(const fovea_cache*);
   std::int64_t (*cache_bytes)(const fovea_cache*);
+  // The kernels of these, and those three functions by others.
+  const fovea_forward_kernels* forward;
+  std::int32_t (*attend_by)(const fovea_forward_kernels*, const fovea_call*, fovea_error*);
+  std::int32_t (*attend_workspace_by)(const fovea_forward_kernels*, const fovea_call*, std::size_t*,
+                                      fovea_error*);
+  std::int32_t (*plan_create_by)(const fovea_forward_kernels*, const fovea_call*, const fovea_gradients*,
+                                 fovea_plan**, fovea_error*);
 };
 
 /// That of the best instruction set that this machine runs, and its name. (fovea_multiarch makes the choice.)
