@@ -18,6 +18,18 @@ static void test_refused(void) {
   expect_refused(fovea_attend(&call, &error), "workspace and received", "received in the workspace");
   call.received.batch = 1, call.workspace = NULL, call.workspace_bytes = 0;
   expect_refused(fovea_attend(&call, &error), "1 batch entries but k has 2", "received of fewer batch entries");
+  fovea_mask masks[2] = {fovea_mask_of(FOVEA_CAUSAL_TOP_LEFT), fovea_mask_of(FOVEA_CAUSAL_TOP_LEFT)};
+  fovea_score scores[2] = {fovea_score_of(FOVEA_SOFTCAP), fovea_score_of(FOVEA_SOFTCAP)};
+  masks[1].size_of_this += 8, scores[1].size_of_this -= 8, scores[0].value = scores[1].value = 30;
+  call = plain_call(), call.masks = masks, call.mask_count = 2;
+  expect_refused(fovea_attend(&call, &error), "entry 1 of masks has a size of", "a mask larger than the first");
+  call.mask_count = 0, call.scores = scores, call.score_count = 2;
+  expect_refused(fovea_attend(&call, &error), "entry 1 of scores has a size of", "a score smaller than the first");
+  const fovea_cache* none[1] = {NULL};
+  call = plain_call(), call.caches = none, call.cache_count = -1;
+  const fovea_tensor weights = fovea_bhsd(received, FOVEA_F32, batch, heads, tokens, tokens);
+  expect_refused(fovea_attend(&call, &error), "cache", "fewer caches than none");
+  expect_refused(fovea_weights(&call, &weights, &error), "caches has -1 entries", "weights of fewer caches than none");
   expect(memcmp(o, plain, all * sizeof *o) == 0, "o is as it was");
   free(received);
 }

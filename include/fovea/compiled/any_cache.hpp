@@ -50,6 +50,7 @@ class any_pool {
   std::int32_t element_;
 };
 
+inline constexpr std::int64_t most_caches = std::int64_t(1) << 32;
 inline const any_cache& cache_of_call(const fovea_call& call, std::int64_t b) {
   if (call.caches == nullptr || call.caches[b] == nullptr)
     reject("cache ", b, " of a call is a null pointer");

@@ -63,15 +63,17 @@ S whole(const S* given, const char* name) {
   return all;
 }
 
-/// Entry i of an array of structures, each as large as its first one says.
+/// Entry i of an array of structures, each as large as its first one says (one that says more would be read
+/// past the array); entries before it were asked for.
 template <class S>
 S entry_of(const S* first, std::int64_t i, const char* name) {
-  std::size_t size = 0;
+  std::size_t size = 0, own = 0;
   if (first == nullptr) reject(name, " is a null pointer");
   std::memcpy(&size, first, sizeof size);
-  return whole(
-      reinterpret_cast<const S*>(reinterpret_cast<const char*>(first) + i * static_cast<std::int64_t>(size)),
-      name);
+  const auto* const at = reinterpret_cast<const char*>(first) + i * static_cast<std::int64_t>(size);
+  std::memcpy(&own, at, sizeof own);
+  if (own != size) reject("entry ", i, " of ", name, " has a size of ", own, " bytes, the first ", size);
+  return whole(reinterpret_cast<const S*>(at), name);
 }
 
 /// The same, as it is where it has the size of the library's own, else in `room`.
@@ -79,7 +81,7 @@ template <class S>
 const S& entry_at(const S* first, std::int64_t i, const char* name, S& room) {
   std::size_t size = 0;
   if (first != nullptr) std::memcpy(&size, first, sizeof size);
-  if (size == sizeof(S)) return first[i];
+  if (size == sizeof(S) && first[i].size_of_this == size) return first[i];
   return room = entry_of(first, i, name);
 }
 

@@ -43,6 +43,8 @@ template <class Table>
 struct listed_table : Table {
   void check(const place& at) const { this->f.all.check(at, "bias_table's slots"), Table::check(at); }
 };
+template <class Table>
+listed_table(Table) -> listed_table<Table>;  // clang 16 asks for it
 
 /// f(score, where its gradient goes).
 template <class T, class F>

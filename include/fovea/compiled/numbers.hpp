@@ -49,6 +49,7 @@ class call_keys {
       view_ = {view_traits<packed<const T>>::view({given_->view, offsets}, any_heads, "k"), false};
       return;
     }
+    check_count("caches", call.cache_count, most_caches);
     const auto& first = cache_of_call(call, 0);
     starts_.push_back(0);
     for (std::int64_t b = 0; b < call.cache_count; ++b) {
