@@ -25,8 +25,8 @@ enum class score_stage { softcap, bias };
 ///                               called with a dual number (score/dual.hpp)
 ///   hides                       static constexpr bool: whether it can make s -inf, which hides the cell
 ///                               (default true); may_hide() const: the same, of one that is of several kinds
-///   of_kind(f) const            f(score), once: the same as what it is, of one that is of several kinds, in a
-///                               type that is compiled: its blocks are then asked in a loop of their own
+///   of_kind(f) const            f(score), once: the same as what it is, of one that is of several kinds, in
+///                               a type that is compiled: its blocks are then asked in a loop of their own
 ///   each_operand(f) const       f(name, view or list) for what it reads of the user's: where a result shares
 ///                               memory with that, the call is refused
 /// Nothing is asked about positions outside of the score matrix; none of these but the checks throws (that
