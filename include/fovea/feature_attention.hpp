@@ -12,6 +12,7 @@
 // executors and errors are those of attention.hpp.
 #pragma once
 
+#include <fovea/feature_attention/backward.hpp>
 #include <fovea/feature_attention/forward.hpp>
 #include <fovea/mask/causal.hpp>
 #include <fovea/plan/gradients.hpp>
@@ -30,9 +31,9 @@ struct feature_options {
 /// to each channel; it should not be negative. No scale: put one into the features.
 ///
 /// Cost: 4 L d dv operations a query head, backward three times that. Memory a worker: 512 tokens and a
-/// state; backward copies a key/value head and its query heads, O((d + dv) L). Results are the same bits for
-/// any executor. Every call throws std::invalid_argument, naming the argument and both values, before
-/// anything is written.
+/// state; backward as well, causal at most 64 states and a 64th of the tokens, if that is more. Results are
+/// the same bits for any executor. Every call throws std::invalid_argument, naming the argument and both
+/// values, before anything is written.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Features = elu_plus_one_features,
           class Arch = xsimd::default_arch>
 class feature_attention {
@@ -97,8 +98,8 @@ class feature_attention {
     written.check_apart_from("v", c.v), written.check_apart_from("d_out", by_out);
     fill_rows_of_none(by_q), fill_rows_of_none(by_k), fill_rows_of_none(by_v);
     options_.executor.for_each(c.k.batches() * c.k.heads(), [&](index_type job, index_type) {
-      features::head<Arch, std::remove_const_t<decltype(c)>, Features>(c, features_, job)
-          .backward(by_out, by_q, by_k, by_v);
+      features::backward_head<Arch, std::remove_const_t<decltype(c)>, Features>(c, features_, job)
+          .run(by_out, by_q, by_k, by_v);
     });
   }
 

@@ -75,8 +75,8 @@ struct square {
 };
 
 template <class Features>
-void check_gradients(bool causal) {
-  feature_problem<double> p(causal ? 37 : 9, 37, 10, 6);
+void check_gradients(bool causal, index_type lq = 9, index_type lk = 37) {
+  feature_problem<double> p(causal ? lk : lq, lk, 10, 6);
   const fovea::feature_attention<double, 4, 2, Features> attend;
   const auto [d_q, d_k, d_v] =
       causal ? attend.backward(p.q, p.k, p.v, p.d_o, fovea::causal) : attend.backward(p.q, p.k, p.v, p.d_o);
@@ -106,6 +106,7 @@ TEST(FeatureAttention, GradientsAreWhatDifferencesSay) {
     check_gradients<fovea::elu_plus_one_features>(causal);
     check_gradients<fovea::relu_features>(causal);
     check_gradients<square>(causal);
+    check_gradients<fovea::elu_plus_one_features>(causal, 530, 1100);  // several blocks of tokens
   }
 }
 

@@ -145,5 +145,54 @@ TEST(q4, positions_and_refusals) {
   expect_refused([&] { given.truncate(31); }, {"31", "30"});
 }
 
+TEST(q4, comes_back_from_a_file_and_goes_on) {
+  const tokens<float> all(100, 20, 36, 5);
+  for (const index_type count : {0, 1, 32, 75}) {
+    fovea::q4_cache<kv_heads> written(100, 20, {.value_dim = 36}), read(90, 20, {.value_dim = 36});
+    append(written, all.k, all.v, 0, count);
+    append(read, all.v.leftCols(kv_heads * 20), all.k.replicate(1, 2).leftCols(kv_heads * 36), 0, 50);
+    std::stringstream file;
+    written.save(file), file << "behind";
+    read.load(file);
+    EXPECT_EQ(file.tellg(), static_cast<std::streamoff>(file.str().size() - 6));
+    EXPECT_EQ(read.tokens(), count);
+    append(written, all.k, all.v, count, 88), append(read, all.k, all.v, count, 88);
+    EXPECT_EQ(numbers_of(written), numbers_of(read));
+    written.truncate(70), read.truncate(70);
+    EXPECT_EQ(numbers_of(written), numbers_of(read));
+  }
+}
+
+TEST(q4, refuses_files_of_other_caches_damaged_and_cut_ones_and_stays_as_it_is) {
+  const tokens<float> all(40, 20, 20, 5);
+  fovea::q4_cache<kv_heads> cache(40, 20), other(40, 20), narrow(40, 16), brief(39, 20);
+  append(cache, all.k, all.v, 0, 40), append(other, all.k, all.v, 0, 7);
+  std::stringstream file;
+  cache.save(file);
+  const std::string whole = file.str();
+  const auto before = numbers_of(other);
+  const auto refused = [&](auto& to, std::string bytes, const char* says) {
+    std::stringstream in(std::move(bytes));
+    try {
+      to.load(in);
+      ADD_FAILURE() << "loaded; expected: " << says;
+    } catch (const std::runtime_error& e) {
+      EXPECT_NE(std::string(e.what()).find(says), std::string::npos) << e.what();
+    }
+  };
+  refused(narrow, whole, "dim 20"), refused(brief, whole, "40 tokens");
+  for (std::size_t i = 0; i < whole.size(); i += 13) {
+    std::string damaged = whole;
+    damaged[i] ^= 4;
+    refused(other, damaged, "");
+    refused(other, whole.substr(0, i), "");
+  }
+  std::stringstream int8;
+  fovea::kv_cache<std::int8_t, kv_heads> of_int8(40, 20);
+  of_int8.append(all.k, all.v), of_int8.save(int8);
+  refused(other, int8.str(), "int8"), refused(of_int8, whole, "4 bits");
+  EXPECT_EQ(numbers_of(other), before);
+}
+
 }  // namespace few_bits_test
 }  // namespace fovea_test

@@ -1,6 +1,7 @@
 // fovea/kv_cache/basic_cache.hpp - what all caches have in common.
 #pragma once
 
+#include <fovea/kv_cache/appended.hpp>
 #include <fovea/kv_cache/cached.hpp>
 #include <fovea/kv_cache/store.hpp>
 #include <fovea/position/rotary.hpp>
@@ -160,15 +161,7 @@ class basic_cache {
   template <class K, class E>
   turned_by<Arch, E> turned(const K& k, const rotary_angles<E>& angles, rotary_pairs pairs) const {
     static_cast<void>(held());
-    const auto &cos = angles.cos, &sin = angles.sin;
-    const index_type positions = position() + as_sequences(k, heads(), "k").max_tokens();
-    if (sin.rows != cos.rows || sin.cols != cos.cols)
-      reject("the table of cosines is ", cos.rows, " x ", cos.cols, ", that of sines ", sin.rows, " x ",
-             sin.cols);
-    if (positions > cos.rows)
-      reject("position ", positions - 1, " is not within the table's ", cos.rows, " rows");
-    if (2 * cos.cols > dim())
-      reject("the table rotates ", 2 * cos.cols, " dimensions, the cache's keys have ", dim());
+    check_angles(angles, position() + as_sequences(k, heads(), "k").max_tokens(), dim());
     return {angles, pairs};
   }
 
@@ -182,14 +175,7 @@ class basic_cache {
         requires { ks.head(0, 0).at(0), vs.head(0, 0).at(0); },
         "fovea: a cache appends an Eigen matrix, a tensor_view, a tensor or a ragged batch of one: not "
         "another cache");
-    const auto same = [](const char* a, const char* what, index_type has, const char* b, index_type other) {
-      if (has != other) reject(a, " has ", has, " ", what, " but ", b, " has ", other);
-    };
-    if (ks.batches() != 1) reject("k has ", ks.batches(), " sequences; a cache appends to one");
-    same("v", "sequences", vs.batches(), "k", ks.batches());
-    same("v", "tokens", vs.tokens(0), "k", ks.tokens(0));
-    same("k", "dimensions a head", ks.dim(), "the cache", dim());
-    same("v", "dimensions a head", vs.dim(), "the cache", value_dim());
+    check_appended(ks, vs, dim(), value_dim());
     check_apart(ks, "k"), check_apart(vs, "v");
     key_row_.resize(static_cast<std::size_t>(dim()));
     value_row_.resize(static_cast<std::size_t>(value_dim()));

@@ -39,7 +39,7 @@ inline constexpr std::uint16_t element_code = std::is_same_v<E, float>         ?
                                                                                : 0;
 
 inline std::string name_of_element(std::uint16_t code) {
-  constexpr const char* names[] = {"nothing", "float", "double", "bf16", "fp16", "int8"};
+  constexpr const char* names[] = {"nothing", "float", "double", "bf16", "fp16", "int8", "4 bits"};
   return code > 0 && code < std::size(names) ? names[code] : "an unknown element " + std::to_string(code);
 }
 

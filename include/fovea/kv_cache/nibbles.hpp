@@ -1,69 +1,15 @@
-// fovea/kv_cache/nibbles.hpp - rows of 4-bit numbers: how they lie, and how a call reads them.
-//
-// A row of n numbers is ceil(n / 2) bytes: byte i has number i in its low half and number i + ceil(n / 2) in
-// its high one, so that registers of bytes become registers of numbers without a shuffle. Each stands for
-// itself less 8, times a scale.
+// fovea/kv_cache/nibbles.hpp - keys and values in 4 bits: which scales they have, and how a call reads them.
 #pragma once
 
 #include <fovea/kv_cache/cached.hpp>
 #include <fovea/kv_cache/int8_scales.hpp>
 #include <fovea/kv_cache/memory.hpp>
+#include <fovea/kv_cache/nibble_rows.hpp>
 
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
-
-inline constexpr index_type nibble_block = 32;
-
-inline index_type nibble_bytes(index_type n) noexcept { return (n + 1) / 2; }
-inline float nibble_scale(float largest) noexcept {
-  return largest >= 7 * std::numeric_limits<float>::min() ? largest / 7 : 0.f;
-}
-inline std::uint8_t nibble_of(float x, float scale) noexcept {
-  return static_cast<std::uint8_t>(
-      8 + (scale > 0 ? static_cast<int>(std::clamp(std::nearbyint(x / scale), -7.f, 7.f)) : 0));
-}
-inline void put_nibble(std::uint8_t* row, index_type n, index_type c, std::uint8_t code) noexcept {
-  const index_type half = nibble_bytes(n);
-  std::uint8_t& byte = row[c < half ? c : c - half];
-  byte = static_cast<std::uint8_t>(c < half ? (byte & 0xf0) | code : (byte & 0x0f) | code << 4);
-}
-/// 32 numbers of the low halves of bytes, or of the high ones: to[i] = (code - 8) * multiple, which is 1 to
-/// 16. Two bytes at a time, neither of which overflows: code * multiple is at most 240, and so is what is
-/// added to.
-inline void read_block(const std::uint8_t* from, bool high, unsigned multiple, std::int8_t* to) noexcept {
-  std::uint16_t pairs[nibble_block / 2];
-  std::memcpy(pairs, from, sizeof pairs);
-  const unsigned shift = high ? 4 : 0, add = (128 - 8 * multiple) * 0x0101u;
-  for (std::uint16_t& x : pairs)
-    x = static_cast<std::uint16_t>((((x >> shift) & 0x0f0fu) * multiple + add) ^ 0x8080u);
-  std::memcpy(to, pairs, sizeof pairs);
-}
-
-/// to[c] = (the code of number c less 8) * multiple[c / 32], or without multiples once.
-inline void read_nibbles(const std::uint8_t* row, index_type n, const std::uint8_t* multiples,
-                         std::int8_t* to) noexcept {
-  const index_type half = nibble_bytes(n);
-  const auto multiple = [&](index_type c) { return multiples != nullptr ? multiples[c / nibble_block] : 1u; };
-  if (n % (2 * nibble_block) == 0) {
-    for (index_type c = 0; c < half; c += nibble_block) {
-      read_block(row + c, false, multiple(c), to + c);
-      read_block(row + c, true, multiple(half + c), to + half + c);
-    }
-    return;
-  }
-  for (index_type c = 0; c < n; ++c) {
-    const int code = (c < half ? row[c] & 15 : row[c - half] >> 4) - 8;
-    to[c] = static_cast<std::int8_t>(code * static_cast<int>(multiple(c)));
-  }
-}
-
-/// Asks for the rows that come so many bytes later: no pointer tells a walk where they lie.
-inline void ask_ahead(const std::uint8_t* row, index_type bytes) noexcept {
-  constexpr index_type ahead = 4096, line = 64;
-  for (index_type i = 0; i < bytes; i += line) FOVEA_PREFETCH(row + ahead + i, 0, 2);
-}
 
 /// Keys: a scale a channel and 32 tokens. Those of a block that is not full yet are floats.
 class nibble_keys {
@@ -81,6 +27,21 @@ class nibble_keys {
   index_type bytes() const noexcept { return code_bytes_ + static_cast<index_type>(4 * scales_.size()); }
   std::span<const std::byte> memory() const noexcept {
     return {codes_.get(), static_cast<std::size_t>(code_bytes_)};
+  }
+
+  /// Tokens whose keys are rounded; the others are open.
+  index_type closed() const noexcept { return closed_; }
+  void set_closed(index_type tokens) noexcept { closed_ = tokens; }
+  /// f(bytes) of each part of a head's tokens, and how many bytes those are.
+  template <class F>
+  void each_part(index_type head, index_type tokens, F&& f) const {
+    const index_type open = tokens - closed_;
+    f(std::as_bytes(std::span(codes(0, head), size(closed_ * nibble_bytes(dim_)))));
+    f(std::as_bytes(std::span(scales(0, head), size(closed_ / nibble_block * dim_))));
+    f(std::as_bytes(std::span(open_row(closed_, head), size(open * dim_))));
+  }
+  static index_type file_bytes(index_type closed, index_type tokens, index_type dim) noexcept {
+    return closed * nibble_bytes(dim) + 4 * (closed / nibble_block + tokens - closed) * dim;
   }
 
   /// The same tokens with room for more.
@@ -126,13 +87,9 @@ class nibble_keys {
         f(first, open_row(tokens.first, head), dim_, count, static_cast<const float*>(nullptr));
         continue;
       }
-      for (index_type t = tokens.first; t < end; ++t, buffer += width) {
-        read_nibbles(codes(t, head), dim_, nullptr, buffer);
-        ask_ahead(codes(t, head), nibble_bytes(dim_));
-        std::fill(buffer + dim_, buffer + width, std::int8_t(0));
-      }
-      f(first, static_cast<const std::int8_t*>(buffer - count * width), width, count,
-        scales(tokens.first, head));
+      read_nibbles<false>(codes(tokens.first, head), nibble_bytes(dim_), count, dim_, buffer, width);
+      f(first, static_cast<const std::int8_t*>(buffer), width, count, scales(tokens.first, head));
+      buffer += count * width;
     }
   }
   float number(index_type t, index_type head, index_type c) const noexcept {
@@ -191,6 +148,18 @@ class nibble_values {
 
   index_type bytes() const noexcept { return code_bytes_ + static_cast<index_type>(4 * scales_.size()); }
 
+  /// As of nibble_keys.
+  template <class F>
+  void each_part(index_type head, index_type tokens, F&& f) const {
+    const auto count = static_cast<std::size_t>(tokens);
+    f(std::as_bytes(std::span(all_codes() + head * capacity_ * row_bytes_,
+                              count * static_cast<std::size_t>(row_bytes_))));
+    f(std::as_bytes(std::span(scales_.data() + head * capacity_, count)));
+  }
+  static index_type file_bytes(index_type tokens, index_type dim) noexcept {
+    return tokens * (nibble_bytes(dim) + ceil_div(dim, nibble_block) + 4);
+  }
+
   nibble_values larger(index_type capacity) const {
     nibble_values all(heads_, capacity, dim_);
     for (index_type h = 0; h < heads_; ++h) {
@@ -222,13 +191,8 @@ class nibble_values {
   template <class F>
   void each_coded(index_type head, range tokens, std::int8_t* buffer, index_type width,
                   F&& f) const noexcept {
-    for (index_type t = tokens.first; t < tokens.last; ++t) {
-      std::int8_t* const to = buffer + (t - tokens.first) * width;
-      const std::uint8_t* const row = all_codes() + (head * capacity_ + t) * row_bytes_;
-      read_nibbles(row, dim_, row + nibble_bytes(dim_), to);
-      ask_ahead(row, row_bytes_);
-      std::fill(to + dim_, to + width, std::int8_t(0));
-    }
+    read_nibbles<true>(all_codes() + (head * capacity_ + tokens.first) * row_bytes_, row_bytes_,
+                       tokens.size(), dim_, buffer, width);
     f(index_type(0), static_cast<const std::int8_t*>(buffer), width, tokens.size(),
       scales_.data() + head * capacity_ + tokens.first);
   }
