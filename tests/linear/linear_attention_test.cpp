@@ -61,11 +61,6 @@ struct problem {
   }
 };
 
-/// |error| <= 2 u (16 + sqrt(L)) times the sum of absolute values: bits are lost once a token, at random.
-double bound(double unit, index_type tokens, double magnitude) {
-  return 2 * unit * (16 + std::sqrt(static_cast<double>(tokens))) * magnitude;
-}
-
 /// The largest error as a share of its bound, of out and of the states.
 template <class E, class S = fovea::compute_t<E>>
 void check(const shape& at, double strength, rule r, linear_engine engine, bool l2_norm = false) {
@@ -82,14 +77,14 @@ void check(const shape& at, double strength, rule r, linear_engine engine, bool 
     double worst = 0;
     for (index_type i = 0; i < o.size(); ++i) {
       const double error = std::abs(static_cast<double>(o.data()[i]) - want.out.data()[i]);
-      const double most = bound(unit, at.tokens, want.magnitude.data()[i]);
+      const double most = error_share(unit, at.tokens) * want.magnitude.data()[i];
       ASSERT_LE(error, most) << "o " << i << ", rule " << int(r) << ", engine " << int(engine) << ", tokens "
                              << at.tokens << ", dim " << at.dim;
       worst = std::max(worst, most > 0 ? error / most : 0);
     }
     double largest = 1e-30;
     for (index_type i = 0; i < p.s.size(); ++i) largest = std::max(largest, std::abs(want.states.data()[i]));
-    const double state_unit = bound(unit, at.tokens, 1) + (sizeof(S) == 2 ? std::ldexp(1.0, -8) : 0);
+    const double state_unit = error_share(unit, at.tokens) + (sizeof(S) == 2 ? std::ldexp(1.0, -8) : 0);
     for (index_type i = 0; i < p.s.size(); ++i)
       ASSERT_LE(std::abs(static_cast<double>(p.s.data()[i]) - want.states.data()[i]), state_unit * largest)
           << "state " << i << ", rule " << int(r) << ", engine " << int(engine);

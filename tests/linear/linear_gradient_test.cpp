@@ -141,8 +141,11 @@ TEST(LinearGradient, StatesThatDoNotFitInMemoryAreMadeAgain) {
   }
 }
 
-/// Of each gradient, error in float <= 2^-24 (64 + 2 L) times the largest number of the head's gradient, that
-/// of decays of the sum that it is the difference of.
+/// Of each gradient, error in float <= n u, n = 2 L + 64: what is summed to it passes, forward or backward, one
+/// multiplication and one addition a token, and 64 that do not grow with L (products over d and dv, e^g, a
+/// scale), each within u = 2^-24. n u is the textbook's bound (Higham, "Accuracy and Stability of Numerical
+/// Algorithms", section 3.1) relative to sums of absolute values; here it is taken of the largest number of
+/// the head's gradient, which is smaller (of decays, of the sum that it is the difference of).
 TEST(LinearGradient, FloatIsNearDouble) {
   for (const rule r : all_rules)
     for (const double strength : {1e-4, 0.1, 20.0}) {

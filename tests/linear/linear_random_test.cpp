@@ -22,13 +22,8 @@ fovea::linear_attention_options options_of(const problem& p) {
   return {.heads = p.heads, .kv_heads = p.kv_heads, .l2_norm = p.l2_norm, .engine = p.engine};
 }
 
-/// Against the recurrence in double: |error| <= 2 u (16 + sqrt(L)) times the sum of absolute values, and the
-/// rounding of a result that is stored in fewer bits. That bound is measured: bits are lost once a token, at
-/// random. Of the recurrence without the delta rule u (7 L + G + d + 2) can be proved, G the sum of
-/// |log decay|: a term of the state is multiplied and added to once a token, each time by an e^g within
-/// 4.1 + |g| units, and the product with q has d additions and the scale. With the delta rule an error of the
-/// state comes back in what k recalls, and what can be proved grows with the product of 1 + beta |k|^2 over
-/// tokens: it bounds nothing.
+/// Against the recurrence in double: |error| <= error_share (rules.hpp) of the sum of absolute values, and the
+/// rounding of a result that is stored in fewer bits.
 template <class E>
 void run_alone(const problem& p, sequence<E>& x) {
   using T = fovea::compute_t<E>;
@@ -37,7 +32,7 @@ void run_alone(const problem& p, sequence<E>& x) {
     const auto want = fovea::linear_reference(x.q, x.k, x.v, options_of(p), mods...);
     attend.into(x.o, x.q, x.k, x.v, mods...);
     const double unit = std::ldexp(1., sizeof(T) == 4 ? -24 : -53), stored = sizeof(E) == 2 ? 0x1p-8 : 0;
-    const double share = 2 * unit * (16 + std::sqrt(double(x.q.view().tokens)));
+    const double share = error_share(unit, x.q.view().tokens);
     for (index_type i = 0; i < x.o.size(); ++i)
       ASSERT_NEAR(double(x.o.data()[i]), want.out.data()[i], (share + stored) * want.magnitude.data()[i]);
     double largest = 1e-30;
