@@ -6,7 +6,7 @@
 #   target_link_libraries(program PRIVATE kernels)         # and by it fovea::fovea
 #
 # The library takes the flags of the directory that this is called in, and what target_compile_options(<target> ...) adds. What
-# links it is compiled for the same processors, with the same settings of Eigen; else it does not link.
+# links it is compiled for the same processors (else it does not link), and with the same settings of Eigen.
 include_guard(GLOBAL)
 set(FOVEA_KERNELS_FOLDER ${CMAKE_CURRENT_LIST_DIR} CACHE INTERNAL "")
 
@@ -17,4 +17,5 @@ function(fovea_kernels target)
   add_library(${target} STATIC ${FOVEA_KERNELS_FOLDER}/kernels.cpp)
   target_link_libraries(${target} PUBLIC fovea::fovea)
   target_compile_definitions(${target} INTERFACE FOVEA_EXTERN_KERNELS)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()

@@ -9,8 +9,9 @@
 //   #include <fovea/multi_head.hpp>        // or attention.hpp, where no layer is used
 //
 // CMake's fovea_kernels(<target>) is a library of that file, which defines FOVEA_EXTERN_KERNELS for whoever
-// links it. All files take the same flags; else the program does not link, and the inline namespace, part of
-// what is said to be missing, names them (config.hpp). Results are the same, and so is the time of a call.
+// links it. All files are compiled for the same instruction set, with the same parts of -ffast-math: else the
+// program does not link, and the inline namespace, part of what is said to be missing, names them
+// (config.hpp); and with the same settings of Eigen. Results are the same, and so is the time of a call.
 // Kernels that are not in the list (other elements of queries, a user's scorer, sweeps, caches of 4 bits) are
 // compiled where they are used, as all are without it.
 #pragma once
