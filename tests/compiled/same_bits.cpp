@@ -208,8 +208,10 @@ int main() {
     return 0;
   }
   compare_masks_and_scores();
-  compare_element<double>("double"), compare_element<fovea::bf16>("bf16"),
-      compare_element<fovea::fp16>("fp16");
+#ifndef FOVEA_TEST_WITHOUT_DOUBLE
+  compare_element<double>("double");
+#endif
+  compare_element<fovea::bf16>("bf16"), compare_element<fovea::fp16>("fp16");
   compare_cache<fovea::bf16>("a cache of bf16", FOVEA_BF16),
       compare_cache<fovea::bf16, fovea::bf16>("queries and a cache of bf16", FOVEA_BF16),
       compare_cache<std::int8_t>("a cache of int8", FOVEA_I8);
