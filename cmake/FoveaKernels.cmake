@@ -17,5 +17,6 @@ function(fovea_kernels target)
   add_library(${target} STATIC ${FOVEA_KERNELS_FOLDER}/kernels.cpp)
   target_link_libraries(${target} PUBLIC fovea::fovea)
   target_compile_definitions(${target} INTERFACE FOVEA_EXTERN_KERNELS)
-  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
+                        VISIBILITY_INLINES_HIDDEN ON)  # for shared libraries too; each has its own
 endfunction()
