@@ -29,8 +29,8 @@ FOVEA_NAMESPACE_BEGIN
 ///
 /// W_q q + b and W_k k are made once, by Eigen on the calling thread: memory O((Lq + Lk) hidden) beyond the
 /// arguments. Then Lq Lk hidden values of tanh a head, less what masks hide in whole blocks, in registers: of
-/// exp(2 W_q q) exp(2 W_k k), or where a projection is beyond 21 (double: 170) of the sum, to 4 or 6 units in
-/// the last place of 1. backward takes twice as many.
+/// exp(2 W_q q) exp(2 W_k k), or where a projected query of a sequence is beyond 17 (double: 166) of the sum,
+/// to 4 or 6 units in the last place of 1. backward takes twice as many.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class additive : public additive_weights<T>, public projected_calls<additive<T, Heads, KVHeads, Arch>, T> {
   using base = additive_weights<T>;
@@ -127,14 +127,15 @@ class additive : public additive_weights<T>, public projected_calls<additive<T, 
     check_same("q", "sequences", rows.batches(), "k", keys.batches());
     std::vector<unsigned char> exponential(static_cast<std::size_t>(rows.batches()));
     for (index_type n = 0; n < rows.batches(); ++n)
-      if (is_moderate(rows, n) && is_moderate(keys, n))
+      if (is_moderate(rows, n)) {  // of keys, which may be hidden, none decides
         exponentiate(rows, n), exponentiate(keys, n), exponential[static_cast<std::size_t>(n)] = 1;
+      }
     f(z_q_like_q, z_k_like_k,
       additive_scorer<T>{{this->options().hidden, values.data(), d_v}, exponential.data()});
   }
-  /// Whether all projections of a sequence can be exponents; NaN, which perhaps is hidden, does not decide.
+  /// Whether all projected queries of a sequence can be exponents; NaN does not decide.
   static bool is_moderate(const sequences<T>& z, index_type n) {
-    constexpr T largest = exponential_scorer<T>::largest;
+    constexpr T largest = exponential_scorer<T>::largest_query;
     for (index_type h = 0; h < z.heads(); ++h) {
       const auto of_head = z.head(n, h);
       for (index_type i = 0; i < of_head.rows; ++i) {
@@ -152,10 +153,11 @@ class additive : public additive_weights<T>, public projected_calls<additive<T, 
     }
     return true;
   }
-  /// z -> exp(2 z), in a copy of a few rows that begins alike wherever z lies: Eigen's exp of registers and
+  /// z -> exp(2 z), of the nearest number within largest_key, in a copy of a few rows that begins alike wherever z lies: Eigen's exp of registers and
   /// of what is left over differ in their last bits.
   static void exponentiate(const sequences<T>& z, index_type n) {
     constexpr index_type few = 16;
+    constexpr T largest = exponential_scorer<T>::largest_key;
     projection::row_matrix<T> rows = projection::row_matrix<T>::Zero(few, eigen_index(z.dim()));
     for (index_type h = 0; h < z.heads(); ++h) {
       const auto of_head = z.head(n, h);
@@ -166,6 +168,8 @@ class additive : public additive_weights<T>, public projected_calls<additive<T, 
       for (index_type first = 0; first < of_head.rows; first += few) {
         each_row(first,
                  [&](const T* from, T* to) { load_elements(from, of_head.col_stride, of_head.cols, to); });
+        rows = (rows.array() > largest).select(largest, rows);
+        rows = (rows.array() < -largest).select(-largest, rows);
         rows = (2 * rows.array()).exp();
         each_row(first,
                  [&](T* to, const T* from) { store_elements(from, of_head.cols, to, of_head.col_stride); });

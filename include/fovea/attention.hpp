@@ -39,6 +39,7 @@
 #include <fovea/plan/check_gradients.hpp>
 #include <fovea/plan/differentiate.hpp>
 #include <fovea/plan/gradients.hpp>
+#include <fovea/plan/token_classes.hpp>
 #include <fovea/rounded_weights.hpp>
 #include <fovea/score.hpp>
 #include <fovea/view.hpp>
@@ -151,10 +152,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
   template <class Q, class K, class V, class... Mods>
     requires(!key_value_cache<K>)
   plan plan_for(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    const auto p = problem_of(sequences<T>{}, no_lse<Q, K, V>(), q, k, v, mods...);
-    auto plan = make_plan<Arch>(p, options_.executor.workers());
-    count_coverage<Arch>(p, plan);
-    return plan;
+    return plan_of(problem_of(sequences<T>{}, no_lse<Q, K, V>(), q, k, v, mods...));
   }
   template <class Q, key_value_cache Cache, class... Mods>
   plan plan_for(const Q& q, const Cache& cache, const Mods&... mods) const {
@@ -168,9 +166,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
   plan into_plan_for(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     const auto p = problem_of(view_of(o, heads_of(q), "o"), no_lse<Q, K, V>(), q, k, v, mods...);
     check_results(p, mods...);
-    auto plan = make_plan<Arch>(p, options_.executor.workers());
-    count_coverage<Arch>(p, plan);
-    return plan;
+    return plan_of(p);
   }
   template <class O, class Q, key_value_cache Cache, class... Mods>
   plan into_plan_for(O&& o, const Q& q, const Cache& cache, const Mods&... mods) const {
@@ -202,21 +198,25 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
   void backward_into(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v, const O& out,
                      const L& lse, const G& d_out, const Mods&... mods) const {
     const auto g = gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...);
-    const auto plan = make_gradient_plan<Arch>(g, options_.executor.workers());
     const auto memory = memory_of(options_, mods...);
-    check_plan(plan, mods...);
-    check_workspace(memory, plan, g, mods...);
-    fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
-    if constexpr (g.gated) fill_rows_of_none(written_gates(g.gates.gradient));
-    differentiate<Arch>(g, plan, options_.executor, memory);
+    by_token_classes(g, [&](const auto& sorted) {
+      const auto plan = make_gradient_plan<Arch>(sorted, options_.executor.workers());
+      check_plan(plan, mods...);
+      check_workspace(memory, plan, g, mods...);
+      fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
+      if constexpr (decltype(g)::gated) fill_rows_of_none(written_gates(g.gates.gradient));
+      clear_unseen(g, sorted);
+      differentiate<Arch>(sorted, plan, options_.executor, memory);
+    });
   }
 
   /// What a call of backward_into with the same arguments will do; writes and computes nothing.
   template <class DQ, class DK, class DV, class Q, class K, class V, class O, class L, class G, class... Mods>
   gradient_plan backward_plan_for(DQ&& d_q, DK&& d_k, DV&& d_v, const Q& q, const K& k, const V& v,
                                   const O& out, const L& lse, const G& d_out, const Mods&... mods) const {
-    return make_gradient_plan<Arch>(gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...),
-                                    options_.executor.workers());
+    return by_token_classes(
+        gradients_of(d_q, d_k, d_v, q, k, v, out, lse, d_out, mods...),
+        [&](const auto& sorted) { return make_gradient_plan<Arch>(sorted, options_.executor.workers()); });
   }
 
  private:
@@ -226,14 +226,24 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
               const Mods&... mods) const {
     const auto problem = problem_of(out, lse, q, k, v, mods...);
     check_results(problem, mods...);
-    const auto plan = make_plan<Arch>(problem, options_.executor.workers());
-    check_plan(plan, mods...);
-    const auto memory = memory_of(options_, mods...);
-    check_workspace(memory, plan, problem, mods...);
-    fill_rows_of_none(out);
-    if constexpr (decltype(problem)::keeps_weights) fill_rows_of_none(problem.weights);
-    if (problem.wants_lse()) fill_rows_of_none(lse, -std::numeric_limits<L>::infinity());
-    run<Arch>(problem, plan, options_.executor, memory);
+    by_token_classes(problem, [&](const auto& sorted) {
+      const auto plan = make_plan<Arch>(sorted, options_.executor.workers());
+      check_plan(plan, mods...);
+      const auto memory = memory_of(options_, mods...);
+      check_workspace(memory, plan, problem, mods...);
+      fill_rows_of_none(out);
+      if constexpr (decltype(problem)::keeps_weights) fill_rows_of_none(problem.weights);
+      if (problem.wants_lse()) fill_rows_of_none(lse, -std::numeric_limits<L>::infinity());
+      run<Arch>(sorted, plan, options_.executor, memory);
+    });
+  }
+
+  template <class Problem>
+  plan plan_of(const Problem& problem) const {
+    return by_token_classes(problem, [&](const auto& sorted) {
+      auto plan = make_plan<Arch>(sorted, options_.executor.workers());
+      return count_coverage<Arch>(sorted, plan), plan;
+    });
   }
 
   template <class OE, class L, class Q, class K, class V, class... Mods>

@@ -34,9 +34,9 @@ struct talking_heads_options {
 /// and scores.
 ///
 /// Cost: 2 Lq Lk heads (d + dv + 2 heads) operations, and memory of heads x rows x Lk numbers, twice
-/// (backward: four times): as many rows as 2 MB hold of these, at least 1, at most 64, for each worker. 8
-/// heads of 64 take 2.3 times as long as attention of 128 tokens, 2.9 times of 1,024, backward 2.8 and 3.9
-/// times (Zen 5, AVX-512, one thread).
+/// (backward: four times), for each worker: as many rows as 2 MB hold of these, at least 1, at most 64. Each
+/// such block of rows copies K and V, a head at a time. 8 heads of 64 take 2.3 times as long as attention of
+/// 128 tokens, 2.9 times of 1,024, backward 2.8 and 3.9 times (Zen 5, AVX-512, one thread).
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class talking_heads {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,

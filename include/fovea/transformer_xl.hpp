@@ -30,7 +30,8 @@ FOVEA_NAMESPACE_BEGIN
 /// to 7.4 times, as logits and dS are made once more for them (Zen 5, AVX-512; one thread). A call lays out
 /// those rows of r that it has distances for. Of up to 16 queries of a sequence r is read where it lies: one
 /// query of 1,024 keys takes 1.8 times as long as without, 16 take 3.3 times. O(Lq + Lk) dim numbers of
-/// memory a head, never Lq x Lk.
+/// memory a head, and for up to 16 queries their products with r, a number a query and key; never Lq x Lk of
+/// more.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Arch = xsimd::default_arch>
 class transformer_xl : public projected_calls<transformer_xl<T, Heads, KVHeads, Arch>, T> {
   using calls = projected_calls<transformer_xl, T>;
@@ -98,8 +99,8 @@ class transformer_xl : public projected_calls<transformer_xl<T, Heads, KVHeads, 
     for (index_type b = 0; b < rows.batches(); ++b)
       for (index_type h = 0; h < o.heads; ++h) {
         d = projection::rows_in<T>(sums.head(b, h));
-        by_terms = projection::rows_in<T>(
-                       matrix_view<const T>{&d_terms(b, h, 0, 0), d.rows(), o.dim, of.width(), 1}) *
+        const T* const terms = d_terms.data() + (b * o.heads + h) * d_terms.tokens() * of.width();
+        by_terms = projection::rows_in<T>(matrix_view<const T>{terms, d.rows(), o.dim, of.width(), 1}) *
                    static_cast<T>(scale_);
         gradient.u.row(eigen_index(h)) += d.colwise().sum();
         gradient.v.row(eigen_index(h)) += by_terms.colwise().sum();

@@ -87,6 +87,31 @@ TEST(additive, takes_projections_of_any_size) {
   EXPECT_LT((in_float - wanted).cwiseAbs().maxCoeff(), 1e-3);  // of logits that move by 1e-4
 }
 
+/// Keys beyond the exponentials' range beside queries within it: where tanh is 1 or -1, and its slope 0.
+TEST(additive, takes_keys_of_any_size) {
+  const inputs x(9, 40);
+  auto layer = random_layer<additive>(false);
+  layer.w_k.topRows(hidden) *= 1000;
+  EXPECT_LT((layer(x.q, x.k, x.v) - textbook(layer, x.q, x.k, x.v, all_seen)).cwiseAbs().maxCoeff(), 1e-12);
+  const auto [out, lse] = layer.with_lse(x.q, x.k, x.v);
+  auto gradient = layer.zero_gradient();
+  const auto d = layer.backward(x.q, x.k, x.v, out, lse, x.d_out, gradient);
+  EXPECT_TRUE(d.d_q.allFinite() && d.d_k.allFinite() && gradient.w_k.allFinite());
+}
+
+/// Which form is taken is nothing of keys: hidden ones of any size leave every bit as it is.
+TEST(additive, bits_do_not_depend_on_hidden_keys) {
+  inputs x(20, 60);
+  const auto layer = random_layer<additive>(false);
+  const std::vector<index_type> lengths{50};
+  const fovea::key_lengths seen{lengths};
+  const Matrix wanted = layer(x.q, x.k, x.v, seen);
+  x.k.bottomRows(10) *= 1e6;
+  EXPECT_EQ(layer(x.q, x.k, x.v, seen), wanted);
+  x.k.bottomRows(10).setConstant(std::numeric_limits<double>::quiet_NaN());
+  EXPECT_EQ(layer(x.q, x.k, x.v, seen), wanted);
+}
+
 TEST(additive, gradients_are_those_of_differences) {
   for (const double size : {1.0, 100.0})
     for (const bool normalised : {false, true}) {

@@ -171,7 +171,7 @@ void rows_without_keys_are_zero(const subject& s, layout l) {
 }  // namespace
 
 void add_agreement(std::vector<property>& to) {
-  constexpr unsigned can_hide =
+  constexpr std::uint64_t can_hide =
       causal_offset | window | right_padding | left_padding | boolean | bias | language_prefix;
   to.push_back({"reference_is_textbook", reference_is_textbook, [](const subject& s, layout l) {
                   return s.rules.of <= relative::differential && (l == layout::bhsd || l == layout::ragged);

@@ -69,7 +69,7 @@ void hidden_is_never_read(const subject& s, layout l) {
       expect_same_bits(p, run(s, l, p), run(s, l, poisoned),
                        "after hidden keys and values became NaN or infinite");
     }
-  constexpr unsigned always_hide =
+  constexpr std::uint64_t always_hide =
       causal_top_left | causal_offset | window | right_padding | left_padding | prefix;
   const bool expected = (s.rules.features & always_hide) != 0 && l != layout::packed_qkv;
   EXPECT_TRUE(hidden > 0 || !expected);

@@ -13,7 +13,7 @@
 namespace fovea_test {
 
 /// What a call's rules are made of; a set of them is a kind of rules.
-enum feature : unsigned {
+enum feature : std::uint64_t {
   causal = 1u << 0,
   causal_top_left = 1u << 1,
   causal_bottom_right = 1u << 2,
@@ -37,28 +37,30 @@ enum feature : unsigned {
   drafts = 1u << 21,
   pattern = 1u << 22,  // a window, every n-th key and global tokens, joined
   picture = 1u << 23,
-  language_prefix = 1u << 24,  // the library's prefix, a length a sequence
-  birds = 1u << 25,            // big_bird
-  of_heads = 1u << 26,         // functions of (b, h, q, k): a mask and a score
-  distances = 1u << 27,        // a number for each bucket of k - q
-  offsets = 1u << 28,          // and for each offset of two tokens in a picture
-  slots = 1u << 29,            // and for each slot of an index
-  exact_tables = 1u << 15,     // bias in float even where q has 16 bits, booleans as bytes
-  rounds = 1u << 30,           // weights may be rounded to what v is stored as
-  gates = 1u << 31,            // results are gated, and the gates' factors taken off again
+  language_prefix = 1u << 24,          // the library's prefix, a length a sequence
+  birds = 1u << 25,                    // big_bird
+  of_heads = 1u << 26,                 // functions of (b, h, q, k): a mask and a score
+  distances = 1u << 27,                // a number for each bucket of k - q
+  offsets = 1u << 28,                  // and for each offset of two tokens in a picture
+  slots = 1u << 29,                    // and for each slot of an index
+  exact_tables = 1u << 15,             // bias in float even where q has 16 bits, booleans as bytes
+  rounds = 1u << 30,                   // weights may be rounded to what v is stored as
+  gates = 1u << 31,                    // results are gated, and the gates' factors taken off again
+  every_nth = std::uint64_t(1) << 32,  // keys at a multiple of nth from offset + q
 };
 
-inline constexpr unsigned any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion | chunks |
-                                     drafts | pattern | picture | language_prefix | birds | of_heads;
-inline constexpr unsigned as_many_keys =
+inline constexpr std::uint64_t any_mask = ((1u << 10) - 1) | complement | documents | blocks | diffusion |
+                                          chunks | drafts | pattern | picture | language_prefix | birds |
+                                          of_heads | every_nth;
+inline constexpr std::uint64_t as_many_keys =
     causal | diffusion | chunks | pattern | picture | birds | offsets;  // as queries
-inline constexpr unsigned any_slot = distances | offsets | slots;
+inline constexpr std::uint64_t any_slot = distances | offsets | slots;
 /// Other elements are the same functions.
-inline constexpr unsigned in_float_alone =
+inline constexpr std::uint64_t in_float_alone =
     drafts | pattern | picture | language_prefix | birds | of_heads | any_slot | gates;
 /// What a call has beside masks and scores.
-inline constexpr unsigned beside_rules = rounds | gates;
-inline constexpr unsigned any_addend = alibi | bias | function | of_heads | any_slot;
+inline constexpr std::uint64_t beside_rules = rounds | gates;
+inline constexpr std::uint64_t any_addend = alibi | bias | function | of_heads | any_slot;
 
 /// Which attention a call is: the softmax of scaled products, or one with another logit or weight (relatives.cpp).
 enum class relative {
@@ -72,19 +74,28 @@ enum class relative {
   decomposed,
   general,  // luong's
   additive,
+  dot,  // luong's, with no scale
+  concat,
+  location,  // logits of a query and a position
+  local_m,   // dot in a window
+  local_p,   // and around a place, with a Gaussian
 };
 
 struct rules_kind {
-  unsigned features;
+  std::uint64_t features;
   const char* name;
   relative of = relative::none;
 };
 
-inline constexpr unsigned joined_masks = causal_top_left | window | right_padding | left_padding | complement;
-inline constexpr unsigned everything = causal_offset | window | right_padding | left_padding | boolean |
-                                       predicate | complement | softcap | alibi | bias | function | sink;
-inline constexpr unsigned of_relatives = causal_offset | right_padding | boolean | alibi;
-inline constexpr unsigned tables = boolean | softcap | bias | sink | exact_tables;
+inline constexpr std::uint64_t joined_masks =
+    causal_top_left | window | right_padding | left_padding | complement;
+inline constexpr std::uint64_t everything = causal_offset | window | right_padding | left_padding | boolean |
+                                            predicate | complement | softcap | alibi | bias | function | sink;
+inline constexpr std::uint64_t of_relatives = causal_offset | right_padding | boolean | alibi;
+inline constexpr std::uint64_t dilated_window =
+    every_nth | causal_offset | window | function | softcap | sink;
+inline constexpr std::uint64_t dilated_cells = every_nth | documents | boolean | predicate | alibi;
+inline constexpr std::uint64_t tables = boolean | softcap | bias | sink | exact_tables;
 
 /// The tests' list of masks and scores, each alone and all together: a new one is an entry here, a bit above,
 /// a line in rules.hpp (what the library calls it) and one in oracle.cpp (what it means).
@@ -144,7 +155,7 @@ struct table {
 
 /// The parameters of masks and scores; a kind uses those of its features.
 struct rules {
-  unsigned features = 0;
+  std::uint64_t features = 0;
   index_type offset = 0;                           // causal_offset, language_prefix
   index_type left = -1, right = -1, diagonal = 0;  // window
   std::vector<index_type> lengths,

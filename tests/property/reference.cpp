@@ -20,7 +20,7 @@ fovea::tensor_view<const double> seen(const array& a) {
   return fovea::bhsd(a.x.data(), a.batch, a.heads, a.tokens, a.dim);
 }
 
-template <unsigned Has>
+template <std::uint64_t Has>
 expectation of_equal_lengths(const problem& p) {
   const stored_rules<double, bool> stored(p.rules, element_kind::f64);
   const fovea::reference_options options{p.n.heads, p.n.kv_heads, p.scale};

@@ -8,6 +8,9 @@
 //   decomposed     r_h and r_w, a row for each distance, of all
 //   general        w, dim x dim: a key's channel x a query's
 //   additive       w_q, w_k (of a key/value head), unseen x dim; b and v, 2 x unseen
+//   concat         the same, b being 0
+//   location       w, keys x dim, of a key/value head
+//   local_m, _p    the distance from the query, or from the middle of the keys, 1 x 1, of all
 #include "problem.hpp"
 
 #include <algorithm>
@@ -74,6 +77,21 @@ struct cell_of {
       for (index_type c = 0; c < p.n.dim; ++c) s.add(k(a) * own(0, a, c) * q(c));
     return s;
   }
+  sized through_positions() const {
+    sized s;
+    for (index_type c = 0; c < p.n.dim; ++c) s.add(own(0, j, c, true) * q(c));
+    return s;
+  }
+  /// How far the key is from where a local window stands: what predicts its place is 0, and sigmoid(0) a half.
+  double distance() const {
+    const bool of_query = p.rules.of == relative::local_m;
+    return static_cast<double>(j) -
+           (of_query ? static_cast<double>(i) : static_cast<double>(p.keys[static_cast<std::size_t>(b)]) / 2);
+  }
+  bool in_window() const {
+    const bool local = p.rules.of == relative::local_m || p.rules.of == relative::local_p;
+    return !local || std::abs(distance()) <= p.rules.own[0].x[0];
+  }
   /// A unseen unit is as exact as its sum of projections, and as tanh of these: to 6 units in the last place.
   sized network() const {
     sized s;
@@ -107,7 +125,14 @@ struct cell_of {
       case relative::general:
         return through_matrix();
       case relative::additive:
+      case relative::concat:
         return network();
+      case relative::dot:
+      case relative::local_m:
+      case relative::local_p:
+        return product();
+      case relative::location:
+        return through_positions();
       case relative::talking_heads:
         return mixed_logits();
       default:
@@ -126,7 +151,7 @@ struct row_of {
     double largest = unseen, sum = 0;
     for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
       logits.push_back(unseen);
-      if (!visible(p, b, h, i, j)) continue;
+      if (!visible(p, b, h, i, j) || !cell_of{p, b, h, i, j}.in_window()) continue;
       const sized s = cell_of{p, b, h, i, j}.logit();
       const double more = addend(p, b, h, i, j);
       logits.back() = sign * s.sum + more;
@@ -160,6 +185,11 @@ std::vector<std::pair<double, double>> weights_of(const problem& p, index_type b
     row.size += std::abs(own);
     for (std::size_t j = 0; j < all.size(); ++j) row.weights[j] = 1 / (1 + std::exp(-(row.logits[j] + own)));
   }
+  for (std::size_t j = 0; p.rules.of == relative::local_p && j < all.size(); ++j) {
+    const double apart = cell_of{p, b, h, i, static_cast<index_type>(j)}.distance() / (own / 2);
+    row.weights[j] *= std::exp(-apart * apart / 2);
+  }
+  if (p.rules.of == relative::local_p) row.size += 4;  // the Gaussian's exponent is -2 at most, and rounded
   add(row, 1);
   if (p.rules.of == relative::differential) add(row_of(p, b, h, i, -1), -own);
   return all;
@@ -248,6 +278,19 @@ void make_own(rules& r, const problem& p, std::uint64_t seed) {
     case relative::additive:
       own(0, heads, units, dim, -4, 4), own(1, p.n.kv_heads, units, dim, -4, 4),
           own(2, heads, 2, units, -8, 8);
+      break;
+    case relative::concat:
+      own(0, heads, units, dim, -4, 4), own(1, p.n.kv_heads, units, dim, -4, 4),
+          own(2, heads, 2, units, -8, 8);
+      for (index_type h = 0; h < heads; ++h)
+        for (index_type c = 0; c < units; ++c) r.own[2].at(0, h, 0, c) = 0;
+      break;
+    case relative::location:
+      own(0, p.n.kv_heads, std::max<index_type>(p.n.keys, 1), dim, -8, 8);
+      break;
+    case relative::local_m:
+    case relative::local_p:
+      own(0, 1, 1, 1, 1, 1), r.own[0].x[0] = static_cast<double>(random.integer(1, 60));
       break;
     default:
       break;

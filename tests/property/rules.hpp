@@ -108,7 +108,7 @@ inline index_type step_of(const std::vector<index_type>& steps, index_type n) {
   return steps[static_cast<std::size_t>(n)];
 }
 
-template <unsigned Has>
+template <std::uint64_t Has>
 auto masks_of(const auto& r) {
   const auto& p = r.given;
   return std::tuple_cat(
@@ -133,6 +133,7 @@ auto masks_of(const auto& r) {
         return fovea::sliding_window{.left = p.reach, .right = p.reach} | fovea::dilated{p.nth} |
                fovea::global_tokens{p.global};
       }),
+      where<(Has & every_nth) != 0>([&] { return fovea::dilated{.step = p.nth, .offset = p.offset}; }),
       where<(Has & picture) != 0>([&] {
         return fovea::neighbourhood<2>{
             .sizes = {p.rows, p.columns}, .kernel = {p.kernel, p.kernel}, .dilation = {p.dilation, 1}};
@@ -165,7 +166,7 @@ auto masks_of(const auto& r) {
           [&] { return !fovea::sliding_window{.left = 0, .right = 0, .offset = p.hole}; }));
 }
 
-template <unsigned Has>
+template <std::uint64_t Has>
 auto scores_of(const auto& r) {
   const auto& p = r.given;
   return std::tuple_cat(
@@ -198,7 +199,7 @@ auto scores_of(const auto& r) {
 }
 
 /// f(mods...): masks joined by & or one by one; of the scores the softcap comes last, though it acts first.
-template <unsigned Has, class F>
+template <std::uint64_t Has, class F>
 decltype(auto) with_rules(const auto& stored, F f) {
   auto masks = masks_of<Has>(stored);
   auto scores = scores_of<Has>(stored);

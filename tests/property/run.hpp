@@ -85,7 +85,7 @@ struct property {
   void (*check)(const subject&, layout);
   bool (*applies)(const subject&, layout) = [](const subject&, layout) { return true; };
 };
-template <unsigned Features>
+template <std::uint64_t Features>
 bool has_any(const subject& s, layout) {
   return (s.rules.features & Features) != 0;
 }

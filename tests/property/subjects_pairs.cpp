@@ -11,8 +11,8 @@ void add_bf16(subject_list& to) {
   static_assert(fovea::kernel::multiplies_pairs<xsimd::default_arch>);
   add_kinds<bf16, bf16, bf16, bf16>(to, std::index_sequence<0, 1, last - 1, last>());
   add_kinds<bf16, bf16, bf16, f32>(to, std::index_sequence<last - 1, last>());
-  const auto add = [&]<unsigned Features>(const char* name) {
-    constexpr unsigned features = Features | rounds;
+  const auto add = [&]<std::uint64_t Features>(const char* name) {
+    constexpr std::uint64_t features = Features | rounds;
     to.push_back(
         std::make_unique<typed_subject<bf16, bf16, bf16, f32, features>>(rules_kind{features, name}));
   };

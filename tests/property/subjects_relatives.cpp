@@ -154,6 +154,42 @@ void general(const operands_of& x, const auto&... mods) {
   attend.with_lse_into(x.out, x.lse, x.q, x.k, x.v, mods...);
 }
 
+/// The other scores and windows of luong.
+template <fovea::luong_score Score, fovea::luong_window Window = fovea::luong_window::global>
+void luong(const operands_of& x, const auto& set, const auto&... mods) {
+  constexpr bool local = Window != fovea::luong_window::global;
+  fovea::luong<float, Score, Window> attend({.query_dim = x.c.q.dim,
+                                             .hidden = std::max<index_type>(x.r.own[2].keys, 1),
+                                             .positions = std::max<index_type>(x.r.own[0].queries, 1),
+                                             .distance = local ? static_cast<index_type>(x.r.own[0].x[0]) : 1,
+                                             .heads = x.c.heads,
+                                             .kv_heads = x.c.kv_heads,
+                                             .executor = x.executor});
+  set(attend);
+  attend.with_lse_into(x.out, x.lse, x.q, x.k, x.v, mods...);
+}
+
+template <relative Of>
+void luong_of(const operands_of& x, const auto&... mods) {
+  using score = fovea::luong_score;
+  using window_kind = fovea::luong_window;
+  const auto as_made = [](auto&) {};
+  if constexpr (Of == relative::dot) luong<score::dot>(x, as_made, mods...);
+  if constexpr (Of == relative::local_m) luong<score::dot, window_kind::local_m>(x, as_made, mods...);
+  if constexpr (Of == relative::local_p) luong<score::dot, window_kind::local_p>(x, as_made, mods...);
+  if constexpr (Of == relative::location)
+    luong<score::location>(
+        x, [&](auto& a) { a.w_a = below(x.r.own[0]); }, mods...);
+  if constexpr (Of == relative::concat)
+    luong<score::concat>(
+        x,
+        [&](auto& a) {
+          a.network.w_q = below(x.r.own[0]), a.network.w_k = below(x.r.own[1]);
+          a.network.v = row_beside(x.r.own[2], 1);
+        },
+        mods...);
+}
+
 void additive(const operands_of& x, const auto&... mods) {
   fovea::additive<float> attend({.hidden = x.r.own[2].keys,
                                  .query_dim = x.c.q.dim,
@@ -192,7 +228,7 @@ void kept_weights(const operands_of& x, const auto&... mods) {
   }
 }
 
-template <relative Of, unsigned Has>
+template <relative Of, std::uint64_t Has>
 class relative_subject final : public subject {
  public:
   explicit relative_subject(rules_kind kind)
@@ -211,6 +247,7 @@ class relative_subject final : public subject {
       if constexpr (Of == relative::decomposed) fovea_test::decomposed(x, mods...);
       if constexpr (Of == relative::general) fovea_test::general(x, mods...);
       if constexpr (Of == relative::additive) fovea_test::additive(x, mods...);
+      if constexpr (Of > relative::additive) luong_of<Of>(x, mods...);
       if constexpr (Of == relative::kept_weights) fovea_test::kept_weights(x, mods...);
     });
     return {};
@@ -230,7 +267,7 @@ class relative_subject final : public subject {
 void add_f32(subject_list& to) {
   using enum element_kind;
   add_kinds<f32, f32, f32, f32>(to, std::index_sequence<all_rules.size() - 1>());  // as tables
-  const auto add = [&]<relative Of, unsigned Has = of_relatives>(const char* name) {
+  const auto add = [&]<relative Of, std::uint64_t Has = of_relatives>(const char* name) {
     to.push_back(std::make_unique<relative_subject<Of, Has>>(rules_kind{Has, name, Of}));
   };
   add.operator()<relative::sigmoid>("sigmoid"), add.operator()<relative::differential>("differential");
@@ -238,7 +275,14 @@ void add_f32(subject_list& to) {
   add.operator()<relative::transformer_xl>("transformer_xl"),
       add.operator()<relative::general>("luong_general");
   add.operator()<relative::decomposed>("decomposed"), add.operator()<relative::additive>("additive");
+  add.operator()<relative::dot>("luong_dot"), add.operator()<relative::concat>("luong_concat");
+  add.operator()<relative::location>("luong_location");
+  add.operator()<relative::local_m>("luong_local_m"), add.operator()<relative::local_p>("luong_local_p");
   add.operator()<relative::kept_weights, everything>("weights_into");
+  const auto add_plain = [&]<std::uint64_t Has>(const char* name) {
+    to.push_back(std::make_unique<typed_subject<f32, f32, f32, f32, Has>>(rules_kind{Has, name}));
+  };
+  add_plain.operator()<dilated_window>("dilated"), add_plain.operator()<dilated_cells>("dilated_cells");
 }
 void add_f64(subject_list&) {}
 void add_bf16(subject_list&) {}

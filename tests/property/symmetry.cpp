@@ -218,7 +218,8 @@ void add_symmetry(std::vector<property>& to) {
   to.push_back({"alone_as_in_batch", alone_as_in_batch, holds_batches});
   to.push_back({"any_executor_same_bits", any_executor_same_bits});
   to.push_back({"repeated_kv_heads", repeated_kv_heads, [](const subject& s, layout) {
-                  return s.rules.of != relative::additive;  // whose key/value heads have parameters
+                  return s.rules.of != relative::additive && s.rules.of != relative::concat &&
+                         s.rules.of != relative::location;  // whose key/value heads have parameters
                 }});
 }
 

@@ -171,7 +171,7 @@ class exact_gates {
   std::vector<float> numbers_;
 };
 
-template <element_kind Q, element_kind K, element_kind V, element_kind O, unsigned Has>
+template <element_kind Q, element_kind K, element_kind V, element_kind O, std::uint64_t Has>
 class typed_subject final : public subject {
   using query = stored<Q>;
   using compute = fovea::common_compute_t<query, stored<K>, stored<V>>;

@@ -37,6 +37,8 @@ FOVEA_NAMESPACE_BEGIN
 ///                               such edges, so that no part of it spans two blocks. A hint: results are
 ///                               right whatever it is. (Both or none; not worth it where rows that follow
 ///                               each other see nearly the same.)
+///   every() const               -> key_step, of a bound mask: a query sees every n-th key at most. Calls of
+///                               attention sort tokens by such remainders and attend to each class of them.
 ///   has_edges(), has_gaps() const   of a type that stands for masks of several kinds: whether this one tells
 ///                               edges; whether its rows may see keys with hidden blocks between (as one says
 ///                               by having row_edge; by having shown, or next without row_edge)
@@ -180,6 +182,23 @@ range seen_of(const M& m, range rows, range keys) noexcept {
   const range reach = intersect(reach_of(m, rows, keys.last), keys);
   return reach.empty() ? range{} : shown_of(m, rows, reach);
 }
+
+/// Of how many masks it is the intersection.
+template <class M>
+inline constexpr int parts_of = 1;
+template <class M>
+  requires requires { std::remove_cvref_t<M>::parts; }
+inline constexpr int parts_of<M> = std::remove_cvref_t<M>::parts;
+
+/// Of all keys a query of such a mask may see those at (q + first_query - k) % step == 0 only.
+struct key_step {
+  index_type step = 1, first_query = 0;
+};
+
+/// Whether a bound mask says that of itself: it has every() const -> key_step: the same for all heads, and the
+/// same step for all sequences.
+template <class M>
+inline constexpr bool tells_step = requires(const M& m) { m.every(); };
 
 /// A mask that is never asked, as it shows everything whatever the sizes.
 template <class M>

@@ -24,6 +24,7 @@ struct mask_intersection {
   static constexpr int matrices = (0 + ... + matrices_of<Masks>);
   static constexpr bool unsure = (is_unsure<Masks> || ...);
   static constexpr bool all = sizeof...(Masks) == 0;
+  static constexpr int parts = (0 + ... + parts_of<Masks>);
   value_list<Masks...> masks;
 
   void each_mask(const auto& f) const noexcept { masks.each(f); }
@@ -54,6 +55,26 @@ struct mask_intersection {
     auto seen = cells.truth(true);
     masks.each([&](const auto& m) { seen = seen & cells.truth(visible_at(m, cells)); });
     return seen;
+  }
+  /// The intersection of f(mask) for each of them, those of intersections among them too; as value_list::map.
+  auto map_parts(const auto& f) const noexcept {
+    return all_of_map([&]<class Kept>(const auto& m) -> decltype(auto) {
+      if constexpr (requires { m.map_parts(f); })
+        return m.map_parts(f);
+      else
+        return f.template operator()<Kept>(m);
+    });
+  }
+  /// Of those that say so the first.
+  key_step every() const noexcept
+    requires(tells_step<Masks> || ...)
+  {
+    key_step by;
+    masks.each([&](const auto& m) {
+      if constexpr (tells_step<decltype(m)>)
+        if (by.step == 1) by = m.every();
+    });
+    return by;
   }
   coverage cover(range rows, range keys) const noexcept {
     coverage least = coverage::full;

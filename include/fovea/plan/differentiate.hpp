@@ -64,14 +64,18 @@ class gradient_memory {
   }
   double& of_sink(index_type b, index_type h) const noexcept { return of_sinks_[b * plan_.heads + h]; }
 
-  /// Where dQ of a head is summed over a key split: the result itself, where it can be.
+  /// Where dQ of a head is summed over a key split: of the first one the result itself, where it can be.
   kernel::sums_of_rows<T> d_q(const gradient_job_list& jobs, index_type b, index_type h,
                               index_type key_split) const noexcept {
+    const index_type in_place = sums_in_place<Arch, T>(g_.d_q);
     if constexpr (std::is_same_v<T, std::remove_cvref_t<decltype(*g_.d_q.all.data)>>)
-      if (partial_d_q<Arch>(g_, jobs) == 0) return {g_.d_q.head(b, h).data, g_.d_q.all.token_stride};
-    const index_type width = round_up(g_.forward.dim(), n);
+      if (key_split < in_place) {
+        const auto result = g_.d_q.head(b, h);
+        return {result.data, result.row_stride};
+      }
+    const index_type width = round_up(g_.forward.dim(), n), splits = jobs.key_splits() - in_place;
     T* const first = kernel::after(d_q_, starts_[b].d_q);
-    return {first + (h * jobs.key_splits() + key_split) * jobs.queries * width, width};
+    return {first + (h * splits + key_split - in_place) * jobs.queries * width, width};
   }
   /// Where what a part of a group's heads adds to dK and dV is kept: rows of dK, then of dV.
   T* d_k(const gradient_job_list& jobs, index_type b, index_type kv_head, index_type part) const noexcept {
@@ -87,22 +91,6 @@ class gradient_memory {
   double *d_parameters_, *slots_, *of_sinks_;
   gradient_starts* starts_;
 };
-
-/// Writes the sum of `count` partial sums, each `distance` after the one before, to `to`; the first, which
-/// has all rows, takes it up. Others have the blocks of rows of which has(part, rows) is true.
-template <class Arch, class T, class E, class Has>
-FOVEA_NOINLINE void write_sum(T* sums, index_type count, index_type distance, index_type width,
-                              const matrix_view<E>& to, const Has& has) noexcept {
-  kernel::each_block_of_rows(to.rows, [&](range rows) {
-    for (index_type part = 1; part < count; ++part)
-      if (has(part, rows))
-        for (index_type i = rows.first; i < rows.last; ++i) {
-          T* const first = sums + i * width;
-          for (index_type c = 0; c < to.cols; ++c) first[c] += first[part * distance + c];
-        }
-  });
-  kernel::write_rows<Arch>(sums, width, to, {0, to.rows});
-}
 
 /// The gradient by the parameters of a scorer: in order, of sequences and key splits.
 template <class Arch, class Gradients, class Memory>
@@ -214,17 +202,19 @@ void differentiate(const Gradients& g, const gradient_plan& plan, executor_ref e
     const auto jobs = gradient_job_list_of<Arch>(g, b);
     if (partial_d_q<Arch>(g, jobs) > 0) {
       const auto rules = p.rules.bind(p.at(b, h));
-      write_sum<Arch>(memory.d_q(jobs, b, h, 0).data, jobs.key_splits(), jobs.queries * width, width,
-                      g.d_q.head(b, h), [&](index_type split, range rows) {
-                        return !seen_of(rules.mask, rows, jobs.key_split(split)).empty();
-                      });
+      kernel::write_sum<Arch>(memory.d_q(jobs, b, h, 0), memory.d_q(jobs, b, h, 1), jobs.key_splits(),
+                              jobs.queries * width, g.d_q.head(b, h), [&](index_type split, range rows) {
+                                return !seen_of(rules.mask, rows, jobs.key_split(split)).empty();
+                              });
     }
     if (jobs.parts() == 1 || h >= jobs.kv_heads) return;
     T* const sums = memory.d_k(jobs, b, h, 0);
     const index_type distance = jobs.keys * (width + value_width);
-    const auto all = [](index_type, range) { return true; };
-    write_sum<Arch>(sums, jobs.parts(), distance, width, g.d_k.head(b, h), all);
-    write_sum<Arch>(sums + jobs.keys * width, jobs.parts(), distance, value_width, g.d_v.head(b, h), all);
+    const auto write = [&](T* first, index_type stride, const auto& to) {
+      kernel::write_sum<Arch, T>({first, stride}, {first + distance, stride}, jobs.parts(), distance, to,
+                                 [](index_type, range) { return true; });
+    };
+    write(sums, width, g.d_k.head(b, h)), write(sums + jobs.keys * width, value_width, g.d_v.head(b, h));
   });
 
   if constexpr (requires { p.sink.set_gradient(index_type(0), 0.0); })

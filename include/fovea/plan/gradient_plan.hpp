@@ -176,8 +176,8 @@ gradient_job_list gradient_job_list_of(const Gradients& g, index_type b) noexcep
 template <class Arch, class Gradients>
 index_type partial_d_q(const Gradients& g, const gradient_job_list& jobs) noexcept {
   using T = typename Gradients::compute;
-  if (jobs.key_splits() == 1 && sums_in_place<Arch, T>(g.d_q)) return 0;
-  return kernel::bytes_of<T>(jobs.heads * jobs.key_splits() * jobs.queries *
+  const index_type in_memory = jobs.key_splits() - sums_in_place<Arch, T>(g.d_q);
+  return kernel::bytes_of<T>(jobs.heads * in_memory * jobs.queries *
                              round_up(g.forward.dim(), kernel::lanes<Arch, T>));
 }
 template <class Arch, class Gradients>

@@ -27,16 +27,28 @@ struct tensor_view {
 template <class E>
 inline constexpr bool is_view<tensor_view<E>> = true;
 
+/// Tokens sorted by remainder: sequence b as `count` ones, number r of which holds every step-th token from
+/// (r + shift of b) % step on; `shift` is asked about `call`, and 0 where it is null.
+struct token_classes {
+  index_type step = 1, count = 1;
+  const void* call = nullptr;
+  index_type (*shift)(const void* call, index_type b) noexcept = nullptr;
+
+  index_type shift_of(index_type b) const noexcept { return shift == nullptr ? 0 : shift(call, b); }
+  index_type first(index_type b) const noexcept { return (b % count + shift_of(b / count)) % step; }
+};
+
 /// Sequences of equal length (offsets == nullptr: batch entries of `all`), or of different length, packed one
 /// after another along the tokens of `all` (sequence b: tokens(b) of them from offset(b) on, up to
 /// offset(b + 1) where no lengths say less). The lists are those of the view that it was made from, which
-/// outlives it.
+/// outlives it. With classes each of these is several sequences (in_classes).
 template <class E>
 struct sequences {
   tensor_view<E> all;
   const list_view<index_type>* offsets = nullptr;
   index_type count = offsets ? 0 : all.batch;
   const list_view<index_type>* lengths = nullptr;
+  token_classes classes = {};
 
   static constexpr bool in_cache = false;
 
@@ -45,7 +57,7 @@ struct sequences {
   index_type dim() const noexcept { return all.dim; }
   index_type offset(index_type b) const noexcept { return (*offsets)[b]; }
   index_type tokens(index_type b) const noexcept {
-    return !offsets ? all.tokens : lengths ? (*lengths)[b] : offset(b + 1) - offset(b);
+    return classes.step == 1 ? tokens_of(b) : head_of_class(b, 0).rows;
   }
   index_type max_tokens() const noexcept {
     index_type most = 0;
@@ -63,11 +75,34 @@ struct sequences {
     return rows;
   }
   matrix_view<E> head(index_type b, index_type h) const noexcept {
+    return classes.step == 1 ? head_of(b, h) : head_of_class(b, h);
+  }
+
+ private:
+  index_type tokens_of(index_type b) const noexcept {
+    return !offsets ? all.tokens : lengths ? (*lengths)[b] : offset(b + 1) - offset(b);
+  }
+  matrix_view<E> head_of(index_type b, index_type h) const noexcept {
     E* first =
         all.data + h * all.head_stride + (offsets ? offset(b) * all.token_stride : b * all.batch_stride);
-    return {first, tokens(b), all.dim, all.token_stride, all.dim_stride};
+    return {first, tokens_of(b), all.dim, all.token_stride, all.dim_stride};
+  }
+  matrix_view<E> head_of_class(index_type b, index_type h) const noexcept {
+    matrix_view<E> head = head_of(b / classes.count, h);
+    const index_type first = classes.first(b), others = head.rows - first;
+    head.rows = others > 0 ? (others - 1) / classes.step + 1 : 0;
+    if (others > 0) head.data = head.at(first);
+    head.row_stride *= classes.step;
+    return head;
   }
 };
+
+/// The sequences of x, sorted by classes.
+template <class E>
+sequences<E> in_classes(sequences<E> x, const token_classes& classes) noexcept {
+  x.count *= classes.count, x.classes = classes;
+  return x;
+}
 
 /// How a type X is seen as sequences; a specialisation has
 ///   element                     the element type, const where it can only be read
@@ -127,7 +162,7 @@ const X& read_only(const X& x) noexcept {
 
 template <class E>
 sequences<const E> read_only(const sequences<E>& x) noexcept {
-  return {x.all, x.offsets, x.count, x.lengths};
+  return {x.all, x.offsets, x.count, x.lengths, x.classes};
 }
 
 FOVEA_NAMESPACE_END

@@ -10,12 +10,17 @@ namespace kernel {
 /// No gates; or those of the results, and where their gradient goes (no data: nowhere).
 struct no_gates {
   static constexpr bool given = false;
+  friend no_gates in_classes(no_gates, const token_classes&) noexcept { return {}; }
 };
 template <class G, class DG>
 struct gates_and_gradient {
   static constexpr bool given = true;
   sequences<const G> values;
   sequences<DG> gradient;
+
+  friend gates_and_gradient in_classes(const gates_and_gradient& x, const token_classes& classes) noexcept {
+    return {fovea::in_classes(x.values, classes), fovea::in_classes(x.gradient, classes)};
+  }
 };
 
 /// The forward call, what it gave, and where the gradients go.

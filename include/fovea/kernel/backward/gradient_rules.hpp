@@ -26,14 +26,15 @@ struct cell_gradients {
   }
   bool hides() const noexcept { return rules.may_hide() || is_active(dropout); }
 
-  /// {the factor of V, dS times the slopes of the scores from number From on}: both 0 where hidden.
-  template <class Cells, class V>
-  FOVEA_INLINE std::pair<V, V> differentiate(const Cells& at, coverage covered, const V& s, const V& dp,
-                                             const V& lse, const V& delta, const V& least) const noexcept {
+  /// {the factor of V, dS times the slopes of the scores from number From on}: both 0 where hidden, by the mask
+  /// as it is within the block around.
+  template <class Cells, class Mask, class V>
+  FOVEA_INLINE std::pair<V, V> differentiate(const Cells& at, const Mask& mask, coverage covered, const V& s,
+                                             const V& dp, const V& lse, const V& delta,
+                                             const V& least) const noexcept {
     using T = typename V::value_type;
     auto [x, slope] = rules.template score_and_slope<From>(s, at);
-    if (covered == coverage::partial)
-      x = xsimd::select(at.truth(visible_at(rules.mask, at)), x, V(hidden<T>));
+    if (covered == coverage::partial) x = xsimd::select(at.truth(visible_at(mask, at)), x, V(hidden<T>));
     const auto unseen = x == V(hidden<T>);
     V weight;
     if constexpr (State::normalises) {

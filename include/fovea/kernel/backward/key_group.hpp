@@ -7,6 +7,7 @@
 
 #include <fovea/kernel/backward/seen_tiles.hpp>
 #include <fovea/kernel/operand/references.hpp>
+#include <fovea/kernel/rules/mask_parts.hpp>
 #include <fovea/kernel/rules/rules.hpp>
 #include <fovea/kernel/tile/packing.hpp>
 
@@ -112,6 +113,7 @@ class key_group {
                                                 bool finite) const noexcept {
     const V least = least_exponent<Arch, T>(finite);
     const bool plain = of_cells.plain();
+    const auto& mask = within(of_cells.rules.mask, r.rows, keys_);
     for (int number = 0; number < seen_.count(); ++number)
       for (int t = 0; t * tile_lanes < sizes_.lanes_a_group; ++t) {
         const seen_registers seen = seen_[number].panels[t];
@@ -124,7 +126,7 @@ class key_group {
             if (w >= seen.first && w < seen.last && j < keys_.size()) {
               if (plain && seen.covered == coverage::full) continue;
               const here cells{r.rows.first + i, keys_.first + j, keys_.size() - j};
-              std::tie(p, ds) = of_cells.differentiate(cells, seen.covered, V::load_aligned(p_ + at),
+              std::tie(p, ds) = of_cells.differentiate(cells, mask, seen.covered, V::load_aligned(p_ + at),
                                                        V::load_aligned(ds_ + at), V(r.lse[i]),
                                                        V(r.delta[i] * v_scale), least);
             }

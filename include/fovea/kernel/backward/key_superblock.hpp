@@ -27,6 +27,25 @@ FOVEA_NOINLINE void write_rows(const T* from, index_type stride, const matrix_vi
     store_elements(from + i * stride, to.cols, to.at(rows.first + i), to.col_stride);
 }
 
+/// Writes the sum of `count` partial sums to `to`: of `first`, which has all rows and takes it up (and may be
+/// what `to` shows), and of others from `second` on, each `distance` after the one before; these have the
+/// blocks of rows of which has(part, rows) is true.
+template <class Arch, class T, class E, class Has>
+FOVEA_NOINLINE void write_sum(const sums_of_rows<T>& first, const sums_of_rows<T>& second, index_type count,
+                              index_type distance, const matrix_view<E>& to, const Has& has) noexcept {
+  each_block_of_rows(to.rows, [&](range rows) {
+    for (index_type part = 1; part < count; ++part)
+      if (has(part, rows))
+        for (index_type i = rows.first; i < rows.last; ++i) {
+          T* const sum = first.data + i * first.stride;
+          const T* const added = second.data + (part - 1) * distance + i * second.stride;
+          for (index_type c = 0; c < to.cols; ++c) sum[c] += added[c];
+        }
+  });
+  if (static_cast<const void*>(first.data) != static_cast<const void*>(to.data))
+    write_rows<Arch>(first.data, first.stride, to, {0, to.rows});
+}
+
 /// The groups of a superblock: of as many keys as there are lanes, or fewer, where the mask names edges.
 template <class Arch, class T>
 class key_groups {

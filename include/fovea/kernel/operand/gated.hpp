@@ -89,6 +89,11 @@ struct gated_sequences : sequences<E> {
   gated_rows<E, G> head(index_type b, index_type h) const noexcept {
     return {sequences<E>::head(b, h), gates.head(b, h)};
   }
+  friend gated_sequences in_classes(gated_sequences x, const token_classes& classes) noexcept {
+    static_cast<sequences<E>&>(x) = fovea::in_classes(static_cast<const sequences<E>&>(x), classes);
+    x.gates = fovea::in_classes(x.gates, classes);
+    return x;
+  }
 };
 
 }  // namespace kernel

@@ -4,6 +4,7 @@
 
 #include <fovea/kernel/operand/prefetch.hpp>
 #include <fovea/kernel/rules/dropout.hpp>
+#include <fovea/kernel/rules/mask_parts.hpp>
 #include <fovea/kernel/rules/probe_coverage.hpp>
 #include <fovea/kernel/rules/rules.hpp>
 
@@ -19,15 +20,16 @@ struct bound_rules {
 template <class Rules, class Dropout>
 bound_rules(Rules, Dropout) -> bound_rules<Rules, Dropout>;
 
-/// Applies scores and mask to n keys x n queries of logits, `width` apart; returns the largest of each query.
-template <class Arch, class T, class Rules>
-FOVEA_INLINE vec<Arch, T> apply_to_block(const Rules& all_rules, staging_block<Arch, T> at, T* s,
-                                         index_type width) noexcept {
+/// Applies scores and mask, as it is within the block around, to n keys x n queries of logits, `width` apart;
+/// returns the largest of each query.
+template <class Arch, class T, class Rules, class Mask>
+FOVEA_INLINE vec<Arch, T> apply_to_block(const Rules& all_rules, const Mask& mask, staging_block<Arch, T> at,
+                                         T* s, index_type width) noexcept {
   using V = vec<Arch, T>;
   V largest(hidden<T>);
   coverage covered = coverage::partial;
-  if constexpr (matrices_of<decltype(all_rules.mask)> == 0)  // a matrix is read cell by cell anyway
-    covered = cover_of(all_rules.mask, {at.query, at.query + at.queries}, {at.key, at.key + at.keys});
+  if constexpr (matrices_of<Mask> == 0)  // a matrix is read cell by cell anyway
+    covered = cover_of(mask, {at.query, at.query + at.queries}, {at.key, at.key + at.keys});
   if (covered == coverage::none) {
     for (index_type j = 0; j < at.keys; ++j) largest.store_aligned(s + j * width);
     return largest;
@@ -40,7 +42,7 @@ FOVEA_INLINE vec<Arch, T> apply_to_block(const Rules& all_rules, staging_block<A
     for (; j < at.keys; ++j) most[0] = xsimd::max(most[0], V::load_aligned(s + j * width));
     return xsimd::max(xsimd::max(most[0], most[1]), xsimd::max(most[2], most[3]));
   }
-  const auto rules = all_rules.staged(at);
+  const auto rules = all_rules.staged(mask, at);
   for (index_type j = 0; j < at.keys; ++j, s += width) {
     const cells<Arch, T, in_lanes::queries> here{at.query, at.key + j, at.queries};
     const V x = with_rules<Arch>(rules, covered, V::load_aligned(s), here);
@@ -58,12 +60,13 @@ FOVEA_NOINLINE FOVEA_FLATTEN void apply_rules(const Rules& rules, range rows, ra
                                               index_type width, vec<Arch, T>* largest,
                                               std::byte* stages) noexcept {
   constexpr index_type n = lanes<Arch, T>;
+  const auto& mask = within(rules.mask, rows, keys);
   for (index_type w = 0; w < width; w += n) {
     vec<Arch, T> most(hidden<T>);
     const index_type query = rows.first + w, queries = std::min(n, rows.last - query);
     for (index_type key = keys.first; key < keys.last; key += n) {
       const staging_block<Arch, T> at{query, key, queries, std::min(n, keys.last - key), stages};
-      most = xsimd::max(most, apply_to_block(rules, at, s + (key - keys.first) * width + w, width));
+      most = xsimd::max(most, apply_to_block(rules, mask, at, s + (key - keys.first) * width + w, width));
     }
     *largest++ = most;
   }

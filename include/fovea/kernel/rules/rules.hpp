@@ -61,14 +61,14 @@ struct rules {
     return typename all::type{bind_to(mask, at), scores.map(bound)};
   }
 
-  /// The same, with what is read from memory in a block of cells staged.
-  template <class Block>
-  auto staged(Block& block) const noexcept {
+  /// The same with this mask, and with what is read from memory in a block of cells staged.
+  template <class Here, class Block>
+  auto staged(const Here& here, Block& block) const noexcept {
     const auto staged = [&]<class Kept>(const auto& s) -> decltype(auto) {
       return staged_of<Kept>(s, block);
     };
-    using all = rules_with<decltype(staged_of<Mask>(mask, block)), decltype(scores.map(staged))>;
-    return typename all::type{staged_of<Mask>(mask, block), scores.map(staged)};
+    using all = rules_with<decltype(staged_of<Here>(here, block)), decltype(scores.map(staged))>;
+    return typename all::type{staged_of<Here>(here, block), scores.map(staged)};
   }
 
   /// f(rules), once: the same, where a mask or a sole score is of several kinds as what it is.
