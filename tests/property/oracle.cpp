@@ -85,6 +85,7 @@ bool visible(const problem& p, index_type b, index_type h, index_type i, index_t
   if (has(diffusion) && i / r.chunk < j / r.chunk) return false;
   if (has(drafts) && !sees_draft(r, i + shift, j, p.keys[sequence])) return false;
   if (has(pattern) && !sees_pattern(r, i, j)) return false;
+  if (!in_local_window(p, b, i, j)) return false;
   if (has(every_nth) && (i + r.offset - j) % r.nth != 0) return false;
   if (has(picture) && (!sees_along(i / r.columns, j / r.columns, r.rows, r.kernel, r.dilation) ||
                        !sees_along(i % r.columns, j % r.columns, r.columns, r.kernel, 1)))

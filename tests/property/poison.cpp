@@ -197,7 +197,8 @@ void add_poison(std::vector<property>& to) {
                   return (s.rules.features & boolean) && (s.rules.features & bias) && l != layout::ragged;
                 }});
   to.push_back({"nan_query_is_its_row", nan_query_is_its_row});
-  to.push_back({"nan_key_is_rows_that_see_it", nan_key_is_rows_that_see_it});
+  to.push_back({"nan_key_is_rows_that_see_it", nan_key_is_rows_that_see_it,
+                [](const subject& s, layout) { return s.rules.of != relative::location; }});
   to.push_back({"nan_value_is_rows_that_see_it", nan_value_is_rows_that_see_it});
 }
 

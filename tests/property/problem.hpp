@@ -135,6 +135,12 @@ inline constexpr std::array all_rules = {
     rules_kind{tables, "tables"},
 };
 
+/// Those of the relatives' program alone.
+inline constexpr std::array more_rules = {
+    rules_kind{dilated_window, "dilated"},
+    rules_kind{dilated_cells, "dilated_cells"},
+};
+
 /// A matrix a head that repeats along the sizes it does not have.
 struct table {
   index_type batch = 1, heads = 1, queries = 1, keys = 1;
@@ -239,6 +245,7 @@ expectation textbook(const problem& p);
 // relatives.cpp: the same of attention's relatives.
 void make_own(rules& r, const problem& p, std::uint64_t seed);
 rules with_head_pairs(const rules& r);  // each query head's twice
+bool in_local_window(const problem& p, index_type b, index_type i, index_type j);
 double own_logit(const problem& p, index_type b, index_type h, index_type i, index_type j);
 expectation textbook_of_relative(const problem& p);
 

@@ -81,10 +81,12 @@ void put(array& to, index_type b, const array& from) {
 
 template <std::size_t Kind = 0>
 expectation of_kind(const problem& p) {
-  if constexpr (Kind == all_rules.size()) {
+  if constexpr (Kind == all_rules.size() + more_rules.size()) {
     throw std::logic_error("no such kind of rules");
   } else {
-    if (p.rules.features == all_rules[Kind].features) return of_equal_lengths<all_rules[Kind].features>(p);
+    constexpr auto features =
+        (Kind < all_rules.size() ? all_rules[Kind] : more_rules[Kind - all_rules.size()]).features;
+    if (p.rules.features == features) return of_equal_lengths<features>(p);
     return of_kind<Kind + 1>(p);
   }
 }

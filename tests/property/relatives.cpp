@@ -20,6 +20,12 @@
 namespace fovea_test {
 namespace {
 
+/// How far a key is from where a local window stands: what predicts its place is 0, and sigmoid(0) a half.
+double distance_of(const problem& p, index_type b, index_type i, index_type j) {
+  const double keys = static_cast<double>(p.keys[static_cast<std::size_t>(b)]);
+  return static_cast<double>(j) - (p.rules.of == relative::local_m ? static_cast<double>(i) : keys / 2);
+}
+
 constexpr double unseen = -std::numeric_limits<double>::infinity();
 
 /// A sum, and that of its terms' sizes, which a rounded sum is relative to.
@@ -82,16 +88,6 @@ struct cell_of {
     for (index_type c = 0; c < p.n.dim; ++c) s.add(own(0, j, c, true) * q(c));
     return s;
   }
-  /// How far the key is from where a local window stands: what predicts its place is 0, and sigmoid(0) a half.
-  double distance() const {
-    const bool of_query = p.rules.of == relative::local_m;
-    return static_cast<double>(j) -
-           (of_query ? static_cast<double>(i) : static_cast<double>(p.keys[static_cast<std::size_t>(b)]) / 2);
-  }
-  bool in_window() const {
-    const bool local = p.rules.of == relative::local_m || p.rules.of == relative::local_p;
-    return !local || std::abs(distance()) <= p.rules.own[0].x[0];
-  }
   /// A unseen unit is as exact as its sum of projections, and as tanh of these: to 6 units in the last place.
   sized network() const {
     sized s;
@@ -151,7 +147,7 @@ struct row_of {
     double largest = unseen, sum = 0;
     for (index_type j = 0; j < p.keys[static_cast<std::size_t>(b)]; ++j) {
       logits.push_back(unseen);
-      if (!visible(p, b, h, i, j) || !cell_of{p, b, h, i, j}.in_window()) continue;
+      if (!visible(p, b, h, i, j)) continue;
       const sized s = cell_of{p, b, h, i, j}.logit();
       const double more = addend(p, b, h, i, j);
       logits.back() = sign * s.sum + more;
@@ -186,7 +182,7 @@ std::vector<std::pair<double, double>> weights_of(const problem& p, index_type b
     for (std::size_t j = 0; j < all.size(); ++j) row.weights[j] = 1 / (1 + std::exp(-(row.logits[j] + own)));
   }
   for (std::size_t j = 0; p.rules.of == relative::local_p && j < all.size(); ++j) {
-    const double apart = cell_of{p, b, h, i, static_cast<index_type>(j)}.distance() / (own / 2);
+    const double apart = distance_of(p, b, i, static_cast<index_type>(j)) / (own / 2);
     row.weights[j] *= std::exp(-apart * apart / 2);
   }
   if (p.rules.of == relative::local_p) row.size += 4;  // the Gaussian's exponent is -2 at most, and rounded
@@ -196,6 +192,11 @@ std::vector<std::pair<double, double>> weights_of(const problem& p, index_type b
 }
 
 }  // namespace
+
+bool in_local_window(const problem& p, index_type b, index_type i, index_type j) {
+  const bool local = p.rules.of == relative::local_m || p.rules.of == relative::local_p;
+  return !local || std::abs(distance_of(p, b, i, j)) <= p.rules.own[0].x[0];
+}
 
 /// Of the LSE: of talking heads and sigmoids that of plain attention.
 double own_logit(const problem& p, index_type b, index_type h, index_type i, index_type j) {

@@ -9,7 +9,8 @@
 namespace fovea_test {
 
 bool is_softmax(const subject& s) {
-  return s.rules.of != relative::sigmoid && s.rules.of != relative::differential && !mixes_heads(s);
+  return s.rules.of != relative::sigmoid && s.rules.of != relative::differential &&
+         s.rules.of != relative::local_p && !mixes_heads(s);
 }
 bool scores_products(const subject& s) { return s.rules.of <= relative::talking_heads; }
 bool mixes_heads(const subject& s) { return s.rules.of == relative::talking_heads; }

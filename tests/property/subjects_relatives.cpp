@@ -279,10 +279,11 @@ void add_f32(subject_list& to) {
   add.operator()<relative::location>("luong_location");
   add.operator()<relative::local_m>("luong_local_m"), add.operator()<relative::local_p>("luong_local_p");
   add.operator()<relative::kept_weights, everything>("weights_into");
-  const auto add_plain = [&]<std::uint64_t Has>(const char* name) {
-    to.push_back(std::make_unique<typed_subject<f32, f32, f32, f32, Has>>(rules_kind{Has, name}));
+  const auto add_plain = [&]<std::size_t Kind>() {
+    constexpr rules_kind kind = more_rules[Kind];
+    to.push_back(std::make_unique<typed_subject<f32, f32, f32, f32, kind.features>>(kind));
   };
-  add_plain.operator()<dilated_window>("dilated"), add_plain.operator()<dilated_cells>("dilated_cells");
+  add_plain.operator()<0>(), add_plain.operator()<1>();
 }
 void add_f64(subject_list&) {}
 void add_bf16(subject_list&) {}
