@@ -22,8 +22,8 @@ namespace {
 
 /// How far a key is from where a local window stands: what predicts its place is 0, and sigmoid(0) a half.
 double distance_of(const problem& p, index_type b, index_type i, index_type j) {
-  const double keys = static_cast<double>(p.keys[static_cast<std::size_t>(b)]);
-  return static_cast<double>(j) - (p.rules.of == relative::local_m ? static_cast<double>(i) : keys / 2);
+  const double middle = static_cast<double>(p.keys[static_cast<std::size_t>(b)]) / 2;
+  return static_cast<double>(j) - (p.rules.of == relative::local_m ? static_cast<double>(i) : middle);
 }
 
 constexpr double unseen = -std::numeric_limits<double>::infinity();
@@ -181,10 +181,9 @@ std::vector<std::pair<double, double>> weights_of(const problem& p, index_type b
     row.size += std::abs(own);
     for (std::size_t j = 0; j < all.size(); ++j) row.weights[j] = 1 / (1 + std::exp(-(row.logits[j] + own)));
   }
-  for (std::size_t j = 0; p.rules.of == relative::local_p && j < all.size(); ++j) {
-    const double apart = distance_of(p, b, i, static_cast<index_type>(j)) / (own / 2);
-    row.weights[j] *= std::exp(-apart * apart / 2);
-  }
+  for (std::size_t j = 0; p.rules.of == relative::local_p && j < all.size(); ++j)
+    row.weights[j] *=
+        std::exp(-std::pow(distance_of(p, b, i, static_cast<index_type>(j)) / (own / 2), 2) / 2);
   if (p.rules.of == relative::local_p) row.size += 4;  // the Gaussian's exponent is -2 at most, and rounded
   add(row, 1);
   if (p.rules.of == relative::differential) add(row_of(p, b, h, i, -1), -own);
