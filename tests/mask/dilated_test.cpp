@@ -87,4 +87,26 @@ TEST(dilated, has_the_same_bits_alone_and_for_any_executor) {
   EXPECT_EQ(in_place, Matrix(attend(q, own, own, fovea::causal & fovea::dilated{7})));
 }
 
+/// What is near and every n-th key, as two calls: results merge, gradients add up.
+TEST(dilated, strided_as_two_calls) {
+  constexpr index_type heads = 2, dim = 16, tokens = 300, step = 8;
+  const auto random = [] { return Matrix(Matrix::Random(tokens, heads * dim)); };
+  const Matrix q = random(), k = random(), v = random(), d_out = random();
+  const fovea::attention<float, heads> attend;
+  const fovea::sliding_window close{.left = step};
+  const auto near = fovea::causal & close;
+  const auto far = fovea::causal & fovea::dilated{step} & !close;
+  const auto both = fovea::causal & (close | fovea::dilated{step});
+  const auto one = attend.with_lse(q, k, v, both);
+  const auto two = merge(attend.with_lse(q, k, v, near), attend.with_lse(q, k, v, far));
+  EXPECT_LT((one.out - two.out).cwiseAbs().maxCoeff(), 2e-6);
+  EXPECT_LT((one.lse - two.lse).cwiseAbs().maxCoeff(), 2e-6);
+  const auto d = attend.backward(q, k, v, one.out, one.lse, d_out, both);
+  const auto d_near = attend.backward(q, k, v, two.out, two.lse, d_out, near);
+  const auto d_far = attend.backward(q, k, v, two.out, two.lse, d_out, far);
+  EXPECT_LT((d.d_q - d_near.d_q - d_far.d_q).cwiseAbs().maxCoeff(), 1e-5);
+  EXPECT_LT((d.d_k - d_near.d_k - d_far.d_k).cwiseAbs().maxCoeff(), 1e-5);
+  EXPECT_LT((d.d_v - d_near.d_v - d_far.d_v).cwiseAbs().maxCoeff(), 1e-5);
+}
+
 }  // namespace dilated_test

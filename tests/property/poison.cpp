@@ -61,8 +61,6 @@ void hidden_is_never_read(const subject& s, layout l) {
   index_type hidden = 0;
   for (const sizes& n : usual_shapes(s))
     for (const double value : {not_a_number, infinite}) {
-      // Additive scores choose one of two forms by the largest projection of a sequence: other bits, as exact.
-      if (s.rules.of == relative::additive && value == infinite) continue;
       const problem p = with_hidden_keys(s, l, n, 31);
       problem poisoned = p;
       hidden += poison_hidden(poisoned, value, -value);

@@ -195,8 +195,8 @@ struct key_step {
   index_type step = 1, first_query = 0;
 };
 
-/// Whether a bound mask says that of itself: it has every() const -> key_step: the same for all heads, and the
-/// same step for all sequences.
+/// Whether a bound mask says that of itself: it has every() const -> key_step, the same for all heads, and
+/// the same step for all sequences.
 template <class M>
 inline constexpr bool tells_step = requires(const M& m) { m.every(); };
 

@@ -98,8 +98,9 @@ bool wants_parameter_gradients(const Problem& p) noexcept {
   return wanted;
 }
 
-/// f(the call), forward or backward, its tokens sorted where that saves work. (1 x 4 x 4096 x 64, one thread, AVX-512, over the
-/// time without a mask: dilated{8} 1.04, dilated{64} 0.95 before, as a panel of 48 queries sees every key.)
+/// f(the call), forward or backward, its tokens sorted where that saves work. (1 x 4 x 4096 x 64, one
+/// thread, AVX-512, over the time without a mask: dilated{8} 1.04, dilated{64} 0.95 before, as a panel of 48
+/// queries sees every key.)
 template <class Problem, class F>
 decltype(auto) by_token_classes(const Problem& p, const F& f) {
   if constexpr (may_sort_tokens<Problem>)
