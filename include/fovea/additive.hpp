@@ -153,8 +153,8 @@ class additive : public additive_weights<T>, public projected_calls<additive<T, 
     }
     return true;
   }
-  /// z -> exp(2 z), of the nearest number within largest_key, in a copy of a few rows that begins alike wherever z lies: Eigen's exp of registers and
-  /// of what is left over differ in their last bits.
+  /// z -> exp(2 z), of the nearest number within largest_key, in a copy of a few rows that begins alike
+  /// wherever z lies: Eigen's exp of registers and of what is left over differ in their last bits.
   static void exponentiate(const sequences<T>& z, index_type n) {
     constexpr index_type few = 16;
     constexpr T largest = exponential_scorer<T>::largest_key;

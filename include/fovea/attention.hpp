@@ -205,8 +205,7 @@ class attention : public attention_inside<T, Heads, KVHeads, Arch> {
       check_workspace(memory, plan, g, mods...);
       fill_rows_of_none(g.d_q), fill_rows_of_none(g.d_k), fill_rows_of_none(g.d_v);
       if constexpr (decltype(g)::gated) fill_rows_of_none(written_gates(g.gates.gradient));
-      clear_unseen(g, sorted);
-      differentiate<Arch>(sorted, plan, options_.executor, memory);
+      clear_unseen(g, sorted), differentiate<Arch>(sorted, plan, options_.executor, memory);
     });
   }
 

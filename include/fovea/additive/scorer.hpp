@@ -61,7 +61,8 @@ struct tanh_scorer : additive_parameters<T> {
 /// Of exp(2 z_q) and exp(2 z_k), a number a token and channel, in place of an exponential a cell and channel:
 ///   tanh(z_q + z_k) = 1 - 2 / (1 + exp(2 z_q) exp(2 z_k))
 /// to 4 units in the last place of 1. For |z_q| <= largest_query; z_k is taken for the nearest number within
-/// largest_key, which changes nothing: beyond it tanh is 1 or -1. No product is 0 or infinite. Slopes are by z.
+/// largest_key, which changes nothing, as tanh is 1 or -1 beyond it. No product is 0 or infinite. Slopes are
+/// by z.
 template <class T>
 struct exponential_scorer : additive_parameters<T> {
   using is_scorer = void;

@@ -26,8 +26,8 @@ struct cell_gradients {
   }
   bool hides() const noexcept { return rules.may_hide() || is_active(dropout); }
 
-  /// {the factor of V, dS times the slopes of the scores from number From on}: both 0 where hidden, by the mask
-  /// as it is within the block around.
+  /// {the factor of V, dS times the slopes of the scores from number From on}: both 0 where hidden, by the
+  /// mask as it is within the block around.
   template <class Cells, class Mask, class V>
   FOVEA_INLINE std::pair<V, V> differentiate(const Cells& at, const Mask& mask, coverage covered, const V& s,
                                              const V& dp, const V& lse, const V& delta,

@@ -3,7 +3,8 @@
 // which that mask hides nothing more.
 #pragma once
 
-#include <fovea/kernel/problem.hpp>
+#include <fovea/kernel/rules/rules.hpp>
+#include <fovea/view/sequences.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
