@@ -109,9 +109,11 @@ auto bias_table_of(const View& m, const Gradient& to, F slot) {
 /// s_ij -> s_ij + m(slot(i, j), h): a small table of slots x query heads (one column: for all heads) through
 /// an index of one's own. `slot` is a function of (q, k), or of (b, h, q, k) with the sequence and the query
 /// head as two index_type. It is written once for integers and for SIMD batches of integers (+ - *, min, max,
-/// abs, comparisons, select), or for index_type alone: then it is asked a cell at a time, which takes longer.
-/// Where it gives no row of m nothing is added. It is asked about positions inside alone, by several threads
-/// at once where the executor has them, and must not throw.
+/// abs, comparisons, select), or for index_type alone: then it is asked a cell at a time, which takes longer
+/// (8 x 1,024 x 64, Zen 5, AVX-512: 1.31 of the time without a table for a clipped distance, 1.35 for a look
+/// into an array, 1.6 with two divisions; in registers 1.14). Where it gives no row of m nothing is added. It
+/// is asked about positions inside alone, by several threads at once where the executor has them, and must
+/// not throw.
 ///
 ///   const auto clipped = [](auto q, auto k) {                                       // 17 slots
 ///     using position = decltype(q);
