@@ -33,7 +33,7 @@ template <class Problem>
 inline constexpr bool may_sort_tokens<kernel::with_sigmoid<Problem>> = may_sort_tokens<Problem>;
 
 /// The classes of a call's keys; those of its queries are the same without a shift. One class where the masks
-/// show every key, or there is no call to ask.
+/// show every key, or no head is there to ask about.
 template <class Problem>
 token_classes classes_of_keys(const Problem& p) noexcept {
   if (p.heads() == 0 || p.q.batches() == 0) return {};
@@ -45,17 +45,23 @@ token_classes classes_of_keys(const Problem& p) noexcept {
             return (by.first_query % by.step + by.step) % by.step;
           }};
 }
-inline token_classes classes_of_queries(const token_classes& of_keys) noexcept {
-  return {of_keys.step, of_keys.count};
-}
 
-/// The call, its tokens sorted; it refers to p.
+/// The classes of a call's tokens, which sorted calls refer to.
+struct classes_of_call {
+  token_classes of_keys, of_queries;
+
+  template <class Problem>
+  explicit classes_of_call(const Problem& p) noexcept
+      : of_keys(classes_of_keys(p)), of_queries{of_keys.step, of_keys.count} {}
+};
+
+/// The call, its tokens sorted; it refers to p and the classes.
 template <class T, class QE, class Keys, class Values, class Out, class Rules, class Sink, class Dropout>
 auto sorted_call(const kernel::problem<T, QE, Keys, Values, Out, Rules, Sink, Dropout, dot_product>& p,
-                 const token_classes& of_keys) noexcept {
+                 const classes_of_call& by) noexcept {
   using whole = kernel::problem<T, QE, Keys, Values, Out, Rules, Sink, Dropout, dot_product>;
   using rules = kernel::rules_of_classes<whole>;
-  const token_classes of_queries = classes_of_queries(of_keys);
+  const auto& [of_keys, of_queries] = by;
   return kernel::problem<T, QE, Keys, Values, Out, rules, Sink, Dropout, dot_product>{
       {in_classes(p.q, of_queries), in_classes(p.k, of_keys), in_classes(p.v, of_keys)},
       in_classes(p.out, of_queries),
@@ -68,13 +74,13 @@ auto sorted_call(const kernel::problem<T, QE, Keys, Values, Out, Rules, Sink, Dr
       p.beyond_caches};
 }
 template <class Problem>
-auto sorted_call(const kernel::with_sigmoid<Problem>& p, const token_classes& of_keys) noexcept {
-  const auto sorted = sorted_call(static_cast<const Problem&>(p), of_keys);
+auto sorted_call(const kernel::with_sigmoid<Problem>& p, const classes_of_call& by) noexcept {
+  const auto sorted = sorted_call(static_cast<const Problem&>(p), by);
   return kernel::with_sigmoid<std::remove_const_t<decltype(sorted)>>{sorted, p.natural_bias};
 }
 template <class Problem>
-auto sorted_call(const kernel::with_rounded_weights<Problem>& p, const token_classes& of_keys) noexcept {
-  const auto sorted = sorted_call(static_cast<const Problem&>(p), of_keys);
+auto sorted_call(const kernel::with_rounded_weights<Problem>& p, const classes_of_call& by) noexcept {
+  const auto sorted = sorted_call(static_cast<const Problem&>(p), by);
   return kernel::with_rounded_weights<std::remove_const_t<decltype(sorted)>>{sorted};
 }
 
@@ -104,7 +110,7 @@ bool wants_parameter_gradients(const Problem& p) noexcept {
 template <class Problem, class F>
 decltype(auto) by_token_classes(const Problem& p, const F& f) {
   if constexpr (may_sort_tokens<Problem>)
-    if (const token_classes classes = classes_of_keys(p); classes.step > 1) return f(sorted_call(p, classes));
+    if (const classes_of_call by(p); by.of_keys.step > 1) return f(sorted_call(p, by));
   return f(p);
 }
 
@@ -112,11 +118,10 @@ template <class Problem, class OE, class GE, class DQ, class DK, class DV, class
 decltype(auto) by_token_classes(const kernel::gradient_problem<Problem, OE, GE, DQ, DK, DV, Gates>& g,
                                 const F& f) {
   if constexpr (may_sort_tokens<Problem>)
-    if (const token_classes of_keys = classes_of_keys(g.forward);
-        of_keys.step > 1 && !wants_parameter_gradients(g.forward)) {
-      const token_classes of_queries = classes_of_queries(of_keys);
+    if (const classes_of_call by(g.forward); by.of_keys.step > 1 && !wants_parameter_gradients(g.forward)) {
+      const auto& [of_keys, of_queries] = by;
       return f(kernel::gradient_problem{
-          sorted_call(g.forward, of_keys), in_classes(g.out, of_queries), in_classes(g.lse, of_queries),
+          sorted_call(g.forward, by), in_classes(g.out, of_queries), in_classes(g.lse, of_queries),
           in_classes(g.d_out, of_queries), in_classes(g.d_lse, of_queries), in_classes(g.d_q, of_queries),
           in_classes(g.d_k, of_keys), in_classes(g.d_v, of_keys), in_classes(g.gates, of_queries)});
     }
@@ -126,8 +131,8 @@ decltype(auto) by_token_classes(const kernel::gradient_problem<Problem, OE, GE, 
 /// Clears the gradients of keys that are in no class of `sorted`, as no query is.
 template <class Gradients, class Sorted>
 void clear_unseen(const Gradients& g, const Sorted& sorted) noexcept {
-  const token_classes& of_keys = sorted.d_k.classes;
-  if (of_keys.count < of_keys.step) clear(g.d_k), clear(g.d_v);
+  const token_classes* const of_keys = sorted.d_k.classes;
+  if (of_keys != nullptr && of_keys->count < of_keys->step) clear(g.d_k), clear(g.d_v);
 }
 
 FOVEA_NAMESPACE_END

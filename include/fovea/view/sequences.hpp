@@ -48,7 +48,7 @@ struct sequences {
   const list_view<index_type>* offsets = nullptr;
   index_type count = offsets ? 0 : all.batch;
   const list_view<index_type>* lengths = nullptr;
-  token_classes classes = {};
+  const token_classes* classes = nullptr;  // outlive it as well
 
   static constexpr bool in_cache = false;
 
@@ -57,7 +57,7 @@ struct sequences {
   index_type dim() const noexcept { return all.dim; }
   index_type offset(index_type b) const noexcept { return (*offsets)[b]; }
   index_type tokens(index_type b) const noexcept {
-    return classes.step == 1 ? tokens_of(b) : head_of_class(b, 0).rows;
+    return classes == nullptr ? tokens_of(b) : head_of_class(b, 0).rows;
   }
   index_type max_tokens() const noexcept {
     index_type most = 0;
@@ -75,7 +75,7 @@ struct sequences {
     return rows;
   }
   matrix_view<E> head(index_type b, index_type h) const noexcept {
-    return classes.step == 1 ? head_of(b, h) : head_of_class(b, h);
+    return classes == nullptr ? head_of(b, h) : head_of_class(b, h);
   }
 
  private:
@@ -88,19 +88,19 @@ struct sequences {
     return {first, tokens_of(b), all.dim, all.token_stride, all.dim_stride};
   }
   matrix_view<E> head_of_class(index_type b, index_type h) const noexcept {
-    matrix_view<E> head = head_of(b / classes.count, h);
-    const index_type first = classes.first(b), others = head.rows - first;
-    head.rows = others > 0 ? (others - 1) / classes.step + 1 : 0;
+    matrix_view<E> head = head_of(b / classes->count, h);
+    const index_type first = classes->first(b), others = head.rows - first;
+    head.rows = others > 0 ? (others - 1) / classes->step + 1 : 0;
     if (others > 0) head.data = head.at(first);
-    head.row_stride *= classes.step;
+    head.row_stride *= classes->step;
     return head;
   }
 };
 
-/// The sequences of x, sorted by classes.
+/// The sequences of x, sorted by classes, which are referred to.
 template <class E>
 sequences<E> in_classes(sequences<E> x, const token_classes& classes) noexcept {
-  x.count *= classes.count, x.classes = classes;
+  x.count *= classes.count, x.classes = &classes;
   return x;
 }
 

@@ -152,7 +152,7 @@ struct rules_of_classes {
   static constexpr int matrices = 0;
 
   const Whole* whole;
-  token_classes of_keys;
+  const token_classes& of_keys;
   value_list<> scores = {};
 
   auto bind(const place& at) const noexcept {
