@@ -134,6 +134,7 @@ struct score_of_class {
   Kept score;
   class_place at;
 
+  bool may_hide() const noexcept { return score_may_hide(score); }
   template <class V, class Cells>
   V apply(const V& s, const Cells& cells) const noexcept {
     return apply_score(score, s, cells_of_class<Cells>{cells, at});
@@ -155,6 +156,7 @@ struct rules_of_classes {
   const token_classes& of_keys;
   value_list<> scores = {};
 
+  bool may_hide() const noexcept { return whole->rules.may_hide(); }
   auto bind(const place& at) const noexcept {
     const index_type b = at.batch / of_keys.count;
     const auto bound = whole->rules.bind(whole->at(b, at.head));
