@@ -92,21 +92,23 @@ class query_panels {
       : count_(0) {
     T* state = memory;
     if (in_turn) state += std::min(round_up(rows.size(), n), shape::tile_vectors * n) * (dim + sums);
-    const auto add = [&](index_type registers, index_type queries) {
-      const index_type width = registers * n;
-      panel& q = panels_[count_++].emplace(rows.first, std::min(rows.first + queries, rows.last));
-      q.q = memory, q.sums = memory + width * dim, q.width = static_cast<int>(width);
-      q.state = in_turn ? state : q.sums + width * sums;
+    index_type left = ceil_div(rows.size() - alone, n),
+               panels = ceil_div(left, index_type(shape::tile_vectors));
+    for (bool first = alone > 0; first || panels > 0; first = false) {
+      const index_type registers = first         ? 1
+                                   : panels == 1 ? left
+                                                 : ceil_div(left, panels),
+                       width = registers * n, last = rows.first + (first ? alone : width);
+      T* const of_sums = memory + width * dim;
+      panels_[count_++] = {{rows.first, std::min(last, rows.last)},
+                           memory,
+                           of_sums,
+                           in_turn ? state : of_sums + width * sums,
+                           static_cast<int>(width)};
       state += width * states;
       if (!in_turn) memory = after(memory, panel::bytes(registers, dim, sums, states));
-      rows.first += queries;
-    };
-    if (alone > 0) add(1, alone);
-    index_type left = ceil_div(rows.size(), n);
-    for (index_type panels = ceil_div(left, index_type(shape::tile_vectors)); panels > 0; --panels) {
-      const index_type registers = ceil_div(left, panels);
-      add(registers, registers * n);
-      left -= registers;
+      rows.first = last;
+      if (!first) left -= registers, --panels;
     }
   }
   query_panels(const query_panels&) = delete;
@@ -118,10 +120,7 @@ class query_panels {
   union slot {  // of which count_ are written
     query_panel<Arch, T> panel;
     slot() noexcept {}
-    query_panel<Arch, T>& emplace(index_type first, index_type last) noexcept {
-      panel = {{first, last}, nullptr, nullptr, nullptr, 0};
-      return panel;
-    }
+    void operator=(const query_panel<Arch, T>& x) noexcept { panel = x; }
   };
   slot panels_[std::size_t{most_panels}];
   int count_;

@@ -18,11 +18,17 @@ FOVEA_NOINLINE void absorb_rows(const row_panel<Arch, T>& s, index_type keys, bo
     softmax_state<Arch, T, Units> row{{V::load_aligned(m), V::load_aligned(l)}};
     const V shrink = row.raise(max_over_lanes<Arch, T>(V::load_aligned(s.factor(r))));
     V sum(T(0));
-    for (index_type j = 0; j < keys; j += s.n) {
-      const V p = row.template probability<true>(V::load_aligned(logits + j), least);
-      p.store_aligned(logits + j);
-      sum = sum + p;
-    }
+    const auto absorb = [&](auto hides) FOVEA_INLINE_LAMBDA {
+      for (index_type j = 0; j < keys; j += s.n) {
+        const V p = row.template probability<hides()>(V::load_aligned(logits + j), least);
+        p.store_aligned(logits + j);
+        sum = sum + p;
+      }
+    };
+    if (row.must_hide(finite))
+      absorb(std::true_type{});
+    else
+      absorb(std::false_type{});
     row.add(shrink, sum);
     row.m.store_aligned(m), row.l.store_aligned(l);
     shrink.store_aligned(s.factor(r));
