@@ -8,7 +8,7 @@ FOVEA_NAMESPACE_BEGIN
 
 /// How a call computes: the same results but for rounding.
 ///   recurrence   token by token: decode, short sequences
-///   chunked      products of matrices over 32 tokens: prefill
+///   chunked      products of matrices over 16 or 32 tokens: prefill
 ///   fastest      as measured: the plan says which
 enum class linear_engine { fastest, recurrence, chunked };
 
