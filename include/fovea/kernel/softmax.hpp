@@ -61,8 +61,8 @@ struct softmax_state : softmax_sums<Arch, T> {
   }
 
   /// Whether hidden logits need be told from others: -inf has the exponent 0 by itself, unless what is small
-  /// may not be 0 (not `finite`), or the maximum is NaN. (Asked of each logit, it took a fifth of the time of
-  /// blocks that a mask shows in part.)
+  /// may not be 0 (not `finite`), or the maximum is NaN. (Asked of each logit, it took up to a sixth of the
+  /// softmax's time in blocks that a mask shows in part; Zen 5.)
   bool must_hide(bool finite) const noexcept { return !finite || !xsimd::all(m == m); }
 
   /// P = exp(S - m) for a register of logits, 0 where it is too small for a normal number; `least`: or that
