@@ -1,6 +1,8 @@
 # fovea_compiled(<target> [STATIC | SHARED] [ISAS <isa>...]): the library of include/fovea/compiled/fovea.h and compiled.hpp,
 # compiled from the headers once an instruction set (see FoveaMultiarch.cmake); it takes the best that the machine runs.
 #
+# ISAS: x86-64, x86-64-v3, x86-64-v4, x86-64-v4-bf16 (which brings x86-64-v4 along) and aarch64, by default all.
+#
 #   fovea_compiled(attention SHARED)
 #   target_link_libraries(program PRIVATE attention)       # no -march, no Eigen, no xsimd: #include <fovea/compiled/fovea.h>
 #
@@ -30,6 +32,12 @@ function(fovea_compiled target)
   fovea_multiarch(${target} ${kind} ENTRY fovea_compiled_kernels SOURCES ${sources} ISAS ${isas}
                   SOURCES_x86-64-v4-bf16 ${FOVEA_COMPILED_FOLDER}/pairs.cpp)
   target_sources(${target} PRIVATE ${FOVEA_COMPILED_FOLDER}/c_api.cpp)
+  fovea_isas_here(here)
+  foreach(isa IN LISTS here)  # the lowest comes last: this file runs on all machines, whatever flags its folder has
+    if(isa IN_LIST isas)
+      set_source_files_properties(${FOVEA_COMPILED_FOLDER}/c_api.cpp PROPERTIES COMPILE_OPTIONS "${FOVEA_FLAGS_${isa}}")
+    endif()
+  endforeach()
   # One file an instruction set: its elements share kernels. (A third of the time, and of 3 GB at once.)
   foreach(isa IN LISTS FOVEA_ISAS_FROM_BEST)
     if(TARGET ${target}_${isa})
@@ -39,7 +47,7 @@ function(fovea_compiled target)
   # After a build type's -O3, which makes it a fifth larger: kernels are unrolled by hand. (Zen 5, AVX-512: prefill, decode and
   # backward within 2 %.) g++ inlines as it does at -O3, which costs nothing: else a softcap is a call a register and takes 11 %
   # more, a boolean mask 4.
-  set(optimised $<CONFIG:Release,RelWithDebInfo>)
+  set(optimised $<OR:$<CONFIG:Release,RelWithDebInfo>,$<STREQUAL:$<CONFIG>,>>)  # without a build type, too
   list(TRANSFORM FOVEA_COMPILED_INLINING PREPEND --param= OUTPUT_VARIABLE inlining)
   target_compile_options(${target} PRIVATE $<$<AND:$<CXX_COMPILER_ID:GNU,Clang,AppleClang>,${optimised}>:-O2>
                          "$<$<AND:$<CXX_COMPILER_ID:GNU>,${optimised}>:${inlining}>")
@@ -60,7 +68,7 @@ function(fovea_compiled target)
     # Functions of the same instructions become one, where the linker knows how: 10.7 MB become 9.9.
     include(CheckLinkerFlag)
     check_linker_flag(CXX "-fuse-ld=gold;-Wl,--icf=safe" FOVEA_FOLDS_FUNCTIONS)
-    if(FOVEA_FOLDS_FUNCTIONS)
+    if(FOVEA_FOLDS_FUNCTIONS AND NOT "${CMAKE_SHARED_LINKER_FLAGS} ${CMAKE_CXX_FLAGS}" MATCHES "-fuse-ld")
       target_link_options(${target} PRIVATE -fuse-ld=gold -Wl,--icf=safe
                           -Wl,--version-script=${FOVEA_COMPILED_FOLDER}/exports.map)  # else it shows _end
     endif()

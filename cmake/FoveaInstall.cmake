@@ -7,8 +7,12 @@ set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/fovea)
 
 configure_package_config_file(cmake/foveaConfig.cmake.in ${PROJECT_BINARY_DIR}/foveaConfig.cmake
                               INSTALL_DESTINATION ${package_dir})
+set(of_any_machine ARCH_INDEPENDENT)
+if(TARGET fovea_compiled)  # then it is one machine's
+  set(of_any_machine "")
+endif()
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/foveaConfigVersion.cmake COMPATIBILITY SameMinorVersion
-                                 ARCH_INDEPENDENT)
+                                 ${of_any_machine})
 configure_file(cmake/fovea.pc.in ${PROJECT_BINARY_DIR}/fovea.pc @ONLY)
 
 install(DIRECTORY include/fovea DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

@@ -147,12 +147,14 @@ function(fovea_multiarch_object target entry isa symbol)
   foreach(property INCLUDE_DIRECTORIES COMPILE_DEFINITIONS COMPILE_OPTIONS)
     set_property(TARGET ${sources} APPEND PROPERTY ${property} $<TARGET_PROPERTY:${target},${property}>)
   endforeach()
-  # A library of its own, linked last: its flags come after all others. (-fno-gnu-unique: such symbols stay global.)
+  # A library of its own, linked last: its flags come after all others. (-fno-gnu-unique: such symbols stay global. Sanitizers
+  # and coverage register what they watch by constructors, which no object may have.)
   add_library(${sources}_flags INTERFACE)
-  target_compile_options(${sources}_flags INTERFACE -fno-lto $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> ${FOVEA_FLAGS_${isa}})
+  target_compile_options(${sources}_flags INTERFACE -fno-lto -fno-sanitize=all -fno-profile-arcs -fno-test-coverage
+                         $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique> ${FOVEA_FLAGS_${isa}})
   target_link_libraries(${sources} PRIVATE $<TARGET_PROPERTY:${target},LINK_LIBRARIES> ${sources}_flags)
 
-  set(object ${CMAKE_CURRENT_BINARY_DIR}/${symbol}.o)
+  set(object ${CMAKE_CURRENT_BINARY_DIR}/${target}_${symbol}.o)
   add_custom_command(OUTPUT ${object}
     COMMAND ${CMAKE_COMMAND} -DLD=${FOVEA_GNU_LD} -DOBJCOPY=${CMAKE_OBJCOPY} -DNM=${CMAKE_NM} -DOBJDUMP=${CMAKE_OBJDUMP}
             -DENTRY=${entry} -DSYMBOL=${symbol} -DISA=${isa} -DOUT=${object} "-DOBJECTS=$<TARGET_OBJECTS:${sources}>"

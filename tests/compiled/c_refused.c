@@ -28,10 +28,57 @@ static void test_refused(void) {
   const fovea_cache* none[1] = {NULL};
   call = plain_call(), call.caches = none, call.cache_count = -1;
   const fovea_tensor weights = fovea_bhsd(received, FOVEA_F32, batch, heads, tokens, tokens);
-  expect_refused(fovea_attend(&call, &error), "cache", "fewer caches than none");
+  expect_refused(fovea_attend(&call, &error), "caches has -1 entries", "fewer caches than none");
+  call.cache_count = 1;
+  expect_refused(fovea_attend(&call, &error), "cache 0 of a call is a null pointer", "no cache");
+  call.caches = NULL;
+  expect_refused(fovea_attend(&call, &error), "cache 0 of a call is a null pointer", "no caches");
+  call.caches = none, call.cache_count = -1;
   expect_refused(fovea_weights(&call, &weights, &error), "caches has -1 entries", "weights of fewer caches than none");
   expect(memcmp(o, plain, all * sizeof *o) == 0, "o is as it was");
   free(received);
+}
+
+static void expect_too_far(int32_t status, const char* part, const char* what) {
+  expect(status == FOVEA_TOO_LARGE && strstr(error.message, part) != NULL, what);
+}
+
+/* Strides that reach further than can be counted, and results of looks that can not be written. */
+static void test_places(void) {
+  memcpy(plain, o, all * sizeof *o);
+  fovea_call call = plain_call();
+  call.o.head_stride = INT64_MAX / 2;
+  expect_too_far(fovea_attend(&call, &error), "o has", "o reaches too far");
+  call.gate = f32(gate, heads, tokens, dim);
+  expect_too_far(fovea_attend(&call, &error), "o has", "o reaches too far, with a gate");
+  call = plain_call(), call.gate = f32(gate, heads, tokens, dim), call.gate.token_stride = INT64_MIN;
+  expect_too_far(fovea_attend(&call, &error), "gate has", "a gate reaches too far");
+  call = plain_call(), call.k.head_stride = INT64_MAX;
+  expect_too_far(fovea_attend(&call, &error), "k has", "k reaches too far");
+  call = plain_call(), call.sink = fovea_list_of(gate, FOVEA_F32, heads), call.sink.stride = INT64_MAX;
+  expect_too_far(fovea_attend(&call, &error), "sink's logits has", "sinks too far apart");
+  fovea_mask keep = fovea_mask_of(FOVEA_BOOLEAN);
+  keep.matrix = fovea_bhsd(gate, FOVEA_U8, 1, 1, tokens, tokens), keep.matrix.token_stride = INT64_MAX;
+  call = plain_call(), call.masks = &keep, call.mask_count = 1;
+  expect_too_far(fovea_attend(&call, &error), "boolean_mask", "a matrix reaches too far");
+
+  float* w = calloc((size_t)batch * heads * tokens * tokens, sizeof *w);
+  const fovea_tensor good = fovea_bhsd(w, FOVEA_F32, batch, heads, tokens, tokens);
+  fovea_tensor bad = good;
+  call = plain_call(), bad.dim_stride = 0;
+  expect_refused(fovea_weights(&call, &bad, &error), "weights has elements that lie at the same place", "weights at one place");
+  bad = good, bad.data = call.q.data;
+  expect_refused(fovea_logits(&call, &bad, &error), "logits and q", "logits where q is");
+  bad = good, bad.data = NULL;
+  expect_refused(fovea_weights(&call, &bad, &error), "weights is a null pointer", "no weights");
+  bad = good, bad.tokens -= 1;
+  expect_refused(fovea_logits(&call, &bad, &error), "logits has", "fewer rows of logits");
+  fovea_statistics to = {sizeof to, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
+  to.entropy = to.mass = (double*)w;
+  expect_refused(fovea_measure(&call, &to, &error), "entropy", "two statistics at a place");
+  expect(w[0] == 0 && fovea_weights(&call, &good, &error) == FOVEA_OK && w[0] > 0, "weights");
+  expect(memcmp(o, plain, all * sizeof *o) == 0, "o is as it was");
+  free(w);
 }
 
 /* What is asked of a call with a gate in bf16 writes none of its results; and they lie apart. */
@@ -114,6 +161,6 @@ static void test_files(const char* path) {
 
 int main(int argc, char** argv) {
   make_numbers();
-  test_refused(), test_narrow(), test_packed(), test_files(argc > 1 ? argv[1] : "c_refused.cache");
+  test_refused(), test_places(), test_narrow(), test_packed(), test_files(argc > 1 ? argv[1] : "c_refused.cache");
   return say();
 }

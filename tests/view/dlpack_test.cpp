@@ -177,7 +177,7 @@ TEST(dlpack, versions_and_flags) {
 
   written.assign(120, -1.0f), o.flags = read_only;
   expect_refused([&] { attend.into(fovea::dlpack<float>(o), read, read, read); },
-                 {"o is to be written, but its DLPack flags are 1", "read-only"});
+                 {"o is given as writable, but its DLPack flags are 1", "read-only"});
   o.flags = 0, o.version.major = 2, o.dl_tensor.shape = nullptr;
   expect_refused([&] { attend.into(fovea::dlpack<float>(o), read, read, read); },
                  {"o is a DLPack tensor of version 2, not 1"});

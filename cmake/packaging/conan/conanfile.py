@@ -39,7 +39,8 @@ class Fovea(ConanFile):
         check_min_cppstd(self, 20)
 
     def package(self):
-        copy(self, "*.hpp", src=f"{self.source_folder}/include", dst=f"{self.package_folder}/include")
+        for header in ("*.hpp", "*.h"):
+            copy(self, header, src=f"{self.source_folder}/include", dst=f"{self.package_folder}/include")
         copy(self, "LICENSE", src=self.source_folder, dst=f"{self.package_folder}/licenses")
 
     def package_info(self):

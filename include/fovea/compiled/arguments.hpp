@@ -89,14 +89,51 @@ inline void check_count(const char* name, std::int64_t count, std::int64_t most)
   if (count < 0 || count > most) reject(name, " has ", count, " entries, not within 0 and ", most);
 }
 
+inline index_type bytes_of_element(std::int32_t code) noexcept {
+  switch (code) {
+    case FOVEA_F64:
+    case FOVEA_I64:
+    case FOVEA_U64:
+      return 8;
+    case FOVEA_BF16:
+    case FOVEA_F16:
+      return 2;
+    case FOVEA_I8:
+    case FOVEA_U8:
+      return 1;
+    default:
+      return 4;
+  }
+}
+
+/// The stride of an axis, whose `size` elements lie where that can be counted; of one element it means
+/// nothing.
+inline index_type countable_stride(const char* name, std::int64_t size, std::int64_t stride,
+                                   index_type bytes) {
+  if (countable(size, stride, bytes, 4)) return stride;
+  if (size >= 0 && size < 2) return 0;
+  reject_length(name, " has ", size, " times a stride of ", stride, " elements of ", bytes,
+                " bytes, which is more than can be counted");
+}
+
 /// A tensor of E; or an error that says what is given.
 template <class E>
 tensor_view<E> view_as(const fovea_tensor& x, const char* name) {
   if (x.element != element_code<std::remove_const_t<E>>)
     reject(name, " has elements ", name_of_element(x.element), ", not ",
            name_of_element(element_code<std::remove_const_t<E>>));
-  return {static_cast<E*>(x.data), x.batch,       x.heads,        x.tokens,    x.dim,
-          x.batch_stride,          x.head_stride, x.token_stride, x.dim_stride};
+  const auto stride = [&](std::int64_t size, std::int64_t given) {
+    return countable_stride(name, size, given, sizeof(E));
+  };
+  return {static_cast<E*>(x.data),
+          x.batch,
+          x.heads,
+          x.tokens,
+          x.dim,
+          stride(x.batch, x.batch_stride),
+          stride(x.heads, x.head_stride),
+          stride(x.tokens, x.token_stride),
+          stride(x.dim, x.dim_stride)};
 }
 
 /// f(tensor_view<const E>) for the tensor's element, one of float, double, bf16 and fp16.
@@ -118,6 +155,8 @@ void with_real(const fovea_tensor& x, const char* name, const F& f) {
 
 inline void check_list(const fovea_list& list, const char* name) {
   if (list.count < 0) reject(name, " has ", list.count, " entries, fewer than none");
+  if (list.count > 1)
+    static_cast<void>(countable_stride(name, list.count, list.stride, bytes_of_element(list.element)));
   if (list.data == nullptr && list.count > 0) reject(name, " is a null pointer");
 }
 /// f(first, count, stride) for a list of integers.

@@ -12,7 +12,7 @@
 //
 // Meanings, the order of arithmetic and accuracy are those of the C++ headers (attention.hpp, mask.hpp,
 // score.hpp), whose results these calls give bit for bit, of the instruction set that fovea_isa names (where
-// a call has several scores, but for the last bit).
+// a call has several scores, and of gradients in double with AVX-512, but for last bits).
 //
 // Errors. Each call returns FOVEA_OK or another fovea_status and, where `error` is not NULL, writes a
 // sentence to it that names the argument and both values. Arguments are checked before anything is written.
@@ -50,7 +50,7 @@ extern "C" {
 #endif
 
 /// The library's version as text, and the instruction set that it works with: x86-64, x86-64-v3, x86-64-v4,
-/// x86-64-v4-bf16.
+/// x86-64-v4-bf16, aarch64, or "as compiled" where the build knew of one alone.
 /// It is the best that the machine runs, chosen once; the environment variable FOVEA_ISA names another.
 FOVEA_API const char* fovea_version(void);
 FOVEA_API const char* fovea_isa(void);

@@ -17,32 +17,17 @@ inline void check_depth(int depth) {
   if (depth > deepest_parts) reject("masks have parts of parts ", depth, " deep, more than ", deepest_parts);
 }
 
-inline index_type bytes_of_element(std::int32_t code) noexcept {
-  switch (code) {
-    case FOVEA_F64:
-    case FOVEA_I64:
-    case FOVEA_U64:
-      return 8;
-    case FOVEA_BF16:
-    case FOVEA_F16:
-      return 2;
-    case FOVEA_I8:
-    case FOVEA_U8:
-      return 1;
-    default:
-      return 4;
-  }
-}
-
-/// Where its elements lie.
-inline overlap::pieces pieces_of(const fovea_tensor& x) noexcept {
-  const index_type size = bytes_of_element(x.element);
+/// Where its elements lie; throws where that can not be counted.
+inline overlap::pieces pieces_of(const char* name, const fovea_tensor& x) {
+  const index_type bytes = bytes_of_element(x.element);
+  const auto axis = [&](std::int64_t size, std::int64_t stride) -> overlap::axis {
+    if (size < 0) reject(name, " has a size of ", size, ", which is below 0");
+    return {size, countable_stride(name, size, stride, bytes) * bytes};
+  };
   return {reinterpret_cast<std::uintptr_t>(x.data),
-          size,
-          {{{x.batch, x.batch_stride * size},
-            {x.heads, x.head_stride * size},
-            {x.tokens, x.token_stride * size},
-            {x.dim, x.dim_stride * size}}}};
+          bytes,
+          {{axis(x.batch, x.batch_stride), axis(x.heads, x.head_stride), axis(x.tokens, x.token_stride),
+            axis(x.dim, x.dim_stride)}}};
 }
 
 inline fovea_tensor tensor_of_list(const fovea_list& list) noexcept {
@@ -59,13 +44,13 @@ class written_tensors {
   /// Whether x can be written, and lies apart from all before it.
   void add(const char* name, const fovea_tensor& x) {
     if (x.data == nullptr) return;
-    if (overlap::folds(pieces_of(x).axes))
+    if (overlap::folds(pieces_of(name, x).axes))
       reject(name, " has elements that lie at the same place: it can not be written");
-    read(name, x), all_.push_back({name, pieces_of(x)});
+    read(name, x), all_.push_back({name, pieces_of(name, x)});
   }
   /// Whether what is read lies apart from all of them.
   void read(const char* name, const fovea_tensor& x) const {
-    if (x.data != nullptr) read(name, pieces_of(x));
+    if (x.data != nullptr) read(name, pieces_of(name, x));
   }
   void read(const char* name, const overlap::pieces& x) const {
     for (const auto& [written, at] : all_) check_pieces_apart(written, at, name, x);
@@ -79,7 +64,7 @@ class written_tensors {
 class operand_list {
  public:
   void add(const char* name, const fovea_tensor& view) {
-    if (view.data != nullptr) all_.push_back({name, pieces_of(view)});
+    if (view.data != nullptr) all_.push_back({name, pieces_of(name, view)});
   }
   void add(const char* name, const fovea_list& list) { add(name, tensor_of_list(list)); }
   void add_masks(const fovea_mask* masks, std::int64_t count, int depth = 0) {

@@ -87,8 +87,8 @@ class dlpack {
            static_cast<std::int32_t>(x.ndim),
            {static_cast<std::uint8_t>(x.dtype.code), static_cast<std::uint8_t>(x.dtype.bits),
             static_cast<std::uint16_t>(x.dtype.lanes)},
-           x.shape,
-           x.strides,
+           const_cast<std::int64_t*>(static_cast<const std::int64_t*>(x.shape)),
+           const_cast<std::int64_t*>(static_cast<const std::int64_t*>(x.strides)),
            x.byte_offset} {}
   template <dl_versioned_like X>
   explicit dlpack(const X& x) noexcept : t_{} {
@@ -102,7 +102,7 @@ class dlpack {
     if (major_ != known_version)
       reject(name, " is a DLPack tensor of version ", major_, ", not ", known_version);
     if (constexpr std::uint64_t read_only = 1; !std::is_const_v<E> && (flags_ & read_only) != 0)
-      reject(name, " is to be written, but its DLPack flags are ", flags_, ", of which ", read_only,
+      reject(name, " is given as writable, but its DLPack flags are ", flags_, ", of which ", read_only,
              " says that it is read-only");
     constexpr std::int32_t cpu = 1, cuda_host = 3,
                            rocm_host = 11;  // the latter two: pinned memory of the CPU
@@ -116,6 +116,8 @@ class dlpack {
              " lanes)");
     if (t_.ndim != static_cast<std::int32_t>(Rank)) reject(name, " has ", t_.ndim, " dimensions, not ", Rank);
     if (t_.shape == nullptr) reject(name, " has ", Rank, " dimensions but a null pointer for its shape");
+    if (t_.byte_offset > static_cast<std::uint64_t>(std::numeric_limits<index_type>::max()))
+      reject(name, " begins ", t_.byte_offset, " bytes behind its pointer, further than can be counted");
     if (const auto past = first_byte() % alignof(E); t_.data != nullptr && past != 0)
       reject(name, " begins ", past, " bytes past a multiple of ", alignof(E),
              ", the alignment of its elements");
@@ -129,7 +131,7 @@ class dlpack {
     for (std::size_t i = Rank; i-- > 0;) {
       sizes[i] = index(t_.shape[i]);
       if (sizes[i] < 0) reject(name, " has ", sizes[i], " for its size ", i, ", which is below 0");
-      strides[i] = t_.strides != nullptr ? index(t_.strides[i]) : stride;
+      strides[i] = sizes[i] < 2 ? 0 : t_.strides != nullptr ? index(t_.strides[i]) : stride;
       if (!countable(sizes[i], strides[i], sizeof(E), 4))
         reject_length(name, " has ", sizes[i], " times a stride of ", strides[i], " elements of ", sizeof(E),
                       " bytes, which is more than can be counted");
