@@ -92,9 +92,10 @@ void check(const shape& at, double strength, rule r, linear_engine engine, bool 
 }
 
 TEST(LinearAttention, EnginesAgreeWithTheRecurrenceInDouble) {
-  const shape shapes[] = {{1, 1, 1, 1, 1, 1},    {2, 2, 1, 3, 7, 5},    {1, 4, 2, 31, 16, 24},
-                          {1, 2, 2, 32, 64, 64}, {2, 2, 2, 33, 13, 9},  {1, 6, 2, 70, 8, 40},
-                          {1, 1, 1, 97, 72, 33}, {1, 2, 1, 200, 32, 16}};
+  const shape shapes[] = {{1, 1, 1, 1, 1, 1},    {2, 2, 1, 3, 7, 5},     {1, 4, 2, 31, 16, 24},
+                          {1, 2, 2, 32, 64, 64}, {2, 2, 2, 33, 13, 9},   {1, 6, 2, 70, 8, 40},
+                          {1, 1, 1, 97, 72, 33}, {1, 2, 1, 200, 32, 16}, {2, 2, 1, 40, 1, 5},
+                          {2, 2, 1, 40, 5, 1},   {1, 2, 1, 40, 0, 3},    {1, 2, 1, 40, 3, 0}};
   for (const auto engine : {linear_engine::recurrence, linear_engine::chunked, linear_engine::fastest})
     for (const rule r : all_rules)
       for (const shape& at : shapes)

@@ -121,9 +121,11 @@ void check_against_differences(const gradient_shape& at, rule r, double strength
 }
 
 TEST(LinearGradient, IsWhatDifferencesInDoubleSay) {
-  const gradient_shape shapes[] = {{1, 1, 1, 1, 1},    {2, 1, 3, 7, 5, 2},         {2, 2, 32, 16, 24},
-                                   {4, 2, 71, 13, 9},  {1, 1, 100, 64, 64},        {3, 1, 40, 8, 40, 1, true},
-                                   {2, 2, 33, 72, 33}, {2, 1, 65, 24, 16, 1, true}};
+  const gradient_shape shapes[] = {
+      {1, 1, 1, 1, 1},     {2, 1, 3, 7, 5, 2},         {2, 2, 32, 16, 24},  {4, 2, 71, 13, 9},
+      {1, 1, 100, 64, 64}, {3, 1, 40, 8, 40, 1, true}, {2, 2, 33, 72, 33},  {2, 1, 65, 24, 16, 1, true},
+      {1, 1, 40, 1, 5},    {2, 1, 40, 5, 1},           {2, 2, 40, 1, 1, 2}, {1, 1, 40, 0, 3},
+      {1, 1, 40, 3, 0}};
   for (const rule r : all_rules)
     for (const gradient_shape& at : shapes)
       for (const double strength : {0.02, 1.0, 40.0}) check_against_differences(at, r, strength);

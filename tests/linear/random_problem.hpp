@@ -34,6 +34,10 @@ struct problem {
   std::vector<index_type> lengths, starts;  // of packed sequences, rows of none between them
   double strength;                          // of decays
 
+  static index_type some_dim(random_source& random) {
+    if (random.often(0.2)) return random.within(0, 1);
+    return random.often(0.5) ? 8 * random.within(1, 9) : random.within(1, 70);
+  }
   explicit problem(random_source& random)
       : r(all_rules[random.within(0, 5)]),
         engine(static_cast<linear_engine>(random.within(0, 2))),
@@ -43,8 +47,8 @@ struct problem {
         batch(random.within(1, 4)),
         kv_heads(random.within(1, 3)),
         heads(kv_heads * random.within(1, 3)),
-        dim(random.often(0.5) ? 8 * random.within(1, 9) : random.within(1, 70)),
-        value_dim(random.often(0.5) ? 8 * random.within(1, 9) : random.within(1, 70)),
+        dim(some_dim(random)),
+        value_dim(some_dim(random)),
         strength(std::pow(10., random.within(-3, 2))) {
     const index_type longest = random.often(0.3) ? 4 : 110;
     for (index_type row = 0, n = 0; n < batch; ++n) {

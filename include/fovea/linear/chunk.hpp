@@ -169,7 +169,7 @@ class chunk {
                                   s_, j, soon_);
   }
 
-  /// to = P_n S + sum_s k_s (E_s u_s)^T in strip j.
+  /// to = P_n S + sum_s k_s (E_s u_s)^T in strip j; of channels P_n (S + sum_s (k_s / P_s) u_s^T).
   void update(const state_strips<Arch, T>& to, index_type j) const noexcept {
     if (x_.decays_channels) {
       const row_list<const T> last{by_channel_.p.row(x_.count - 1), 1};

@@ -1,9 +1,10 @@
 // fovea/linear/decays.hpp - the decays of a chunk: what each token's row is multiplied by.
 //
-// P_t = a_1 ... a_t from the chunk's start, D_ts = a_(s+1) ... a_t, E_s = D_ns for the last token n. D and E
-// are made by products of decays, never by quotients: nothing overflows however small they are. Decays of
-// channels stand inside the sum over channels: D_ts = P_t / P_s there, while all of these lie within
-// `widest` of 1.
+// P_t = a_1 ... a_t from the chunk's start, D_ts = a_(s+1) ... a_t, E_s = D_ns for the last token n. Of a
+// number a token D and E are products of decays, never quotients: nothing overflows however small they are.
+// Decays of channels stand inside the sum over channels: D_ts = P_t / P_s there, while all of these lie
+// within `widest` of 1; so sums of (k / P) u, before they are multiplied by P_n, and of (k / P)(P q) overflow
+// where |k| |u| or |k| |q| is beyond the largest number over `widest`: 3e22 in float.
 #pragma once
 
 #include <fovea/linear/tokens.hpp>

@@ -88,8 +88,8 @@ linear_state(X&&, Y&&) -> linear_state<std::remove_reference_t<X>, std::remove_r
 /// The states after each `every` tokens, L / every of them a sequence of the longest's length L: a tensor
 /// of (sequences * (L / every)) x kv_heads x d x dv, of any element. The one after (i + 1) * every tokens
 /// of sequence b is at b * (L / every) + i; what a shorter sequence does not reach stays as it was. To go
-/// on from the last draft that was accepted: every = 1. Chunks end where a state is kept: below 32, fewer
-/// tokens a chunk.
+/// on from the last draft that was accepted: every = 1. Chunks end where a state is kept: below 32
+/// (16 where the state is small), fewer tokens a chunk.
 template <class M>
 struct linear_snapshots {
   using is_linear_snapshots = void;

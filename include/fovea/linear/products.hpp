@@ -181,7 +181,7 @@ class chunk_products {
                                                        kernel::prefetch& soon) noexcept {
     const T* const right = x.right.first + column;
     for (index_type i = 0; i < tiles; ++i, r += Rows, m += Rows * x.width, to += Rows * x.width) {
-      if (i % 2 == 0) soon.fetch();
+      if (column == 0 && i % 2 == 0) soon.fetch();  // tiles() counts those of one column
       tile<Rows, Columns> sum;
       sum.each([&](int row, int c, R& s) { s = R::load_unaligned(m + row * x.width + c * n); });
       if (x.before) sum.each([&](int row, int, R& s) { s = s * R(*x.before.row(r + row)); });

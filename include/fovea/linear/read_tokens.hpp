@@ -25,7 +25,7 @@ FOVEA_NOINLINE void copy_rows(const matrix_view<const E>& x, index_type first, i
 template <class T, class E>
 FOVEA_NOINLINE void store_rows(const row_list<const T>& from, const matrix_view<E>& x, index_type first,
                                index_type count) noexcept {
-  if (x.cols == 1) return store_elements(from.first, count, x.at(first), x.row_stride);
+  if (from.step == 1) return store_elements(from.first, count, x.at(first), x.row_stride);  // a number a row
   for (index_type t = 0; t < count; ++t) store_elements(from.row(t), x.cols, x.at(first + t), x.col_stride);
 }
 
@@ -82,11 +82,11 @@ void store_state(const state_strips<Arch, T>& s, const matrix_view<E>& to) noexc
   });
 }
 
-/// Whether rows of x are what kernels read, in whole registers if that is asked for.
+/// Whether rows of x are what kernels read, in whole registers (at least one) if that is asked for.
 template <class Arch, class T, class E>
 bool as_read(const matrix_view<E>& x, bool registers) noexcept {
   return std::is_same_v<std::remove_const_t<E>, T> && x.col_stride == 1 &&
-         (!registers || x.cols % lanes<Arch, T> == 0);
+         (!registers || (x.cols > 0 && x.cols % lanes<Arch, T> == 0));
 }
 
 /// Some rows of x where they lie, or, where kernels cannot read those, a copy.
@@ -141,10 +141,10 @@ class token_reader {
   /// With l2_norm 1 / |k| of the block's keys.
   const T* key_factors() const noexcept { return of_key_; }
 
-  /// Blocks are of so many tokens, at most chunk_tokens.
+  /// Blocks are of `tokens` tokens, at most chunk_tokens.
   void take_at_once(index_type tokens) noexcept { at_once_ = tokens; }
 
-  /// The block's tokens from `first` on, at most so many, or what is left.
+  /// The block from `first` on: of `most` tokens where those are fewer, and of no more than are left.
   void read(index_type first, index_type most = chunk_tokens) noexcept {
     range rows = rows_from(first);
     rows.last = std::min(rows.last, rows.first + most);
