@@ -138,6 +138,20 @@ TEST(Groups, SplitByKeysAreTheSameForAnyThreads) {
         ASSERT_NEAR(of_sigmoids(0, h, t, c), expected.out(0, h, t, c), 1e-3);
 }
 
+// Where the last register is filled by half or less and the first rows of a span see little or nothing of it:
+// panels of all spans are cut alike. (7 x 8 and 4 x 14 rows leave 8 of 16 lanes, 7 x 4 leave 4 of 8; of 36,882
+// keys the last span is empty.)
+TEST(Groups, SplitByKeysWithFewRowsLeft) {
+  for (const sizes& n :
+       {sizes{1, 8, 1, 7, 4200, 8, 8}, {1, 14, 1, 4, 6000, 8, 8}, {1, 4, 1, 7, 8200, 8, 8}}) {
+    const arrays<float, float> x(n, false, false);
+    expect_same(x, 1e-5, true);
+    expect_same(x, 1e-5, true, fovea::causal_top_left);
+    expect_same(x, 1e-5, true, fovea::causal_bottom_right & fovea::sliding_window{.left = 100});
+  }
+  expect_same(arrays<float, float>({1, 8, 1, 7, 36882, 4, 4}, false, false), 1e-5, true);
+}
+
 TEST(Groups, ThatFillTooFewLanesAreNone) {
   for (const sizes& n : {sizes{1, 4, 1, 1, 40, 16, 16},
                          {1, 8, 8, 8, 40, 16, 16},

@@ -91,7 +91,7 @@ class group_head {
     lane_job<Arch, T> job{
         rows,  span, p.dim(), packed(), p.factor(), block_ref<T>(keys), scorer(), rules_ref<Arch, T>(rules),
         memory};
-    job.values = &all_values, job.drops = p.drops_weights();
+    job.values = &all_values, job.drops = p.drops_weights(), job.merges = left != nullptr;
     walk_lanes(job, state, mixer);
   }
   /// The results of rows from what was left of `spans` spans of keys, `stride` bytes apart.

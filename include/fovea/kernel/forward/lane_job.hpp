@@ -22,23 +22,26 @@ struct lane_job {
   scorer_ref<Arch, T> scorer;
   rules_ref<Arch, T> rules;
   scratch<T> memory;
-  const next_lines* next = nullptr;      // null: nothing is asked for
-  bool drops = false;                    // whether weights are dropped as the rules say
+  const next_lines* next = nullptr;  // null: nothing is asked for
+  bool drops = false;                // whether weights are dropped as the rules say
+  bool merges = false;               // whether what is left of the queries is merged with that of other keys
   const block_ref<T>* values = nullptr;  // none: weights are summed with something else
 };
 
 /// How many of a job's queries go in a register of their own before the others: those that would be left at
 /// its end in a register filled by half or less, where the first ones see less than the last ones. (Causal,
-/// 197 tokens: the 5 left see 197 keys, the first 5 see 5.)
+/// 197 tokens: the 5 left see 197 keys, the first 5 see 5.) None where their state is merged, as walks over
+/// other keys cut the same queries into the same panels.
 template <class Arch, class T>
 index_type few_that_see_less(const lane_job<Arch, T>& job) noexcept {
   constexpr index_type n = lanes<Arch, T>;
   const index_type few = job.rows.size() % n;
-  if (few == 0 || 2 * few > n || job.rows.size() < n) return 0;
+  if (job.merges || few == 0 || 2 * few > n || job.rows.size() < n) return 0;
   const auto seen = [&](index_type first) {
     return intersect(job.span, job.rules.reach({first, first + few}, job.span.last)).size();
   };
-  return 2 * seen(job.rows.first) <= seen(job.rows.last - few) ? few : 0;
+  const index_type last_see = seen(job.rows.last - few);
+  return last_see > 0 && 2 * seen(job.rows.first) <= last_see ? few : 0;
 }
 
 /// The blocks of keys of a job that some of its rows see, one after another; `whole`: all keys as one block.

@@ -74,7 +74,8 @@ struct logit_block {
   T* at(index_type key, int w) const noexcept { return s + key * width + w * n; }
 };
 
-/// The registers of a job's queries, dealt to panels of 1 to tile_vectors as evenly as can be.
+/// The registers of a job's queries, dealt to panels of 1 to tile_vectors as evenly as can be; perhaps a few
+/// queries before them in a register of their own. Walks whose states are merged cut alike.
 template <class Arch, class T>
 class query_panels {
   using shape = geometry<Arch>;
@@ -84,21 +85,21 @@ class query_panels {
  public:
   static constexpr int most_panels = shape::panels * 3 / 2 + 1;  // of a job
 
-  /// The first `alone` queries, at most a register of them, have a panel of their own. `in_turn`: Q^T and
+  /// The first `few_first` queries, at most a register of them, have a panel of their own. `in_turn`: Q^T and
   /// sums of one panel are done with before the next one's are written, so that all are kept at one place, in
-  /// L1 (77 x 64: packing takes 3/4 of the time).
+  /// L1 (77 x 64: packing takes 3/4 of the time); states, which are not, lie behind.
   query_panels(range rows, T* memory, index_type dim, index_type sums, index_type states,
-               index_type alone = 0, bool in_turn = false) noexcept
+               index_type few_first = 0, bool in_turn = false) noexcept
       : count_(0) {
     T* state = memory;
     if (in_turn) state += std::min(round_up(rows.size(), n), shape::tile_vectors * n) * (dim + sums);
-    index_type left = ceil_div(rows.size() - alone, n),
+    index_type left = ceil_div(rows.size() - few_first, n),
                panels = ceil_div(left, index_type(shape::tile_vectors));
-    for (bool first = alone > 0; first || panels > 0; first = false) {
+    for (bool first = few_first > 0; first || panels > 0; first = false) {
       const index_type registers = first         ? 1
                                    : panels == 1 ? left
                                                  : ceil_div(left, panels),
-                       width = registers * n, last = rows.first + (first ? alone : width);
+                       width = registers * n, last = rows.first + (first ? few_first : width);
       T* const of_sums = memory + width * dim;
       panels_[count_++] = {{rows.first, std::min(last, rows.last)},
                            memory,
