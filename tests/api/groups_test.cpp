@@ -139,8 +139,8 @@ TEST(Groups, SplitByKeysAreTheSameForAnyThreads) {
 }
 
 // Where the last register is filled by half or less and the first rows of a span see little or nothing of it:
-// panels of all spans are cut alike. (7 x 8 and 4 x 14 rows leave 8 of 16 lanes, 7 x 4 leave 4 of 8; of 36,882
-// keys the last span is empty.)
+// panels of all spans are cut alike. (7 x 8 and 4 x 14 rows leave 8 of 16 lanes, 7 x 4 leave 4 of 8; of
+// 36,882 keys the last span is empty.)
 TEST(Groups, SplitByKeysWithFewRowsLeft) {
   for (const sizes& n :
        {sizes{1, 8, 1, 7, 4200, 8, 8}, {1, 14, 1, 4, 6000, 8, 8}, {1, 4, 1, 7, 8200, 8, 8}}) {

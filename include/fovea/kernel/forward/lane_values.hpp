@@ -123,8 +123,8 @@ class lane_values {
     else
       return block.values_of(p);
   }
-  /// Numbers that a query keeps: its sums and, right behind them, its state (in panels that are not in turn, as
-  /// none are that leave them).
+  /// Numbers that a query keeps: its sums and, right behind them, its state (in panels that are not in turn,
+  /// as none are that leave them).
   index_type kept() const noexcept { return dim_ + State::columns; }
   FOVEA_NOINLINE void clear(const panel& queries) const noexcept {
     std::fill_n(queries.sums, queries.width * dim_, T(0));
