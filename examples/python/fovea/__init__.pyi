@@ -11,7 +11,8 @@ _Causal = Union[bool, Literal["top_left", "bottom_right"]]
 _Window = Union[None, int, Tuple[int, int]]
 _Keys = Union[Cache, List[Cache], Any]
 
-__all__: List[str]
+__all__ = ["Cache", "KVCache", "PagePool", "PagedCache", "RingCache", "Threads", "attention", "backward", "isa", "logits",
+           "masks", "rotate", "statistics", "weights"]
 __version__: str
 isa: str
 
