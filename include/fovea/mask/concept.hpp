@@ -37,8 +37,10 @@ FOVEA_NAMESPACE_BEGIN
 ///                               such edges, so that no part of it spans two blocks. A hint: results are
 ///                               right whatever it is. (Both or none; not worth it where rows that follow
 ///                               each other see nearly the same.)
-///   every() const               -> key_step, of a bound mask: a query sees every n-th key at most. Calls of
-///                               attention sort tokens by such remainders and attend to each class of them.
+///   every() const               -> key_step, of a bound mask: a query sees every n-th key at most, of the
+///                               same n in all of a call. Calls of attention sort tokens by such remainders
+///                               and attend to each class of them. `step_alone` (static constexpr bool): it
+///                               hides nothing else, and is not asked of a class.
 ///   has_edges(), has_gaps() const   of a type that stands for masks of several kinds: whether this one tells
 ///                               edges; whether its rows may see keys with hidden blocks between (as one says
 ///                               by having row_edge; by having shown, or next without row_edge)
@@ -195,10 +197,16 @@ struct key_step {
   index_type step = 1, first_query = 0;
 };
 
-/// Whether a bound mask says that of itself: it has every() const -> key_step, the same for all heads, and
-/// the same step for all sequences.
+/// Whether a bound mask says that of itself: it has every() const -> key_step. Tokens are sorted where it is
+/// the same for all heads, and the same step for all sequences.
 template <class M>
 inline constexpr bool tells_step = requires(const M& m) { m.every(); };
+/// Whether it hides nothing else.
+template <class M>
+inline constexpr bool hides_by_step_alone = false;
+template <class M>
+  requires requires { M::step_alone; }
+inline constexpr bool hides_by_step_alone<M> = M::step_alone;
 
 /// A mask that is never asked, as it shows everything whatever the sizes.
 template <class M>

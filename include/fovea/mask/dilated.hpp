@@ -8,6 +8,7 @@ FOVEA_NAMESPACE_BEGIN
 /// dilated, where query q stands at key q + first_query, 0 <= first_query < step.
 struct every_nth {
   using reads_cells = void;
+  static constexpr bool step_alone = true;
   index_type step, first_query;
 
   auto visible(const auto& cells) const noexcept {
@@ -55,7 +56,9 @@ struct every_nth {
 /// 2 takes 0.52, 0.53 and 0.72, step 8 0.13, 0.15 and 0.20, step 64 0.023, 0.034 and 0.028. Other masks of
 /// the call go along, and scores of positions. Not so a cache's keys, learnt scores, a bias, a scorer,
 /// dropout, what is kept or received, and a dilated mask inside of a | b: there keys are skipped only where
-/// a block of queries sees none, with steps far beyond 48, the queries that kernels take at a time.
+/// a block of queries sees none, with steps far beyond 48, the queries that kernels take at a time. The plan
+/// of such a call speaks of classes of tokens where those of others speak of sequences, and is for as many
+/// keys and the same offset.
 ///
 /// The strided mask above is therefore better said as two calls, of what is near and of the rest, merged
 /// (partial.hpp); its gradients are the sums of those of both, given the merged out and LSE. With a step of

@@ -65,14 +65,14 @@ struct mask_intersection {
         return f.template operator()<Kept>(m);
     });
   }
-  /// Of those that say so the first.
+  /// Of those that say so the largest.
   key_step every() const noexcept
     requires(tells_step<Masks> || ...)
   {
     key_step by;
     masks.each([&](const auto& m) {
       if constexpr (tells_step<decltype(m)>)
-        if (by.step == 1) by = m.every();
+        if (m.every().step > by.step) by = m.every();
     });
     return by;
   }

@@ -33,11 +33,18 @@ template <class Problem>
 inline constexpr bool may_sort_tokens<kernel::with_sigmoid<Problem>> = may_sort_tokens<Problem>;
 
 /// The classes of a call's keys; those of its queries are the same without a shift. One class where the masks
-/// show every key, or no head is there to ask about.
+/// show every key, not as many of them for all heads and sequences, or no head is there to ask about.
 template <class Problem>
 token_classes classes_of_keys(const Problem& p) noexcept {
   if (p.heads() == 0 || p.q.batches() == 0) return {};
-  const index_type step = p.rules.bind(p.at(0, 0)).mask.every().step;
+  const auto every = [&](index_type b, index_type h) { return p.rules.bind(p.at(b, h)).mask.every(); };
+  const index_type step = every(0, 0).step;
+  if (step <= 1) return {};
+  for (index_type b = 0; b < p.q.batches(); ++b)
+    for (index_type h = 0; h < p.heads(); ++h)
+      if (const key_step by = every(b, h);
+          by.step != step || (by.first_query - every(b, 0).first_query) % step != 0)
+        return {};
   return {step, std::clamp<index_type>(p.q.max_tokens(), 1, step), &p,
           [](const void* call, index_type b) noexcept {
             const Problem& asked = *static_cast<const Problem*>(call);
@@ -100,6 +107,8 @@ bool wants_parameter_gradients(const Problem& p) noexcept {
   bool wanted = false;
   p.rules.scores.each([&](const auto& score) {
     if constexpr (learning_score<decltype(score)>) wanted = wanted || score.gradient().data != nullptr;
+    if constexpr (slot_learning_score<decltype(score)>) wanted = wanted || score.slots().data != nullptr;
+    if constexpr (row_learning_score<decltype(score)>) wanted = wanted || score.row_sums().data != nullptr;
   });
   return wanted;
 }

@@ -136,7 +136,7 @@ void differentiate_keys(const Gradients& g, const gradient_job& job, const gradi
   const auto first_rules = p.rules.bind(p.at(b, job.heads.first));
   for (range block = job.keys; !block.empty(); block.first = block.last, block.last = job.keys.last) {
     const key_groups<Arch, T> groups(first_rules.mask, block, shape.lanes_a_group,
-                                     shape.groups(p.k.max_tokens()));
+                                     shape.groups(p.k.tokens(b)));
     block = groups.keys();
     key_superblock<Arch, T> keys(groups, p.dim(), p.value_dim(), k_of.read(block), memory, soon);
     keys.open(query_ref<Arch, T>(k), p.factor(), query_ref<Arch, T>(v), p.scale);

@@ -170,10 +170,10 @@ struct rules_of_classes {
   }
 
  private:
-  /// Whether a mask of sequence b says no more than what class a token is of.
+  /// Whether a mask of sequence b hides no more than what is of other classes.
   template <class Mask>
   bool sorts(const Mask& mask, index_type b) const noexcept {
-    if constexpr (tells_step<Mask>) {
+    if constexpr (hides_by_step_alone<Mask>) {
       const key_step by = mask.every();
       return by.step == of_keys.step && (by.first_query - of_keys.shift_of(b)) % by.step == 0;
     }
