@@ -31,9 +31,11 @@ struct feature_options {
 /// to each channel; it should not be negative. No scale: put one into the features.
 ///
 /// Cost: 4 L d dv operations a query head, backward three times that. Memory a worker: 512 tokens and a
-/// state; backward as well, causal at most 64 states and a 64th of the tokens, if that is more. Results are
-/// the same bits for any executor. Every call throws std::invalid_argument, naming the argument and both
-/// values, before anything is written.
+/// state; backward as well, causal at most 64 states and a 64th of the tokens, if that is more. A row that
+/// sees no key, or none of a weight above 0, is 0 and so are its gradients, with an epsilon of 0 as well. A
+/// NaN in a query shows in its row alone, one in k or v in the rows that see it. Results are the same bits
+/// for any executor. Every call throws std::invalid_argument, naming the argument and both values, before
+/// anything is written.
 template <class T, int Heads = dynamic_heads, int KVHeads = Heads, class Features = elu_plus_one_features,
           class Arch = xsimd::default_arch>
 class feature_attention {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <random>
 
 namespace {
@@ -107,6 +108,92 @@ TEST(FeatureAttention, GradientsAreWhatDifferencesSay) {
     check_gradients<fovea::relu_features>(causal);
     check_gradients<square>(causal);
     check_gradients<fovea::elu_plus_one_features>(causal, 530, 1100);  // several blocks of tokens
+  }
+}
+
+TEST(FeatureAttention, FeaturesHaveOneSlopeAt0) {
+  using dual = fovea::dual<double>;
+  for (const double x : {-2.0, -1e-9, 0.0, 3.0, 1000.0}) {
+    EXPECT_EQ(fovea::elu_plus_one_features()(x), x < 0 ? std::exp(x) : x + 1);
+    EXPECT_EQ(fovea::elu_plus_one_features()(dual(x, 1.0)).slope, x < 0 ? std::exp(x) : 1) << x;
+    EXPECT_EQ(fovea::relu_features()(dual(x, 1.0)).slope, x < 0 ? 0 : 1) << x;
+  }
+}
+
+// NaN is in all columns of the rows of sequence 1 that `shows` names, and nowhere else.
+template <class T, class Shows>
+void expect_nan_where(const tensor<T>& x, const char* name, const Shows& shows) {
+  const auto all = x.view();
+  for (index_type b = 0; b < all.batch; ++b)
+    for (index_type h = 0; h < all.heads; ++h)
+      for (index_type t = 0; t < all.tokens; ++t)
+        for (index_type c = 0; c < all.dim; ++c)
+          ASSERT_EQ(std::isnan(x(b, h, t, c)), b == 1 && shows(h, t))
+              << name << " b " << b << " h " << h << " t " << t << " c " << c;
+}
+
+template <class T, class Features>
+void check_nan(bool causal) {
+  const index_type tokens = 70, at = 41;  // 41: within a chunk
+  const fovea::feature_attention<T, 4, 2, Features> attend;
+  const auto run = [&](const feature_problem<T>& p) {
+    return std::pair(causal ? attend(p.q, p.k, p.v, fovea::causal) : attend(p.q, p.k, p.v),
+                     causal ? attend.backward(p.q, p.k, p.v, p.d_o, fovea::causal)
+                            : attend.backward(p.q, p.k, p.v, p.d_o));
+  };
+  for (const index_type column : {0, 20}) {
+    feature_problem<T> p(tokens, tokens, 21, 6);
+    p.q(1, 2, at, column) = std::numeric_limits<T>::quiet_NaN();
+    const auto [o, by] = run(p);
+    const auto row = [&](index_type h, index_type t) { return h == 2 && t == at; };
+    const auto seen = [&](index_type h, index_type t) { return h == 1 && (!causal || t <= at); };
+    expect_nan_where(o, "o, q", row), expect_nan_where(by.d_q, "d_q, q", row);
+    expect_nan_where(by.d_k, "d_k, q", seen), expect_nan_where(by.d_v, "d_v, q", seen);
+  }
+  for (const bool key : {true, false}) {
+    feature_problem<T> p(tokens, tokens, 21, 6);
+    for (index_type c = 0; c < (key ? 1 : 6); ++c)
+      (key ? p.k : p.v)(1, 1, at, c) = std::numeric_limits<T>::quiet_NaN();
+    const auto [o, by] = run(p);
+    const auto sees = [&](index_type h, index_type t) { return h >= 2 && (!causal || t >= at); };
+    const auto head = [&](index_type h, index_type) { return h == 1; };
+    expect_nan_where(o, "o", sees), expect_nan_where(by.d_q, "d_q", sees);
+    expect_nan_where(by.d_k, "d_k", head);  // the last row sees all keys
+    if (key) expect_nan_where(by.d_v, "d_v", head);
+  }
+}
+
+TEST(FeatureAttention, NaNShowsInTheRowsThatSeeIt) {
+  for (const bool causal : {false, true}) {
+    check_nan<float, fovea::elu_plus_one_features>(causal);
+    check_nan<float, fovea::relu_features>(causal);
+    check_nan<double, fovea::elu_plus_one_features>(causal);
+    check_nan<double, fovea::relu_features>(causal);
+  }
+}
+
+TEST(FeatureAttention, RowsWithoutKeysAre0) {
+  for (const double epsilon : {0.0, 1e-6}) {
+    feature_problem<float> p(5, 0, 7, 9);
+    p.q(0, 1, 2, 3) = p.d_o(1, 3, 4, 5) = std::numeric_limits<float>::quiet_NaN();
+    const fovea::feature_attention<float, 4, 2> attend({.epsilon = epsilon});
+    const auto o = attend(p.q, p.k, p.v);
+    const auto d_q = attend.backward(p.q, p.k, p.v, p.d_o).d_q;
+    for (index_type i = 0; i < o.size(); ++i) ASSERT_EQ(o.data()[i], 0) << i << " epsilon " << epsilon;
+    for (index_type i = 0; i < d_q.size(); ++i) ASSERT_EQ(d_q.data()[i], 0) << i << " epsilon " << epsilon;
+  }
+}
+
+TEST(FeatureAttention, RowsWithoutWeightAndEpsilonAre0) {
+  for (const bool causal : {false, true}) {
+    feature_problem<float> p(5, 5, 7, 9);
+    for (index_type i = 0; i < p.q.size(); ++i) p.q.data()[i] = -1;  // all features 0
+    const fovea::feature_attention<float, 4, 2, fovea::relu_features> attend({.epsilon = 0});
+    const auto o = causal ? attend(p.q, p.k, p.v, fovea::causal) : attend(p.q, p.k, p.v);
+    const auto [d_q, d_k, d_v] =
+        causal ? attend.backward(p.q, p.k, p.v, p.d_o, fovea::causal) : attend.backward(p.q, p.k, p.v, p.d_o);
+    for (const auto* x : {&o, &d_q, &d_k, &d_v})
+      for (index_type i = 0; i < x->size(); ++i) ASSERT_EQ(x->data()[i], 0) << i << " causal " << causal;
   }
 }
 

@@ -85,6 +85,7 @@ class backward_head {
                const sequences<DV>& d_v) {
     matrix state = matrix::Zero(d_, width_), d_state = matrix::Zero(d_, width_);
     const index_type keys = c_.k.tokens(b_), queries = c_.q.tokens(b_);
+    if (keys == 0) return clear_queries(d_q);
     for (index_type first = 0; first < keys; first += block_) {
       const index_type count = std::min(block_, keys - first);
       map_keys(first, count);
@@ -129,7 +130,8 @@ class backward_head {
     }
   }
 
-  /// The gradient by N in place of N, of query head g of the group.
+  /// The gradient by N in place of N, of query head g of the group. Where the normaliser is 0 (no weight, no
+  /// epsilon), O is 0 and stays 0 nearby: gradients are 0, or NaN where N or d_o is.
   template <class G>
   void differentiate_rows(const sequences<const G>& d_out, index_type g, index_type first, index_type count) {
     const auto from = d_out.head(b_, h_ * group_ + g);
@@ -140,11 +142,26 @@ class backward_head {
       T* const sum = sums_.row(g * block_ + t).data();
       const T norm = sum[dv] + static_cast<T>(c_.epsilon);
       T product = 0;
+      if (norm == T(0)) {
+        for (index_type c = 0; c < dv; ++c) sum[c] *= row[c];
+        sum[dv] = 0;
+        continue;
+      }
       for (index_type c = 0; c < dv; ++c) product += row[c] * sum[c] / norm, sum[c] = row[c] / norm;
       sum[dv] = -product / norm;
     }
   }
 
+  /// Gradients of queries that see no key: 0, whatever q and d_o are.
+  template <class D>
+  void clear_queries(const sequences<D>& d_q) {
+    by_q_.setZero();
+    for (index_type g = 0; g < group_; ++g) {
+      const auto to = d_q.head(b_, h_ * group_ + g);
+      for (index_type t = 0; t < c_.q.tokens(b_); ++t)
+        store_elements(static_cast<const T*>(by_q_.data()), d_, to.at(t), to.col_stride);
+    }
+  }
   template <class D>
   void store_queries(const sequences<D>& d_q, index_type g, index_type first, index_type count) {
     unmap(c_.q.head(b_, h_ * group_ + g), first, count, by_q_.row(g * block_).data(),

@@ -7,21 +7,36 @@
 
 FOVEA_NAMESPACE_BEGIN
 
-/// phi(x) = elu(x) + 1: x + 1 above 0, e^x below. (Katharopoulos et al. 2020.)
+namespace features {
+
+/// a where the condition holds, else b: of plain numbers, registers and duals of both.
+template <class B, class V>
+V chosen(const B& condition, const V& a, const V& b) noexcept {
+  if constexpr (std::is_same_v<B, bool>)
+    return condition ? a : b;
+  else  // a register's own select, found by its arguments
+    return select(condition, a, b);
+}
+
+}  // namespace features
+
+// A choice, not min and max: x86 registers' give the second operand where one is NaN, std's the first. And
+// a choice has one slope at 0, where exp(min(x, 0)) + max(x, 0) would have the sum of two.
+
+/// phi(x) = elu(x) + 1: x + 1 from 0 on, e^x below, NaN of NaN. (Katharopoulos et al. 2020.)
 struct elu_plus_one_features {
   template <class V>
   V operator()(const V& x) const noexcept {
-    using std::exp, std::min, std::max;
-    return exp(min(x, V(0))) + max(x, V(0));
+    using std::exp;
+    return features::chosen(x < V(0), V(exp(x)), V(x + V(1)));
   }
 };
 
-/// phi(x) = max(x, 0).
+/// phi(x) = max(x, 0), NaN of NaN.
 struct relu_features {
   template <class V>
   V operator()(const V& x) const noexcept {
-    using std::max;
-    return max(x, V(0));
+    return features::chosen(x < V(0), V(0), x);
   }
 };
 

@@ -3,6 +3,8 @@
 
 #include <fovea/feature_attention/features.hpp>
 
+#include <limits>
+
 FOVEA_NAMESPACE_BEGIN
 namespace features {
 
@@ -77,7 +79,10 @@ class forward_head {
     }
     for (index_type first = 0; first < queries; first += a_product) {
       const index_type count = std::min(a_product, queries - first);
-      map_queries(first, count);
+      if (keys == 0)  // O is 0, whatever q is
+        q_.setZero();
+      else
+        map_queries(first, count);
       for (index_type g = 0; g < group_; ++g) {
         o_.middleRows(g * block, count).noalias() = q_.block(g * block, 0, count, d_) * state;
         for (index_type t = 0; t < count; ++t) write(out, g, first, t);
@@ -129,6 +134,7 @@ class forward_head {
                                         products);
     T norm = static_cast<T>(c_.epsilon) + linear::total<Arch, T>(products);
     for (; c < d_; ++c) norm += q[c] * sums_(0, c);
+    if (norm == T(0)) norm = std::numeric_limits<T>::min();  // no weight, no epsilon: 0 stays 0, NaN NaN
     for (index_type column = 0; column < dv_; ++column) o[column] /= norm;
     const auto to = out.head(b_, h_ * group_ + g);
     store_elements(static_cast<const T*>(o), dv_, to.at(first + t), to.col_stride);
