@@ -5,6 +5,8 @@
 #include "../support/refusal.hpp"
 #include "support.hpp"
 
+#include <sstream>
+
 namespace fovea_test {
 namespace few_bits_test {
 
@@ -163,35 +165,58 @@ TEST(q4, comes_back_from_a_file_and_goes_on) {
   }
 }
 
-TEST(q4, refuses_files_of_other_caches_damaged_and_cut_ones_and_stays_as_it_is) {
-  const tokens<float> all(40, 20, 20, 5);
-  fovea::q4_cache<kv_heads> cache(40, 20), other(40, 20), narrow(40, 16), brief(39, 20);
-  append(cache, all.k, all.v, 0, 40), append(other, all.k, all.v, 0, 7);
-  std::stringstream file;
-  cache.save(file);
-  const std::string whole = file.str();
-  const auto before = numbers_of(other);
-  const auto refused = [&](auto& to, std::string bytes, const char* says) {
-    std::stringstream in(std::move(bytes));
-    try {
-      to.load(in);
-      ADD_FAILURE() << "loaded; expected: " << says;
-    } catch (const std::runtime_error& e) {
-      EXPECT_NE(std::string(e.what()).find(says), std::string::npos) << e.what();
-    }
-  };
-  refused(narrow, whole, "dim 20"), refused(brief, whole, "40 tokens");
-  for (std::size_t i = 0; i < whole.size(); i += 13) {
-    std::string damaged = whole;
-    damaged[i] ^= 4;
-    refused(other, damaged, "");
-    refused(other, whole.substr(0, i), "");
+/// What is no float is refused before it is written: no block has to round it when it is closed.
+TEST(q4, appends_no_key_or_value_that_is_not_finite) {
+  const tokens<float> all(40, 16, 16, 3);
+  fovea::q4_cache<kv_heads> cache(40, 16);
+  append(cache, all.k, all.v, 0, 30);
+  const auto before = numbers_of(cache);
+  for (const float x : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                        -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::max()}) {
+    Matrix bad = all.k.topRows(2);
+    bad(1, 3) = x;
+    const Matrix good = all.k.topRows(2);
+    expect_refused([&] { cache.append(bad, good); }, {"k of token 1, head 0", "4 bits"});
+    expect_refused([&] { cache.append(good, bad); }, {"v of token 1, head 0", "4 bits"});
+    EXPECT_EQ(numbers_of(cache), before);
   }
-  std::stringstream int8;
-  fovea::kv_cache<std::int8_t, kv_heads> of_int8(40, 20);
-  of_int8.append(all.k, all.v), of_int8.save(int8);
-  refused(other, int8.str(), "int8"), refused(of_int8, whole, "4 bits");
-  EXPECT_EQ(numbers_of(other), before);
+}
+
+TEST(q4, moved_from_is_empty) {
+  const tokens<float> all(40, 16, 16, 3);
+  const fovea::rotary_table<float> table(40, 16);
+  const Matrix k = all.k.topRows(2), v = all.v.topRows(2);
+  fovea::q4_cache<kv_heads> cache(40, 16), last(3, 8);
+  append(cache, all.k, all.v, 0, 37);
+  const numbers before = numbers_of(cache);
+  auto other = std::move(cache);
+  last = std::move(other);
+  EXPECT_EQ(numbers_of(last), before);
+  for (auto* const from : {&cache, &other}) {
+    EXPECT_EQ(from->tokens() + from->position() + from->capacity() + from->heads() + from->dim(), 0);
+    EXPECT_EQ(from->bytes(), 0);
+    EXPECT_TRUE(from->memory().empty());
+    from->truncate(0), from->reset();
+    const std::string says = "the cache was moved from: it has no memory";
+    std::stringstream file;
+    last.save(file);
+    expect_refused([&] { from->append(k, v); }, says);
+    expect_refused([&] { from->append(k, v, table.angles()); }, says);
+    expect_refused([&] { from->reserve(0); }, says), expect_refused([&] { from->reserve(50); }, says);
+    expect_refused([&] { from->save(file); }, says), expect_refused([&] { from->load(file); }, says);
+    expect_refused([&] { attend(normal(1, heads * 16, 2), *from); }, {"cache 0 was moved from"});
+  }
+  auto& same = last;
+  last = std::move(same);
+  cache = std::move(last);
+  EXPECT_EQ(numbers_of(cache), before);
+  append(cache, all.k, all.v, 37, 40);
+  EXPECT_EQ(cache.tokens(), 40);
+}
+
+TEST(q4, bytes_are_those_of_codes_scales_and_keys_in_float) {
+  const fovea::q4_cache<kv_heads> cache(64, 16, {.value_dim = 32});
+  EXPECT_EQ(cache.bytes(), kv_heads * (64 * 8 + 2 * 16 * 4 + 32 * 16 * 4 + 64 * (16 + 1 + 4)));
 }
 
 }  // namespace few_bits_test

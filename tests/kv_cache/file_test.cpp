@@ -1,5 +1,7 @@
 // Files that are cut, damaged or made up: refused, and never read beyond their end; files that are shown
 // are only read.
+#include <fovea/kv_cache/q4.hpp>
+
 #include "support.hpp"
 
 #include "../support/allocations.hpp"
@@ -182,6 +184,110 @@ TYPED_TEST(file_checks, of_streams) {
   const std::size_t before = allocations().bytes;
   EXPECT_THROW(large.load(in), std::runtime_error);
   EXPECT_LT(allocations().bytes - before, std::size_t(6) << 20);  // of 8 or 32 MB
+}
+
+TEST(q4, refuses_files_of_other_caches_damaged_and_cut_ones_and_stays_as_it_is) {
+  const tokens<float> all(40, 20, 20, 5);
+  fovea::q4_cache<kv_heads> cache(40, 20), other(40, 20), narrow(40, 16), brief(39, 20);
+  append(cache, all.k, all.v, 0, 40), append(other, all.k, all.v, 0, 7);
+  std::stringstream file;
+  cache.save(file);
+  const std::string whole = file.str();
+  const auto before = numbers_of(other);
+  const auto refused = [&](auto& to, std::string bytes, const char* says) {
+    std::stringstream in(std::move(bytes));
+    try {
+      to.load(in);
+      ADD_FAILURE() << "loaded; expected: " << says;
+    } catch (const std::runtime_error& e) {
+      EXPECT_NE(std::string(e.what()).find(says), std::string::npos) << e.what();
+    }
+  };
+  refused(narrow, whole, "dim 20"), refused(brief, whole, "40 tokens");
+  for (std::size_t i = 0; i < whole.size(); i += 13) {
+    std::string damaged = whole;
+    damaged[i] ^= 4;
+    refused(other, damaged, "");
+    refused(other, whole.substr(0, i), "");
+  }
+  std::stringstream int8;
+  fovea::kv_cache<std::int8_t, kv_heads> of_int8(40, 20);
+  of_int8.append(all.k, all.v), of_int8.save(int8);
+  refused(other, int8.str(), "int8"), refused(of_int8, whole, "4 bits");
+  EXPECT_EQ(numbers_of(other), before);
+}
+
+/// A file with right sums, of 40 tokens of 20 keys and 33 values a head: 32 keys of them are rounded.
+struct made_up_file {
+  std::string bytes;
+  made_up_file() {
+    const tokens<float> all(40, 20, 33, 5);
+    fovea::q4_cache<kv_heads> cache(40, 20, {.value_dim = 33});
+    append(cache, all.k, all.v, 0, 40);
+    std::stringstream file;
+    cache.save(file), bytes = file.str();
+  }
+  template <class X>
+  std::string with(X x, std::size_t byte) const {
+    std::string made_up = bytes;
+    std::memcpy(made_up.data() + byte, &x, sizeof x);
+    fovea::caching::file_header h;
+    std::memcpy(&h, made_up.data(), sizeof h);
+    h.payload_sum = fovea::caching::sum_of(std::as_bytes(std::span(made_up)).subspan(sizeof h));
+    h.header_sum = fovea::caching::sum_of_header(h);
+    std::memcpy(made_up.data(), &h, sizeof h);
+    return made_up;
+  }
+};
+
+TEST(q4, refuses_files_of_numbers_that_no_cache_has_and_stays_as_it_is) {
+  const made_up_file file;
+  // Of a head: 32 rows of 10 bytes, 20 scales, 8 open rows of 20 floats; 40 rows of 17 codes and 2
+  // multiples, 40 scales.
+  constexpr std::size_t codes = 64, scales = codes + 32 * 10, open = scales + 4 * 20,
+                        second_open = open + 4 * 160 + (scales - codes) + 4 * 20,
+                        values = second_open + 4 * 160, multiples = values + 17,
+                        value_scales = values + 40 * 19;
+  ASSERT_EQ(file.bytes.size(), values + 2 * 40 * (19 + 4));
+  const tokens<float> all(40, 20, 33, 7);
+  fovea::q4_cache<kv_heads> cache(40, 20, {.value_dim = 33});
+  append(cache, all.k, all.v, 0, 7);
+  const auto before = numbers_of(cache);
+  const auto refused = [&](auto x, std::size_t byte, const char* says) {
+    std::stringstream in(file.with(x, byte));
+    try {
+      cache.load(in);
+      ADD_FAILURE() << "loaded; expected: " << says << " at byte " << byte;
+    } catch (const std::runtime_error& e) {
+      EXPECT_EQ(std::string(e.what()).rfind("fovea: the file has what no cache has: ", 0), 0u) << e.what();
+      EXPECT_TRUE(has_words(e.what(), says)) << e.what();
+      EXPECT_TRUE(has_words(e.what(), "at byte " + std::to_string(byte))) << e.what();
+    }
+    EXPECT_EQ(numbers_of(cache), before);
+  };
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  for (const float x : {nan, inf, -inf}) {
+    refused(x, open, "a key that is"), refused(x, open + 4 * 159, "a key that is");
+    refused(x, second_open + 4 * 77, "a key that is");
+  }
+  for (const float x : {nan, inf, -1.f, 1e38f}) {
+    refused(x, scales, "keys with the scale"), refused(x, scales + 4 * 19, "keys with the scale");
+    refused(x, value_scales + 4 * 39, "values with the scale");
+  }
+  refused(4e36f, value_scales, "values with the scale");  // 112 times that is no float
+  for (const int x : {0, 17, 255})
+    for (const std::size_t byte : {multiples, multiples + 1, multiples + 39 * 19 + 1})
+      refused(static_cast<std::uint8_t>(x), byte, "values with the multiple");
+  refused(std::uint8_t(0x80), codes, "keys with the code 0");
+  refused(std::uint8_t(0x08), codes + 319, "keys with the code 0");
+  refused(std::uint8_t(0x08), values + 15, "values with the code 0");
+  refused(std::uint8_t(0x80), values + 16, "values with the code 0");
+
+  std::stringstream in(file.with(16.f, open));  // and what some cache may have is read
+  cache.load(in);
+  EXPECT_EQ(cache.tokens(), 40);
+  cache.reserve(64), append(cache, all.k, all.v, 0, 24);
+  EXPECT_TRUE(numbers_of(cache).k.allFinite());
 }
 
 }  // namespace file_test

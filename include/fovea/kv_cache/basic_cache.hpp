@@ -143,10 +143,10 @@ class basic_cache {
   }
   ~basic_cache() = default;
 
-  extent sizes() const noexcept { return store_ != nullptr ? store_->sizes() : extent{0, 0, 0, 0, 0, 0}; }
+  extent sizes() const noexcept { return store_ != nullptr ? store_->sizes() : no_extent; }
   /// The memory of a cache that has some, to be read; and to be written.
   store_type& held() const {
-    if (store_ == nullptr) reject("the cache was moved from: it has no memory");
+    check_held(sizes());
     return *store_;
   }
   store_type& writable() const {

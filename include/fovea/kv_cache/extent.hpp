@@ -11,6 +11,12 @@ struct extent {
   index_type pages = 1, page_tokens = 0, heads = 0, dim = 0, value_dim = 0, sinks = 0;
 };
 
+/// That of a cache that was moved from, which has no memory.
+inline constexpr extent no_extent{0, 0, 0, 0, 0, 0};
+inline void check_held(const extent& e) {
+  if (e.heads == 0) reject("the cache was moved from: it has no memory");
+}
+
 inline index_type widest(const extent& e) noexcept { return std::max(e.dim, e.value_dim); }
 /// Whether all bytes of a store, and of what is kept beside it, can be counted: 256 for each element are
 /// more than all of its parts take.

@@ -132,7 +132,7 @@ file_header checked_header(std::span<const std::byte> bytes, const extent& wante
              std::to_string(h.value_dim) + at_byte(offsetof(file_header, value_dim)) + ", " +
              std::to_string(h.tokens) + " tokens" + at_byte(offsetof(file_header, tokens)));
   if (h.open_tokens > 0 &&
-      (!Store::int8_keys || h.open_tokens > std::min<std::int64_t>(h.tokens, scale_blocks::tokens) ||
+      (!Store::opens_blocks || h.open_tokens > std::min<std::int64_t>(h.tokens, scale_blocks::tokens) ||
        (h.tokens - h.open_tokens) % scale_blocks::tokens != 0))
     no_cache(std::to_string(h.open_tokens) + " of " + std::to_string(h.tokens) + " tokens in an open block" +
              at_byte(offsetof(file_header, open_tokens)));

@@ -15,6 +15,7 @@ namespace caching {
 class nibble_keys {
  public:
   static constexpr bool by_channel = true;
+  nibble_keys() noexcept = default;  // no memory
   nibble_keys(index_type heads, index_type capacity, index_type dim)
       : heads_(heads),
         capacity_(round_up(capacity, nibble_block)),
@@ -24,7 +25,9 @@ class nibble_keys {
         scales_(size(heads * capacity_ / nibble_block * dim)),
         open_(size(heads * nibble_block * dim)) {}
 
-  index_type bytes() const noexcept { return code_bytes_ + static_cast<index_type>(4 * scales_.size()); }
+  index_type bytes() const noexcept {
+    return code_bytes_ + static_cast<index_type>(4 * (scales_.size() + open_.size()));
+  }
   std::span<const std::byte> memory() const noexcept {
     return {codes_.get(), static_cast<std::size_t>(code_bytes_)};
   }
@@ -126,9 +129,9 @@ class nibble_keys {
     }
   }
 
-  index_type heads_, capacity_, dim_, closed_ = 0;
+  index_type heads_ = 0, capacity_ = 0, dim_ = 0, closed_ = 0;
   zeroed_memory codes_;
-  index_type code_bytes_;
+  index_type code_bytes_ = 0;
   std::vector<float> scales_, open_;
 };
 
@@ -137,6 +140,7 @@ class nibble_values {
  public:
   static constexpr bool by_channel = false;
   static constexpr int steps = 16;
+  nibble_values() noexcept = default;
   nibble_values(index_type heads, index_type capacity, index_type dim)
       : heads_(heads),
         capacity_(capacity),
@@ -206,9 +210,9 @@ class nibble_values {
 
  private:
   std::uint8_t* all_codes() const noexcept { return reinterpret_cast<std::uint8_t*>(codes_.get()); }
-  index_type heads_, capacity_, dim_, row_bytes_;
+  index_type heads_ = 0, capacity_ = 0, dim_ = 0, row_bytes_ = 0;
   zeroed_memory codes_;
-  index_type code_bytes_;
+  index_type code_bytes_ = 0;
   std::vector<float> scales_;
 };
 

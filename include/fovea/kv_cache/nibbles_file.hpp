@@ -14,7 +14,7 @@ struct four_bits {};
 template <>
 inline constexpr std::uint16_t element_code<four_bits> = 6;
 struct four_bit_store {
-  static constexpr bool int8_keys = true;  // the newest keys, fewer than a block, are floats
+  static constexpr bool opens_blocks = true;
 };
 
 /// f(bytes) for each part of the tokens, in the order of a file.
@@ -40,6 +40,73 @@ inline void save_nibbles(std::ostream& out, const extent& e, const nibble_keys& 
   if (!out.flush()) bad_file("could not be written");
 }
 
+/// Goes through what stands behind a header, and throws where save_nibbles() never writes it, whatever the
+/// sums say: what is taken is multiplied, and rounded when a block is full, without another look.
+class number_checks {
+ public:
+  explicit number_checks(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
+
+  void key_codes(index_type rows, index_type dim) {
+    for (; rows > 0; --rows) codes("keys", dim);
+  }
+  void value_codes(index_type rows, index_type dim) {
+    for (; rows > 0; --rows) {
+      codes("values", dim);
+      for (index_type c = 0; c < dim; c += nibble_block)
+        if (const int multiple = next(); multiple < 1 || multiple > nibble_values::steps)
+          refuse("values with the multiple " + std::to_string(multiple) + ", not 1 to 16,", 1);
+    }
+  }
+  /// The largest number is so many times its scale.
+  void scales(const char* of, index_type count, float largest) {
+    for (; count > 0; --count)
+      if (const float x = next_float(); !is_finite(x) || x < 0 || !is_finite(x * largest))
+        refuse(std::string(of) + " with the scale " + std::to_string(x), sizeof x);
+  }
+  void open_keys(index_type count) {
+    for (; count > 0; --count)
+      if (const float x = next_float(); !is_finite(x)) refuse("a key that is " + std::to_string(x), sizeof x);
+  }
+
+ private:
+  void codes(const char* of, index_type dim) {
+    const index_type half = nibble_bytes(dim);
+    for (index_type c = 0; c < half; ++c) {
+      const int pair = next();
+      if ((pair & 15) == 0 || (half + c < dim && pair >> 4 == 0))
+        refuse(std::string(of) + " with the code 0, not 1 to 15,", 1);
+    }
+  }
+  int next() noexcept { return std::to_integer<int>(bytes_[at_++]); }
+  float next_float() noexcept {
+    float x;
+    std::memcpy(&x, bytes_.data() + at_, sizeof x);
+    at_ += sizeof x;
+    return x;
+  }
+  [[noreturn]] void refuse(const std::string& what, std::size_t size) const {
+    bad_file("has what no cache has: " + what +
+             at_byte(static_cast<index_type>(sizeof(file_header) + at_ - size)));
+  }
+
+  std::span<const std::byte> bytes_;
+  std::size_t at_ = 0;
+};
+
+inline void check_numbers(std::span<const std::byte> bytes, const extent& e, index_type closed,
+                          index_type tokens) {
+  number_checks next(bytes);
+  for (index_type h = 0; h < e.heads; ++h) {
+    next.key_codes(closed, e.dim);
+    next.scales("keys", closed / nibble_block * e.dim, 7);
+    next.open_keys((tokens - closed) * e.dim);
+  }
+  for (index_type h = 0; h < e.heads; ++h) {
+    next.value_codes(tokens, e.value_dim);
+    next.scales("values", tokens, 7 * nibble_values::steps);
+  }
+}
+
 /// Returns how many tokens there are now; throws, and then has changed nothing. `e`: sizes and room.
 inline index_type load_nibbles(std::istream& in, const extent& e, nibble_keys& keys, nibble_values& values) {
   std::vector<std::byte> first(sizeof(file_header));
@@ -55,6 +122,7 @@ inline index_type load_nibbles(std::istream& in, const extent& e, nibble_keys& k
                                      nibble_values::file_bytes(h.tokens, e.value_dim));
   const std::vector<std::byte> bytes = read_bytes(in, size, sizeof h);
   check_sum(h, sum_of(bytes));
+  check_numbers(bytes, e, closed, h.tokens);
   keys.set_closed(closed);
   const std::byte* from = bytes.data();
   each_part(keys, values, e.heads, h.tokens, [&](std::span<const std::byte> part) {

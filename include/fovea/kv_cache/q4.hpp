@@ -16,10 +16,10 @@ FOVEA_NAMESPACE_BEGIN
 
 /// A cache of one sequence in blocks of 32 numbers of 4 bits, -7 to 7 times a scale: of keys a channel of
 /// 32 tokens (the newest, fewer, are kept in float), of values 32 channels of a token. Memory: capacity *
-/// heads * (0.625 dim + 0.54 value_dim) bytes. All rows are turned by a Hadamard matrix before they are
-/// rounded (hadamard.hpp), so that no channel is much larger than others: queries are to be turned as well,
-/// and what a call returns to be turned back. It can be read by every call that takes a cache, but
-/// backward.
+/// heads * (0.625 dim + 0.54 value_dim) bytes, and heads * 128 dim for keys in float. All rows are turned by
+/// a Hadamard matrix before they are rounded (hadamard.hpp), so that no channel is much larger than others:
+/// queries are to be turned as well, and what a call returns to be turned back. It can be read by every call
+/// that takes a cache, but backward.
 ///
 /// There is no paged, ring or streamed form: those are made of planes of whole elements (kv_cache/store.hpp),
 /// which a row of them can cut anywhere, and int8 is the smallest; what they give is here by reserve(),
@@ -29,8 +29,7 @@ FOVEA_NAMESPACE_BEGIN
 /// keys 20 times larger): 0.14 (0.21). One query over 65,536 tokens, 32/8 heads x 128, takes 0.69 of the
 /// time of int8; in caches, where nothing is saved, 1.8 times as long with groups of 1, 1.4 with 4, 1.2
 /// with 8 (Zen 5): making 128 numbers of 64 bytes takes 7 cycles, of values with their multiples 14, of some
-/// 15 that a row takes in int8. (KIVI, arXiv:2402.02750;
-/// QuaRot, arXiv:2404.00456.)
+/// 15 that a row takes in int8. (KIVI, arXiv:2402.02750; QuaRot, arXiv:2404.00456.)
 template <int KVHeads = dynamic_heads, class Arch = xsimd::default_arch>
 class q4_cache {
   using side = caching::side;
@@ -48,6 +47,22 @@ class q4_cache {
         values_(sizes_.heads, capacity, sizes_.value_dim),
         row_(static_cast<std::size_t>(std::max(dim, sizes_.value_dim))) {}
 
+  /// A cache that was moved from has no tokens and no memory: it can be assigned to; append, reserve, save,
+  /// load and calls that read it throw std::invalid_argument.
+  q4_cache(q4_cache&& other) noexcept
+      : sizes_(std::exchange(other.sizes_, caching::no_extent)),
+        keys_(std::exchange(other.keys_, {})),
+        values_(std::exchange(other.values_, {})),
+        row_(std::move(other.row_)),
+        tokens_(std::exchange(other.tokens_, 0)) {}
+  q4_cache& operator=(q4_cache&& other) noexcept {
+    if (this == &other) return *this;
+    sizes_ = std::exchange(other.sizes_, caching::no_extent);
+    keys_ = std::exchange(other.keys_, {}), values_ = std::exchange(other.values_, {});
+    row_ = std::move(other.row_), tokens_ = std::exchange(other.tokens_, 0);
+    return *this;
+  }
+
   index_type tokens() const noexcept { return tokens_; }
   index_type position() const noexcept { return tokens_; }
   index_type capacity() const noexcept { return sizes_.page_tokens; }
@@ -55,6 +70,7 @@ class q4_cache {
   index_type dim() const noexcept { return sizes_.dim; }
   index_type value_dim() const noexcept { return sizes_.value_dim; }
   index_type dim_of(side which) const noexcept { return which == side::keys ? dim() : value_dim(); }
+  /// Bytes of the memory for keys, values and scales, and for keys in float.
   index_type bytes() const noexcept { return keys_.bytes() + values_.bytes(); }
   std::span<const std::byte> memory() const noexcept { return keys_.memory(); }
 
@@ -63,7 +79,7 @@ class q4_cache {
 
   /// Appends tokens, none or more: an Eigen matrix (tokens x heads * dim) or a tensor of one sequence, of
   /// any element. Throws std::invalid_argument, and then has changed nothing, where sizes differ, there is
-  /// no room, or a number is no float: NaN, an infinity, or beyond its range.
+  /// no room, the cache was moved from, or a number is no float: NaN, an infinity, or beyond its range.
   template <viewable K, viewable V>
   void append(const K& k, const V& v) {
     append_with(k, v, caching::as_given());
@@ -72,6 +88,7 @@ class q4_cache {
   template <viewable K, viewable V, class A>
   void append(const K& k, const V& v, const rotary_angles<A>& angles,
               rotary_pairs pairs = rotary_pairs::halves) {
+    caching::check_held(sizes_);
     caching::check_angles(angles, tokens_ + as_sequences(k, heads(), "k").max_tokens(), dim());
     append_with(k, v, caching::turned_by<Arch, A>{angles, pairs});
   }
@@ -80,6 +97,7 @@ class q4_cache {
   /// them, and both memories while that lasts. Throws as the constructor, or std::bad_alloc, and then has
   /// changed nothing.
   void reserve(index_type capacity) {
+    caching::check_held(sizes_);
     if (capacity <= this->capacity()) return;
     caching::extent sizes = sizes_;
     sizes.page_tokens = capacity;
@@ -98,11 +116,18 @@ class q4_cache {
   void reset() { truncate(0); }
 
   /// Writes the tokens with a header that says what they are. Throws std::runtime_error where that fails.
-  void save(std::ostream& out) const { caching::save_nibbles(out, sizes_, keys_, values_, tokens_); }
+  void save(std::ostream& out) const {
+    caching::check_held(sizes_);
+    caching::save_nibbles(out, sizes_, keys_, values_, tokens_);
+  }
   /// Reads what save() wrote in place of all tokens. Throws std::runtime_error, and then has changed nothing,
-  /// where the file is no such file, is damaged, ends early, or holds other elements, sizes or more tokens
-  /// than there is room for. Takes memory as it reads.
-  void load(std::istream& in) { tokens_ = caching::load_nibbles(in, sizes_, keys_, values_); }
+  /// where the file is no such file, is damaged, ends early, holds other elements, sizes or more tokens than
+  /// there is room for, or numbers that no cache has (NaN, an infinity, a multiple of a scale that is not 1
+  /// to 16). Takes memory as it reads.
+  void load(std::istream& in) {
+    caching::check_held(sizes_);
+    tokens_ = caching::load_nibbles(in, sizes_, keys_, values_);
+  }
 
   /// See nibble_head.
   template <side Side>
@@ -116,6 +141,7 @@ class q4_cache {
  private:
   template <class K, class V, class ReadKey>
   void append_with(const K& k, const V& v, const ReadKey& read_key) {
+    caching::check_held(sizes_);
     const auto ks = as_sequences(k, heads(), "k");
     const auto vs = as_sequences(v, heads(), "v");
     caching::check_appended(ks, vs, dim(), value_dim());

@@ -33,6 +33,7 @@ template <class KE, class VE, class Arch>
 class store {
  public:
   static constexpr bool int8_keys = std::is_same_v<KE, std::int8_t>;
+  static constexpr bool opens_blocks = int8_keys;  // the newest keys, fewer than a block, are not rounded
   static constexpr bool int8_values = std::is_same_v<VE, std::int8_t>;
   using compute = common_compute_t<KE, VE>;
 
