@@ -87,7 +87,8 @@ struct sequences {
         all.data + h * all.head_stride + (offsets ? offset(b) * all.token_stride : b * all.batch_stride);
     return {first, tokens_of(b), all.dim, all.token_stride, all.dim_stride};
   }
-  matrix_view<E> head_of_class(index_type b, index_type h) const noexcept {
+  /// Out of the way of calls without classes: 8 heads of one query and 128 keys took 4 % more time inlined.
+  FOVEA_COLD matrix_view<E> head_of_class(index_type b, index_type h) const noexcept {
     matrix_view<E> head = head_of(b / classes->count, h);
     const index_type first = classes->first(b), others = head.rows - first;
     head.rows = others > 0 ? (others - 1) / classes->step + 1 : 0;
