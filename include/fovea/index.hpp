@@ -138,6 +138,8 @@ constexpr index_type saturated_sum(index_type a, index_type b) noexcept {
   return a < least - b ? least : a + b;
 }
 
+/// 0 to d - 1.
+constexpr index_type modulo(index_type n, index_type d) noexcept { return n % d < 0 ? n % d + d : n % d; }
 constexpr index_type ceil_div(index_type n, index_type d) noexcept { return (n + d - 1) / d; }
 constexpr index_type round_up(index_type n, index_type to) noexcept { return ceil_div(n, to) * to; }
 

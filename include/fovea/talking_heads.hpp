@@ -148,10 +148,7 @@ class talking_heads {
  private:
   template <class Score>
   static void check_learns_nothing(const Score& score) {
-    bool learns = false;
-    if constexpr (learning_score<Score>) learns = score.gradient().data != nullptr;
-    if constexpr (slot_learning_score<Score>) learns = score.slots().data != nullptr;
-    if (learns) reject("talking_heads does not make ", gradient_name<Score>);
+    if (wants_gradient(score)) reject("talking_heads does not make ", gradient_name<Score>);
   }
   void check_mix(const char* name, const matrix& m) const {
     if (m.rows() != eigen_index(options_.heads) || m.cols() != m.rows())

@@ -161,12 +161,7 @@ template <class E>
 void compare_element(const char* what) {
   fovea::compiled::call call;
   call.add(fovea_mask_of(FOVEA_CAUSAL));
-#ifdef FOVEA_TEST_WITHOUT_GRADIENTS_OF_DOUBLE
-  constexpr bool gradients = !std::is_same_v<E, double>;
-#else
-  constexpr bool gradients = true;
-#endif
-  arguments<E>().compare(what, call, gradients, fovea::causal);
+  arguments<E>().compare(what, call, true, fovea::causal);
 }
 
 /// Q: elements of the queries.

@@ -57,6 +57,28 @@ TEST(edges, stand_where_queries_do) {
   expect_edges(blocks, 40, 100, false);
 }
 
+/// Of a kind that is known at run time.
+struct told_at_run_time {
+  using is_mask = void;
+  bool edges;
+  bool visible(index_type q, index_type k) const noexcept { return edges || k <= q; }
+  index_type row_edge(index_type) const noexcept { return fovea::most_positions; }
+  index_type key_edge(index_type) const noexcept { return fovea::most_positions; }
+  bool has_edges() const noexcept { return edges; }
+  bool has_gaps() const noexcept { return false; }
+};
+
+TEST(edges, of_a_mask_that_has_none_are_none_beside_others) {
+  const fovea::place at{0, 0, 1, 1, 40, 40};
+  for (const bool edges : {false, true}) {
+    const told_at_run_time mask{edges};
+    EXPECT_EQ(fovea::has_edges(bind_to(fovea::causal & mask, at)), edges);
+    EXPECT_EQ(fovea::has_edges(bind_to(fovea::causal | mask, at)), edges);
+    EXPECT_EQ(fovea::has_edges(bind_to(fovea::operator!(mask), at)), edges);
+  }
+  EXPECT_FALSE(fovea::has_gaps(bind_to(fovea::causal & told_at_run_time{true}, at)));
+}
+
 TEST(edges, of_masks_that_intersect_are_those_of_each) {
   const std::vector<int> ids{1, 1, 1, 2, 2, 2, 2, 2};
   const std::vector<unsigned char> all(1, 1);

@@ -276,13 +276,10 @@ void make_own(rules& r, const problem& p, std::uint64_t seed) {
       own(0, heads, dim, dim, -4, 4);
       break;
     case relative::additive:
-      own(0, heads, units, dim, -4, 4), own(1, p.n.kv_heads, units, dim, -4, 4),
-          own(2, heads, 2, units, -8, 8);
-      break;
     case relative::concat:
       own(0, heads, units, dim, -4, 4), own(1, p.n.kv_heads, units, dim, -4, 4),
           own(2, heads, 2, units, -8, 8);
-      for (index_type h = 0; h < heads; ++h)
+      for (index_type h = 0; r.of == relative::concat && h < heads; ++h)
         for (index_type c = 0; c < units; ++c) r.own[2].at(0, h, 0, c) = 0;
       break;
     case relative::location:

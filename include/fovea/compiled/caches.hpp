@@ -143,6 +143,12 @@ class cache_of final : public any_cache {
   std::variant<contiguous, ring, paged> cache_;
 };
 
+/// Whether queries and keys are bf16, of which a processor may multiply pairs.
+inline bool is_of_pairs(const fovea_call& call) {
+  return call.q.element == FOVEA_BF16 &&
+         (call.cache_count <= 0 || cache_of_call(call, 0).element() == FOVEA_BF16);
+}
+
 /// Calls with caches of E: q and o are float, or double. (Of 16 bits they come by way of float, see widened,
 /// which changes no bit but where a processor multiplies pairs of bf16: see pair_entries.hpp.)
 template <class E, class Arch = xsimd::default_arch, class Q = typename cache_of<E, Arch>::compute>

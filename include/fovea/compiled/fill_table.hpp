@@ -26,18 +26,13 @@ void with_cached(const fovea_call& call, const F& f) {
   with_stored(element, "a cache", f);
 }
 
-/// Whether these kernels take queries of 16 bits over caches as they are: as pair_entries does, of a library
-/// that is compiled once, for a processor that has such products.
-inline bool takes_pairs(const fovea_call& call) {
-  return kernel::multiplies_pairs<xsimd::default_arch> && call.cache_count > 0 &&
-         call.q.element == FOVEA_BF16 && cache_of_call(call, 0).element() == FOVEA_BF16;
-}
-
-/// f(calls of the elements of q, or of the caches).
+/// f(calls of the elements of q, or of the caches). Of a library that is compiled once, for a processor that
+/// multiplies pairs, as pair_entries.
 template <class F>
 void with_calls(const fovea_call& call, const F& f) {
   if constexpr (kernel::multiplies_pairs<xsimd::default_arch>)
-    if (takes_pairs(call)) return f(cached_calls_of<bf16, xsimd::default_arch, bf16>());
+    if (call.cache_count > 0 && is_of_pairs(call))
+      return f(cached_calls_of<bf16, xsimd::default_arch, bf16>());
   if (call.cache_count != 0) return with_cached(call, [&](auto e) { f(cached_calls_of<decltype(e)>()); });
   with_element(call, [&](auto e) { f(calls_of<decltype(e)>()); });
 }
@@ -59,7 +54,9 @@ struct entries : handle_entries {
       [](const fovea_call& call, void* to) {
         with_calls(call, [&](auto calls) { *static_cast<plan*>(to) = calls.attend_plan(call); });
       },
-      takes_pairs};
+      [](const fovea_call& call) {
+        return kernel::multiplies_pairs<xsimd::default_arch> && is_of_pairs(call);
+      }};
 
   /// f(call) as kernels know it: with a gate, results of 16 bits are floats until they are gated; with
   /// caches, unless the kernels take them as they are. Whoever runs the call, and not a plan of it, then

@@ -12,7 +12,7 @@
 //
 // Meanings, the order of arithmetic and accuracy are those of the C++ headers (attention.hpp, mask.hpp,
 // score.hpp), whose results these calls give bit for bit, of the instruction set that fovea_isa names (where
-// a call has several scores, and of gradients in double with AVX-512, but for last bits).
+// a call has several scores, but for the last bit).
 //
 // Errors. Each call returns FOVEA_OK or another fovea_status and, where `error` is not NULL, writes a
 // sentence to it that names the argument and both values. Arguments are checked before anything is written.

@@ -14,10 +14,6 @@ namespace described {
 /// compiler, and hold no registers.
 template <const fovea_compiled_table* (*Below)()>
 struct pair_entries {
-  static bool takes(const fovea_call& call) {
-    return call.q.element == FOVEA_BF16 &&
-           (call.cache_count <= 0 || cache_of_call(call, 0).element() == FOVEA_BF16);
-  }
   /// f(calls) of ours.
   template <class F>
   static void with_pairs(const fovea_call& call, const F& f) {
@@ -25,30 +21,30 @@ struct pair_entries {
   }
   static constexpr fovea_forward_kernels forward{
       [](const fovea_call& call) {
-        if (!takes(call)) return Below()->forward->attend(call);
+        if (!is_of_pairs(call)) return Below()->forward->attend(call);
         with_pairs(call, [&](auto calls) { calls.attend(call); });
       },
       [](const fovea_call& call, void* to) {
-        if (!takes(call)) return Below()->forward->attend_plan(call, to);
+        if (!is_of_pairs(call)) return Below()->forward->attend_plan(call, to);
         with_pairs(call, [&](auto calls) { *static_cast<plan*>(to) = calls.attend_plan(call); });
       },
-      takes};
+      is_of_pairs};
 
   static const fovea_compiled_table& table() {
     static const fovea_compiled_table all = [] {
-      fovea_compiled_table made = *Below();
-      made.forward = &forward;
-      made.attend = [](const fovea_call* call, fovea_error* error) {
+      fovea_compiled_table table = *Below();
+      table.forward = &forward;
+      table.attend = [](const fovea_call* call, fovea_error* error) {
         return Below()->attend_by(&forward, call, error);
       };
-      made.attend_workspace = [](const fovea_call* call, std::size_t* bytes, fovea_error* error) {
+      table.attend_workspace = [](const fovea_call* call, std::size_t* bytes, fovea_error* error) {
         return Below()->attend_workspace_by(&forward, call, bytes, error);
       };
-      made.plan_create = [](const fovea_call* call, const fovea_gradients* gradients, fovea_plan** plan,
-                            fovea_error* error) {
+      table.plan_create = [](const fovea_call* call, const fovea_gradients* gradients, fovea_plan** plan,
+                             fovea_error* error) {
         return Below()->plan_create_by(&forward, call, gradients, plan, error);
       };
-      return made;
+      return table;
     }();
     return all;
   }

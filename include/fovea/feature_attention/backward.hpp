@@ -7,32 +7,25 @@
 // Causal ones need the state before each block, which are made first and kept: at most 64 of them.
 #pragma once
 
-#include <fovea/feature_attention/features.hpp>
+#include <fovea/feature_attention/mapped_head.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace features {
 
 /// A key/value head of a sequence with its query heads.
 template <class Arch, class Call, class Features>
-class backward_head {
-  using T = typename Call::compute;
-  using R = xsimd::batch<T, Arch>;
-  using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  static constexpr index_type n = static_cast<index_type>(R::size), least_block = 512, most_states = 64;
+class backward_head : mapped_head<Arch, Call, Features> {
+  using base = mapped_head<Arch, Call, Features>;
+  using base::map_queries;
+  using base::n, base::c_, base::features_, base::b_, base::h_, base::group_, base::d_, base::step_,
+      base::block_, base::q_, base::k_;
+  using typename base::T, typename base::R, typename base::matrix;
+  static constexpr index_type least_block = 512, most_states = 64;
 
  public:
   backward_head(const Call& c, const Features& f, index_type job)
-      : c_(c),
-        features_(f),
-        b_(job / c.k.heads()),
-        h_(job % c.k.heads()),
-        group_(c.q.heads() / c.k.heads()),
-        d_(c.k.dim()),
+      : base(c, f, job, block_of(c, job / c.k.heads())),
         width_(c.v.dim() + 1),
-        step_(round_up(d_, n)),
-        block_(block_of(c.is_causal, c.q.tokens(b_), c.k.tokens(b_))),
-        q_(group_ * block_, step_),
-        k_(block_, step_),
         v_(block_, width_),
         sums_(group_ * block_, width_),
         by_q_(group_ * block_, step_),
@@ -46,9 +39,9 @@ class backward_head {
   }
 
  private:
-  static index_type block_of(bool causal, index_type queries, index_type keys) noexcept {
-    const index_type tokens = std::max(queries, keys);
-    return std::min(tokens, std::max(least_block, causal ? ceil_div(tokens, most_states) : 0));
+  static index_type block_of(const Call& c, index_type b) noexcept {
+    const index_type tokens = std::max(c.q.tokens(b), c.k.tokens(b));
+    return std::min(tokens, std::max(least_block, c.is_causal ? ceil_div(tokens, most_states) : 0));
   }
 
   template <class G, class DQ, class DK, class DV>
@@ -113,20 +106,13 @@ class backward_head {
     }
   }
 
+  /// And values with a column of ones.
   void map_keys(index_type first, index_type count) {
-    const auto keys = c_.k.head(b_, h_);
+    base::map_keys(first, count);
     const auto values = c_.v.head(b_, h_);
     for (index_type t = 0; t < count; ++t) {
-      map_row<Arch>(features_, keys, first + t, k_.row(t).data());
       load_elements(values.at(first + t), values.col_stride, width_ - 1, v_.row(t).data());
       v_(t, width_ - 1) = T(1);
-    }
-  }
-  void map_queries(index_type first, index_type count) {
-    for (index_type g = 0; g < group_; ++g) {
-      const auto rows = c_.q.head(b_, h_ * group_ + g);
-      for (index_type t = 0; t < count; ++t)
-        map_row<Arch>(features_, rows, first + t, q_.row(g * block_ + t).data());
     }
   }
 
@@ -196,10 +182,8 @@ class backward_head {
   }
   auto view(matrix& state) const { return tensor_view<T>{state.data(), 1, 1, d_, width_, 0, 0, width_, 1}; }
 
-  const Call& c_;
-  const Features& features_;
-  index_type b_, h_, group_, d_, width_, step_, block_;
-  matrix q_, k_, v_, sums_, by_q_, by_k_, by_v_;
+  index_type width_;
+  matrix v_, sums_, by_q_, by_k_, by_v_;
 };
 
 }  // namespace features

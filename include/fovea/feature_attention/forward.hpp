@@ -1,7 +1,7 @@
 // fovea/feature_attention/forward.hpp - attention by products of features, some tokens at a time.
 #pragma once
 
-#include <fovea/feature_attention/features.hpp>
+#include <fovea/feature_attention/mapped_head.hpp>
 
 #include <limits>
 
@@ -14,26 +14,16 @@ namespace features {
 /// product of vectors. (Values with a column of ones, whose results it then is, are a copy of a width that
 /// fits no registers: twice the time.)
 template <class Arch, class Call, class Features>
-class forward_head {
-  using T = typename Call::compute;
-  using R = xsimd::batch<T, Arch>;
-  using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  static constexpr index_type n = static_cast<index_type>(R::size), block = 512, a_product = 128, a_sum = 32;
+class forward_head : mapped_head<Arch, Call, Features> {
+  using base = mapped_head<Arch, Call, Features>;
+  using base::map_keys, base::map_queries;
+  using base::n, base::c_, base::b_, base::h_, base::group_, base::d_, base::step_, base::q_, base::k_;
+  using typename base::T, typename base::R, typename base::matrix;
+  static constexpr index_type block = 512, a_product = 128, a_sum = 32;
 
  public:
   forward_head(const Call& c, const Features& f, index_type job)
-      : c_(c),
-        features_(f),
-        b_(job / c.k.heads()),
-        h_(job % c.k.heads()),
-        group_(c.q.heads() / c.k.heads()),
-        d_(c.k.dim()),
-        dv_(c.v.dim()),
-        step_(round_up(d_, n)),
-        q_(group_ * block, step_),
-        k_(block, step_),
-        o_(group_ * block, dv_),
-        sums_(3, step_) {
+      : base(c, f, job, block), dv_(c.v.dim()), o_(group_ * block, dv_), sums_(3, step_) {
     sums_.setZero();
   }
 
@@ -90,17 +80,6 @@ class forward_head {
     }
   }
 
-  void map_keys(index_type first, index_type count) {
-    const auto rows = c_.k.head(b_, h_);
-    for (index_type t = 0; t < count; ++t) map_row<Arch>(features_, rows, first + t, k_.row(t).data());
-  }
-  void map_queries(index_type first, index_type count) {
-    for (index_type g = 0; g < group_; ++g) {
-      const auto rows = c_.q.head(b_, h_ * group_ + g);
-      for (index_type t = 0; t < count; ++t)
-        map_row<Arch>(features_, rows, first + t, q_.row(g * block + t).data());
-    }
-  }
   auto values(index_type first, index_type count) const {
     const auto rows = c_.v.head(b_, h_);
     return tensor_view<std::remove_pointer_t<decltype(rows.data)>>{
@@ -140,10 +119,8 @@ class forward_head {
     store_elements(static_cast<const T*>(o), dv_, to.at(first + t), to.col_stride);
   }
 
-  const Call& c_;
-  const Features& features_;
-  index_type b_, h_, group_, d_, dv_, step_;
-  matrix q_, k_, o_, sums_;
+  index_type dv_;
+  matrix o_, sums_;
 };
 
 }  // namespace features

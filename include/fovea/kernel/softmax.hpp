@@ -88,10 +88,11 @@ struct softmax_state : softmax_sums<Arch, T> {
     return shrink;
   }
 
-  /// The natural logarithm of the sum of exponents: -inf for a row that saw no key.
+  /// The natural logarithm of the sum of exponents: -inf for a row that saw no key. (A multiply-add, not a
+  /// product and a sum, which compilers join or not, as they inline.)
   V lse() const noexcept {
-    const V maximum = Units == unit_of::log2 ? m * V(static_cast<T>(std::numbers::ln2)) : m;
-    return xsimd::select(l == V(T(0)), V(hidden<T>), maximum + isa<Arch>::log(l));
+    const V in_nats(Units == unit_of::log2 ? static_cast<T>(std::numbers::ln2) : T(1));
+    return xsimd::select(l == V(T(0)), V(hidden<T>), isa<Arch>::fma(m, in_nats, isa<Arch>::log(l)));
   }
 };
 

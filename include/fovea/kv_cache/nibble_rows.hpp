@@ -12,11 +12,23 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <span>
+#include <type_traits>
 
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
 inline constexpr index_type nibble_block = 32;
+
+/// The bytes of so many numbers, to be written where these can be.
+template <class N>
+auto bytes_of_numbers(N* first, index_type count) noexcept {
+  const std::span<N> numbers(first, static_cast<std::size_t>(count));
+  if constexpr (std::is_const_v<N>)
+    return std::as_bytes(numbers);
+  else
+    return std::as_writable_bytes(numbers);
+}
 
 inline index_type nibble_bytes(index_type n) noexcept { return (n + 1) / 2; }
 inline float nibble_scale(float largest) noexcept {

@@ -35,13 +35,13 @@ class nibble_keys {
   /// Tokens whose keys are rounded; the others are open.
   index_type closed() const noexcept { return closed_; }
   void set_closed(index_type tokens) noexcept { closed_ = tokens; }
-  /// f(bytes) of each part of a head's tokens, and how many bytes those are.
-  template <class F>
-  void each_part(index_type head, index_type tokens, F&& f) const {
-    const index_type open = tokens - closed_;
-    f(std::as_bytes(std::span(codes(0, head), size(closed_ * nibble_bytes(dim_)))));
-    f(std::as_bytes(std::span(scales(0, head), size(closed_ / nibble_block * dim_))));
-    f(std::as_bytes(std::span(open_row(closed_, head), size(open * dim_))));
+  /// f(bytes) of each part of a head's tokens, of `keys` that may be const, and how many bytes those are.
+  template <class Self, class F>
+  static void each_part(Self& keys, index_type head, index_type tokens, F&& f) {
+    const index_type closed = keys.closed_, dim = keys.dim_;
+    f(bytes_of_numbers(keys.codes(0, head), closed * nibble_bytes(dim)));
+    f(bytes_of_numbers(keys.scales(0, head), closed / nibble_block * dim));
+    f(bytes_of_numbers(keys.open_row(closed, head), (tokens - closed) * dim));
   }
   static index_type file_bytes(index_type closed, index_type tokens, index_type dim) noexcept {
     return closed * nibble_bytes(dim) + 4 * (closed / nibble_block + tokens - closed) * dim;
@@ -108,7 +108,13 @@ class nibble_keys {
   const std::uint8_t* codes(index_type t, index_type h) const noexcept {
     return all_codes() + (h * capacity_ + t) * nibble_bytes(dim_);
   }
+  std::uint8_t* codes(index_type t, index_type h) noexcept {
+    return all_codes() + (h * capacity_ + t) * nibble_bytes(dim_);
+  }
   const float* scales(index_type t, index_type h) const noexcept {
+    return scales_.data() + (h * capacity_ + t) / nibble_block * dim_;
+  }
+  float* scales(index_type t, index_type h) noexcept {
     return scales_.data() + (h * capacity_ + t) / nibble_block * dim_;
   }
   const float* open_row(index_type t, index_type h) const noexcept {
@@ -118,8 +124,8 @@ class nibble_keys {
     return open_.data() + (h * nibble_block + t % nibble_block) * dim_;
   }
   void close(index_type first, index_type h) noexcept {
-    auto* const to = all_codes() + (h * capacity_ + first) * nibble_bytes(dim_);
-    float* const scale = scales_.data() + (h * capacity_ + first) / nibble_block * dim_;
+    auto* const to = codes(first, h);
+    float* const scale = scales(first, h);
     for (index_type c = 0; c < dim_; ++c) {
       float most = 0;
       for (index_type t = 0; t < nibble_block; ++t) most = std::max(most, std::abs(open_row(t, h)[c]));
@@ -153,12 +159,12 @@ class nibble_values {
   index_type bytes() const noexcept { return code_bytes_ + static_cast<index_type>(4 * scales_.size()); }
 
   /// As of nibble_keys.
-  template <class F>
-  void each_part(index_type head, index_type tokens, F&& f) const {
-    const auto count = static_cast<std::size_t>(tokens);
-    f(std::as_bytes(std::span(all_codes() + head * capacity_ * row_bytes_,
-                              count * static_cast<std::size_t>(row_bytes_))));
-    f(std::as_bytes(std::span(scales_.data() + head * capacity_, count)));
+  template <class Self, class F>
+  static void each_part(Self& values, index_type head, index_type tokens, F&& f) {
+    const index_type first = head * values.capacity_;
+    using code = std::conditional_t<std::is_const_v<Self>, const std::uint8_t, std::uint8_t>;
+    f(bytes_of_numbers<code>(values.all_codes() + first * values.row_bytes_, tokens * values.row_bytes_));
+    f(bytes_of_numbers(values.scales_.data() + first, tokens));
   }
   static index_type file_bytes(index_type tokens, index_type dim) noexcept {
     return tokens * (nibble_bytes(dim) + ceil_div(dim, nibble_block) + 4);

@@ -18,11 +18,10 @@ struct four_bit_store {
 };
 
 /// f(bytes) for each part of the tokens, in the order of a file.
-template <class F>
-void each_part(const nibble_keys& keys, const nibble_values& values, index_type heads, index_type tokens,
-               F&& f) {
-  for (index_type h = 0; h < heads; ++h) keys.each_part(h, tokens, f);
-  for (index_type h = 0; h < heads; ++h) values.each_part(h, tokens, f);
+template <class Keys, class Values, class F>
+void each_part(Keys& keys, Values& values, index_type heads, index_type tokens, F&& f) {
+  for (index_type h = 0; h < heads; ++h) Keys::each_part(keys, h, tokens, f);
+  for (index_type h = 0; h < heads; ++h) Values::each_part(values, h, tokens, f);
 }
 
 inline void save_nibbles(std::ostream& out, const extent& e, const nibble_keys& keys,
@@ -125,8 +124,8 @@ inline index_type load_nibbles(std::istream& in, const extent& e, nibble_keys& k
   check_numbers(bytes, e, closed, h.tokens);
   keys.set_closed(closed);
   const std::byte* from = bytes.data();
-  each_part(keys, values, e.heads, h.tokens, [&](std::span<const std::byte> part) {
-    std::copy_n(from, part.size(), const_cast<std::byte*>(part.data()));  // neither of them is const
+  each_part(keys, values, e.heads, h.tokens, [&](std::span<std::byte> part) {
+    std::copy_n(from, part.size(), part.data());
     from += part.size();
   });
   return h.tokens;

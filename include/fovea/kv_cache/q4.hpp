@@ -21,9 +21,8 @@ FOVEA_NAMESPACE_BEGIN
 /// queries are to be turned as well, and what a call returns to be turned back. It can be read by every call
 /// that takes a cache, but backward.
 ///
-/// There is no paged, ring or streamed form: those are made of planes of whole elements (kv_cache/store.hpp),
-/// which a row of them can cut anywhere, and int8 is the smallest; what they give is here by reserve(),
-/// truncate(), save() and load().
+/// There is no paged, ring or streamed form yet: those keep rows of whole elements (kv_cache/store.hpp), of
+/// which int8 is the smallest.
 ///
 /// Measured relative error of results (2,048 normal keys, dim 128; in brackets, with four channels of the
 /// keys 20 times larger): 0.14 (0.21). One query over 65,536 tokens, 32/8 heads x 128, takes 0.69 of the

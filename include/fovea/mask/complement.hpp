@@ -62,6 +62,7 @@ struct complement_cells {
   {
     return mask.key_edge(key);
   }
+  bool has_edges() const noexcept { return fovea::has_edges(mask); }
 };
 
 /// Visible is what the mask hides: !m. (A key_padding_mask that is true where keys are padding is

@@ -33,8 +33,7 @@ struct every_nth {
  private:
   /// How many keys lie between this one and the last before it, or itself, that the first row sees.
   index_type behind_first(range rows, index_type key) const noexcept {
-    const index_type distance = (key - rows.first - first_query) % step;
-    return distance < 0 ? distance + step : distance;
+    return modulo(key - rows.first - first_query, step);
   }
 };
 
@@ -78,8 +77,7 @@ struct dilated {
       reject("dilated's step is ", step, ", not within 1 and ", most_divided / 2);
   }
   every_nth bind(const place& at) const noexcept {
-    const index_type first = at.named_first_query(offset) % step;
-    return {step, first < 0 ? first + step : first};
+    return {step, modulo(at.named_first_query(offset), step)};
   }
 };
 

@@ -72,7 +72,7 @@ struct mask_intersection {
     key_step by;
     masks.each([&](const auto& m) {
       if constexpr (tells_step<decltype(m)>)
-        if (m.every().step > by.step) by = m.every();
+        if (const key_step of_part = m.every(); of_part.step > by.step) by = of_part;
     });
     return by;
   }
@@ -119,8 +119,19 @@ struct mask_intersection {
     });
     return edge;
   }
+  bool has_edges() const noexcept {
+    return any_of([](const auto& m) { return fovea::has_edges(m); });
+  }
+  bool has_gaps() const noexcept {
+    return any_of([](const auto& m) { return fovea::has_gaps(m); });
+  }
 
  private:
+  bool any_of(const auto& holds) const noexcept {
+    bool any = false;
+    masks.each([&](const auto& m) { any = any || holds(m); });
+    return any;
+  }
   /// The place with the diagonals that these masks name; those of a larger intersection around count first.
   place with_diagonals(place at) const noexcept {
     if (at.diagonal.name == nullptr) name_diagonals(*this, at);

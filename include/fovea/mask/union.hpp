@@ -62,6 +62,7 @@ struct mask_union {
   {
     return edge([&](const auto& m) { return m.key_edge(key); });
   }
+  bool has_edges() const noexcept { return fovea::has_edges(a) || fovea::has_edges(b); }
 
  private:
   static constexpr index_type every = std::numeric_limits<index_type>::max();

@@ -40,16 +40,17 @@ token_classes classes_of_keys(const Problem& p) noexcept {
   const auto every = [&](index_type b, index_type h) { return p.rules.bind(p.at(b, h)).mask.every(); };
   const index_type step = every(0, 0).step;
   if (step <= 1) return {};
-  for (index_type b = 0; b < p.q.batches(); ++b)
+  for (index_type b = 0; b < p.q.batches(); ++b) {
+    const index_type of_first = every(b, 0).first_query;
     for (index_type h = 0; h < p.heads(); ++h)
-      if (const key_step by = every(b, h);
-          by.step != step || (by.first_query - every(b, 0).first_query) % step != 0)
+      if (const key_step by = every(b, h); by.step != step || (by.first_query - of_first) % step != 0)
         return {};
+  }
   return {step, std::clamp<index_type>(p.q.max_tokens(), 1, step), &p,
           [](const void* call, index_type b) noexcept {
             const Problem& asked = *static_cast<const Problem*>(call);
             const key_step by = asked.rules.bind(asked.at(b, 0)).mask.every();
-            return (by.first_query % by.step + by.step) % by.step;
+            return modulo(by.first_query, by.step);
           }};
 }
 
@@ -105,11 +106,7 @@ void clear(const sequences<E>& x) noexcept {
 template <class Problem>
 bool wants_parameter_gradients(const Problem& p) noexcept {
   bool wanted = false;
-  p.rules.scores.each([&](const auto& score) {
-    if constexpr (learning_score<decltype(score)>) wanted = wanted || score.gradient().data != nullptr;
-    if constexpr (slot_learning_score<decltype(score)>) wanted = wanted || score.slots().data != nullptr;
-    if constexpr (row_learning_score<decltype(score)>) wanted = wanted || score.row_sums().data != nullptr;
-  });
+  p.rules.scores.each([&](const auto& score) { wanted = wanted || wants_gradient(score); });
   return wanted;
 }
 

@@ -153,6 +153,16 @@ concept slot_learning_score = requires(const std::remove_cvref_t<S>& s) { s.slot
 template <class S>
 concept row_learning_score = requires(const std::remove_cvref_t<S>& s) { s.row_sums().data; };
 
+/// Whether the gradient of a score's parameters is wanted.
+template <class S>
+bool wants_gradient(const S& score) noexcept {
+  bool wanted = false;
+  if constexpr (learning_score<S>) wanted = wanted || score.gradient().data != nullptr;
+  if constexpr (slot_learning_score<S>) wanted = wanted || score.slots().data != nullptr;
+  if constexpr (row_learning_score<S>) wanted = wanted || score.row_sums().data != nullptr;
+  return wanted;
+}
+
 template <class S>
 inline constexpr bool score_sums_heads = false;
 template <class S>

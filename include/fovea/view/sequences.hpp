@@ -91,7 +91,7 @@ struct sequences {
   FOVEA_COLD matrix_view<E> head_of_class(index_type b, index_type h) const noexcept {
     matrix_view<E> head = head_of(b / classes->count, h);
     const index_type first = classes->first(b), others = head.rows - first;
-    head.rows = others > 0 ? (others - 1) / classes->step + 1 : 0;
+    head.rows = others > 0 ? ceil_div(others, classes->step) : 0;
     if (others > 0) head.data = head.at(first);
     head.row_stride *= classes->step;
     return head;

@@ -93,23 +93,23 @@ class query_panels {
       : count_(0) {
     T* state = memory;
     if (in_turn) state += std::min(round_up(rows.size(), n), shape::tile_vectors * n) * (dim + sums);
-    index_type left = ceil_div(rows.size() - few_first, n),
-               panels = ceil_div(left, index_type(shape::tile_vectors));
-    for (bool first = few_first > 0; first || panels > 0; first = false) {
-      const index_type registers = first         ? 1
-                                   : panels == 1 ? left
-                                                 : ceil_div(left, panels),
-                       width = registers * n, last = rows.first + (first ? few_first : width);
+    const auto add = [&](index_type registers, index_type queries) {
+      const index_type width = registers * n;
       T* const of_sums = memory + width * dim;
-      panels_[count_++] = {{rows.first, std::min(last, rows.last)},
+      panels_[count_++] = {{rows.first, std::min(rows.first + queries, rows.last)},
                            memory,
                            of_sums,
                            in_turn ? state : of_sums + width * sums,
                            static_cast<int>(width)};
       state += width * states;
       if (!in_turn) memory = after(memory, panel::bytes(registers, dim, sums, states));
-      rows.first = last;
-      if (!first) left -= registers, --panels;
+      rows.first += queries;
+    };
+    if (few_first > 0) add(1, few_first);
+    index_type left = ceil_div(rows.size(), n);
+    for (index_type panels = ceil_div(left, index_type(shape::tile_vectors)); panels > 0; --panels) {
+      const index_type registers = ceil_div(left, panels);
+      add(registers, registers * n), left -= registers;
     }
   }
   query_panels(const query_panels&) = delete;

@@ -14,13 +14,14 @@ struct class_place {
   index_type step, query, key;
 
   /// The rows, or keys, around those of a class; the first of a class from one of all on.
-  range around(range some, index_type first) const noexcept {
-    return some.empty() ? range{} : range{first + step * some.first, first + step * (some.last - 1) + 1};
+  range around(range of_class, index_type first) const noexcept {
+    if (of_class.empty()) return {};
+    return {first + step * of_class.first, first + step * (of_class.last - 1) + 1};
   }
-  range rows(range some) const noexcept { return around(some, query); }
-  range keys(range some) const noexcept { return around(some, key); }
+  range rows(range of_class) const noexcept { return around(of_class, query); }
+  range keys(range of_class) const noexcept { return around(of_class, key); }
   index_type from(index_type of_all, index_type first) const noexcept {
-    return of_all <= first ? 0 : (of_all - first - 1) / step + 1;
+    return of_all <= first ? 0 : (of_all - first - 1) / step + 1;  // of_all may be the largest number
   }
   range keys_of(range of_all) const noexcept { return {from(of_all.first, key), from(of_all.last, key)}; }
 
@@ -123,6 +124,7 @@ struct mask_of_class {
   {
     return at.from(mask.key_edge(at.key + at.step * key), at.key);
   }
+  bool has_edges() const noexcept { return fovea::has_edges(mask); }
 };
 
 /// A score of a call, bound, for one class.
