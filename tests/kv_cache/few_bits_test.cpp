@@ -101,10 +101,18 @@ TEST(q4, error_is_as_documented) {
 
 /// Few and many queries read the same numbers, however tokens came and went; blocks are open or closed.
 TEST(q4, is_exact_attention_over_its_numbers) {
-  for (const index_type dim : {24, 33, 8})
+  for (const auto& [dim, value_dim] : {std::pair<index_type, index_type>{24, 20},
+                                       {33, 20},
+                                       {8, 20},
+                                       {64, 128},
+                                       {128, 64},
+                                       {96, 160},
+                                       {32, 320},
+                                       {160, 32},
+                                       {256, 96}})
     for (const index_type count : {5, 64, 101}) {
-      const tokens<float> all(count, dim, 20, 3);
-      fovea::q4_cache<kv_heads> cache(40, dim, {.value_dim = 20});
+      const tokens<float> all(count, dim, value_dim, 3);
+      fovea::q4_cache<kv_heads> cache(40, dim, {.value_dim = value_dim});
       append(cache, all.k, all.v, 0, std::min<index_type>(count, 40));
       const numbers before = numbers_of(cache);
       cache.reserve(count);
@@ -113,7 +121,7 @@ TEST(q4, is_exact_attention_over_its_numbers) {
       cache.truncate(count / 2), append(cache, all.k, all.v, count / 2, count);
       const numbers stored = numbers_of(cache);
       const Matrix k = stored.k.cast<float>(), v = stored.v.cast<float>();
-      for (const index_type queries : {1, 4, 50})
+      for (const index_type queries : {1, 2, 3, 4, 5, 7, 50})
         if (queries <= count) {
           const Matrix q = normal(queries, heads * dim, 4);
           expect_exact(attend(q, cache, fovea::causal), q, k, v, fovea::causal_bottom_right);
@@ -123,6 +131,23 @@ TEST(q4, is_exact_attention_over_its_numbers) {
       EXPECT_LE(relative_error(k, turned_k), 0.12);
       EXPECT_LE(relative_error(v, turned_v), 0.12);
     }
+}
+
+/// Each number of rows that share a head, over blocks of which the last is open.
+TEST(q4, rows_are_independent_of_how_many_there_are) {
+  constexpr index_type count = 77, dim = 64, value_dim = 96;
+  const tokens<float> all(count, dim, value_dim, 3);
+  fovea::q4_cache<kv_heads> cache(count, dim, {.value_dim = value_dim});
+  append(cache, all.k, all.v, 0, count);
+  const fovea::attention<float, kv_heads> each_its_own;
+  const Matrix q = normal(9, kv_heads * dim, 4);
+  const auto stored = numbers_of(cache);
+  const Matrix k = stored.k.cast<float>(), v = stored.v.cast<float>();
+  const Matrix want = each_its_own(q, k, v);
+  for (index_type rows = 1; rows <= 9; ++rows) {
+    const Matrix some = q.topRows(rows);
+    EXPECT_LE(relative_error(each_its_own(some, cache), want.topRows(rows)), 1e-6) << rows;
+  }
 }
 
 TEST(q4, positions_and_refusals) {

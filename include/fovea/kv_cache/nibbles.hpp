@@ -1,6 +1,7 @@
 // fovea/kv_cache/nibbles.hpp - keys and values in 4 bits: which scales they have, and how a call reads them.
 #pragma once
 
+#include <fovea/kernel/arch/nibbles.hpp>
 #include <fovea/kv_cache/cached.hpp>
 #include <fovea/kv_cache/int8_scales.hpp>
 #include <fovea/kv_cache/memory.hpp>
@@ -82,18 +83,19 @@ class nibble_keys {
   template <class F>
   void each_coded(index_type head, range tokens, std::int8_t* buffer, index_type width,
                   F&& f) const noexcept {
-    const index_type start = tokens.first;
-    for (index_type end; tokens.first < tokens.last; tokens.first = end) {
-      end = std::min(tokens.last, (tokens.first / nibble_block + 1) * nibble_block);
-      const index_type count = end - tokens.first, first = tokens.first - start;
-      if (tokens.first >= closed_) {
-        f(first, open_row(tokens.first, head), dim_, count, static_cast<const float*>(nullptr));
-        continue;
-      }
-      read_nibbles<false>(codes(tokens.first, head), nibble_bytes(dim_), count, dim_, buffer, width);
-      f(first, static_cast<const std::int8_t*>(buffer), width, count, scales(tokens.first, head));
+    each_block(head, tokens, f, [&](index_type token, index_type first, index_type count) {
+      read_nibbles<false>(codes(token, head), nibble_bytes(dim_), count, dim_, buffer, width);
+      f(first, static_cast<const std::int8_t*>(buffer), width, count, scales(token, head));
       buffer += count * width;
-    }
+    });
+  }
+  /// The same of rows of nibbles, in place.
+  template <class F>
+  void each_nibbles(index_type head, range tokens, F&& f) const noexcept {
+    each_block(head, tokens, f, [&](index_type token, index_type first, index_type count) {
+      f(first, reinterpret_cast<const kernel::nibble_pair*>(codes(token, head)), nibble_bytes(dim_), count,
+        scales(token, head));
+    });
   }
   float number(index_type t, index_type head, index_type c) const noexcept {
     if (t >= closed_) return open_row(t, head)[c];
@@ -119,6 +121,19 @@ class nibble_keys {
   }
   const float* open_row(index_type t, index_type h) const noexcept {
     return open_.data() + (h * nibble_block + t % nibble_block) * dim_;
+  }
+  /// f for tokens that are open, closed(token, first, count) for those that share their scales.
+  template <class F, class Closed>
+  void each_block(index_type head, range tokens, F&& f, const Closed& closed) const noexcept {
+    const index_type start = tokens.first;
+    for (index_type end; tokens.first < tokens.last; tokens.first = end) {
+      end = std::min(tokens.last, (tokens.first / nibble_block + 1) * nibble_block);
+      const index_type count = end - tokens.first, first = tokens.first - start;
+      if (tokens.first >= closed_)
+        f(first, open_row(tokens.first, head), dim_, count, static_cast<const float*>(nullptr));
+      else
+        closed(tokens.first, first, count);
+    }
   }
   float* open_row(index_type t, index_type h) noexcept {
     return open_.data() + (h * nibble_block + t % nibble_block) * dim_;
@@ -206,6 +221,12 @@ class nibble_values {
     f(index_type(0), static_cast<const std::int8_t*>(buffer), width, tokens.size(),
       scales_.data() + head * capacity_ + tokens.first);
   }
+  template <class F>
+  void each_nibbles(index_type head, range tokens, F&& f) const noexcept {
+    const std::uint8_t* const rows = all_codes() + (head * capacity_ + tokens.first) * row_bytes_;
+    f(index_type(0), reinterpret_cast<const kernel::nibble_pair*>(rows), row_bytes_, tokens.size(),
+      scales_.data() + head * capacity_ + tokens.first);
+  }
   float number(index_type t, index_type head, index_type c) const noexcept {
     const index_type half = nibble_bytes(dim_);
     const std::uint8_t* const row = all_codes() + (head * capacity_ + t) * row_bytes_;
@@ -229,7 +250,7 @@ struct nibble_head {
   const Cache* cache;
   index_type head, rows, cols, first;
   static constexpr index_type row_stride = 0, col_stride = 1;
-  static constexpr bool codes_by_channel = Side == side::keys;
+  static constexpr bool codes_by_channel = Side == side::keys, codes_in_nibbles = true;
 
   template <class T>
   void read(range tokens, T* to, index_type stride) const noexcept {
@@ -241,6 +262,10 @@ struct nibble_head {
   void each_coded(range tokens, std::int8_t* buffer, index_type width, F&& f) const noexcept {
     cache->template rows<Side>().each_coded(head, {first + tokens.first, first + tokens.last}, buffer, width,
                                             f);
+  }
+  template <class F>
+  void each_nibbles(range tokens, F&& f) const noexcept {
+    cache->template rows<Side>().each_nibbles(head, {first + tokens.first, first + tokens.last}, f);
   }
   /// f(piece) once, of rows that live as long as it takes: for what reads element by element.
   template <class F>

@@ -25,10 +25,13 @@ FOVEA_NAMESPACE_BEGIN
 /// which int8 is the smallest.
 ///
 /// Measured relative error of results (2,048 normal keys, dim 128; in brackets, with four channels of the
-/// keys 20 times larger): 0.14 (0.21). One query over 65,536 tokens, 32/8 heads x 128, takes 0.69 of the
-/// time of int8; in caches, where nothing is saved, 1.8 times as long with groups of 1, 1.4 with 4, 1.2
-/// with 8 (Zen 5): making 128 numbers of 64 bytes takes 7 cycles, of values with their multiples 14, of some
-/// 15 that a row takes in int8. (KIVI, arXiv:2402.02750; QuaRot, arXiv:2404.00456.)
+/// keys 20 times larger): 0.14 (0.21).
+///
+/// Time over that of int8, one query of 8 key/value heads, dim 128, groups of 1, 2, 4 (Zen 5, AVX-512): in
+/// caches 1.12, 1.1, 1.07 (dim 64 1.13), 65,536 tokens 0.84, 0.94, 1.13. With groups of 2 and more it is
+/// products that take the time, not memory: of 53 cycles that a token takes 4 rows, 32 are multiplications
+/// at their limit. Where nibbles are unpacked to int8 first (AVX2, SSE2; dim no multiple of 32), it takes 1.4
+/// to 2 times as long as int8 in caches. (KIVI, arXiv:2402.02750; QuaRot, arXiv:2404.00456.)
 template <int KVHeads = dynamic_heads, class Arch = xsimd::default_arch>
 class q4_cache {
   using side = caching::side;

@@ -36,8 +36,13 @@ concept decoding_head =
 /// each_coded(tokens, buffer, width, f) writes rows of std::int8_t, `width` apart, and calls f(first, rows,
 /// stride, count, scales) for those that share their scales (or each have one), `first` counted from the
 /// first of `tokens`; rows may be of another element, and lie elsewhere.
+/// Where codes_in_nibbles, each_nibbles(tokens, f) calls f(first, rows, stride, count, scales) for rows of
+/// kernel::nibble_pair, or of another element, in place: their codes are numbers of 4 bits, of values with a
+/// multiple of each 32 channels behind them, a byte from 1 to 16. All of them are finite, and their scales.
 template <class Head, bool ByChannel>
 concept coding_head = decoding_head<Head> && requires { requires Head::codes_by_channel == ByChannel; };
+template <class Head>
+concept nibble_coding_head = decoding_head<Head> && requires { requires Head::codes_in_nibbles; };
 
 /// Whether pieces of a head may have scales by channel, or by token: unless the head's type says
 /// `static constexpr bool has_channel_scales = false`, or has_token_scales, which spares a call the room for

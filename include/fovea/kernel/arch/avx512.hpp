@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/arch/generic.hpp>
+#include <fovea/kernel/arch/nibbles.hpp>
 
 #if XSIMD_WITH_AVX512F
 
@@ -195,6 +196,17 @@ struct isa<Arch> : generic_isa<Arch> {
     else
       return vec<Arch, T>(_mm512_permutex2var_pd(
           a, _mm512_setr_epi64(F, F + 8, F + 1, F + 9, F + 2, F + 10, F + 3, F + 11), b));
+  }
+};
+
+template <avx512 Arch>
+struct nibble_lookup<Arch> {
+  static constexpr bool available = true;
+  FOVEA_INLINE static two_registers<Arch> load(const void* from, const vec<Arch, float>& low,
+                                               const vec<Arch, float>& high) noexcept {
+    const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+    return {vec<Arch, float>(_mm512_permutexvar_ps(codes, low)),  // by the lowest 4 bits of each lane
+            vec<Arch, float>(_mm512_permutexvar_ps(_mm512_srli_epi32(codes, 4), high))};
   }
 };
 

@@ -41,14 +41,18 @@ class row_values_ref {
   static constexpr functions functions_of{
       [](const void* operand, const panels& all, range keys, bool finite, piece_places& next) noexcept {
         const auto& values = *static_cast<const Operand*>(operand);
-        each_pieces<scaled::by_token>(values, keys, [&](auto& v) {
+        each_pieces<scaled::by_token, true>(values, keys, [&](auto& v) {
           v.prefetch(next);
           for (const auto& p : all)
-            finite ? add_pieces(p, v, values.width) : add_seen_pieces(p, v, values.width),
-                v.prefetch_nothing();
+            if constexpr (std::is_same_v<decltype(v), block_pieces<nibble_pair>&>)
+              add_pieces(p, v, values.width);  // finite in any case
+            else
+              finite ? add_pieces(p, v, values.width) : add_seen_pieces(p, v, values.width),
+                  v.prefetch_nothing();
         });
       },
       [](const void* operand, range keys) noexcept {
+        if constexpr (nibble_coding_head<decltype(Operand::all)>) return true;
         bool finite = true;
         static_cast<const Operand*>(operand)->template each_rows<scaled::by_token>(
             keys, [&](index_type, const auto& v, index_type count, const float* scales) {

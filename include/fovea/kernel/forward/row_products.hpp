@@ -182,6 +182,14 @@ FOVEA_NOINLINE void dot_pieces(const row_panel<Arch, T>& q, const block_pieces<E
   }
 }
 
+/// P times the scale of each token of V.
+template <class Arch, class T, class E>
+void scale_weights(const row_panel<Arch, T>& p, const block_piece<E>& v) noexcept {
+  if (v.scales != nullptr)
+    for (index_type r = 0; r < p.count(); ++r)
+      for (index_type j = 0; j < v.count; ++j) p.logits(r)[v.first + j] *= static_cast<T>(v.scales[j]);
+}
+
 /// What was summed before a block shrinks with the first of its pieces that is added. (Held in registers,
 /// ones for later pieces selected there, it made clang spill sums.)
 template <class Arch, class T>
@@ -207,10 +215,7 @@ template <class Arch, class T, class E>
 FOVEA_NOINLINE void add_pieces(const row_panel<Arch, T>& p, const block_pieces<E>& pieces,
                                index_type width) noexcept {
   using panel = row_panel<Arch, T>;
-  for (const block_piece<E>& v : pieces)
-    if (v.scales != nullptr)
-      for (index_type r = 0; r < p.count(); ++r)
-        for (index_type j = 0; j < v.count; ++j) p.logits(r)[v.first + j] *= static_cast<T>(v.scales[j]);
+  for (const block_piece<E>& v : pieces) scale_weights(p, v);
   if constexpr (asks_near<E>(4) && panel::max_rows >= 4)
     if (pieces.ahead() > 0 && pieces.asks() && p.registers.sums <= registers_of<Arch, T>(p.dim))
       return add_rows_in_runs(p, pieces, width), have_shrunk(p);

@@ -2,6 +2,7 @@
 // in lanes, or by a scorer of one's own (roles/concept.hpp), keys in lanes.
 #pragma once
 
+#include <fovea/kernel/forward/row_nibble_products.hpp>
 #include <fovea/kernel/forward/row_pair_products.hpp>
 #include <fovea/roles/concept.hpp>
 
@@ -98,18 +99,20 @@ class row_scorer_ref {
   static constexpr functions functions_of{
       [](const void* scorer, const place& at, const void* operand, const panels& all, range keys, T scale,
          piece_places& next) noexcept {
-        each_pieces<scaled::by_channel>(*static_cast<const Operand*>(operand), keys, [&](auto& pieces) {
-          pieces.prefetch(next);
-          for (const auto& q : all)
-            if constexpr (std::is_same_v<Scorer, dot_product>)
-              dot_pieces(q, pieces), pieces.prefetch_nothing();
-            else if constexpr (std::is_same_v<Scorer, dot_product_of_pairs>)
-              dot_pieces_of_pairs(q, pieces, scale), pieces.prefetch_nothing();
-            else
-              with_chosen(*static_cast<const Scorer*>(scorer), at, [&](const auto& chosen) {
-                for (const auto& k : pieces) score_piece(chosen, at, q, k);
-              });
-        });
+        constexpr bool nibbles = std::is_same_v<Scorer, dot_product>;
+        each_pieces<scaled::by_channel, nibbles>(
+            *static_cast<const Operand*>(operand), keys, [&](auto& pieces) {
+              pieces.prefetch(next);
+              for (const auto& q : all)
+                if constexpr (std::is_same_v<Scorer, dot_product>)
+                  dot_pieces(q, pieces), pieces.prefetch_nothing();
+                else if constexpr (std::is_same_v<Scorer, dot_product_of_pairs>)
+                  dot_pieces_of_pairs(q, pieces, scale), pieces.prefetch_nothing();
+                else
+                  with_chosen(*static_cast<const Scorer*>(scorer), at, [&](const auto& chosen) {
+                    for (const auto& k : pieces) score_piece(chosen, at, q, k);
+                  });
+            });
       },
       [](const void* operand, range keys, piece_places& to) noexcept {
         to.add(static_cast<const Operand*>(operand)->all, keys);

@@ -91,17 +91,18 @@ struct operand {
   /// For the form with dim in lanes, which converts as it reads: f(first, rows of E, count, scales) for the
   /// pieces of a block, `first` counted from the block's; `scales` are those that are Scaled, or null. One
   /// that does not lie in place is gathered in the buffer, until the next; one with other scales becomes rows
-  /// of T there.
-  template <scaled Scaled, class F>
+  /// of T there. Nibbles: rows of nibble_pair where they are whole registers, which few products take.
+  template <scaled Scaled, bool Nibbles = false, class F>
   FOVEA_INLINE void each_rows(range keys, F&& f) const noexcept {
     constexpr const float* unscaled = nullptr;
+    const auto coded = [&](index_type first, const auto* rows, index_type stride, index_type count,
+                           const float* scales) FOVEA_INLINE_LAMBDA {
+      f(first, rows_of<std::remove_cvref_t<decltype(*rows)>>{rows, stride, width}, count, scales);
+    };
+    if constexpr (Nibbles && std::is_same_v<T, float> && looks_up_nibbles<Arch> && nibble_coding_head<Head>)
+      if (all.cols == width && width % (2 * lanes<Arch, T>) == 0) return all.each_nibbles(keys, coded);
     if constexpr (coding_head<Head, Scaled == scaled::by_channel>) {
-      all.each_coded(keys, reinterpret_cast<std::int8_t*>(buffer), width,
-                     [&](index_type first, const auto* rows, index_type stride, index_type count,
-                         const float* scales) FOVEA_INLINE_LAMBDA {
-                       using E = std::remove_cvref_t<decltype(*rows)>;
-                       f(first, rows_of<E>{rows, stride, width}, count, scales);
-                     });
+      all.each_coded(keys, reinterpret_cast<std::int8_t*>(buffer), width, coded);
     } else if constexpr (decoding_head<Head>) {
       f(index_type(0), copy(keys), keys.size(), unscaled);
     } else {

@@ -136,15 +136,15 @@ index_type tokens_ahead_of(const Head& all, index_type query_rows, index_type bl
 
 /// f(block_pieces) for the pieces of a block, as many together as are of one element and lie in place: for
 /// the form with dim in lanes, which converts as it reads.
-template <scaled Scaled, class Arch, class T, class Head, class F>
+template <scaled Scaled, bool Nibbles = false, class Arch, class T, class Head, class F>
 FOVEA_INLINE void each_pieces(const operand<Arch, T, Head>& x, range block, F&& f) noexcept {
   using main = typename Head::element;
   block_pieces<main> waiting;
   const auto flush = [&]() FOVEA_INLINE_LAMBDA {
     if (!waiting.empty()) f(waiting), waiting.clear();
   };
-  x.template each_rows<Scaled>(block, [&](index_type first, const auto& rows, index_type count,
-                                          const float* scales) FOVEA_INLINE_LAMBDA {
+  x.template each_rows<Scaled, Nibbles>(block, [&](index_type first, const auto& rows, index_type count,
+                                                   const float* scales) FOVEA_INLINE_LAMBDA {
     using E = std::remove_cvref_t<decltype(*rows.data)>;
     const block_piece<E> part{rows, first, count, scales, {}};
     if constexpr (std::is_same_v<E, main>) {
