@@ -92,8 +92,8 @@ FOVEA_NOINLINE void dot_pieces(const row_panel<Arch, float>& q,
   }
 }
 
-/// O = O * shrink + P V for R rows of a panel from row `first` on and the columns of G registers of bytes, from
-/// byte `column` on: numbers column + i and half + column + i.
+/// O = O * shrink + P V for R rows of a panel from row `first` on and the columns of G registers of bytes,
+/// from byte `column` on: numbers column + i and half + column + i.
 template <class Arch, int R, int G>
 FOVEA_NOINLINE void add_columns_of_nibbles(const row_panel<Arch, float>& p, index_type first,
                                            const block_piece<nibble_pair>& v, index_type column) noexcept {
