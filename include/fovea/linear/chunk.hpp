@@ -47,24 +47,31 @@ void transpose_rows(const row_list<const T>& x, index_type count, index_type dim
                              chunk_tokens);
 }
 
-/// Weights w(t, s), s <= t, times D_ts where it is given, and a sign.
+/// Weights w(t, s), s <= t, times D_ts where it is given, and a factor a row.
 template <class Arch, class T>
-FOVEA_NOINLINE FOVEA_FLATTEN void weigh(index_type count, const T* d, T sign, T* w) noexcept {
+FOVEA_NOINLINE FOVEA_FLATTEN void weigh(index_type count, const T* d, row_list<const T> factor,
+                                        T* w) noexcept {
   using R = vec<Arch, T>;
   for (index_type t = 0; t < count; ++t)
     for (index_type c = t * chunk_tokens; c <= t * chunk_tokens + t; c += lanes<Arch, T>) {
-      const R s = R::load_aligned(w + c) * R(sign);
+      const R s = R::load_aligned(w + c) * R(*factor.row(t));
       (d ? s * R::load_aligned(d + c) : s).store_aligned(w + c);
     }
+}
+/// The same factor for all rows.
+template <class T>
+row_list<const T> all_rows(const T& factor) noexcept {
+  return {&factor, 0};
 }
 
 template <class Arch, class T>
 class chunk {
   using products = chunk_products<Arch, T>;
+  static constexpr T one = T(1), minus_one = T(-1);
 
  public:
   chunk(const token_block<T>& tokens, const state_strips<Arch, T>& state, const chunk_memory<Arch, T>& memory,
-        kernel::prefetch& soon) noexcept
+        lines_ahead& soon) noexcept
       : x_(tokens),
         s_(state),
         m_(memory),
@@ -90,7 +97,7 @@ class chunk {
                                                  .after = {x_.query_factors(g), 1},
                                                  .to = x_.o(g)};
       for (index_type j = 0; j < s_.count(); ++j) {
-        if (g == 0 && x_.beta) solve(j, {});
+        if (g == 0 && x_.beta) solve(s_, j, {});
         products::template rows<false>(x_.count, out, s_, j, soon_);
         if (g + 1 == x_.group) update(s_, j);
       }
@@ -104,7 +111,7 @@ class chunk {
     soon_.deal(s_.count() * (products::tiles(x_.count) * (x_.beta ? 1 : 0) + products::tiles(x_.dim)));
     if (x_.beta) transpose_keys(), weigh_recall();
     for (index_type j = 0; j < s_.count(); ++j) {
-      if (x_.beta) solve(j, unscaled);
+      if (x_.beta) solve(s_, j, unscaled);
       update(to, j);
     }
     return true;
@@ -113,6 +120,8 @@ class chunk {
   // The steps of these, for the gradient as well.
 
   bool by_tokens() const noexcept { return x_.decay && !x_.decays_channels; }
+  /// D of tokens, or a null pointer.
+  const T* of_pairs() const noexcept { return by_tokens() ? by_token_.d : nullptr; }
   const token_decays<Arch, T>& of_tokens() const noexcept { return by_token_; }
   const channel_decays<Arch, T>& of_channels() const noexcept { return by_channel_; }
   /// Keys as they are stored: k, or k / P of channels. As they recall: k, or -P k of channels; where the
@@ -124,9 +133,8 @@ class chunk {
     return x_.decays_channels ? row_list<const T>(by_channel_.k_recalling) : x_.k;
   }
   row_list<const T> minus_p() const noexcept {
-    static constexpr T minus_one = T(-1);
     if (x_.decays_channels) return {};
-    return by_tokens() ? row_list<const T>{by_token_.minus_p, 1} : row_list<const T>{&minus_one, 0};
+    return by_tokens() ? row_list<const T>{by_token_.minus_p, 1} : all_rows(minus_one);
   }
   row_list<const T> u() const noexcept { return x_.beta ? row_list<const T>{m_.u, x_.width} : x_.v; }
 
@@ -143,20 +151,22 @@ class chunk {
   /// -(k_t D_ts k_s): what a token recalls of those before it in the chunk.
   void weigh_recall() const noexcept {
     products::scores(x_.count, recalling_keys(), m_.k_columns, x_.dim, m_.solve);
-    if (!x_.decays_channels) weigh<Arch>(x_.count, by_tokens() ? by_token_.d : nullptr, T(-1), m_.solve);
+    if (!x_.decays_channels) weigh<Arch>(x_.count, of_pairs(), all_rows(minus_one), m_.solve);
   }
 
-  /// q_t D_ts k_s of query head g of the group; the rows that meet the state.
-  row_list<const T> weigh_keys(index_type g) const noexcept {
+  /// q_t D_ts k_s of query head g of the group, times a factor of t where it is given; the rows that meet the
+  /// state.
+  row_list<const T> weigh_keys(index_type g, const row_list<const T>& factor = {}) const noexcept {
     row_list<const T> q = x_.q(g);
     if (x_.decays_channels) by_channel_.decay_queries(x_, g), q = by_channel_.q;
     products::scores(x_.count, q, m_.k_columns, x_.dim, m_.attention);
-    if (by_tokens()) weigh<Arch>(x_.count, by_token_.d, T(1), m_.attention);
+    if (by_tokens() || factor)
+      weigh<Arch>(x_.count, of_pairs(), factor ? factor : all_rows(one), m_.attention);
     return q;
   }
 
-  /// u of strip j.
-  void solve(index_type j, const row_list<T>& unscaled) const noexcept {
+  /// u of strip j of `s`, the state.
+  void solve(const state_strips<Arch, T>& s, index_type j, const row_list<T>& unscaled) const noexcept {
     products::template rows<true>(x_.count,
                                   row_sums<T, forward_triangle<T>>{.weight = {m_.solve},
                                                                    .left = recalling_keys(),
@@ -166,7 +176,7 @@ class chunk {
                                                                    .after = {x_.beta, 1},
                                                                    .to = {m_.u, x_.width},
                                                                    .unscaled = unscaled},
-                                  s_, j, soon_);
+                                  s, j, soon_);
   }
 
   /// to = P_n S + sum_s k_s (E_s u_s)^T in strip j; of channels P_n (S + sum_s (k_s / P_s) u_s^T).
@@ -186,7 +196,7 @@ class chunk {
   const token_block<T>& x_;
   const state_strips<Arch, T>& s_;
   const chunk_memory<Arch, T>& m_;
-  kernel::prefetch& soon_;
+  lines_ahead& soon_;
   token_decays<Arch, T> by_token_;
   channel_decays<Arch, T> by_channel_;
 };

@@ -28,9 +28,10 @@ struct gradient_memory {
   index_type d_q_head;                                     // from one of them to the next
   T *u_columns, *of_values, *recalled, *s_transposed, *ds_transposed;
   T* row_sums;  // of S dS before the chunk, a number a row
+  T* factors;   // of d_out, a number a token: what o is multiplied by, and P
 
   static index_type numbers(index_type group, index_type dim_step, index_type width) noexcept {
-    return chunk_tokens * ((group + 2) * dim_step + 6 * width + 2 * chunk_tokens) + 2 * width * dim_step +
+    return chunk_tokens * ((group + 2) * dim_step + 6 * width + 2 * chunk_tokens + 1) + 2 * width * dim_step +
            dim_step;
   }
   gradient_memory(T* first, index_type group, index_type dim_step, index_type width) noexcept {
@@ -43,24 +44,50 @@ struct gradient_memory {
     u_columns = take(chunk_tokens * width);
     of_values = take(chunk_tokens * chunk_tokens), recalled = take(chunk_tokens * chunk_tokens);
     s_transposed = take(width * dim_step), ds_transposed = take(width * dim_step), row_sums = take(dim_step);
+    factors = take(chunk_tokens);
   }
   row_list<T> d_q_of(index_type g) const noexcept { return {d_q.first + g * d_q_head, d_q.step}; }
 };
 
-/// to = M^T.
+/// to = M^T, row i of M times factor_i where it is given; `changes`: M too is multiplied.
 template <class Arch, class T>
-void transpose_state(const state_strips<Arch, T>& m, const state_strips<Arch, T>& to) noexcept {
+FOVEA_NOINLINE FOVEA_FLATTEN void transpose_state(const state_strips<Arch, T>& m, const T* factor,
+                                                  bool changes, const state_strips<Arch, T>& to) noexcept {
+  using R = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  for (index_type j = 0; j < m.count(); ++j)
-    for (index_type j2 = 0; j2 < to.count(); ++j2) {
-      T* const first = to.strip(j2) + m.column(j) * to.width_of(j2);
-      for (index_type i = 0; i < to.width_of(j2); i += n) {
-        const index_type row = to.column(j2) + i;
-        kernel::pack<Arch, T, T>({m.strip(j), m.dim, m.width_of(j), m.width_of(j), 1},
-                                 {row, std::max(row, std::min(row + n, m.dim))}, T(1), first + i,
-                                 to.width_of(j2));
+  for (index_type row = 0; row < to.width; row += n) {
+    const index_type j2 = row / to.most, width = to.width_of(j2);
+    for (index_type c = 0; c < m.width; c += n) {
+      const index_type j = c / m.most, step = m.width_of(j);
+      T* const from = m.strip(j) + row * step + c - m.column(j);
+      R v[std::size_t{n}];
+      FOVEA_UNROLL_ALL
+      for (index_type i = 0; i < n; ++i) v[i] = row + i < m.dim ? R::load_aligned(from + i * step) : R(T(0));
+      if (factor) {
+        FOVEA_UNROLL_ALL
+        for (index_type i = 0; i < n; ++i)
+          if (row + i < m.dim) {
+            v[i] = v[i] * R(factor[row + i]);
+            if (changes) v[i].store_aligned(from + i * step);
+          }
       }
+      kernel::isa<Arch>::transpose(v);
+      T* const first = to.strip(j2) + c * width + row - to.column(j2);
+      FOVEA_UNROLL_ALL
+      for (index_type i = 0; i < n; ++i) v[i].store_aligned(first + i * width);
     }
+  }
+}
+
+/// to: row i of m times factor_i.
+template <class Arch, class T>
+FOVEA_NOINLINE FOVEA_FLATTEN void scale_state(const state_strips<Arch, T>& m, const T* factor,
+                                              const state_strips<Arch, T>& to) noexcept {
+  using R = vec<Arch, T>;
+  for (index_type j = 0; j < m.count(); ++j)
+    for (index_type i = 0; i < m.dim; ++i)
+      for (index_type c = i * m.width_of(j); c < (i + 1) * m.width_of(j); c += lanes<Arch, T>)
+        (R::load_aligned(m.strip(j) + c) * R(factor[i])).store_aligned(to.strip(j) + c);
 }
 
 template <class Arch, class T>
@@ -72,11 +99,11 @@ class chunk_gradient {
 
  public:
   /// `s`: the state before the chunk; `ds`: of the loss by the state after it; `d_out`: query heads of the
-  /// group chunk_tokens rows apart. `forward` is of the same tokens, s and memory.
+  /// group `d_out_head` numbers apart. `forward` is of the same tokens, s and memory.
   chunk_gradient(const token_block<T>& tokens, const chunk<Arch, T>& forward,
                  const chunk_memory<Arch, T>& forward_memory, const strips& s, const strips& ds,
-                 const row_list<const T>& d_out, const gradient_memory<Arch, T>& memory,
-                 kernel::prefetch& soon) noexcept
+                 const row_list<const T>& d_out, index_type d_out_head,
+                 const gradient_memory<Arch, T>& memory, lines_ahead& soon) noexcept
       : x_(tokens),
         f_(forward),
         fm_(forward_memory),
@@ -85,6 +112,7 @@ class chunk_gradient {
         st_{memory.s_transposed, s.width, tokens.dim_step},
         dst_{memory.ds_transposed, s.width, tokens.dim_step},
         d_out_(d_out),
+        d_out_head_(d_out_head),
         m_(memory),
         soon_(soon) {}
 
@@ -94,19 +122,19 @@ class chunk_gradient {
     if (!f_.decay(true)) return false;
     soon_.deal((s_.count() + st_.count()) * products::tiles(x_.count) * (2 * x_.group + (x_.beta ? 3 : 0)) +
                s_.count() * products::tiles(x_.dim) * (x_.group + (x_.beta ? 1 : 0)));
-    if (x_.decays_channels)
-      scale_state(s_, x_.decay.row(0)), scale_state(ds_, f_.of_channels().p.row(x_.count - 1));
-    f_.transpose_keys(), transpose_state(s_, st_), transpose_state(ds_, dst_);
+    f_.transpose_keys();
     if (x_.beta) right_sides(known);
+    const bool channels = x_.decays_channels;
+    transpose_state(s_, channels ? x_.decay.row(0) : nullptr, false, st_);
+    transpose_state(ds_, channels ? f_.of_channels().p.row(x_.count - 1) : nullptr, true, dst_);
     transpose_rows<Arch, T>(f_.u(), x_.count, x_.width, m_.u_columns);
     for (index_type g = 0; g < x_.group; ++g) {
-      const row_list<const T> q = f_.weigh_keys(g);
+      const row_list<const T> q = f_.weigh_keys(g, of_out(g));
       by_values(g), by_query_and_key(g, q);
     }
     if (x_.beta) by_recall();
     for (index_type g = 0; g < x_.group; ++g) by_state(g);
     sum_rows(s_, ds_, m_.row_sums);
-    if (x_.decays_channels) undo_channels();
     return true;
   }
 
@@ -125,7 +153,17 @@ class chunk_gradient {
   }
 
  private:
-  row_list<const T> d_out(index_type g) const noexcept { return {d_out_.row(g * chunk_tokens), d_out_.step}; }
+  row_list<const T> d_out(index_type g) const noexcept {
+    return {d_out_.first + g * d_out_head_, d_out_.step};
+  }
+  /// What o_t is multiplied by.
+  row_list<const T> of_out(index_type g) const noexcept { return {x_.query_factors(g), 1}; }
+  /// The same times P_t of tokens: of d_out where it meets the state.
+  row_list<const T> of_out_and_state(index_type g) const noexcept {
+    if (!f_.by_tokens()) return of_out(g);
+    for (index_type t = 0; t < x_.count; ++t) m_.factors[t] = f_.of_tokens().p[t] * x_.query_factors(g)[t];
+    return {m_.factors, 1};
+  }
   row_list<const T> rows_of(const T* factors) const noexcept {
     return {f_.by_tokens() ? factors : nullptr, 1};
   }
@@ -138,7 +176,9 @@ class chunk_gradient {
     if (known) {
       products::scale_rows(x_.count, known, {x_.beta, 1}, {fm_.u, x_.width}, x_.width);
     } else {
-      for (index_type j = 0; j < s_.count(); ++j) f_.solve(j, m_.x);
+      const strips before{m_.s_transposed, s_.dim, s_.width};
+      if (x_.decays_channels) scale_state(s_, x_.decay.row(0), before);
+      for (index_type j = 0; j < s_.count(); ++j) f_.solve(x_.decays_channels ? before : s_, j, m_.x);
     }
   }
 
@@ -158,12 +198,12 @@ class chunk_gradient {
   /// d_q of query head g, and right d_k with it.
   void by_query_and_key(index_type g, const row_list<const T>& q) const noexcept {
     products::scores(x_.count, d_out(g), m_.u_columns, x_.width, m_.of_values);
-    if (f_.by_tokens()) weigh<Arch>(x_.count, f_.of_tokens().d, T(1), m_.of_values);
+    weigh<Arch>(x_.count, f_.of_pairs(), of_out(g), m_.of_values);
     const row_sums<T, forward_triangle<T>> d_q{.weight = {m_.of_values},
                                                .left = d_out(g),
                                                .depth = x_.width,
                                                .right = f_.stored_keys(),
-                                               .before = rows_of(f_.of_tokens().p),
+                                               .before = of_out_and_state(g),
                                                .to = m_.d_q_of(g)};
     const row_sums<T, backward_triangle<T>> d_k{
         .weight = reversed(static_cast<const T*>(m_.of_values), x_.count),
@@ -188,9 +228,9 @@ class chunk_gradient {
                                                .unscaled = backwards(m_.z)};
     for (index_type j = 0; j < ds_.count(); ++j) products::template rows<true>(x_.count, dx, ds_, j, soon_);
     products::scores(x_.count, m_.dx, m_.u_columns, x_.width, m_.recalled);
-    // Of channels the recalling keys have the sign, and undo_channels gives it to left d_k.
-    if (!x_.decays_channels)
-      weigh<Arch>(x_.count, f_.by_tokens() ? f_.of_tokens().d : nullptr, T(-1), m_.recalled);
+    // Of channels the recalling keys have the sign, and finish_channels gives it to left d_k.
+    constexpr T minus_one = T(-1);
+    if (!x_.decays_channels) weigh<Arch>(x_.count, f_.of_pairs(), all_rows(minus_one), m_.recalled);
     for (index_type t = 0; t < x_.count; ++t) m_.recalled[t * (chunk_tokens + 1)] = T(0);
     const row_sums<T, forward_triangle<T>> left{.weight = {m_.recalled},
                                                 .left = m_.dx,
@@ -211,49 +251,25 @@ class chunk_gradient {
 
   /// ds with query head g; with the last one, of what is recalled.
   void by_state(index_type g) const noexcept {
-    row_list<const T> q = x_.q(g), right = d_out(g);
+    row_list<const T> q = x_.q(g);
     if (x_.decays_channels && x_.group > 1) f_.of_channels().decay_queries(x_, g);
     if (x_.decays_channels) q = f_.of_channels().q;
-    if (f_.by_tokens()) {
-      products::scale_rows(x_.count, right, {f_.of_tokens().p, 1}, m_.scaled, x_.width);
-      right = m_.scaled;
-    }
+    products::scale_rows(x_.count, d_out(g), of_out_and_state(g), m_.scaled, x_.width);
+    // Of channels S stands with the first decay, and so does dS in the end.
+    const row_list<const T> first{x_.decays_channels ? x_.decay.row(0) : nullptr, 1};
+    const bool last = g + 1 == x_.group;
     const row_list<const T> p{g == 0 && f_.by_tokens() ? f_.of_tokens().p + x_.count - 1 : nullptr, 0};
     for (index_type j = 0; j < ds_.count(); ++j)
-      products::update(x_.count, p, q, right, {}, ds_, ds_, j, soon_);
-    if (!x_.beta || g + 1 < x_.group) return;
-    right = m_.dx;
+      products::update(x_.count, p, q, m_.scaled, last && !x_.beta ? first : row_list<const T>{}, ds_, ds_, j,
+                       soon_);
+    if (!x_.beta || !last) return;
+    row_list<const T> right = m_.dx;
     if (!x_.decays_channels) {
       products::scale_rows(x_.count, right, f_.minus_p(), m_.scaled, x_.width);
       right = m_.scaled;
     }
     for (index_type j = 0; j < ds_.count(); ++j)
-      products::update(x_.count, {}, f_.recalling_keys(), right, {}, ds_, ds_, j, soon_);
-  }
-
-  /// d_q and d_k of q, k and ds from those of P q, P k and k / P.
-  FOVEA_NOINLINE FOVEA_FLATTEN void undo_channels() const noexcept {
-    for (index_type t = 0; t < x_.count; ++t)
-      for (index_type c = 0; c < x_.dim_step; c += n) {
-        const R p = R::load_aligned(f_.of_channels().p.row(t) + c);
-        const auto times = [&](T* at, const R& factor) {
-          (R::load_unaligned(at + c) * factor).store_unaligned(at + c);
-        };
-        for (index_type g = 0; g < x_.group; ++g) times(m_.d_q_of(g).row(t), p);
-        if (x_.beta) times(m_.d_left.row(t), R(T(0)) - p);
-        times(m_.d_right.row(t), kernel::isa<Arch>::quotient(R(T(1)), p));
-      }
-    scale_state(ds_, x_.decay.row(0));
-  }
-
-  /// Row i of m times factor_i.
-  FOVEA_NOINLINE FOVEA_FLATTEN static void scale_state(const strips& m, const T* factor) noexcept {
-    for (index_type j = 0; j < m.count(); ++j)
-      for (index_type i = 0; i < m.dim; ++i)
-        for (index_type c = 0; c < m.width_of(j); c += n) {
-          T* const at = m.strip(j) + i * m.width_of(j) + c;
-          (R::load_unaligned(at) * R(factor[i])).store_unaligned(at);
-        }
+      products::update(x_.count, {}, f_.recalling_keys(), right, first, ds_, ds_, j, soon_);
   }
 
   const token_block<T>& x_;
@@ -261,8 +277,9 @@ class chunk_gradient {
   const chunk_memory<Arch, T>& fm_;
   strips s_, ds_, st_, dst_;
   row_list<const T> d_out_;
+  index_type d_out_head_;
   const gradient_memory<Arch, T>& m_;
-  kernel::prefetch& soon_;
+  lines_ahead& soon_;
 };
 
 }  // namespace linear

@@ -2,7 +2,8 @@
 //
 //   d_g_r = sum over t >= r of (q_t d_q_t + k_t left d_k_t - k_t right d_k_t) + <dS, S> after the chunk
 //
-// (chunk_gradient.hpp); of channels the same without the sums over them. 0 where the decay itself is 0.
+// (chunk_gradient.hpp); of channels the same without the sums over them, and with the sign of left d_k that it
+// gets here. 0 where the decay itself is 0.
 #pragma once
 
 #include <fovea/linear/chunk_gradient.hpp>
@@ -40,18 +41,35 @@ vec<Arch, T> decay_term(const token_block<T>& x, const gradient_memory<Arch, T>&
   return sum;
 }
 
-/// `later`: <dS, S>, a number a channel.
+/// d_q and d_k from those of P q, P k and k / P, and, where `to` is given, the gradients of decays. `later`:
+/// <dS, S>, a number a channel. In one pass: in three of them each row was read and written again.
 template <class Arch, class T>
-FOVEA_NOINLINE FOVEA_FLATTEN void channel_decay_gradient(const token_block<T>& x,
-                                                         const gradient_memory<Arch, T>& m, const T* later,
-                                                         const row_list<T>& to) noexcept {
+FOVEA_NOINLINE FOVEA_FLATTEN void finish_channels(const token_block<T>& x, const row_list<const T>& p,
+                                                  const gradient_memory<Arch, T>& m, const T* later,
+                                                  const row_list<T>& to) noexcept {
   using R = vec<Arch, T>;
+  using isa = kernel::isa<Arch>;
   for (index_type c = 0; c < x.dim_step; c += lanes<Arch, T>) {
     R sum = R::load_aligned(later + c);
     for (index_type t = x.count - 1; t >= 0; --t) {
-      sum = sum + decay_term<Arch>(x, m, t, c);
+      const R of_p = R::load_aligned(p.row(t) + c), key = R::load_unaligned(x.k.row(t) + c);
+      T *const right_at = m.d_right.row(t) + c, *const left_at = m.d_left.row(t) + c;
+      R right = isa::quotient(R::load_unaligned(right_at), of_p);
+      sum = sum - key * right;
+      if (x.beta) {
+        const R left = R::load_unaligned(left_at) * of_p;
+        sum = sum - key * left, right = right - left;
+      }
+      right.store_unaligned(right_at);
+      for (index_type g = 0; g < x.group; ++g) {
+        T* const at = m.d_q_of(g).row(t) + c;
+        const R d_q = R::load_unaligned(at) * of_p;
+        d_q.store_unaligned(at);
+        sum = isa::fma(R::load_unaligned(x.q(g).row(t) + c), d_q, sum);
+      }
+      if (!to) continue;
       const R a = R::load_unaligned(x.decay.row(t) + c);
-      xsimd::select(a == R(T(0)), R(T(0)), sum).store_aligned(to.row(t) + c);
+      xsimd::select(a == R(T(0)), R(T(0)), sum).store_unaligned(to.row(t) + c);
     }
   }
 }

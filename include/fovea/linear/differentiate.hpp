@@ -35,14 +35,14 @@ class gradient_task {
         own_(take(gradient_memory<Arch, T>::numbers(x_.group, x_.dim_step, x_.width)), x_.group, x_.dim_step,
              x_.width),
         m_(own_) {
-    d_out_ = {take(x_.group * chunk_tokens * x_.width), x_.width};
+    own_d_out_ = {take(x_.group * chunk_tokens * x_.width), x_.width};
     unused_o_ = {take(x_.group * chunk_tokens * x_.width), x_.width};
-    d_decay_ = {take(chunk_tokens * x_.dim_step), x_.decays_channels ? x_.dim_step : 1};
+    own_d_decay_ = {take(chunk_tokens * x_.dim_step), x_.decays_channels ? x_.dim_step : 1};
     d_beta_ = take(chunk_tokens), later_ = take(x_.dim_step);
     std::fill_n(later_, x_.dim_step, T(0));
     s_ = state(take(sizes_.state())), ds_ = state(take(sizes_.state()));
     if (x_.decays_channels) halves_ = take(halvings * sizes_.state());
-    chunks_ = take(kept_ * numbers_kept(sizes_, c_.has_beta));
+    chunks_ = take(kept_ * numbers_kept(sizes_, c_.has_beta)), by_products_ = take(round_up(kept_, n));
     x_.first_o = unused_o_, x_.o_head = chunk_tokens * x_.width;
   }
 
@@ -53,7 +53,8 @@ class gradient_task {
     return reader::numbers(z) + chunk_memory<Arch, T>::numbers(z.dim_step(), z.width(), z.decays_channels) +
            gradient_memory<Arch, T>::numbers(z.group, z.dim_step(), z.width()) +
            chunk_tokens * (2 * z.group * z.width() + z.dim_step() + 1) + z.dim_step() +
-           (2 + (z.decays_channels ? halvings : 0) + segments) * z.state() + kept * numbers_kept(z, has_beta);
+           (2 + (z.decays_channels ? halvings : 0) + segments) * z.state() +
+           kept * numbers_kept(z, has_beta) + round_up(kept, n);
   }
   /// The state before a chunk, and u_t / beta_t.
   static index_type numbers_kept(const task_sizes<Arch, T>& z, bool has_beta) noexcept {
@@ -74,7 +75,8 @@ class gradient_task {
       const index_type first = i * kept_, end = std::min(chunks, first + kept_);
       if (first < end) copy_state(s_, kept_state(0));
       for (index_type c = first; c < end; ++c)
-        advance(c, kept_state(c - first), c + 1 < end ? kept_state(c + 1 - first) : s_, kept_rows(c - first));
+        by_products_[c - first] = T(advance(
+            c, kept_state(c - first), c + 1 < end ? kept_state(c + 1 - first) : s_, kept_rows(c - first)));
       if (i + 1 == segments) chunk_gradient<Arch, T>::sum_rows(s_, ds_, later_);
       for (index_type c = end - 1; c >= first; --c) differentiate(c, c - first);
     }
@@ -98,42 +100,42 @@ class gradient_task {
     return s.all.data ? s.head(reader_.batch(), reader_.kv_head()) : matrix_view<E>{};
   }
 
-  /// The state after chunk c from that before it; `to` may be `from`.
-  void advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
+  /// The state after chunk c from that before it; `to` may be `from`. False: token by token, without
+  /// `unscaled`.
+  bool advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
     reader_.read(c * chunk_tokens);
-    kernel::prefetch soon;
-    reader_.ask_for((c + 1) * chunk_tokens, soon);
-    if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return;
+    lines_ahead soon;
+    reader_.ask_for((c + 1) * chunk_tokens, soon.of_tokens);
+    if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return true;
     if (to.first != from.first) copy_state(from, to);
     recur(x_, to);
+    return false;
   }
 
   /// The gradients of chunk c, the i-th that is kept.
   void differentiate(index_type c, index_type i) noexcept {
     const index_type first = c * chunk_tokens;
     reader_.read(first);
-    for (index_type g = 0; g < x_.group; ++g) {
-      const row_list<T> rows{d_out_.row(g * chunk_tokens), d_out_.step};
-      chunk_products<Arch, T>::scale_rows(x_.count,
-                                          read_rows<Arch, T>(g_.d_out.head(reader_.batch(), reader_.head(g)),
-                                                             range{first, first + x_.count}, true, rows),
-                                          {x_.query_factors(g), 1}, rows, x_.width);
-    }
-    kernel::prefetch soon = block_before(first - chunk_tokens);
-    // (Of channels the chunk may have gone token by token: then there are no rows.)
-    differentiate(x_, first, kept_state(i), x_.decays_channels ? row_list<T>{} : kept_rows(i), 0, soon);
+    const bool copied = !as_read<Arch, T>(d_out(0), true);
+    d_out_head_ = copied ? chunk_tokens * x_.width : g_.d_out.all.head_stride;
+    for (index_type g = x_.group; g-- > 0;)
+      d_out_ = read_rows<Arch, T>(d_out(g), range{first, first + x_.count}, true,
+                                  {own_d_out_.row(g * chunk_tokens), own_d_out_.step});
+    lines_ahead soon = block_before(first - chunk_tokens, i - 1);
+    differentiate(x_, first, kept_state(i), by_products_[i] != T(0) ? kept_rows(i) : row_list<T>{}, 0, soon);
   }
 
   /// Those of tokens `first` on: at once, or, where the decays of channels lie too far apart, a half at a
   /// time.
   void differentiate(const token_block<T>& x, index_type first, const strips& s, const row_list<T>& known,
-                     index_type level, kernel::prefetch& soon) noexcept {
+                     index_type level, lines_ahead& soon) noexcept {
     place_results(first);
     if (known) m_.x = known;
     const chunk<Arch, T> forward(x, s, chunk_, soon);
     const row_list<const T> d_out{d_out_.row(first % chunk_tokens), d_out_.step};
-    if (chunk_gradient<Arch, T>(x, forward, chunk_, s, ds_, d_out, m_, soon).run(known) || x.count == 1)
-      return finish(x, first);
+    if (chunk_gradient<Arch, T>(x, forward, chunk_, s, ds_, d_out, d_out_head_, m_, soon).run(known) ||
+        x.count == 1)
+      return finish(x, first, {forward.of_channels().p.first, x_.dim_step});
     const index_type half = x.count / 2;
     const strips middle = state(halves_ + level * sizes_.state());
     copy_state(s, middle);
@@ -150,10 +152,14 @@ class gradient_task {
         if (as_read<Arch, T>(x, true)) to = {x.at(first), x.row_stride};
     };
     place(m_.d_right, d_k()), place(x_.beta ? m_.dx : m_.du, d_v());
+    d_decay_ = own_d_decay_;
+    if (x_.decays_channels && g_.d_decay.all.data) place(d_decay_, d_decay());
     const T* const own = m_.d_q.first;
     place(m_.d_q, d_q(0));
     if (m_.d_q.first != own) m_.d_q_head = g_.d_q.all.head_stride;
   }
+  auto d_out(index_type g) const noexcept { return g_.d_out.head(reader_.batch(), reader_.head(g)); }
+  auto d_decay() const noexcept { return g_.d_decay.head(reader_.batch(), reader_.kv_head()); }
   auto d_q(index_type g) const noexcept { return g_.d_q.head(reader_.batch(), reader_.head(g)); }
   auto d_k() const noexcept { return g_.d_k.head(reader_.batch(), reader_.kv_head()); }
   auto d_v() const noexcept { return g_.d_v.head(reader_.batch(), reader_.kv_head()); }
@@ -175,20 +181,18 @@ class gradient_task {
   }
 
   /// d_q and d_k of what had length 1, the gradients of decays and beta; stores them all.
-  FOVEA_NOINLINE void finish(const token_block<T>& x, index_type first) noexcept {
-    if (x.decay && g_.d_decay.all.data) {
-      x.decays_channels ? channel_decay_gradient<Arch>(x, m_, later_, d_decay_)
-                        : token_decay_gradient<Arch>(x, m_, own_, later_, d_decay_.first);
-      store_rows<T>(d_decay_, g_.d_decay.head(reader_.batch(), reader_.kv_head()), first, x.count);
-    }
+  /// `p`: P of channels.
+  FOVEA_NOINLINE void finish(const token_block<T>& x, index_type first, const row_list<const T>& p) noexcept {
+    const bool decay_asked = x.decay && g_.d_decay.all.data;
+    if (x.decays_channels) finish_channels<Arch>(x, p, m_, later_, decay_asked ? d_decay_ : row_list<T>{});
+    if (decay_asked && !x.decays_channels) token_decay_gradient<Arch>(x, m_, own_, later_, d_decay_.first);
+    if (decay_asked) keep(d_decay_, d_decay(), first, x.count);
     std::copy_n(m_.row_sums, x.dim, later_);
-    if (x.beta) {
-      for (index_type t = 0; t < x.count; ++t) {
-        d_beta_[t] = dot<Arch>(m_.z.row(t), m_.x.row(t), x.width);
-        add(m_.d_left.row(t), m_.d_right.row(t), x.dim_step);
-      }
-      if (g_.d_beta.all.data)
-        store_rows<T>({d_beta_, 1}, g_.d_beta.head(reader_.batch(), reader_.kv_head()), first, x.count);
+    for (index_type t = 0; x.beta && !x.decays_channels && t < x.count; ++t)
+      add(m_.d_left.row(t), m_.d_right.row(t), x.dim_step);
+    if (x.beta && g_.d_beta.all.data) {
+      for (index_type t = 0; t < x.count; ++t) d_beta_[t] = dot<Arch>(m_.z.row(t), m_.x.row(t), x.width);
+      store_rows<T>({d_beta_, 1}, g_.d_beta.head(reader_.batch(), reader_.kv_head()), first, x.count);
     }
     for (index_type t = 0; c_.l2_norm && t < x.count; ++t) {
       const T factor = reader_.key_factors()[first % chunk_tokens + t];
@@ -208,17 +212,24 @@ class gradient_task {
     keep(m_.d_right, d_k(), first, x.count), keep(x.beta ? m_.dx : m_.du, d_v(), first, x.count);
   }
 
-  /// The lines of the block from `first` on, and of its gradients.
-  kernel::prefetch block_before(index_type first) const noexcept {
-    kernel::prefetch lines;
+  /// The lines of the block from `first` on, of its gradients, and of what is kept of it, the i-th.
+  lines_ahead block_before(index_type first, index_type i) const noexcept {
+    lines_ahead lines;
     if (first < 0) return lines;
-    reader_.ask_for(first, lines);
+    reader_.ask_for(first, lines.of_tokens);
     const auto rows = reader_.rows_from(first);
     for (index_type g = 0; g < x_.group; ++g)
-      lines.add(kernel::line_use::read_l2, kernel::byte_view(g_.d_out.head(reader_.batch(), reader_.head(g))),
-                rows);
-    lines.add(kernel::line_use::write, kernel::byte_view(d_k()), rows);
-    lines.add(kernel::line_use::write, kernel::byte_view(d_v()), rows);
+      lines.of_tokens.add(kernel::line_use::read_l2, kernel::byte_view(d_out(g)), rows);
+    if (i >= 0) {
+      const index_type numbers = numbers_kept(sizes_, c_.has_beta);
+      lines.of_rest.add(kernel::line_use::read_l2,
+                        kernel::byte_view(matrix_view<const T>{kept_state(i).first, 1, numbers, numbers, 1}),
+                        {0, 1});
+    }
+    lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_k()), rows);
+    lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_v()), rows);
+    if (x_.decays_channels && g_.d_decay.all.data)
+      lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_decay()), rows);
     return lines;
   }
 
@@ -231,8 +242,10 @@ class gradient_task {
   T* next_;
   chunk_memory<Arch, T> chunk_;
   gradient_memory<Arch, T> own_, m_;
-  row_list<T> d_out_, unused_o_, d_decay_;
-  T *d_beta_, *later_;
+  row_list<const T> d_out_;
+  index_type d_out_head_ = 0;
+  row_list<T> own_d_out_, unused_o_, own_d_decay_, d_decay_;
+  T *d_beta_, *later_, *by_products_;  // by_products: 0 for chunks that went token by token
   strips s_, ds_;
   T *halves_ = nullptr, *chunks_;
 };

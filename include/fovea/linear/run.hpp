@@ -50,7 +50,7 @@ class task {
     for (index_type first = 0; first < reader_.tokens(); first += x_.count) {
       reader_.read(first, c_.has_snapshots ? c_.every - first % c_.every : chunk_tokens);
       const bool copied_o = results(first);
-      kernel::prefetch soon = next_block(first + x_.count);
+      lines_ahead soon = next_block(first + x_.count);
       if (there)
         decode_in_place(next_job);
       else if (!chunked_ || !chunk<Arch, T>(x_, s_, memory, soon).run())
@@ -104,11 +104,11 @@ class task {
 
   /// The lines of the tokens from `first` on: rows may lie pages apart, where no processor guesses the next,
   /// and all of them asked for at once made the next instructions wait (a fifth of the time at d 64).
-  kernel::prefetch next_block(index_type first) const noexcept {
-    kernel::prefetch lines;
-    reader_.ask_for(first, lines);
+  lines_ahead next_block(index_type first) const noexcept {
+    lines_ahead lines;
+    reader_.ask_for(first, lines.of_tokens);
     for (index_type g = 0; g < x_.group; ++g)
-      lines.add(kernel::line_use::write, kernel::byte_view(out(g)), reader_.rows_from(first));
+      lines.of_rest.add(kernel::line_use::write, kernel::byte_view(out(g)), reader_.rows_from(first));
     return lines;
   }
 
