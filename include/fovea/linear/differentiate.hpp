@@ -228,7 +228,7 @@ class gradient_task {
     }
     lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_k()), rows);
     lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_v()), rows);
-    if (x_.decays_channels && g_.d_decay.all.data)
+    if (g_.d_decay.all.data)
       lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_decay()), rows);
     return lines;
   }

@@ -178,7 +178,8 @@ class token_reader {
           bytes.row_stride == bytes.cols * bytes.element && bytes.row_stride * at_once_ <= largest_in_l1;
       lines.add(near ? kernel::line_use::read : kernel::line_use::read_l2, bytes, rows_from(first));
     };
-    if (x_.decays_channels) ask(c_.decay.head(b_, h_));
+    if (c_.has_decay) ask(c_.decay.head(b_, h_));
+    if (c_.has_beta) ask(c_.beta.head(b_, h_));
     ask(k_), ask(v_);
     for (index_type g = 0; g < x_.group; ++g) ask(query(g));
   }
