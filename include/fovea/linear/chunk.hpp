@@ -187,7 +187,7 @@ class chunk {
     }
     if (!x_.decay) return products::update(x_.count, {}, x_.k, u(), {}, s_, to, j, soon_);
     const row_list<T> left{m_.u_left, x_.width};
-    products::scale_rows(x_.count, u().from_column(s_.column(j)), {by_token_.e, 1},
+    products::scale_rows(x_.count, u().from_column(s_.column(j)), by_token_.e(x_.count),
                          left.from_column(s_.column(j)), s_.width_of(j));
     products::update(x_.count, {by_token_.p + x_.count - 1, 0}, x_.k, left, {}, s_, to, j, soon_);
   }

@@ -164,8 +164,9 @@ class chunk_gradient {
     for (index_type t = 0; t < x_.count; ++t) m_.factors[t] = f_.of_tokens().p[t] * x_.query_factors(g)[t];
     return {m_.factors, 1};
   }
-  row_list<const T> rows_of(const T* factors) const noexcept {
-    return {f_.by_tokens() ? factors : nullptr, 1};
+  /// E of tokens.
+  row_list<const T> e() const noexcept {
+    return f_.by_tokens() ? f_.of_tokens().e(x_.count) : row_list<const T>{};
   }
   auto backwards(const row_list<const T>& x) const noexcept { return x ? x.reversed(x_.count) : x; }
   auto backwards(const row_list<T>& x) const noexcept { return x.reversed(x_.count); }
@@ -190,7 +191,7 @@ class chunk_gradient {
         .depth = g == 0 ? x_.dim : 0,
         .right = backwards(d_out(g)),
         .add = g == 0 ? row_list<const T>{} : row_list<const T>(backwards(m_.du)),
-        .before = g == 0 ? backwards(rows_of(f_.of_tokens().e)) : row_list<const T>{},
+        .before = g == 0 ? backwards(e()) : row_list<const T>{},
         .to = backwards(m_.du)};
     for (index_type j = 0; j < ds_.count(); ++j) products::template rows<false>(x_.count, du, ds_, j, soon_);
   }
@@ -211,7 +212,7 @@ class chunk_gradient {
         .depth = g == 0 ? x_.width : 0,
         .right = backwards(q),
         .add = g == 0 ? row_list<const T>{} : row_list<const T>(backwards(m_.d_right)),
-        .before = g == 0 ? backwards(rows_of(f_.of_tokens().e)) : row_list<const T>{},
+        .before = g == 0 ? backwards(e()) : row_list<const T>{},
         .to = backwards(m_.d_right)};
     for (index_type j = 0; j < st_.count(); ++j) {
       products::template rows<false>(x_.count, d_q, st_, j, soon_);

@@ -9,6 +9,8 @@
 
 #include <fovea/linear/tokens.hpp>
 
+#include <array>
+
 FOVEA_NAMESPACE_BEGIN
 namespace linear {
 
@@ -16,36 +18,52 @@ namespace linear {
 template <class Arch, class T>
 class token_decays {
   using R = vec<Arch, T>;
+  using isa = kernel::isa<Arch>;
   static constexpr index_type n = lanes<Arch, T>, pitch = chunk_tokens;
   static constexpr T least = std::numeric_limits<T>::min();
 
  public:
-  static constexpr index_type numbers = pitch * (pitch + 3);
-  explicit token_decays(T* memory) noexcept
-      : p(memory), minus_p(memory + pitch), e(memory + 2 * pitch), d(memory + 3 * pitch) {}
+  static constexpr index_type numbers = pitch * (pitch + 2);
+  explicit token_decays(T* memory) noexcept : p(memory), minus_p(memory + pitch), d(memory + 2 * pitch) {}
 
   FOVEA_NOINLINE FOVEA_FLATTEN void make(const row_list<const T>& decay, index_type count) const noexcept {
-    alignas(64) T one[std::size_t{2 * n + 1}] = {};  // read from n - i on it has its 1 in lane i
-    one[n] = T(1);
     for (index_type c = 0; c < count; c += n) {
       R ratio(T(0));
-      for (index_type t = c; t < count; ++t) {
-        const T* const begins = one + (t < c + n ? n - (t - c) : n + 1);
-        ratio = normal(kernel::isa<Arch>::fma(ratio, R(*decay.row(t)), R::load_unaligned(begins)));
-        ratio.store_aligned(d + t * pitch + c);
+      index_type t = c;
+      // Two at a time, the second from the one before both: a chain of half the length.
+      for (; t + 2 <= count; t += 2) {
+        const R first(*decay.row(t)), second(*decay.row(t + 1));
+        const R begin = normal(isa::fma(begins(t - c), second, begins(t + 1 - c)));
+        normal(isa::fma(ratio, first, begins(t - c))).store_aligned(d + t * pitch + c);
+        ratio = normal(isa::fma(ratio, normal(first * second), begin));
+        ratio.store_aligned(d + (t + 1) * pitch + c);
       }
+      if (t < count)
+        normal(isa::fma(ratio, R(*decay.row(t)), begins(t - c))).store_aligned(d + t * pitch + c);
     }
-    for (index_type t = 0; t < count; ++t) p[t] = d[t * pitch];  // the products without the first of them
-    for (index_type t = 0; t < count; t += n) {
-      const R all = normal(R::load_aligned(p + t) * R(*decay.row(0)));
-      all.store_aligned(p + t), (R(T(0)) - all).store_aligned(minus_p + t);
+    T product(
+        1);  // not read from d: sixteen numbers just stored, then read as a register, wait for the cache
+    for (index_type t = 0; t < count; ++t) {
+      product *= *decay.row(t), product = product < least ? T(0) : product;
+      p[t] = product, minus_p[t] = -product;
     }
-    std::copy_n(d + (count - 1) * pitch, count, e);
   }
 
-  T *p, *minus_p, *e, *d;
+  /// E of a chunk of so many tokens.
+  row_list<const T> e(index_type count) const noexcept { return {d + (count - 1) * pitch, 1}; }
+
+  T *p, *minus_p, *d;
 
  private:
+  /// 1 in lane t, where there is one.
+  static R begins(index_type t) noexcept {
+    alignas(64) static constexpr auto one = [] {
+      std::array<T, std::size_t{2 * n + 1}> x{};
+      x[n] = T(1);
+      return x;
+    }();
+    return R::load_unaligned(one.data() + (t < n ? n - t : n + 1));
+  }
   /// 0 for less than the smallest normal number.
   static R normal(const R& x) noexcept { return xsimd::select(x < R(least), R(T(0)), x); }
 };

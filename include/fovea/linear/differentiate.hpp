@@ -228,8 +228,7 @@ class gradient_task {
     }
     lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_k()), rows);
     lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_v()), rows);
-    if (g_.d_decay.all.data)
-      lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_decay()), rows);
+    if (g_.d_decay.all.data) lines.of_rest.add(kernel::line_use::write, kernel::byte_view(d_decay()), rows);
     return lines;
   }
 

@@ -200,9 +200,14 @@ class token_reader {
         exponentials<Arch, T>(rows.row(t), own_decay_.step, own_decay_.row(t));
       return;
     }
-    copy_rows(given, first, x_.count, own_decay_);
-    for (index_type t = x_.count; t % n != 0; ++t) *own_decay_.row(t) = T(0);
-    exponentials<Arch, T>(own_decay_.first, x_.count, own_decay_.first);
+    const T* logarithms = own_decay_.first;
+    if constexpr (std::is_same_v<typename decltype(given)::element, const T>)
+      if (given.row_stride == 1 && x_.count % n == 0) logarithms = given.at(first);
+    if (logarithms == own_decay_.first) {
+      copy_rows(given, first, x_.count, own_decay_);
+      for (index_type t = x_.count; t % n != 0; ++t) *own_decay_.row(t) = T(0);
+    }
+    exponentials<Arch, T>(logarithms, x_.count, own_decay_.first);
   }
 
   const Call& c_;
