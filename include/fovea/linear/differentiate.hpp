@@ -105,7 +105,7 @@ class gradient_task {
   bool advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
     reader_.read(c * chunk_tokens);
     lines_ahead soon;
-    reader_.ask_for((c + 1) * chunk_tokens, soon.of_tokens);
+    reader_.ask_for((c + 1) * chunk_tokens, soon.of_rows);
     if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return true;
     if (to.first != from.first) copy_state(from, to);
     recur(x_, to);
@@ -216,10 +216,10 @@ class gradient_task {
   lines_ahead block_before(index_type first, index_type i) const noexcept {
     lines_ahead lines;
     if (first < 0) return lines;
-    reader_.ask_for(first, lines.of_tokens);
+    reader_.ask_for(first, lines.of_rows), reader_.ask_for_numbers(first, lines.of_rest);
     const auto rows = reader_.rows_from(first);
     for (index_type g = 0; g < x_.group; ++g)
-      lines.of_tokens.add(kernel::line_use::read_l2, kernel::byte_view(d_out(g)), rows);
+      lines.of_rows.add(kernel::line_use::read_l2, kernel::byte_view(d_out(g)), rows);
     if (i >= 0) {
       const index_type numbers = numbers_kept(sizes_, c_.has_beta);
       lines.of_rest.add(kernel::line_use::read_l2,

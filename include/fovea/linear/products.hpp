@@ -12,10 +12,10 @@ namespace linear {
 
 /// Cache lines that the next chunk needs, asked for in equal shares beside the tiles of this one.
 struct lines_ahead {
-  kernel::prefetch of_tokens, of_rest;  // what is read of its tokens; results, and states that were kept
+  kernel::prefetch of_rows, of_rest;  // rows of its tokens; all else: each has room for six matrices
 
-  void deal(index_type tiles) noexcept { of_tokens.deal(tiles), of_rest.deal(tiles); }
-  void fetch() noexcept { of_tokens.fetch(), of_rest.fetch(); }
+  void deal(index_type tiles) noexcept { of_rows.deal(tiles), of_rest.deal(tiles); }
+  void fetch() noexcept { of_rows.fetch(), of_rest.fetch(); }
 };
 
 /// Weights of row t and column s <= t, at first + t * Row + s * Step.

@@ -178,10 +178,18 @@ class token_reader {
           bytes.row_stride == bytes.cols * bytes.element && bytes.row_stride * at_once_ <= largest_in_l1;
       lines.add(near ? kernel::line_use::read : kernel::line_use::read_l2, bytes, rows_from(first));
     };
-    if (c_.has_decay) ask(c_.decay.head(b_, h_));
-    if (c_.has_beta) ask(c_.beta.head(b_, h_));
+    if (x_.decays_channels) ask(c_.decay.head(b_, h_));
     ask(k_), ask(v_);
     for (index_type g = 0; g < x_.group; ++g) ask(query(g));
+  }
+  /// The same of the numbers a token. (Forward, which goes the way a processor guesses, lost 1 to 3 % by it;
+  /// backward gains 2.)
+  void ask_for_numbers(index_type first, kernel::prefetch& lines) const noexcept {
+    const auto ask = [&](const auto& x) {
+      lines.add(kernel::line_use::read, kernel::byte_view(x), rows_from(first));
+    };
+    if (c_.has_decay && !x_.decays_channels) ask(c_.decay.head(b_, h_));
+    if (c_.has_beta) ask(c_.beta.head(b_, h_));
   }
   /// The rows of the block from `first` on, which may be none.
   range rows_from(index_type first) const noexcept {
