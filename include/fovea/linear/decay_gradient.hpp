@@ -2,8 +2,8 @@
 //
 //   d_g_r = sum over t >= r of (q_t d_q_t + k_t left d_k_t - k_t right d_k_t) + <dS, S> after the chunk
 //
-// (chunk_gradient.hpp); of channels the same without the sums over them, and with the sign of left d_k that it
-// gets here. 0 where the decay itself is 0.
+// (chunk_gradient.hpp); of channels the same without the sums over them, and with the sign of left d_k, which
+// is given here. 0 where the decay itself is 0.
 #pragma once
 
 #include <fovea/linear/chunk_gradient.hpp>
