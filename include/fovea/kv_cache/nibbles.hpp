@@ -71,10 +71,7 @@ class nibble_keys {
     if (tokens >= closed_) return;
     const index_type first = tokens / nibble_block * nibble_block;
     for (index_type h = 0; h < heads_; ++h)
-      for (index_type t = first; t < tokens; ++t) {
-        float* const to = open_row(t, h);
-        for (index_type c = 0; c < dim_; ++c) to[c] = number(t, h, c);
-      }
+      for (index_type t = first; t < tokens; ++t) read_row(t, h, open_row(t, h));
     closed_ = first;
   }
 
@@ -97,11 +94,15 @@ class nibble_keys {
         scales(token, head));
     });
   }
-  float number(index_type t, index_type head, index_type c) const noexcept {
-    if (t >= closed_) return open_row(t, head)[c];
+  /// A token's numbers.
+  template <class T>
+  void read_row(index_type t, index_type head, T* to) const noexcept {
+    if (t >= closed_) return static_cast<void>(std::copy_n(open_row(t, head), dim_, to));
+    const std::uint8_t* const row = codes(t, head);
+    const float* const scale = scales(t, head);
     const index_type half = nibble_bytes(dim_);
-    const std::uint8_t byte = codes(t, head)[c < half ? c : c - half];
-    return static_cast<float>((c < half ? byte & 15 : byte >> 4) - 8) * scales(t, head)[c];
+    for (index_type c = 0; c < half; ++c) to[c] = static_cast<float>((row[c] & 15) - 8) * scale[c];
+    for (index_type c = half; c < dim_; ++c) to[c] = static_cast<float>((row[c - half] >> 4) - 8) * scale[c];
   }
 
  private:
@@ -227,12 +228,19 @@ class nibble_values {
     f(index_type(0), reinterpret_cast<const kernel::nibble_pair*>(rows), row_bytes_, tokens.size(),
       scales_.data() + head * capacity_ + tokens.first);
   }
-  float number(index_type t, index_type head, index_type c) const noexcept {
-    const index_type half = nibble_bytes(dim_);
+  template <class T>
+  void read_row(index_type t, index_type head, T* to) const noexcept {
     const std::uint8_t* const row = all_codes() + (head * capacity_ + t) * row_bytes_;
-    const int code = (c < half ? row[c] & 15 : row[c - half] >> 4) - 8;
-    return static_cast<float>(code * row[half + c / nibble_block]) *
-           scales_[static_cast<std::size_t>(head * capacity_ + t)];
+    const float scale = scales_[static_cast<std::size_t>(head * capacity_ + t)];
+    const index_type half = nibble_bytes(dim_);
+    for (index_type c = 0, last; c < dim_; c = last) {  // numbers that share a multiple, and a half
+      last = std::min({(c / nibble_block + 1) * nibble_block, dim_, c < half ? half : dim_});
+      const float step = static_cast<float>(row[half + c / nibble_block]);
+      for (index_type i = c; c < half && i < last; ++i)
+        to[i] = static_cast<float>((row[i] & 15) - 8) * step * scale;
+      for (index_type i = c; c >= half && i < last; ++i)
+        to[i] = static_cast<float>((row[i - half] >> 4) - 8) * step * scale;
+    }
   }
 
  private:
@@ -255,8 +263,7 @@ struct nibble_head {
   template <class T>
   void read(range tokens, T* to, index_type stride) const noexcept {
     const auto& all = cache->template rows<Side>();
-    for (index_type t = tokens.first; t < tokens.last; ++t, to += stride)
-      for (index_type c = 0; c < cols; ++c) to[c] = static_cast<T>(all.number(first + t, head, c));
+    for (index_type t = tokens.first; t < tokens.last; ++t, to += stride) all.read_row(first + t, head, to);
   }
   template <class F>
   void each_coded(range tokens, std::int8_t* buffer, index_type width, F&& f) const noexcept {

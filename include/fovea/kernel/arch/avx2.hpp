@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/arch/generic.hpp>
+#include <fovea/kernel/arch/nibbles.hpp>
 
 #if XSIMD_WITH_AVX
 
@@ -126,6 +127,20 @@ struct isa<Arch> : generic_isa<Arch> {
       return halves<Halves>(vec<Arch, T>(_mm256_unpacklo_pd(a, b)), vec<Arch, T>(_mm256_unpackhi_pd(a, b)));
   }
 };
+
+#ifdef __AVX2__
+template <avx Arch>
+struct nibble_lookup<Arch> : multiplied_nibbles<Arch> {
+  using typename multiplied_nibbles<Arch>::table;
+  FOVEA_INLINE static two_registers<Arch> load(const void* from, const table& low,
+                                               const table& high) noexcept {
+    const __m256i codes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from)));
+    using V = vec<Arch, float>;
+    return {low.of(V(_mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(15))))),
+            high.of(V(_mm256_cvtepi32_ps(_mm256_srli_epi32(codes, 4))))};
+  }
+};
+#endif
 
 }  // namespace kernel
 FOVEA_NAMESPACE_END

@@ -199,14 +199,19 @@ struct isa<Arch> : generic_isa<Arch> {
   }
 };
 
+/// A register holds a float for each code.
 template <avx512 Arch>
 struct nibble_lookup<Arch> {
   static constexpr bool available = true;
-  FOVEA_INLINE static two_registers<Arch> load(const void* from, const vec<Arch, float>& low,
-                                               const vec<Arch, float>& high) noexcept {
+  using table = vec<Arch, float>;
+  static table table_of(index_type multiple) noexcept {
+    return table::load_aligned(tables_of_nibbles.of[static_cast<std::size_t>(multiple)].data());
+  }
+  FOVEA_INLINE static two_registers<Arch> load(const void* from, const table& low,
+                                               const table& high) noexcept {
     const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)));
-    return {vec<Arch, float>(_mm512_permutexvar_ps(codes, low)),  // by the lowest 4 bits of each lane
-            vec<Arch, float>(_mm512_permutexvar_ps(_mm512_srli_epi32(codes, 4), high))};
+    return {table(_mm512_permutexvar_ps(codes, low)),  // by the lowest 4 bits of each lane
+            table(_mm512_permutexvar_ps(_mm512_srli_epi32(codes, 4), high))};
   }
 };
 

@@ -1,10 +1,9 @@
 // fovea/kernel/arch/nibbles.hpp - numbers of 4 bits, two a byte, where an instruction looks them up.
 //
-// Each file of an instruction set that has such an instruction specialises nibble_lookup: AVX-512 does, whose
-// registers hold a float for each of the 16 codes.
+// Each file of an instruction set that widens bytes in a few instructions specialises nibble_lookup.
 #pragma once
 
-#include <fovea/kernel/arch/registers.hpp>
+#include <fovea/kernel/arch/generic.hpp>
 
 #include <array>
 #include <cstdint>
@@ -17,10 +16,11 @@ struct nibble_pair {
   std::uint8_t bits;
 };
 
-/// No such instruction. Where there is one:
+/// No such instructions. Where there are:
 ///   available                       true
-///   load(from, low, high)           two registers of float from as many bytes: of each byte's low half the
-///                                   number of that place of the table `low`, of its high half that of `high`
+///   table, table_of(multiple)       what codes stand for: themselves less 8, times a multiple from 0 to 16
+///   load(from, low, high)           two registers of float from as many bytes: what each byte's low half
+///                                   stands for in the table `low`, and its high half in `high`
 template <class Arch>
 struct nibble_lookup {
   static constexpr bool available = false;
@@ -33,7 +33,6 @@ struct two_registers {
 template <class Arch>
 concept looks_up_nibbles = nibble_lookup<Arch>::available;
 
-/// What the codes 0 to 15 stand for: themselves less 8, times a multiple from 0 to 16.
 inline constexpr index_type nibble_codes = 16, most_nibble_multiple = 16;
 struct alignas(64) nibble_tables {
   std::array<std::array<float, std::size_t{nibble_codes}>, std::size_t{most_nibble_multiple + 1}> of;
@@ -45,6 +44,22 @@ inline constexpr nibble_tables tables_of_nibbles = [] {
       all.of[multiple][code] = (static_cast<float>(code) - 8) * static_cast<float>(multiple);
   return all;
 }();
+
+/// Where a register holds fewer floats: code * multiple - 8 * multiple.
+template <class Arch>
+struct multiplied_nibbles {
+  static constexpr bool available = true;
+  struct table {
+    vec<Arch, float> multiple, middle;
+    FOVEA_INLINE vec<Arch, float> of(const vec<Arch, float>& codes) const noexcept {
+      return isa<Arch>::fma(codes, multiple, middle);  // exact
+    }
+  };
+  static table table_of(index_type multiple) noexcept {
+    const auto& numbers = tables_of_nibbles.of[static_cast<std::size_t>(multiple)];
+    return {vec<Arch, float>(numbers[9]), vec<Arch, float>(numbers[0])};
+  }
+};
 
 }  // namespace kernel
 FOVEA_NAMESPACE_END

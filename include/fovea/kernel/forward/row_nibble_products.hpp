@@ -21,7 +21,7 @@ FOVEA_INLINE tile<Arch, float, R, C> inner_sum_of_nibbles(const float* q, const 
                                                           index_type k_row, index_type half) noexcept {
   using V = vec<Arch, float>;
   constexpr index_type n = lanes<Arch, float>;
-  const V table = V::load_aligned(tables_of_nibbles.of[1].data());
+  const auto table = nibble_lookup<Arch>::table_of(1);
   tile<Arch, float, R, C> sum;
   FOVEA_UNROLL_ALL
   for (int e = 0; e < R * C; ++e) sum.at[e / C][e % C] = V(0.f);
@@ -98,6 +98,7 @@ template <class Arch, int R, int G>
 FOVEA_NOINLINE void add_columns_of_nibbles(const row_panel<Arch, float>& p, index_type first,
                                            const block_piece<nibble_pair>& v, index_type column) noexcept {
   using V = vec<Arch, float>;
+  using lookup = nibble_lookup<Arch>;
   constexpr index_type n = lanes<Arch, float>, channels = 32;  // that share a multiple
   constexpr std::integral_constant<index_type, row_panel<Arch, float>::block> p_stride{};
   const index_type half = v.rows.dim / 2;
@@ -113,10 +114,8 @@ FOVEA_NOINLINE void add_columns_of_nibbles(const row_panel<Arch, float>& p, inde
     FOVEA_UNROLL_ALL
     for (int g = 0; g < G; ++g) {
       const index_type c = column + g * n;
-      const auto& low = tables_of_nibbles.of[multiples[c / channels].bits];
-      const auto& high = tables_of_nibbles.of[multiples[(half + c) / channels].bits];
-      value[g] =
-          nibble_lookup<Arch>::load(row + c, V::load_aligned(low.data()), V::load_aligned(high.data()));
+      value[g] = lookup::load(row + c, lookup::table_of(multiples[c / channels].bits),
+                              lookup::table_of(multiples[(half + c) / channels].bits));
     }
     FOVEA_UNROLL_ALL
     for (int r = 0; r < R; ++r) {
@@ -140,7 +139,7 @@ FOVEA_NOINLINE void add_columns_of_nibbles(const row_panel<Arch, float>& p, inde
 template <class Arch, int R>
 void add_rows_of_nibbles(const row_panel<Arch, float>& p, index_type first,
                          const block_piece<nibble_pair>& v) noexcept {
-  constexpr int most = R <= 2 ? 4 : R <= 4 ? 2 : 1;
+  constexpr int most = std::clamp(geometry<Arch>::few_rows / R, 1, 4);
   constexpr index_type n = lanes<Arch, float>;
   const index_type half = v.rows.dim / 2;
   index_type c = 0;
