@@ -74,8 +74,8 @@ class linear_attention {
     return out;
   }
 
-  /// Writes O into `o`, which has its size and any element, and shares no memory with what is read; nor
-  /// does the state.
+  /// Writes O into `o`, which has its size and any element; o may be q itself, the same view, and otherwise
+  /// shares no memory with what is read; nor does the state.
   template <class O, class Q, class K, class V, class... Mods>
   void into(O&& o, const Q& q, const K& k, const V& v, const Mods&... mods) const {
     const auto call = call_of(view_of(o, heads_of(q), "o"), q, k, v, mods...);

@@ -1,65 +1,14 @@
 // Linear attention: both engines against the recurrence in double, and what is promised of bits, NaN and errors.
 #include <fovea/linear/reference.hpp>
 
-#include "rules.hpp"
+#include "problem.hpp"
 
 #include <gtest/gtest.h>
-
-#include <cstring>
-#include <random>
 
 namespace {
 
 using fovea::index_type, fovea::linear_engine;
-
-struct shape {
-  index_type batch = 1, heads = 1, kv_heads = 1, tokens = 1, dim = 8, value_dim = 8;
-};
 using namespace linear_test;
-
-/// Random arguments; keys of length 1; log decays between -strength and 0.
-template <class E, class S = fovea::compute_t<E>>
-struct problem {
-  shape at;
-  fovea::tensor<E> q, k, v, g, g_channels, b;
-  fovea::tensor<S> s;
-
-  problem(const shape& x, double strength, std::uint32_t seed = 1)
-      : at(x),
-        q(x.batch, x.heads, x.tokens, x.dim),
-        k(x.batch, x.kv_heads, x.tokens, x.dim),
-        v(x.batch, x.kv_heads, x.tokens, x.value_dim),
-        g(x.batch, x.kv_heads, x.tokens, 1),
-        g_channels(x.batch, x.kv_heads, x.tokens, x.dim),
-        b(x.batch, x.kv_heads, x.tokens, 1),
-        s(x.batch, x.kv_heads, x.dim, x.value_dim) {
-    std::mt19937 bits(seed);
-    std::normal_distribution<float> normal;
-    std::uniform_real_distribution<float> share;
-    const auto fill = [](auto& x_, auto&& next) {
-      using X = std::remove_cvref_t<decltype(*x_.data())>;
-      for (index_type i = 0; i < x_.size(); ++i) x_.data()[i] = X(static_cast<float>(next()));
-    };
-    const float length = 1 / std::sqrt(static_cast<float>(std::max<index_type>(x.dim, 1)));
-    fill(q, [&] { return normal(bits); }), fill(v, [&] { return normal(bits); });
-    fill(k, [&] { return length * (share(bits) < 0.5f ? -1.f : 1.f); });
-    fill(s, [&] { return normal(bits); }), fill(b, [&] { return share(bits); });
-    fill(g, [&] { return -strength * share(bits); }),
-        fill(g_channels, [&] { return -strength * share(bits); });
-  }
-
-  /// f(mods...) of the rule, but the state.
-  template <class F>
-  void with(rule r, const F& f) const {
-    const auto rate = [&](const auto&... more) { delta(r) ? f(more..., fovea::delta_rule(b)) : f(more...); };
-    if (!gated(r))
-      rate();
-    else if (by_channel(r))
-      rate(fovea::log_decay(g_channels));
-    else
-      rate(fovea::log_decay(g));
-  }
-};
 
 /// The largest error as a share of its bound, of out and of the states.
 template <class E, class S = fovea::compute_t<E>>
@@ -123,12 +72,6 @@ TEST(LinearAttention, StorageTypesAndLengths) {
         check<float>({1, 2, 1, tokens, 24, 16}, 0.5, r, engine, true);
         check<double>({1, 4, 2, tokens, 5, 7}, 0.5, r, engine, true);
       }
-}
-
-template <class X, class Y>
-bool same_bits(const X& x, const Y& y) {
-  return x.size() == 0 ||
-         std::memcmp(x.data(), y.data(), sizeof(*x.data()) * static_cast<std::size_t>(x.size())) == 0;
 }
 
 TEST(LinearAttention, SameBitsForAnyWorkersAloneAndPacked) {
@@ -296,7 +239,7 @@ TEST(LinearAttention, ErrorsNameTheArgumentAndBothValues) {
   };
   EXPECT_TRUE(says(message([&] { attend(p.q, wrong, p.v); }), "k has 4 tokens", "5"));
   EXPECT_TRUE(says(message([&] { attend(p.q, p.k, wrong); }), "v has 4 tokens", "5"));
-  EXPECT_TRUE(says(fails(fovea::log_decay(wide)), "log_decay has 3 columns", "8"))
+  EXPECT_TRUE(says(fails(fovea::log_decay(wide)), "log_decay has 3 columns", "not 1 or 8"))
       << fails(fovea::log_decay(wide));
   EXPECT_TRUE(says(fails(fovea::delta_rule(wide)), "delta_rule has 3 columns", "1"));
   EXPECT_TRUE(says(fails(fovea::linear_state(state_of_one)), "state", "8 x 11", "8 x 12"));
@@ -308,8 +251,16 @@ TEST(LinearAttention, ErrorsNameTheArgumentAndBothValues) {
   EXPECT_TRUE(says(fails(fovea::linear_snapshots(two, 0)), "linear_snapshots are 0 tokens apart", "1"));
   std::vector<std::byte> few(3);
   EXPECT_TRUE(says(fails(fovea::workspace{few}), "workspace has 3 bytes"));
+  fovea::tensor<float> all_heads(1, 4, 5, 8);
+  const fovea::linear_attention<float, 4> of_four;
   EXPECT_TRUE(
-      says(message([&] { attend.into(p.q, p.q, p.k, fovea::tensor<float>(1, 2, 5, 8)); }), "share memory"));
+      says(message([&] { of_four.into(all_heads, p.q, all_heads, all_heads); }), "o and k share memory"));
+  auto shifted = p.q.view();
+  shifted.data += 8, shifted.tokens -= 1;
+  auto part = p.q.view();
+  part.tokens -= 1;
+  fovea::tensor<float> rest(1, 4, 4, 8);
+  EXPECT_TRUE(says(message([&] { of_four.into(shifted, part, rest, rest); }), "o and q share memory"));
   EXPECT_TRUE(says(message([] { fovea::linear_attention<float, 4>({.heads = 3}); }), "heads is 3", "4"));
 }
 

@@ -8,12 +8,16 @@
 FOVEA_NAMESPACE_BEGIN
 namespace linear {
 
-/// f(name, view) for all that a call reads but the state.
+/// f(name, view) for all that a call reads but the state; and without q.
 template <class Call, class F>
-void each_operand(const Call& c, const F& f) {
-  f("q", c.q), f("k", c.k), f("v", c.v);
+void each_operand_but_q(const Call& c, const F& f) {
+  f("k", c.k), f("v", c.v);
   if (c.has_decay) f("log_decay", c.decay);
   if (c.has_beta) f("delta_rule", c.beta);
+}
+template <class Call, class F>
+void each_operand(const Call& c, const F& f) {
+  f("q", c.q), each_operand_but_q(c, f);
 }
 
 /// Whether what a call reads fits together.
@@ -23,10 +27,10 @@ void check_operands(const Call& c) {
   check_like("v", c.v, "k", c.k, c.v.dim());
   check_countable(c.q.batches(), c.q.heads(), c.q.max_tokens(), c.q.dim(), c.q.dim(), c.v.dim());
   if (c.has_decay) {
-    if (c.decay.dim() == 1 || c.q.batches() == 0)
-      check_like("log_decay", c.decay, "k", c.k, c.decay.dim());
-    else
-      check_like("log_decay", c.decay, "k", c.k, c.k.dim());
+    check_like("log_decay", c.decay, "k", c.k, c.decay.dim());
+    if (c.decay.dim() != 1 && c.decay.dim() != c.k.dim() && c.q.batches() > 0)
+      reject("log_decay has ", c.decay.dim(), " columns a head, not 1 or ", c.k.dim(),
+             ", one a channel of k");
   }
   if (c.has_beta) check_like("delta_rule", c.beta, "k", c.k, 1);
 }
@@ -49,8 +53,8 @@ template <class Call>
 void check_results(const Call& c) {
   static_assert(!std::is_const_v<typename Call::state_element>,
                 "fovea: linear_state(s) is written: s must not be const");
-  check_result("o", c.out, "q", c.q, c.v.dim());
-  each_operand(c, [&](const char* name, const auto& x) { check_apart("o", c.out.all, name, x); });
+  check_result("o", c.out, "q", c.q, c.v.dim()), check_apart_or_same("o", c.out, "q", c.q);
+  each_operand_but_q(c, [&](const char* name, const auto& x) { check_apart("o", c.out.all, name, x); });
   if (c.has_snapshots) {
     if (c.every < 1) reject("linear_snapshots are ", c.every, " tokens apart, not at least 1");
     check_state("linear_snapshots", c, c.snapshots, c.q.max_tokens() / c.every);

@@ -150,7 +150,7 @@ class token_reader {
     rows.last = std::min(rows.last, rows.first + most);
     x_.count = rows.size();
     const bool registers = registers_ || x_.decays_channels;
-    bool copied_q = false;
+    bool copied_q = o_is_q();
     for (index_type g = 0; g < x_.group; ++g) copied_q |= !as_read<Arch, T>(query(g), registers);
     x_.q_head = copied_q ? chunk_tokens * x_.dim_step : c_.q.all.head_stride;
     for (index_type g = x_.group; g-- > 0;) {
@@ -190,6 +190,10 @@ class token_reader {
     };
     if (c_.has_decay && !x_.decays_channels) ask(c_.decay.head(b_, h_));
     if (c_.has_beta) ask(c_.beta.head(b_, h_));
+  }
+  /// Then rows of q are read more than once while those of o are written.
+  bool o_is_q() const noexcept {
+    return static_cast<const void*>(c_.out.all.data) == static_cast<const void*>(c_.q.all.data);
   }
   /// The rows of the block from `first` on, which may be none.
   range rows_from(index_type first) const noexcept {
