@@ -76,7 +76,7 @@ class scorer_gradient {
             if constexpr (has_parameters) of_parameters[e] = of_parameters[e] + pulled(dz, of.by_parameter);
           }
         }
-        T* const to = r_.d_q + i * r_.d_q_stride + first;
+        T* const to = r_.d_q.data + i * r_.d_q.stride + first;
         (V::load_unaligned(to) + isa<Arch>::sums_of_lanes(of_query)).store_unaligned(to);
       });
       for (index_type j = 0; j < keys; j += n) {
@@ -199,8 +199,10 @@ class gradient_scorer_ref {
          const sums_of_rows<T>& d_k, [[maybe_unused]] double* d_parameters) noexcept {
         if constexpr (std::is_same_v<Scorer, dot_product>) {
           group.add_to_keys(rows, finite, d_k);
-          group.add_to_queries(rows, k, finite, d_k.stride);
+          group.add_to_queries(rows, k, finite);
         } else {
+          clear_if_empty<Arch>(d_k, group.keys().size(), group.width());
+          clear_if_empty<Arch>(rows.d_q, rows.rows.size(), group.width());
           with_chosen(*static_cast<const Scorer*>(scorer), [&](const auto& chosen) {
             const scorer_gradient<Arch, T, std::remove_cvref_t<decltype(chosen)>> own(chosen, group, rows);
             own.pull_back_logits(), own.add(d_k, d_parameters);

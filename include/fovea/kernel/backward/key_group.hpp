@@ -27,7 +27,7 @@ class key_group {
 
  public:
   /// `panels`: K^T, then V^T, each a panel [dim][tile_lanes] after another; p, ds: shape.cells() each.
-  /// `lines`: asked for beside the tiles of P and dP.
+  /// `lines`: asked for beside the tiles.
   key_group(const shape& sizes, range keys, index_type dim, index_type value_dim, T* panels, T* p, T* ds,
             prefetch& lines) noexcept
       : sizes_(sizes),
@@ -59,6 +59,7 @@ class key_group {
 
   range keys() const noexcept { return keys_; }
   index_type dim() const noexcept { return dim_; }
+  index_type width() const noexcept { return round_up(dim_, n); }
 
   /// K^T of the register of keys from lane j on: channel c is channel_stride further for each.
   static constexpr index_type channel_stride = tile_lanes;
@@ -137,27 +138,28 @@ class key_group {
 
   /// dV += P^T dO, a row a key.
   void add_to_values(const gradient_rows<T>& r, bool finite, const sums_of_rows<T>& d_v) const noexcept {
-    add_to_keys(p_, r.d_out, r.rows.size(), finite, d_v.data, d_v.stride);
+    add_to_keys(p_, r.d_out, r.rows.size(), finite, d_v, round_up(value_dim_, n));
   }
   /// dK += dS^T Q
   void add_to_keys(const gradient_rows<T>& r, bool finite, const sums_of_rows<T>& d_k) const noexcept {
-    add_to_keys(ds_, r.q, r.rows.size(), finite, d_k.data, d_k.stride);
+    add_to_keys(ds_, r.q, r.rows.size(), finite, d_k, width());
   }
 
   /// dQ += dS K
-  FOVEA_NOINLINE void add_to_queries(const gradient_rows<T>& r, const rows_of<T>& k, bool finite,
-                                     index_type width) const noexcept {
+  FOVEA_NOINLINE void add_to_queries(const gradient_rows<T>& r, const rows_of<T>& k,
+                                     bool finite) const noexcept {
     const index_type stride = sizes_.stride();
-    if (!finite) return add_seen(ds_, stride, 1, r.rows.size(), k, keys_.size(), r.d_q, r.d_q_stride, width);
-    each_columns(width, [&](auto wide, auto high, index_type c) FOVEA_INLINE_LAMBDA {
+    if (!finite) return add_seen<Arch>(ds_, stride, 1, r.rows.size(), k, keys_.size(), r.d_q, width());
+    each_columns(width(), [&](auto wide, auto high, index_type c) FOVEA_INLINE_LAMBDA {
       in_whole_tiles<high()>(r.rows.size(), [&](auto rows, index_type i) FOVEA_INLINE_LAMBDA {
         const range keys = seen_.keys_seen_by({i, i + rows});
-        if (keys.empty()) return;
-        T* const to = r.d_q + i * r.d_q_stride + c;
-        auto sum = load<rows(), wide()>(to, r.d_q_stride);
+        if (keys.empty() && !r.d_q.empty) return;
+        lines_.fetch();
+        T* const to = r.d_q.data + i * r.d_q.stride + c;
+        auto sum = load<rows(), wide()>(to, r.d_q);
         add_outer(sum, ds_ + i * stride + keys.first, stride, unit{}, k.data + keys.first * k.stride + c,
                   k.stride, keys.size(), no_prefetch{});
-        store(sum, to, r.d_q_stride);
+        store(sum, to, r.d_q.stride);
       });
     });
   }
@@ -166,9 +168,9 @@ class key_group {
   template <class F>
   FOVEA_INLINE void each_seen_row(F&& f) const noexcept {
     for (int t = 0; t < seen_.count(); ++t)
-      if (const range lanes{seen_[t].lanes.first, std::min(seen_[t].lanes.last, round_up(keys_.size(), n))};
-          !lanes.empty())
-        for (index_type i = seen_[t].rows.first; i < seen_[t].rows.last; ++i) f(i, lanes);
+      if (const range seen = seen_[t].lanes; !seen.empty())
+        for (index_type i = seen_[t].rows.first; i < seen_[t].rows.last; ++i)
+          f(i, range{seen.first / n * n, round_up(seen.last, n)});
   }
   /// f(row, cells, dS) for the registers of cells that are seen, after differentiate().
   template <class F>
@@ -182,27 +184,31 @@ class key_group {
 
  private:
   FOVEA_NOINLINE void add_to_keys(const T* cells, const rows_of<T>& from, index_type rows, bool finite,
-                                  T* sums, index_type width) const noexcept {
+                                  const sums_of_rows<T>& sums, index_type width) const noexcept {
     const index_type stride = sizes_.stride();
-    if (!finite) return add_seen(cells, 1, stride, keys_.size(), from, rows, sums, width, width);
+    if (!finite) return add_seen<Arch>(cells, 1, stride, keys_.size(), from, rows, sums, width);
     each_columns(width, [&](auto wide, auto high, index_type c) FOVEA_INLINE_LAMBDA {
       in_whole_tiles<high()>(keys_.size(), [&](auto keys, index_type j) FOVEA_INLINE_LAMBDA {
         const range seeing = seen_.rows_that_see({j, j + keys});
-        if (seeing.empty()) return;
-        T* const to = sums + j * width + c;
-        auto sum = load<keys(), wide()>(to, width);
+        if (seeing.empty() && !sums.empty) return;
+        lines_.fetch();
+        T* const to = sums.data + j * sums.stride + c;
+        auto sum = load<keys(), wide()>(to, sums);
         add_outer(sum, cells + seeing.first * stride + j, unit{}, stride,
                   from.data + seeing.first * from.stride + c, from.stride, seeing.size(), no_prefetch{});
-        store(sum, to, width);
+        store(sum, to, sums.stride);
       });
     });
   }
 
   template <int R, int C>
-  FOVEA_INLINE static tile<Arch, T, R, C> load(const T* from, index_type stride) noexcept {
+  FOVEA_INLINE static tile<Arch, T, R, C> load(const T* from, const sums_of_rows<T>& sums) noexcept {
     tile<Arch, T, R, C> s;
-    s.each([&](auto r, auto c, V& x)
-               FOVEA_INLINE_LAMBDA { x = V::load_unaligned(from + r * stride + c * n); });
+    if (sums.empty)
+      s.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
+    else
+      s.each([&](auto r, auto c, V& x)
+                 FOVEA_INLINE_LAMBDA { x = V::load_unaligned(from + r * sums.stride + c * n); });
     return s;
   }
   template <int R, int C>
@@ -267,20 +273,6 @@ class key_group {
       if (take == 1) call(std::integral_constant<int, 1>{});
       c += take * n, left -= take;
     }
-  }
-
-  /// sums(i, c) += over t of cells(i, t) from(t, c), where a cell of 0 hides what it would be multiplied by.
-  FOVEA_NOINLINE static void add_seen(const T* cells, index_type row, index_type step, index_type count,
-                                      const rows_of<T>& from, index_type depth, T* sums, index_type stride,
-                                      index_type width) noexcept {
-    for (index_type i = 0; i < count; ++i)
-      for (index_type c = 0; c < width; c += n) {
-        V sum = V::load_unaligned(sums + i * stride + c);
-        for (index_type t = 0; t < depth; ++t)
-          if (const T x = cells[i * row + t * step]; x != T(0))
-            sum = isa<Arch>::fma(V::load_unaligned(from.data + t * from.stride + c), V(x), sum);
-        sum.store_unaligned(sums + i * stride + c);
-      }
   }
 
   shape sizes_;

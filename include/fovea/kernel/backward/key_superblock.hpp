@@ -7,11 +7,6 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-template <class Arch, class T>
-FOVEA_NOINLINE void clear_rows(const sums_of_rows<T>& sums, index_type rows, index_type width) noexcept {
-  for (index_type i = 0; i < rows; ++i) std::fill_n(sums.data + i * sums.stride, width, T(0));
-}
-
 /// f(rows) for each block of rows that key splits make the sums of, or leave out.
 template <class F>
 void each_block_of_rows(index_type count, const F& f) noexcept {
@@ -52,6 +47,8 @@ class key_groups {
   using shape = gradient_shape<Arch, T>;
 
  public:
+  static constexpr int most = static_cast<int>(shape::keys / shape::tile_lanes);
+
   /// `groups`: as many as there is memory for; `lanes`: those of a group.
   template <class Mask>
   key_groups(const Mask& mask, range keys, index_type lanes, index_type groups) noexcept {
@@ -70,18 +67,18 @@ class key_groups {
   range keys() const noexcept { return {edges_[0], edges_[count_]}; }
 
  private:
-  static constexpr int most = static_cast<int>(shape::keys / shape::tile_lanes);
   int count_ = 0;
   index_type edges_[std::size_t{most + 1}];
 };
 
-/// Keys in groups of lanes, packed; as rows, too; and the sums of their dK and dV.
+/// Keys in groups of lanes, packed; as rows, too; and the sums of their dK and dV, empty at first.
 template <class Arch, class T>
 class key_superblock {
  public:
-  /// `rows`: the keys' rows, registers wide.
+  /// `rows`: the keys' rows, registers wide; `d_k`, `d_v`: where their gradients are summed.
   key_superblock(const key_groups<Arch, T>& groups, index_type dim, index_type value_dim,
-                 const rows_of<T>& rows, const gradient_scratch<T>& memory, prefetch& lines) noexcept
+                 const rows_of<T>& rows, const sums_of_rows<T>& d_k, const sums_of_rows<T>& d_v,
+                 const gradient_scratch<T>& memory, prefetch& lines) noexcept
       : shape_(dim),
         groups_(groups),
         keys_(groups.keys()),
@@ -89,38 +86,53 @@ class key_superblock {
         value_dim_(value_dim),
         memory_(memory),
         lines_(lines),
-        rows_(rows, keys_.size()) {}
+        rows_(rows, keys_.size()),
+        d_k_(d_k),
+        d_v_(d_v) {}
 
   range keys() const noexcept { return keys_; }
-  const gradient_shape<Arch, T>& shape() const noexcept { return shape_; }
   index_type width() const noexcept { return round_up(dim_, lanes<Arch, T>); }
-  index_type value_width() const noexcept { return round_up(value_dim_, lanes<Arch, T>); }
+  const gradient_shape<Arch, T>& shape() const noexcept { return shape_; }
   /// Whether no row holds NaN or infinities.
   bool finite() noexcept { return rows_.finite(); }
 
-  /// Packs K^T * k_scale and V^T * v_scale; sums start at 0.
+  /// Packs K^T * k_scale and V^T * v_scale.
   void open(const query_ref<Arch, T>& k, T k_scale, const query_ref<Arch, T>& v, T v_scale) const noexcept {
-    each_group([&](const auto& group) { group.pack_keys(k, k_scale, v, v_scale); });
-    clear_rows<Arch>(d_k(keys_.first), keys_.size(), width());
-    clear_rows<Arch>(d_v(keys_.first), keys_.size(), value_width());
+    for (int i = 0; i < groups_.count(); ++i) group(i).pack_keys(k, k_scale, v, v_scale);
   }
-  /// f(group) for each group of lanes.
+  /// f(group, {its dK, its dV}) for each group of lanes; returns whether it added to both.
   template <class F>
-  void each_group(F&& f) const noexcept {
-    for (int i = 0; i < groups_.count(); ++i)
-      f(key_group<Arch, T>(shape_, groups_[i], dim_, value_dim_,
-                           memory_.panels + i * shape_.lanes_a_group * (dim_ + value_dim_), memory_.p,
-                           memory_.ds, lines_));
+  void each_group(F&& f) noexcept {
+    for (int i = 0; i < groups_.count(); ++i) added_[i] = f(group(i), sums(i)) || added_[i];
+  }
+  /// The sums of groups that nothing was added to are 0.
+  void close() const noexcept {
+    for (int i = 0; i < groups_.count(); ++i) {
+      clear_if_empty<Arch>(sums(i).first, groups_[i].size(), width());
+      clear_if_empty<Arch>(sums(i).second, groups_[i].size(), round_up(value_dim_, lanes<Arch, T>));
+    }
   }
   rows_of<T> rows_from(index_type key) const noexcept { return rows_.from(key - keys_.first); }
-  sums_of_rows<T> d_k(index_type key) const noexcept {
-    return {memory_.d_k + (key - keys_.first) * width(), width()};
-  }
-  sums_of_rows<T> d_v(index_type key) const noexcept {
-    return {memory_.d_v + (key - keys_.first) * value_width(), value_width()};
-  }
 
  private:
+  key_group<Arch, T> group(int i) const noexcept {
+    return {shape_,
+            groups_[i],
+            dim_,
+            value_dim_,
+            memory_.panels + i * shape_.lanes_a_group * (dim_ + value_dim_),
+            memory_.p,
+            memory_.ds,
+            lines_};
+  }
+  std::pair<sums_of_rows<T>, sums_of_rows<T>> sums(int i) const noexcept {
+    const auto of_group = [&](sums_of_rows<T> all) {
+      all.empty = !added_[i];
+      return all.from(groups_[i].first - keys_.first);
+    };
+    return {of_group(d_k_), of_group(d_v_)};
+  }
+
   gradient_shape<Arch, T> shape_;
   key_groups<Arch, T> groups_;
   range keys_;
@@ -128,6 +140,8 @@ class key_superblock {
   gradient_scratch<T> memory_;
   prefetch& lines_;
   block_rows<Arch, T> rows_;
+  sums_of_rows<T> d_k_, d_v_;
+  bool added_[std::size_t{key_groups<Arch, T>::most}] = {};
 };
 
 }  // namespace kernel

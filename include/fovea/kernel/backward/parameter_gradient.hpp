@@ -71,7 +71,7 @@ FOVEA_INLINE void sum_parameters(const Gradients& g, const Score& score, index_t
       const auto d_out =
           operand_of<Arch>(g.template d_sums<Arch>(b, h), value_width, memory.d_out_copy).read(block_rows);
       const gradient_rows<T> block{
-          block_rows, q, d_out, nullptr, 0, terms.lse + block_rows.first, terms.delta + block_rows.first};
+          block_rows, q, d_out, {}, terms.lse + block_rows.first, terms.delta + block_rows.first};
       gradient_scorer_ref<Arch, T>(scorer).score(group, block, of_cells.plain(), true);
       group.differentiate(block, T(1), of_cells.plain());
       group.apply_rules(block, T(1), of_cells, true);

@@ -32,21 +32,27 @@ FOVEA_NOINLINE double row_terms(const head_rows<T>& head, index_type width, inde
   for (range rows{0, 0}; rows.first < head.lse.rows; rows.first = rows.last) {
     rows.last = std::min(rows.first + rows_a_block, head.lse.rows);
     const auto out = head.out.read(rows), d_out = head.d_out.read(rows);
+    alignas(64) T sums[std::size_t{n}];
     for (index_type i = 0; i < rows.size(); ++i) {
-      V sum(T(0));
-      for (index_type c = 0; c < width; c += n)
-        sum = isa<Arch>::fma(V::load_unaligned(out.data + i * out.stride + c),
-                             V::load_unaligned(d_out.data + i * d_out.stride + c), sum);
+      if (i % n == 0) {
+        V sum[std::size_t{n}];
+        for (index_type r = 0; r < n; ++r) {
+          const index_type from = std::min(i + r, rows.size() - 1);
+          sum[r] = V(T(0));
+          for (index_type c = 0; c < width; c += n)
+            sum[r] = isa<Arch>::fma(V::load_unaligned(out.data + from * out.stride + c),
+                                    V::load_unaligned(d_out.data + from * d_out.stride + c), sum[r]);
+        }
+        isa<Arch>::sums_of_lanes(sum).store_aligned(sums);
+      }
       const index_type row = rows.first + i;
       const T natural = head.lse(row, 0);
-      alignas(64) T sums[std::size_t{n}];
-      sum_over_lanes<Arch, T>(sum).store_aligned(sums);
       const bool empty = natural == hidden<T>;
       lse[row] = empty ? T(0)
                  : head.units == unit_of::log2
                      ? static_cast<T>(static_cast<double>(natural) * std::numbers::log2e)
                      : natural;
-      delta[row] = empty ? T(0) : sums[0] - (head.d_lse.data ? head.d_lse(row, 0) : T(0));
+      delta[row] = empty ? T(0) : sums[i % n] - (head.d_lse.data ? head.d_lse(row, 0) : T(0));
       if (head.sink != nullptr && !empty)
         of_sink -= std::exp(*head.sink - static_cast<double>(natural)) * static_cast<double>(delta[row]);
     }
