@@ -31,8 +31,9 @@ struct short_convolution_options {
 /// replaced by the last K - 1 of x). A shorter x leaves what is left of the state in front.
 ///
 /// |error| <= (K + 1) u sum |w x| before the SiLU, whose relative error is (2 |p| + 6) u, u = 2^-24. Cost:
-/// 2 K operations an element, one exponential with SiLU; memory L d a worker, a copy of a head. Results are
-/// the same bits for any executor, and for a sequence alone or in a batch. Every call throws
+/// 2 K operations an element, one exponential with SiLU; memory 128 rows of a head a worker, backward 2 L of
+/// them. Rows of x and y are worked on where they lie if they are whole registers of T. Results are the same
+/// bits for any executor, and for a sequence alone or in a batch. Every call throws
 /// std::invalid_argument, naming the argument and both values, before anything is written.
 template <class T, int Heads = dynamic_heads, class Arch = xsimd::default_arch>
 class short_convolution {

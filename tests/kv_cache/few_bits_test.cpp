@@ -150,6 +150,39 @@ TEST(q4, rows_are_independent_of_how_many_there_are) {
   }
 }
 
+/// From one token to a few more than a block, and what is left of them; hidden ones, and a query of no number.
+TEST(q4, holds_any_number_of_tokens) {
+  constexpr index_type dim = 32, value_dim = 64;
+  const tokens<float> all(35, dim, value_dim, 3);
+  const fovea::sliding_window window{.left = 9};
+  for (index_type count = 1; count <= 35; ++count) {
+    fovea::q4_cache<kv_heads> cache(count, dim, {.value_dim = value_dim});
+    append(cache, all.k, all.v, 0, count);
+    for (const index_type left : {count, count - count / 3, index_type(1), index_type(0)}) {
+      cache.truncate(left);
+      const numbers stored = numbers_of(cache);
+      const Matrix k = stored.k.cast<float>(), v = stored.v.cast<float>();
+      Matrix q = normal(std::min<index_type>(left, 2), heads * dim, 4);
+      if (left == 0) {
+        EXPECT_EQ(attend(q, cache, fovea::causal).rows(), 0);
+        continue;
+      }
+      expect_exact(
+          attend(q, cache, fovea::causal & window), q, k, v,
+          fovea::causal_bottom_right & fovea::sliding_window{.left = 9, .from = fovea::corner::bottom_right});
+      q(0, 3) = std::numeric_limits<float>::quiet_NaN();  // of head 0 alone
+      const Matrix out = attend(q, cache, fovea::causal);
+      EXPECT_TRUE(out.row(0).head(value_dim).array().isNaN().all());
+      EXPECT_FALSE(out.row(0).tail((heads - 1) * value_dim).array().isNaN().any());
+    }
+  }
+  fovea::q4_cache<kv_heads> cache(35, dim);
+  append(cache, all.k, all.v.leftCols(kv_heads * dim), 0, 35);
+  const Matrix q = normal(1, heads * dim, 4);
+  const fovea::attention<double, heads, kv_heads> in_double;
+  EXPECT_LE(relative_error(in_double(q.cast<double>().eval(), cache).cast<float>(), attend(q, cache)), 1e-6);
+}
+
 TEST(q4, positions_and_refusals) {
   const tokens<float> all(40, 16, 16, 3);
   const fovea::rotary_table<float> table(40, 16), brief(3, 16);

@@ -43,7 +43,12 @@ struct problem {
 
 TEST(ShortConvolution, IsItsFormulaAndLeavesItsLastTokens) {
   for (const bool silu : {false, true})
-    for (const auto& [k, l, d] : {std::array<index_type, 3>{2, 1, 1}, {4, 2, 16}, {4, 37, 24}, {8, 11, 65}}) {
+    for (const auto& [k, l, d] : {std::array<index_type, 3>{2, 1, 1},
+                                  {4, 2, 16},
+                                  {4, 37, 24},
+                                  {8, 11, 65},
+                                  {4, 150, 32},
+                                  {3, 200, 24}}) {
       const problem<float> p(k, l, d);
       tensor<float> y(p.x), state(p.s);
       const fovea::short_convolution<float, 3> convolve({.silu = silu});
@@ -83,6 +88,36 @@ TEST(ShortConvolution, PartsAreTheWhole) {
           for (index_type c = 0; c < p.dim; ++c) ASSERT_EQ(y(n, h, t, c), whole(n, h, first + t, c));
   }
   for (index_type i = 0; i < state.size(); ++i) ASSERT_EQ(state.data()[i], whole_state.data()[i]);
+}
+
+TEST(ShortConvolution, SameBitsWhereverRowsLie) {
+  // Whole registers one after another, a head apart from the next, and every second number: a copy.
+  const index_type tokens = 150, dim = 32;
+  const problem<float> p(4, tokens, dim);
+  const fovea::short_convolution<float, 3> convolve;
+  tensor<float> state(p.s);
+  const auto whole = convolve(p.x, p.w, fovea::convolution_state(state));
+  for (const index_type step : {1, 2}) {
+    const index_type token = 3 * dim * step, batch = tokens * token;
+    std::vector<float> x(static_cast<std::size_t>(2 * batch), NAN), y(x.size(), 7.f);
+    const auto view = [&](std::vector<float>& all) {
+      return fovea::tensor_view<float>{all.data(), 2, 3, tokens, dim, batch, dim * step, token, step};
+    };
+    const auto from = view(x), to = view(y);
+    const auto each = [&](const auto& f) {
+      for (index_type n = 0; n < 2; ++n)
+        for (index_type h = 0; h < 3; ++h)
+          for (index_type t = 0; t < tokens; ++t)
+            for (index_type c = 0; c < dim; ++c)
+              f(n * batch + h * dim * step + t * token + c * step, n, h, t, c);
+    };
+    each([&](index_type i, auto... at) { x[std::size_t(i)] = p.x(at...); });
+    tensor<float> own_state(p.s);
+    convolve.into(to, from, p.w, fovea::convolution_state(own_state));
+    each([&](index_type i, auto... at) { ASSERT_EQ(y[std::size_t(i)], whole(at...)) << step; });
+    for (std::size_t i = 1; step == 2 && i < y.size(); i += 2) ASSERT_EQ(y[i], 7.f);
+    for (index_type i = 0; i < state.size(); ++i) ASSERT_EQ(own_state.data()[i], state.data()[i]);
+  }
 }
 
 TEST(ShortConvolution, GradientsAreWhatDifferencesSay) {

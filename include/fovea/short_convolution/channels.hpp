@@ -3,6 +3,7 @@
 
 #include <fovea/kernel/tile/sigmoid.hpp>
 #include <fovea/linear/call.hpp>
+#include <fovea/linear/recurrence.hpp>
 
 #include <array>
 #include <vector>
@@ -105,7 +106,9 @@ template <class Arch, class Call>
 class channels {
   using T = typename Call::compute;
   using R = xsimd::batch<T, Arch>;
-  static constexpr index_type n = static_cast<index_type>(R::size);
+  static constexpr index_type n = static_cast<index_type>(R::size), at_once = 64;  // tokens
+  // Rows that lie apart are asked for so many tokens ahead: no processor guesses them.
+  static constexpr index_type ahead = 16, line = 64 / static_cast<index_type>(sizeof(T));
 
  public:
   channels(const Call& c, index_type head)
@@ -115,24 +118,37 @@ class channels {
     if (c.bias.all.data) load(c.bias.head(0, h_), 0, bias_.data());
   }
 
+  /// Rows of x and y where they lie, if these are whole registers of T (copies of them took half of the
+  /// time); else, and where a window begins before the first token, some tokens at a time through copies.
   template <class Y>
   void forward(index_type b, const sequences<Y>& y) const {
-    const auto x = rows_of(b);
-    std::vector<T> p = zeros(1);
+    const auto from = c_.x.head(b, h_);
     const auto to = y.head(b, h_);
-    for (index_type t = 0; t < tokens(b); ++t) {
-      sum(&x[at(t)], p.data());
-      for (index_type c = 0; c_.silu && c < step_; c += n) {
-        const R v = R::load_unaligned(&p[index(c)]);
-        (v * sigmoid(v)).store_unaligned(&p[index(c)]);
-      }
-      store_elements(p.data(), dim_, to.at(t), to.col_stride);
+    const T* const x_first = in_place(from);
+    T* const y_first = in_place(to);
+    std::vector<T> x = zeros(at_once + k_ - 1), out = zeros(at_once);
+    const std::vector<T> last = last_rows(b);
+    load_state(b, x.data());
+    for (index_type first = 0, count = 0; first < tokens(b); first += count) {
+      const index_type left = tokens(b) - first;
+      const bool reads_x = x_first && first >= k_ - 1;
+      count = reads_x && y_first ? left : std::min(left, first < k_ - 1 ? k_ - 1 - first : at_once);
+      for (index_type t = 0; t < count && !reads_x; ++t) load(from, first + t, &x[at(t + k_ - 1)]);
+      const T* const window = reads_x ? x_first + (first - k_ + 1) * from.row_stride : x.data();
+      T* const written = y_first ? y_first + first * to.row_stride : out.data();
+      linear::with_registers<most>(k_, [&](auto kernel) {
+        rows<kernel>(window, reads_x ? from.row_stride : step_, count, written,
+                     y_first ? to.row_stride : step_);
+      });
+      for (index_type t = 0; t < count && !y_first; ++t)
+        store_elements(&out[at(t)], dim_, to.at(first + t), to.col_stride);
+      if (!reads_x) std::copy_n(&x[at(count)], at(k_ - 1), x.data());
     }
     if constexpr (!std::is_const_v<std::remove_pointer_t<decltype(c_.state.all.data)>>)
       if (c_.state.all.data) {
         const auto state = c_.state.head(b, h_);
         for (index_type i = 0; i + 1 < k_; ++i)
-          store_elements(&x[at(tokens(b) + i)], dim_, state.at(i), state.col_stride);
+          store_elements(&last[at(i)], dim_, state.at(i), state.col_stride);
       }
   }
 
@@ -190,12 +206,58 @@ class channels {
     load_elements(from.at(row), from.col_stride, dim_, to);
   }
 
+  /// Where the elements of a matrix begin, if its rows are whole registers of T.
+  template <class E>
+  auto in_place(const matrix_view<E>& m) const noexcept {
+    using pointer = std::conditional_t<std::is_const_v<E>, const T*, T*>;
+    if constexpr (std::is_same_v<std::remove_const_t<E>, T>)
+      if (m.col_stride == 1 && dim_ == step_) return pointer(m.data);
+    return pointer(nullptr);
+  }
+
+  /// The state's K - 1 rows; what there is none of stays as it is.
+  void load_state(index_type b, T* rows) const noexcept {
+    for (index_type i = 0; c_.state.all.data && i + 1 < k_; ++i)
+      load(c_.state.head(b, h_), i, rows + i * step_);
+  }
+  /// The K - 1 rows before what comes after x.
+  std::vector<T> last_rows(index_type b) const {
+    std::vector<T> rows = zeros(2 * (k_ - 1));
+    load_state(b, rows.data());
+    const index_type count = std::min(tokens(b), k_ - 1);
+    for (index_type t = 0; t < count; ++t)
+      load(c_.x.head(b, h_), tokens(b) - count + t, &rows[at(t + k_ - 1)]);
+    rows.erase(rows.begin(), rows.begin() + count * step_);
+    return rows;
+  }
+
   /// The state's K - 1 rows, or zeros, and those of x after them.
   std::vector<T> rows_of(index_type b) const {
     std::vector<T> rows = zeros(tokens(b) + k_ - 1);
-    for (index_type i = 0; c_.state.all.data && i + 1 < k_; ++i) load(c_.state.head(b, h_), i, &rows[at(i)]);
+    load_state(b, rows.data());
     for (index_type t = 0; t < tokens(b); ++t) load(c_.x.head(b, h_), t, &rows[at(t + k_ - 1)]);
     return rows;
+  }
+
+  /// `count` rows of y, from those of their windows.
+  template <int Kernel>
+  FOVEA_NOINLINE FOVEA_FLATTEN void rows(const T* x, index_type x_step, index_type count, T* out,
+                                         index_type out_step) const noexcept {
+    for (index_type t = 0; t < count; ++t, x += x_step, out += out_step) {
+      if (t + ahead < count && x_step != step_)
+        for (index_type c = 0; c < step_; c += line)
+          FOVEA_PREFETCH(x + (Kernel - 1 + ahead) * x_step + c, 0, 3);
+      if (t + ahead < count && out_step != step_)
+        for (index_type c = 0; c < step_; c += line) FOVEA_PREFETCH(out + ahead * out_step + c, 1, 3);
+      for (index_type c = 0; c < step_; c += n) {
+        R p = R::load_unaligned(bias_.data() + c);
+        FOVEA_UNROLL_ALL
+        for (index_type i = 0; i < Kernel; ++i)
+          p = kernel::isa<Arch>::fma(R::load_unaligned(w_.data() + i * step_ + c),
+                                     R::load_unaligned(x + i * x_step + c), p);
+        (c_.silu ? p * sigmoid(p) : p).store_unaligned(out + c);
+      }
+    }
   }
 
   /// p = bias + sum_i w_i times row i of `rows`.
