@@ -6,8 +6,10 @@
 //
 //   w = beta (v - (a S)^T k)      o = (a S)^T q + (q . k) w      S <- a S + k w^T
 //
-// while the next state is asked for, with the rows that are read first. (Half of them with the rows that are
-// written: 8 % slower in float, 7 % faster in bf16; all with those: 12 % slower and 11 % faster; Zen 5.)
+// while the next state is asked for: in float with the rows that are read first, in bf16 with those that are
+// written (12 % slower in float, 13 to 18 % faster in bf16; half with each 8 % slower and 7 % faster; Zen 5).
+// Rejected: writing the last rows first, which the L1 cache still has (within noise), and half of the columns
+// at a time, which it holds (10 to 15 % slower).
 #pragma once
 
 #include <fovea/linear/tokens.hpp>
@@ -21,6 +23,7 @@ class decode {
   using R = vec<Arch, T>;
   using isa = kernel::isa<Arch>;
   static constexpr index_type n = lanes<Arch, T>, line = 64 / static_cast<index_type>(sizeof(S));
+  static constexpr bool asks_late = sizeof(S) < sizeof(T);  // with the rows that are written
   static constexpr int columns_at_once = kernel::geometry<Arch>::tile_columns * 2;  // registers
 
  public:
@@ -89,7 +92,7 @@ class decode {
     T q_k = 0;
     const S* from = s_ + column;
     for (index_type i = 0; i < x_.dim; ++i, from += row_) {
-      if (next) ask<Columns>(next + column, i, row_);
+      if (next && !asks_late) ask<Columns>(next + column, i, row_);
       q_k += q[i] * k[i];
       const R of_k(k[i] * a[i * a_step]), of_q(q[i] * a[i * a_step]);
       FOVEA_UNROLL_ALL
@@ -106,6 +109,7 @@ class decode {
     finish<Columns>(0, t, column, o), add_new<Columns>(t, column, w);
     S* at = s_ + column;
     for (index_type i = 0; i < x_.dim; ++i, at += row_) {
+      if (next && asks_late) ask<Columns>(next + column, i, row_);
       const R of_k(k[i]), of_a(a[i * a_step]);
       FOVEA_UNROLL_ALL
       for (int c = 0; c < Columns; ++c)
