@@ -8,13 +8,14 @@
 FOVEA_NAMESPACE_BEGIN
 namespace linear {
 
-/// f(name, view) for all that a call reads but the state; and without q.
+/// f(name, view) for all that a call reads but q and the state.
 template <class Call, class F>
 void each_operand_but_q(const Call& c, const F& f) {
   f("k", c.k), f("v", c.v);
   if (c.has_decay) f("log_decay", c.decay);
   if (c.has_beta) f("delta_rule", c.beta);
 }
+/// f(name, view) for all that a call reads but the state.
 template <class Call, class F>
 void each_operand(const Call& c, const F& f) {
   f("q", c.q), each_operand_but_q(c, f);
@@ -48,7 +49,7 @@ void check_state(const char* name, const Call& c, const sequences<S>& state, ind
            " x ", c.v.dim());
 }
 
-/// Whether o and the state fit, and share no memory with what is read.
+/// Whether o, the state and snapshots fit, and share no memory with what is read; o may be q itself.
 template <class Call>
 void check_results(const Call& c) {
   static_assert(!std::is_const_v<typename Call::state_element>,

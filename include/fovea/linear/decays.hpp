@@ -14,7 +14,7 @@
 FOVEA_NAMESPACE_BEGIN
 namespace linear {
 
-/// Of a number a token: P, its negative, E, and D, chunk_tokens numbers a row.
+/// Of a number a token: P, its negative, and D, chunk_tokens numbers a row, the last of which is E.
 template <class Arch, class T>
 class token_decays {
   using R = vec<Arch, T>;

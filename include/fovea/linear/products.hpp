@@ -10,9 +10,9 @@
 FOVEA_NAMESPACE_BEGIN
 namespace linear {
 
-/// Cache lines that the next chunk needs, asked for in equal shares beside the tiles of this one.
+/// Cache lines that a later chunk needs, asked for in equal shares beside the tiles of this one.
 struct lines_ahead {
-  kernel::prefetch of_rows, of_rest;  // rows of its tokens; all else: each has room for six matrices
+  kernel::prefetch of_rows, of_rest;  // rows of its tokens, read or written; all else: six matrices each
 
   void deal(index_type tiles) noexcept { of_rows.deal(tiles), of_rest.deal(tiles); }
   void fetch() noexcept { of_rows.fetch(), of_rest.fetch(); }

@@ -169,8 +169,8 @@ class token_reader {
     if (c_.has_decay) read_decay(first);
   }
 
-  /// Adds what `read(first)` reads to what is asked for soon: into L1 where rows lie one after another and
-  /// are few (2 % less time at 64 x 64 than from L2).
+  /// Adds the rows that `read(first)` reads to what is asked for soon: into L1 where they lie one after
+  /// another and are few (2 % less time at 64 x 64 than from L2).
   void ask_for(index_type first, kernel::prefetch& lines) const noexcept {
     const auto ask = [&](const auto& x) {
       const kernel::byte_view bytes(x);
@@ -191,7 +191,7 @@ class token_reader {
     if (c_.has_decay && !x_.decays_channels) ask(c_.decay.head(b_, h_));
     if (c_.has_beta) ask(c_.beta.head(b_, h_));
   }
-  /// Then rows of q are read more than once while those of o are written.
+  /// Whether results overwrite queries, rows of which are read more than once while those of o are written.
   bool o_is_q() const noexcept {
     return static_cast<const void*>(c_.out.all.data) == static_cast<const void*>(c_.q.all.data);
   }
