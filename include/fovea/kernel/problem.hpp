@@ -41,7 +41,11 @@ struct inputs {
   Values v;
 
   index_type heads() const noexcept { return q.all.heads; }
-  index_type group() const noexcept { return k.heads() == 0 ? 1 : heads() / k.heads(); }
+  /// (Heads that share nothing are told without a division: a job of few keys asks several times.)
+  index_type group() const noexcept {
+    const index_type of_keys = k.heads(), all = heads();
+    return of_keys == all || of_keys == 0 ? 1 : all / of_keys;
+  }
   index_type dim() const noexcept { return q.all.dim; }
   index_type value_dim() const noexcept { return v.dim(); }
   place at(index_type b, index_type h) const noexcept {
@@ -69,6 +73,7 @@ struct problem : inputs<T, QE, Keys, Values> {
   Dropout dropout;
   Scorer scorer;
   bool beyond_caches;  // K and V are larger than what a machine keeps near
+  bool from_memory;    // ... so much that they come from memory each time
 
   /// The factor of q.k in the units that the softmax runs in.
   T factor() const noexcept {

@@ -70,6 +70,7 @@ auto build_problem(const std::optional<double>& scale_option, const Out& out, co
   const auto keys = read_only(k);
   const auto values = read_only(v);
   using std::remove_const_t;
+  const double bytes = static_cast<double>(keys_of_all) * (bytes_a_token(k) + bytes_a_token(v));
   const kernel::problem<L, remove_const_t<QE>, remove_const_t<decltype(keys)>,
                         remove_const_t<decltype(values)>, Out, remove_const_t<decltype(rules)>,
                         remove_const_t<decltype(sink)>, remove_const_t<decltype(dropout)>,
@@ -82,7 +83,8 @@ auto build_problem(const std::optional<double>& scale_option, const Out& out, co
               sink,
               dropout,
               scorer,
-              lies_beyond_caches(static_cast<double>(keys_of_all) * (bytes_a_token(k) + bytes_a_token(v)))};
+              lies_beyond_caches(bytes),
+              comes_from_memory(bytes)};
   return weighed(problem, mods...);
 }
 

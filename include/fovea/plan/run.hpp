@@ -2,7 +2,7 @@
 #pragma once
 
 #include <fovea/executor/concept.hpp>
-#include <fovea/kernel/forward/one_key.hpp>
+#include <fovea/kernel/forward/one_row.hpp>
 #include <fovea/kernel/sweep/kept_weights.hpp>
 #include <fovea/plan/make_plan.hpp>
 
@@ -17,14 +17,17 @@ void run_rows(const Problem& p, const job_list<Arch, T>& jobs, index_type b, con
   if (!Weights::kept && jobs.keys == 1 && logits == nullptr)
     at.rows.first = kernel::attend_lone_key<Arch>(p, at);
   if (at.rows.empty()) return;
-  if (jobs.key_splits > 1) {
-    const kernel::row_memory<T> rows{kernel::after(states, jobs.state_of(mine)), memory.panels, logits};
-    kernel::attend_rows<Arch>(p, at, jobs.key_split(mine.key_split), rows, memory, weights);
+  const bool splits = jobs.key_splits > 1;
+  T* const near = splits ? memory.panels : kernel::after(memory.panels, jobs.state_a_job());
+  const kernel::row_memory<T> rows{splits ? kernel::after(states, jobs.state_of(mine)) : memory.panels, near,
+                                   logits};
+  const range span = jobs.key_split(splits ? mine.key_split : 0);
+  if (!Weights::kept && logits == nullptr && kernel::is_one_row<Arch>(p, at)) {
+    if (kernel::attend_one_row<Arch>(p, at, span, rows)) return;
   } else {
-    const kernel::row_memory<T> rows{memory.panels, kernel::after(memory.panels, jobs.state_a_job()), logits};
-    kernel::attend_rows<Arch>(p, at, jobs.key_split(0), rows, memory, weights);
-    kernel::close_rows<Arch>(p, at, 1, 0, rows, weights);
+    kernel::attend_rows<Arch>(p, at, span, rows, memory, weights);
   }
+  if (!splits) kernel::close_rows<Arch>(p, at, 1, 0, rows, weights);
 }
 
 /// A job of queries in lanes, cut into runs of rows at edges of the mask, from one register on. (Documents of

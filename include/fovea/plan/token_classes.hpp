@@ -79,7 +79,8 @@ auto sorted_call(const kernel::problem<T, QE, Keys, Values, Out, Rules, Sink, Dr
       p.sink,
       p.dropout,
       p.scorer,
-      p.beyond_caches};
+      p.beyond_caches,
+      p.from_memory};
 }
 template <class Problem>
 auto sorted_call(const kernel::with_sigmoid<Problem>& p, const classes_of_call& by) noexcept {

@@ -81,6 +81,19 @@ struct isa<Arch> : generic_isa<Arch> {
     return zip<T, lanes<Arch, T> / 2>(a, b);
   }
 
+  /// Lanes come together in the same order as by zips, by one shuffle a step in place of two.
+  template <class T, class Op>
+  FOVEA_INLINE static vec<Arch, T> over_lanes(vec<Arch, T> v, const Op& op) noexcept {
+    v = op(v, pair<0x4e>(v, v));
+    v = op(v, pair<0xb1>(v, v));
+    if constexpr (sizeof(T) == 4) {
+      v = op(v, vec<Arch, T>(_mm512_permute_ps(v, 0x4e)));
+      return op(v, vec<Arch, T>(_mm512_permute_ps(v, 0xb1)));
+    } else {
+      return op(v, vec<Arch, T>(_mm512_permute_pd(v, 0x55)));
+    }
+  }
+
   /// g++ takes a value that is read once and used four times from memory each time; a Zen 4 loads 64 bytes a
   /// cycle, no more than it multiplies: Q K^T of 4 rows ran at 74 % of the peak from L2, and at 91 % with
   /// this.

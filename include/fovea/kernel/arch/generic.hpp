@@ -83,6 +83,14 @@ struct generic_isa {
     return xsimd::zip_hi(a, b);
   }
 
+  /// op over all lanes of v, in each lane: zipped with itself, v brings lane i together with lane i + n / 2.
+  template <class T, class Op>
+  FOVEA_INLINE static vec<Arch, T> over_lanes(vec<Arch, T> v, const Op& op) noexcept {
+    unroll<std::countr_zero(static_cast<unsigned>(lanes<Arch, T>))>(
+        [&](auto) FOVEA_INLINE_LAMBDA { v = op(isa<Arch>::zip_lo(v, v), isa<Arch>::zip_hi(v, v)); });
+    return v;
+  }
+
   /// Keeps x in a register, where a compiler would read it again for each use.
   template <class T>
   FOVEA_INLINE static void keep_in_register(vec<Arch, T>&) noexcept {}

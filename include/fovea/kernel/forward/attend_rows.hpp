@@ -51,7 +51,7 @@ struct row_group {
 
   row_job<Arch, T> job(range span, T scale, const row_memory<T>& memory) noexcept {
     return {at,     span,           queries(), p.dim(), scale, logits(), row_rules_ref<Arch, T>(rules),
-            memory, p.beyond_caches};
+            memory, p.from_memory};
   }
 
  private:

@@ -84,7 +84,7 @@ struct row_job {
   row_scorer_ref<Arch, T> scorer;
   row_rules_ref<Arch, T> rules;
   row_memory<T> memory;
-  bool beyond_caches;                               // K and V of the call are larger
+  bool from_memory;                                 // K and V come from there, and are asked for
   bool drops = false;                               // whether weights are dropped as the rules say
   const row_values_ref<Arch, T>* values = nullptr;  // none: weights are summed with something else
   index_type logits_stride = 0;                     // of memory.logits
@@ -92,7 +92,7 @@ struct row_job {
   /// A panel's Q.
   void open(const row_panel<Arch, T>& panel) const noexcept {
     q.copy(panel, scale);
-    if (beyond_caches) panel.clear_rows_of_none();
+    if (from_memory) panel.clear_rows_of_none();
   }
 };
 
@@ -119,7 +119,7 @@ class row_key_blocks {
       covered = job_.rules.cover(job_.at.queries, keys);
       if (covered == coverage::none) continue;
       finite_ = true, known_ = !job_.drops && !job_.rules.hides() && covered == coverage::full;
-      if (job_.beyond_caches) find_places();
+      if (job_.from_memory) find_places();
       return true;
     }
     return false;

@@ -2,7 +2,7 @@
 // bits, dim in lanes, by codes looked up in tables: see arch/nibbles.hpp.
 #pragma once
 
-#include <fovea/kernel/forward/row_products.hpp>
+#include <fovea/kernel/forward/row_value_products.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {

@@ -117,22 +117,26 @@ struct row_panel {
   /// next are asked for, tiles are of 2, 4 or the most rows, some of them perhaps of none: what is waited
   /// for is memory. Loops are compiled twice, as asking whether to ask took 10 to 18 % of a tile's time
   /// from L2 (4 rows of float, Zen 5); asking for 8 to 24 lines at once after so many of a tile's, 10 to 17
-  /// % beyond caches.
-  template <class F>
+  /// % beyond caches. Where nothing is asked for, more than `Most` rows are tiles of 4 and of the rest.
+  template <int Most = max_rows, class F>
   void in_row_tiles(bool asks, const F& f) const noexcept {
-    constexpr int most = std::min<int>(max_rows, std::max<int>(n / 2, 1));
+    constexpr int most = std::min<int>(max_rows, std::max<int>(n / 2, 1)),
+                  most_of_none = std::min(most, Most);
     constexpr std::type_identity<lines_of_next> next;
     constexpr std::type_identity<lines_of_none> none;
     for (index_type r = 0, some; r < count(); r += some) {
-      some = std::min<index_type>(count() - r, most);
-      if (asks)
+      some = count() - r;
+      if (asks) {
+        some = std::min<index_type>(some, most);
         some <= 2   ? f(next, std::integral_constant<int, std::min(most, 2)>{}, r)
         : some <= 4 ? f(next, std::integral_constant<int, std::min(most, 4)>{}, r)
                     : f(next, std::integral_constant<int, most>{}, r);
-      else
-        unroll<most>([&](auto i) {
+      } else {
+        if (some > most_of_none) some = std::min(most_of_none, 4);
+        unroll<most_of_none>([&](auto i) {
           if (some == i + 1) f(none, std::integral_constant<int, i + 1>{}, r);
         });
+      }
     }
   }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fovea/kernel/forward/row_pair_products.hpp>
+#include <fovea/kernel/forward/row_value_products.hpp>
 #include <fovea/kernel/operand/gated.hpp>
 #include <fovea/view/sequences.hpp>
 

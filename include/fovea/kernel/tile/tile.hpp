@@ -172,20 +172,15 @@ FOVEA_INLINE void in_tiles(index_type count, F&& f) noexcept {
   if (count - i >= 1) f(std::integral_constant<int, 1>{}, i);
 }
 
-/// op over all lanes of v, in each lane: zipped with itself, v brings lane i together with lane i + n / 2.
-template <class Arch, class T, class Op>
-FOVEA_INLINE vec<Arch, T> over_lanes(vec<Arch, T> v, const Op& op) noexcept {
-  unroll<std::countr_zero(static_cast<unsigned>(lanes<Arch, T>))>(
-      [&](auto) FOVEA_INLINE_LAMBDA { v = op(isa<Arch>::zip_lo(v, v), isa<Arch>::zip_hi(v, v)); });
-  return v;
-}
+/// The sum of all lanes of v, in each lane; the largest (with NaN, any of them).
 template <class Arch, class T>
 FOVEA_INLINE vec<Arch, T> sum_over_lanes(const vec<Arch, T>& v) noexcept {
-  return over_lanes<Arch, T>(v, [](const auto& a, const auto& b) FOVEA_INLINE_LAMBDA { return a + b; });
+  return isa<Arch>::template over_lanes<T>(
+      v, [](const auto& a, const auto& b) FOVEA_INLINE_LAMBDA { return a + b; });
 }
 template <class Arch, class T>
 FOVEA_INLINE vec<Arch, T> max_over_lanes(const vec<Arch, T>& v) noexcept {
-  return over_lanes<Arch, T>(
+  return isa<Arch>::template over_lanes<T>(
       v, [](const auto& a, const auto& b) FOVEA_INLINE_LAMBDA { return xsimd::max(a, b); });
 }
 

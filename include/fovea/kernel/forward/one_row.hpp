@@ -1,0 +1,180 @@
+// fovea/kernel/forward/one_row.hpp - one query row that sees all of its keys: what decoding runs where heads
+// share none. What a walk of rows asks and keeps for each block of keys would be half of the time of 32 keys.
+#pragma once
+
+#include <fovea/kernel/forward/one_key.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// P V for W registers of columns, key by key, as add_rows sums it. to(register, sum)
+template <class Arch, int W, class T, class Lines, class F>
+void sum_values(const T* p, const T* v, index_type stride, index_type keys, const Lines& lines,
+                const F& to) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  V sum[std::size_t{W}];
+  for (V& x : sum) x = V(T(0));
+  const auto ask = lines.template beside_columns<W * n * index_type(sizeof(T))>(keys, index_type(0));
+  FOVEA_UNROLL(2)
+  for (index_type j = 0; j < keys; ++j, v += stride) {
+    ask(j);
+    V weight(p[j]);
+    isa<Arch>::keep_in_register(weight);
+    FOVEA_UNROLL_ALL
+    for (int c = 0; c < W; ++c) sum[c] = isa<Arch>::fma(V::load_unaligned(v + c * n), weight, sum[c]);
+  }
+  FOVEA_UNROLL_ALL
+  for (int c = 0; c < W; ++c) to(static_cast<index_type>(c), sum[c]);
+}
+
+/// A row of Q, the softmax's state, and its logits against a block of keys, as large as panels of rows have
+/// room for: all of K of a block is read before its V, each in the order in which it lies. Hardware follows
+/// that on any machine, the better the longer the runs are: 512 keys took 2.04 us in blocks of 128 and 1.51
+/// at once from L2, 8 x 16 heads of 1,024 1.91 and 1.37 ms from memory (dim 64, Zen 5). From there each line
+/// is asked for 4 KB ahead, little enough that none is lost from any L1, and what 40 GB/s bring in 100 ns: 8
+/// heads of 8,192 keys of 128 took 1.73 ms without, 1.29 with it, 1.37 with 16 KB, by AVX2 2.38, 1.88, 2.16;
+/// 16,384 of 64 1.84, 1.47, 1.48 and 2.01, 1.74, 1.76.
+template <class Arch, class T>
+struct one_row {
+  using V = vec<Arch, T>;
+  using panel = row_panel<Arch, T>;
+  static constexpr index_type n = panel::n, most_keys = panel::max_rows * panel::block;
+
+  static constexpr index_type bytes_ahead = 4096;
+  T *q, *s;   // [register][max_rows] as panels have it; [keys]
+  bool asks;  // for lines of K and V before they are read
+  softmax_state<Arch, T, unit_of::log2> state{softmax_sums<Arch, T>::empty()};
+
+  /// Q = factor * from, of whole registers.
+  one_row(const T* from, index_type dim, T factor, T* memory, bool from_memory) noexcept
+      : q(memory), s(memory + panel::max_rows * dim), asks(from_memory) {
+    for (index_type c = 0; c < dim; c += n)
+      (V::load_unaligned(from + c) * V(factor)).store_aligned(q + c * panel::max_rows);
+  }
+
+  /// S = Q K^T, P = exp2(S - m), of a block; returns the factor of what was summed before.
+  V absorb(const matrix_view<const T>& k) noexcept {
+    constexpr std::integral_constant<index_type, panel::block> row_stride{};
+    block_piece<T> keys{{k.data, k.row_stride, k.cols}, 0, k.rows, nullptr, {}};
+    if (asks) keys.next = next_rows(ahead_of(k), 0);
+    const T* const from = q;
+    asks ? dot_rows_of_width<lines_of_next, Arch, 1, panel::max_rows>(from, keys, s, row_stride)
+         : dot_rows_of_width<lines_of_none, Arch, 1, panel::max_rows>(from, keys, s, row_stride);
+    const V shrink = state.raise(max_over_lanes<Arch, T>(pad_row<Arch>(k.rows, s)));
+    V sum(T(0));
+    for (index_type j = 0; j < k.rows; j += n) {
+      const V p = state.template probability<false>(V::load_aligned(s + j));  // 0 where padded, or all is NaN
+      p.store_aligned(s + j);
+      sum = sum + p;
+    }
+    state.add(shrink, sum);
+    return shrink;
+  }
+
+  /// to(register, P V) for all columns of a block's values.
+  template <class F>
+  void each_sum(const matrix_view<const T>& v, const F& to) const noexcept {
+    const auto sum = [&](auto columns, index_type i) {
+      const auto by = [&](auto lines) {
+        sum_values<Arch, decltype(columns)::value>(s, v.data + start_of<Arch, T>(i, v.cols), v.row_stride,
+                                                   v.rows, lines,
+                                                   [&](index_type c, const V& x) { to(i + c, x); });
+      };
+      asks ? by(lines_of_next(next_rows(ahead_of(v), 0))) : by(lines_of_none(next_rows()));
+    };
+    const index_type whole = v.cols / n;
+    index_type i = 0;
+    for (; whole - i >= 8; i += 8) sum(std::integral_constant<int, 8>(), i);
+    if (whole - i >= 6) sum(std::integral_constant<int, 6>(), i), i += 6;
+    if (whole - i >= 4) sum(std::integral_constant<int, 4>(), i), i += 4;
+    if (whole - i >= 2) sum(std::integral_constant<int, 2>(), i), i += 2;
+    for (; i * n < v.cols; ++i) sum(std::integral_constant<int, 1>(), i);
+  }
+
+ private:
+  /// Where the lines lie that are asked for beside a matrix's.
+  static byte_rows ahead_of(const matrix_view<const T>& m) noexcept {
+    byte_rows rows(m);
+    rows.first += bytes_ahead;
+    return rows;
+  }
+};
+
+/// A row's result, and its LSE unless that is nowhere, where one block holds its keys.
+template <class Arch, class T>
+FOVEA_NOINLINE void attend_block(one_row<Arch, T> row, const matrix_view<const T>& k,
+                                 const matrix_view<const T>& v, T* out, T* lse) noexcept {
+  using V = vec<Arch, T>;
+  row.absorb(k);
+  row.state.l = sum_over_lanes<Arch, T>(row.state.l);
+  if (lse != nullptr) *lse = row.state.lse().get(0);
+  const V reciprocal = row.state.reciprocal();
+  row.each_sum(v, [&](index_type i, const V& sum) {
+    (sum * reciprocal).store_unaligned(out + start_of<Arch, T>(i, v.cols));
+  });
+}
+
+/// The same over more keys, left as a panel of one row has it: see close_rows.
+template <class Arch, class T>
+FOVEA_NOINLINE void attend_blocks(one_row<Arch, T> row, const matrix_view<const T>& k,
+                                  const matrix_view<const T>& v, T* sums) noexcept {
+  using V = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  const auto some = [](matrix_view<const T> all, range rows) {
+    return all.data = all.at(rows.first), all.rows = rows.size(), all;
+  };
+  if (k.rows <= 0) std::fill_n(sums, registers_of<Arch, T>(v.cols) * n, T(0));
+  for (index_type j = 0; j < k.rows; j += row.most_keys) {
+    const range block{j, std::min(j + row.most_keys, k.rows)};
+    const V shrink = row.absorb(some(k, block));
+    row.each_sum(some(v, block), [&](index_type i, const V& sum) {
+      T* const to = sums + i * n;
+      (j == 0 ? sum : isa<Arch>::fma(V::load_aligned(to), shrink, sum)).store_aligned(to);
+    });
+  }
+  T* const state = sums + registers_of<Arch, T>(v.cols) * n;
+  row.state.m.store_aligned(state), row.state.l.store_aligned(state + n);
+}
+
+/// Whether a job is of one row, all of whose keys it sees, and operands are such that one_row may be made of
+/// them. (Columns of narrow registers are summed by several tiles, each of which reads a part of V's rows:
+/// from memory, 8,192 keys of 128, AVX2 then took 1.1 times as long as attend_rows.)
+template <class Arch, class Problem, class T = typename Problem::compute>
+bool is_one_row(const Problem& p, const row_block& at) noexcept {
+  if constexpr (one_key_may_suffice<Problem>) {
+    if (at.rows.size() != 1 || at.queries.size() != 1) return false;
+    const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
+    constexpr index_type a_tile = 8 * lanes<Arch, T>, most_keys = one_row<Arch, T>::most_keys;
+    const bool in_order = v.cols <= a_tile || geometry<Arch>::few_rows >= 8 || k.rows <= most_keys;
+    return k.rows > 0 && k.cols % lanes<Arch, T> == 0 && in_order && lie_side_by_side<Arch>(p, k, v) &&
+           is_seen_whole<Arch>(p, at, k.rows);
+  }
+  return false;
+}
+
+/// Such a job over the keys of `span`: its result, where attend_block may write it, and whether it did.
+/// (8 heads of 64 take, with 2, 32, 128, 512 and 4,096 keys, 0.63, 1.06, 3.5, 19.5 and 166 us, with
+/// attend_rows 1.15, 1.80, 4.4, 22.7 and 189, the textbook by Eigen 0.53, 1.31, 4.5, 21.6 and 184; Zen 5.)
+template <class Arch, class Problem, class T = typename Problem::compute>
+bool attend_one_row(const Problem& p, const row_block& at, range span, const row_memory<T>& memory) noexcept {
+  if constexpr (one_key_may_suffice<Problem>) {
+    matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
+    const bool whole = span.size() == k.rows && span.size() <= one_row<Arch, T>::most_keys;
+    const index_type head = at.kv_head * p.group() + at.rows.first, query = at.queries.first;
+    const one_row<Arch, T> row(p.q.head(at.batch, head).at(query), k.cols, p.factor(), memory.work,
+                               p.from_memory);
+    if (whole) {
+      T* const lse = p.wants_lse() ? p.lse.head(at.batch, head).at(query) : nullptr;
+      attend_block(row, k, v, p.out.head(at.batch, head).at(query), lse);
+      return true;
+    }
+    if (!span.empty()) k.data = k.at(span.first), v.data = v.at(span.first);
+    k.rows = v.rows = span.size();
+    attend_blocks(row, k, v, memory.state);
+  }
+  return false;
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END
