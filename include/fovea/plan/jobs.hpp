@@ -116,10 +116,18 @@ struct job_list {
   // mostly empty waste what a key takes, dim in lanes what a row takes. Where no head shares its keys both
   // took the same time, within 10 % or so, for 2, 3, 4, 5 and 8 queries at (keys + 4) * dim = 400, 800, 1500,
   // 3000 and 5000 (2 to 512 keys, dim 16 to 256, AVX-512 and AVX2 alike).
+  // With 32 registers more of them where much is read, as one register of queries makes tiles of a third of
+  // the accumulators: time with dim in lanes over that with queries in lanes (Zen 5, float, 8 heads, groups
+  // of 1 / 4, without a mask; with one alike. 16 queries and more: in lanes, unless keys come from memory):
+  //   keys x dim    77 x 64    77 x 128  256 x 64   256 x 128  1,024 x 64  1,024 x 128  4,096 x 64
+  //   9 queries     1.06       .89/.80   .95/.81    .83/.72    .72/.66     .67/.57      .70/.63
+  //   12 queries    1.24       1.03      1.12       .97        .86/.88     .77/.75      .81/.84
+  //   13 queries    in lanes, or within a tenth                            .83/.82
   index_type few_queries() const noexcept {
     constexpr index_type most = shape::few_rows;
     const auto read = static_cast<std::size_t>((keys + 4) * (dim + value_dim) * 2 / 3);
     const index_type few = static_cast<index_type>(std::bit_width(read)) - 8;
+    if (most == 8 && n == 2 * most && few > 5) return few > 9 ? 13 : few > 7 ? 12 : 10;
     return group > 1 || few > 5 ? most : std::clamp<index_type>(few, 1, most);
   }
 
