@@ -183,6 +183,82 @@ TEST(q4, holds_any_number_of_tokens) {
   EXPECT_LE(relative_error(in_double(q.cast<double>().eval(), cache).cast<float>(), attend(q, cache)), 1e-6);
 }
 
+/// Rows narrower than a register, which are padded by zeros: closed ones and open ones, of the last head up
+/// to where its memory ends.
+TEST(q4, multiplies_nothing_that_lies_beyond_a_narrow_row) {
+  constexpr index_type value_dim = 16, width = 16;
+  for (index_type dim = 1; dim <= 9; ++dim)
+    for (const index_type count : {31, 63}) {
+      const tokens<float> all(count, dim, value_dim, 3);
+      std::vector<std::vector<float>> nearby(  // what is freed of it is where the cache's memory may lie
+          64, std::vector<float>(static_cast<std::size_t>(kv_heads * 32 * dim),
+                                 std::numeric_limits<float>::quiet_NaN()));
+      for (std::size_t i = 1; i < nearby.size(); i += 2) nearby[i] = {};
+      fovea::q4_cache<kv_heads> cache(count, dim, {.value_dim = value_dim});
+      append(cache, all.k, all.v, 0, count);
+      const numbers stored = numbers_of(cache);
+      const Matrix k = stored.k.cast<float>(), v = stored.v.cast<float>();
+      for (const index_type queries : {1, 4, 50})
+        if (queries <= count) {
+          const Matrix q = normal(queries, heads * dim, 4);
+          expect_exact(attend(q, cache, fovea::causal), q, k, v, fovea::causal_bottom_right);
+        }
+      std::vector<float> buffer(static_cast<std::size_t>(count * width));
+      index_type seen = 0;
+      cache.keys()
+          .head(0, kv_heads - 1)
+          .each_coded({0, count}, reinterpret_cast<std::int8_t*>(buffer.data()), width,
+                      [&](index_type first, const auto* rows, index_type stride, index_type some,
+                          const float* scales) {
+                        EXPECT_EQ(first, seen);
+                        seen += some;
+                        for (index_type j = 0; j < some; ++j)
+                          for (index_type c = 0; c < width; ++c) {
+                            const float x = static_cast<float>(rows[j * stride + c]);
+                            EXPECT_EQ(c < dim ? x * (scales == nullptr ? 1 : scales[c]) : x,
+                                      c < dim ? k(first + j, (kv_heads - 1) * dim + c) : 0);
+                          }
+                      });
+      EXPECT_EQ(seen, count);
+    }
+}
+
+/// Calls without values: keys of no column stand for them.
+template <class T>
+void expect_weights_over(index_type dim, index_type count) {
+  const tokens<float> all(count, dim, 20, 3);
+  fovea::q4_cache<kv_heads> cache(count, dim, {.value_dim = 20});
+  append(cache, all.k, all.v, 0, count);
+  const Matrix k = numbers_of(cache).k.cast<float>();
+  const Matrix one = Matrix::Identity(count, count).replicate(1, kv_heads);  // P times it is P
+  const fovea::attention<T, heads, kv_heads> call;
+  for (const index_type queries : {1, 4, 50}) {
+    const Matrix q = normal(queries, heads * dim, 4);
+    const auto in_t = q.cast<T>().eval();
+    const auto want = fovea::reference(q, k, one, {.heads = heads, .kv_heads = kv_heads});
+    const auto weights = call.weights(in_t, cache), received = call.received(in_t, cache);
+    double worst = 0;
+    for (index_type g = 0; g < kv_heads; ++g)
+      for (index_type j = 0; j < count; ++j) {
+        double sum = 0;
+        for (index_type h = g * heads / kv_heads; h < (g + 1) * heads / kv_heads; ++h)
+          for (index_type i = 0; i < queries; ++i) {
+            worst = std::max(worst, std::abs(weights(0, h, i, j) - want.out(0, h, i, j)));
+            sum += want.out(0, h, i, j);
+          }
+        EXPECT_NEAR(received(0, g, j, 0), sum, 2e-6 * std::max(1., sum));
+      }
+    EXPECT_LE(worst, 1e-6) << dim << " " << queries;
+  }
+}
+TEST(q4, weights_and_what_keys_receive_are_those_of_its_keys) {
+  for (const index_type dim : {5, 24, 33, 64})
+    for (const index_type count : {20, 100}) {
+      expect_weights_over<float>(dim, count);
+      expect_weights_over<double>(dim, count);
+    }
+}
+
 TEST(q4, positions_and_refusals) {
   const tokens<float> all(40, 16, 16, 3);
   const fovea::rotary_table<float> table(40, 16), brief(3, 16);

@@ -71,13 +71,14 @@ inline void read_both(const std::uint8_t* from, std::int8_t* low, std::int8_t* h
   for (index_type i = 0; i < nibble_block; ++i) high[i] = static_cast<std::int8_t>((bytes[i] >> 4) - 8);
 }
 
-/// Rows of n numbers, `bytes` apart, to rows `width` apart, 0 beyond n: to[c] = (the code of number c less 8)
-/// * multiple[c / 32], the multiples behind a row's codes, or, without Multiples, once.
+/// The first `cols` of rows of n numbers, `bytes` apart, to rows `width` apart, 0 beyond them: to[c] = (the
+/// code of number c less 8) * multiple[c / 32], the multiples behind a row's codes, or, without Multiples,
+/// once.
 template <bool Multiples>
-void read_nibbles(const std::uint8_t* row, index_type bytes, index_type rows, index_type n, std::int8_t* to,
-                  index_type width) noexcept {
+void read_nibbles(const std::uint8_t* row, index_type bytes, index_type rows, index_type n, index_type cols,
+                  std::int8_t* to, index_type width) noexcept {
   const index_type half = nibble_bytes(n);
-  const bool whole = n % (2 * nibble_block) == 0;
+  const bool whole = cols == n && n % (2 * nibble_block) == 0;
   for (; rows > 0; --rows, row += bytes, to += width) {
     ask_ahead(row, bytes);
     const std::uint8_t* const multiples = row + half;
@@ -88,11 +89,11 @@ void read_nibbles(const std::uint8_t* row, index_type bytes, index_type rows, in
       } else {
         read_both(row + c, to + c, to + half + c);
       }
-    for (index_type c = 0; !whole && c < n; ++c) {
+    for (index_type c = 0; !whole && c < cols; ++c) {
       const int code = (c < half ? row[c] & 15 : row[c - half] >> 4) - 8;
       to[c] = static_cast<std::int8_t>(Multiples ? code * multiples[c / nibble_block] : code);
     }
-    for (index_type c = n; c < width; ++c) to[c] = 0;
+    for (index_type c = cols; c < width; ++c) to[c] = 0;
   }
 }
 

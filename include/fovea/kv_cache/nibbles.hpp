@@ -71,19 +71,29 @@ class nibble_keys {
     if (tokens >= closed_) return;
     const index_type first = tokens / nibble_block * nibble_block;
     for (index_type h = 0; h < heads_; ++h)
-      for (index_type t = first; t < tokens; ++t) read_row(t, h, open_row(t, h));
+      for (index_type t = first; t < tokens; ++t) read_row(t, h, dim_, open_row(t, h));
     closed_ = first;
   }
 
-  /// f(first, rows, count, scales): rows of codes, `width` apart at `buffer`, with a scale a channel; or of
-  /// floats, which are open.
+  /// f(first, rows, stride, count, scales): rows of codes, `width` apart at `buffer`, with a scale a channel;
+  /// or of floats, which are open: as they lie, or, where rows are read wider than they are, padded by zeros
+  /// in the buffer, which has room for as many rows of floats.
   template <class F>
-  void each_coded(index_type head, range tokens, std::int8_t* buffer, index_type width,
+  void each_coded(index_type head, range tokens, index_type cols, std::int8_t* buffer, index_type width,
                   F&& f) const noexcept {
-    each_block(head, tokens, f, [&](index_type token, index_type first, index_type count) {
-      read_nibbles<false>(codes(token, head), nibble_bytes(dim_), count, dim_, buffer, width);
-      f(first, static_cast<const std::int8_t*>(buffer), width, count, scales(token, head));
-      buffer += count * width;
+    constexpr const float* unscaled = nullptr;
+    const auto open = [&](index_type first, const float* rows, index_type stride, index_type count,
+                          const float*) {
+      if (width <= dim_) return f(first, rows, stride, count, unscaled);
+      float* const copy = reinterpret_cast<float*>(buffer) + first * width;
+      for (index_type j = 0; j < count; ++j)
+        std::fill_n(std::copy_n(rows + j * stride, cols, copy + j * width), width - cols, 0.f);
+      f(first, static_cast<const float*>(copy), width, count, unscaled);
+    };
+    each_block(head, tokens, open, [&](index_type token, index_type first, index_type count) {
+      std::int8_t* const to = buffer + first * width;
+      read_nibbles<false>(codes(token, head), nibble_bytes(dim_), count, dim_, cols, to, width);
+      f(first, static_cast<const std::int8_t*>(to), width, count, scales(token, head));
     });
   }
   /// The same of rows of nibbles, in place.
@@ -94,15 +104,16 @@ class nibble_keys {
         scales(token, head));
     });
   }
-  /// A token's numbers.
+  /// A token's first numbers.
   template <class T>
-  void read_row(index_type t, index_type head, T* to) const noexcept {
-    if (t >= closed_) return static_cast<void>(std::copy_n(open_row(t, head), dim_, to));
+  void read_row(index_type t, index_type head, index_type cols, T* to) const noexcept {
+    if (t >= closed_) return static_cast<void>(std::copy_n(open_row(t, head), cols, to));
     const std::uint8_t* const row = codes(t, head);
     const float* const scale = scales(t, head);
     const index_type half = nibble_bytes(dim_);
-    for (index_type c = 0; c < half; ++c) to[c] = static_cast<float>((row[c] & 15) - 8) * scale[c];
-    for (index_type c = half; c < dim_; ++c) to[c] = static_cast<float>((row[c - half] >> 4) - 8) * scale[c];
+    for (index_type c = 0; c < std::min(half, cols); ++c)
+      to[c] = static_cast<float>((row[c] & 15) - 8) * scale[c];
+    for (index_type c = half; c < cols; ++c) to[c] = static_cast<float>((row[c - half] >> 4) - 8) * scale[c];
   }
 
  private:
@@ -213,12 +224,12 @@ class nibble_values {
     }
   }
 
-  /// f(first, rows, count, scales): rows of codes times their block's multiple, with a scale a token.
+  /// f(first, rows, stride, count, scales): rows of codes times their block's multiple, with a scale a token.
   template <class F>
-  void each_coded(index_type head, range tokens, std::int8_t* buffer, index_type width,
+  void each_coded(index_type head, range tokens, index_type cols, std::int8_t* buffer, index_type width,
                   F&& f) const noexcept {
     read_nibbles<true>(all_codes() + (head * capacity_ + tokens.first) * row_bytes_, row_bytes_,
-                       tokens.size(), dim_, buffer, width);
+                       tokens.size(), dim_, cols, buffer, width);
     f(index_type(0), static_cast<const std::int8_t*>(buffer), width, tokens.size(),
       scales_.data() + head * capacity_ + tokens.first);
   }
@@ -229,12 +240,12 @@ class nibble_values {
       scales_.data() + head * capacity_ + tokens.first);
   }
   template <class T>
-  void read_row(index_type t, index_type head, T* to) const noexcept {
+  void read_row(index_type t, index_type head, index_type cols, T* to) const noexcept {
     const std::uint8_t* const row = all_codes() + (head * capacity_ + t) * row_bytes_;
     const float scale = scales_[static_cast<std::size_t>(head * capacity_ + t)];
     const index_type half = nibble_bytes(dim_);
-    for (index_type c = 0, last; c < dim_; c = last) {  // numbers that share a multiple, and a half
-      last = std::min({(c / nibble_block + 1) * nibble_block, dim_, c < half ? half : dim_});
+    for (index_type c = 0, last; c < cols; c = last) {  // numbers that share a multiple, and a half
+      last = std::min({(c / nibble_block + 1) * nibble_block, cols, c < half ? half : cols});
       const float step = static_cast<float>(row[half + c / nibble_block]);
       for (index_type i = c; c < half && i < last; ++i)
         to[i] = static_cast<float>((row[i] & 15) - 8) * step * scale;
@@ -263,12 +274,13 @@ struct nibble_head {
   template <class T>
   void read(range tokens, T* to, index_type stride) const noexcept {
     const auto& all = cache->template rows<Side>();
-    for (index_type t = tokens.first; t < tokens.last; ++t, to += stride) all.read_row(first + t, head, to);
+    for (index_type t = tokens.first; t < tokens.last; ++t, to += stride)
+      all.read_row(first + t, head, cols, to);
   }
   template <class F>
   void each_coded(range tokens, std::int8_t* buffer, index_type width, F&& f) const noexcept {
-    cache->template rows<Side>().each_coded(head, {first + tokens.first, first + tokens.last}, buffer, width,
-                                            f);
+    cache->template rows<Side>().each_coded(head, {first + tokens.first, first + tokens.last}, cols, buffer,
+                                            width, f);
   }
   template <class F>
   void each_nibbles(range tokens, F&& f) const noexcept {

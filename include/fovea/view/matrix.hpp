@@ -35,7 +35,8 @@ concept decoding_head =
 /// One that can be read as integers and scales as well, by channel of several tokens or by token:
 /// each_coded(tokens, buffer, width, f) writes rows of std::int8_t, `width` apart, and calls f(first, rows,
 /// stride, count, scales) for those that share their scales (or each have one), `first` counted from the
-/// first of `tokens`; rows may be of another element, and lie elsewhere.
+/// first of `tokens`; rows may be of another element, and lie elsewhere. They are at least `width` wide:
+/// the buffer has room for rows of float.
 /// Where codes_in_nibbles, each_nibbles(tokens, f) calls f(first, rows, stride, count, scales) for rows of
 /// kernel::nibble_pair, or of another element, in place: their codes are numbers of 4 bits, of values with a
 /// multiple of each 32 channels behind them, a byte from 1 to 16. All of them are finite, and their scales.

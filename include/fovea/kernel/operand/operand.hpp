@@ -99,9 +99,11 @@ struct operand {
                            const float* scales) FOVEA_INLINE_LAMBDA {
       f(first, rows_of<std::remove_cvref_t<decltype(*rows)>>{rows, stride, width}, count, scales);
     };
-    if constexpr (Nibbles && std::is_same_v<T, float> && looks_up_nibbles<Arch> && nibble_coding_head<Head>)
+    constexpr bool coded_so = coding_head<Head, Scaled == scaled::by_channel>;  // keys may stand for values
+    if constexpr (Nibbles && coded_so && std::is_same_v<T, float> && looks_up_nibbles<Arch> &&
+                  nibble_coding_head<Head>)
       if (all.cols == width && width % (2 * lanes<Arch, T>) == 0) return all.each_nibbles(keys, coded);
-    if constexpr (coding_head<Head, Scaled == scaled::by_channel>) {
+    if constexpr (coded_so) {
       all.each_coded(keys, reinterpret_cast<std::int8_t*>(buffer), width, coded);
     } else if constexpr (decoding_head<Head>) {
       f(index_type(0), copy(keys), keys.size(), unscaled);
