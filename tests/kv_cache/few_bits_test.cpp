@@ -150,7 +150,7 @@ TEST(q4, rows_are_independent_of_how_many_there_are) {
   }
 }
 
-/// From one token to a few more than a block, and what is left of them; hidden ones, and a query of no number.
+/// From one token to a few more than a block, and what is left of them; hidden ones; a query of no number.
 TEST(q4, holds_any_number_of_tokens) {
   constexpr index_type dim = 32, value_dim = 64;
   const tokens<float> all(35, dim, value_dim, 3);

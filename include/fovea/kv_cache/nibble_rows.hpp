@@ -5,7 +5,7 @@
 // itself less 8, times a scale.
 #pragma once
 
-#include <fovea/index.hpp>
+#include <fovea/kernel/arch/nibbles.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +18,7 @@
 FOVEA_NAMESPACE_BEGIN
 namespace caching {
 
-inline constexpr index_type nibble_block = 32;
+inline constexpr index_type nibble_block = kernel::nibble_channels;
 
 /// The bytes of so many numbers, to be written where these can be.
 template <class N>
@@ -43,7 +43,8 @@ inline void put_nibble(std::uint8_t* row, index_type n, index_type c, std::uint8
   std::uint8_t& byte = row[c < half ? c : c - half];
   byte = static_cast<std::uint8_t>(c < half ? (byte & 0xf0) | code : (byte & 0x0f) | code << 4);
 }
-/// Asks for the rows that come so many bytes later: no pointer tells a walk where they lie.
+/// Asks for the rows that come so many bytes later: no pointer tells a walk where they lie. (Further ahead
+/// than kernel::ask_ahead, which is for products of rows as they lie.)
 inline void ask_ahead(const std::uint8_t* row, index_type bytes) noexcept {
   constexpr index_type ahead = 4096, line = 64;
   for (index_type i = 0; i < bytes; i += line) FOVEA_PREFETCH(row + ahead + i, 0, 2);

@@ -172,7 +172,7 @@ class nibble_keys {
 class nibble_values {
  public:
   static constexpr bool by_channel = false;
-  static constexpr int steps = 16;
+  static constexpr int steps = static_cast<int>(kernel::most_nibble_multiple);
   nibble_values() noexcept = default;
   nibble_values(index_type heads, index_type capacity, index_type dim)
       : heads_(heads),
@@ -218,7 +218,7 @@ class nibble_values {
       float of_block = 0;
       for (index_type c = first; c < last; ++c) of_block = std::max(of_block, std::abs(x[c]));
       const float multiple =
-          scale > 0 ? std::clamp(std::ceil(of_block / (7 * scale) - 0.001f), 1.f, 16.f) : 1.f;
+          scale > 0 ? std::clamp(std::ceil(of_block / (7 * scale) - 0.001f), 1.f, float{steps}) : 1.f;
       row[nibble_bytes(dim_) + first / nibble_block] = static_cast<std::uint8_t>(multiple);
       for (index_type c = first; c < last; ++c) put_nibble(row, dim_, c, nibble_of(x[c], scale * multiple));
     }

@@ -28,7 +28,8 @@ FOVEA_NAMESPACE_BEGIN
 /// keys 20 times larger): 0.14 (0.21).
 ///
 /// Time over that of int8, one query of 8 key/value heads, dim 128, groups of 1, 2, 4 (Zen 5, AVX-512): in
-/// caches 1.12, 1.1, 1.1 (dim 64 1.16; AVX2 1.56, , 1.11; SSE2 1.15, , 1.1), 65,536 tokens 0.81, 0.92, 1.1.
+/// caches 1.12, 1.1, 1.1, 65,536 tokens 0.81, 0.92, 1.1; in caches, groups of 1, dim 64 1.16; groups of 1 and
+/// 4 by AVX2 1.56, 1.11, by SSE2 1.15, 1.1.
 /// With groups of 2 and more it is products that take the time, not memory: of 53 cycles that a token takes
 /// 4 rows, 32 are multiplications at their limit. (Unpacked to int8 first, and multiplied as those are: 1.8,
 /// 1.4 with 4; AVX2 4.5, 2.6.) Dimensions that are no multiple of two registers of float still are.

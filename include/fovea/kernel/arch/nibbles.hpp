@@ -1,4 +1,5 @@
-// fovea/kernel/arch/nibbles.hpp - numbers of 4 bits, two a byte, where an instruction looks them up.
+// fovea/kernel/arch/nibbles.hpp - numbers of 4 bits, two a byte, as registers of float: looked up in a
+// table, or, where a register holds fewer floats, widened and multiplied.
 //
 // Each file of an instruction set that widens bytes in a few instructions specialises nibble_lookup.
 #pragma once
@@ -33,6 +34,8 @@ struct two_registers {
 template <class Arch>
 concept looks_up_nibbles = nibble_lookup<Arch>::available;
 
+/// Values: so many channels share a multiple, 1 to 16, of their token's scale.
+inline constexpr index_type nibble_channels = 32;
 inline constexpr index_type nibble_codes = 16, most_nibble_multiple = 16;
 struct alignas(64) nibble_tables {
   std::array<std::array<float, std::size_t{nibble_codes}>, std::size_t{most_nibble_multiple + 1}> of;

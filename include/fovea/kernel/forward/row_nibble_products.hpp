@@ -1,5 +1,5 @@
 // fovea/kernel/forward/row_nibble_products.hpp - the two products of a few query rows where K and V are in 4
-// bits, dim in lanes, by codes looked up in tables: see arch/nibbles.hpp.
+// bits, dim in lanes, by codes looked up in tables or widened and multiplied: see arch/nibbles.hpp.
 #pragma once
 
 #include <fovea/kernel/forward/row_value_products.hpp>
@@ -99,7 +99,7 @@ FOVEA_NOINLINE void add_columns_of_nibbles(const row_panel<Arch, float>& p, inde
                                            const block_piece<nibble_pair>& v, index_type column) noexcept {
   using V = vec<Arch, float>;
   using lookup = nibble_lookup<Arch>;
-  constexpr index_type n = lanes<Arch, float>, channels = 32;  // that share a multiple
+  constexpr index_type n = lanes<Arch, float>, channels = nibble_channels;
   constexpr std::integral_constant<index_type, row_panel<Arch, float>::block> p_stride{};
   const index_type half = v.rows.dim / 2;
   const float* weights = p.logits(first) + v.first;
