@@ -1,4 +1,6 @@
 // Masks and scores of every kind, described, against the formula in double.
+#include "../support/worse.hpp"
+
 #include <fovea/compiled.hpp>
 
 #include <gtest/gtest.h>
@@ -47,7 +49,7 @@ double error_of(compiled::call& call, const logit& score, double sink = none) {
         double exact = 0;
         for (std::int64_t j = 0; j < tokens; ++j)
           exact += sum == 0 ? 0 : p[static_cast<std::size_t>(j)] / sum * double(v[at(j) + c]);
-        worst = std::max(worst, std::abs(exact - double(o[at(i) + c])));
+        worst = fovea_test::worse(worst, std::abs(exact - double(o[at(i) + c])));
       }
     }
   return worst;

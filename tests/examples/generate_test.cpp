@@ -1,5 +1,6 @@
 // The program generate as a user runs it: on a small model made here, damaged files of it, and the real model
 // where FOVEA_SMOLLM2 names its GGUF file.
+#include "../support/worse.hpp"
 #include "small_gguf.hpp"
 
 #include <gtest/gtest.h>
@@ -49,7 +50,8 @@ std::vector<float> logits(const std::string& model, const std::string& prompt = 
 float distance(const std::vector<float>& a, const std::vector<float>& b) {
   EXPECT_EQ(a.size(), b.size());
   float most = 0;
-  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    most = fovea_test::worse(most, std::abs(a[i] - b[i]));
   return most;
 }
 

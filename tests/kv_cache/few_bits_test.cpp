@@ -3,6 +3,7 @@
 #include <fovea/kv_cache/q4.hpp>
 
 #include "../support/refusal.hpp"
+#include "../support/worse.hpp"
 #include "support.hpp"
 
 #include <sstream>
@@ -243,7 +244,7 @@ void expect_weights_over(index_type dim, index_type count) {
         double sum = 0;
         for (index_type h = g * heads / kv_heads; h < (g + 1) * heads / kv_heads; ++h)
           for (index_type i = 0; i < queries; ++i) {
-            worst = std::max(worst, std::abs(weights(0, h, i, j) - want.out(0, h, i, j)));
+            worst = fovea_test::worse(worst, std::abs(weights(0, h, i, j) - want.out(0, h, i, j)));
             sum += want.out(0, h, i, j);
           }
         EXPECT_NEAR(received(0, g, j, 0), sum, 2e-6 * std::max(1., sum));

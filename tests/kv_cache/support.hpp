@@ -5,6 +5,7 @@
 #include <fovea/reference.hpp>
 
 #include "../support/random.hpp"
+#include "../support/worse.hpp"
 
 #include <gtest/gtest.h>
 
@@ -86,7 +87,7 @@ void expect_exact(const Matrix& got, const Matrix& q, const Matrix& k, const Mat
       for (index_type c = 0; c < dim; ++c) {
         const double bound =
             3 * 0x1p-24 * want.magnitude(0, h, i, c) * (4 + want.logits(0, h, i, 0)) + 0x1p-126;
-        worst = std::max(worst, std::abs(got(i, h * dim + c) - want.out(0, h, i, c)) / bound);
+        worst = worse(worst, std::abs(got(i, h * dim + c) - want.out(0, h, i, c)) / bound);
       }
   EXPECT_LE(worst, 1);
 }

@@ -1,5 +1,7 @@
 // exp2 of the kernels for all 2^32 floats, on each instruction set that the compiler may use; conversions between float and
 // the elements of 8 and 16 bits for all of either side.
+#include "../../support/worse.hpp"
+
 #include <fovea/element.hpp>
 #include <fovea/kernel/arch.hpp>
 
@@ -110,7 +112,7 @@ TEST(every_number, exp2_in_double) {
     for (std::uint32_t i = 0; i < block; i += V::size)
       isa<xsimd::default_arch>::exp2(V::load_unaligned(x->data() + i)).store_unaligned(y->data() + i);
     for (std::uint32_t i = 0; i < block; ++i)
-      most = std::max(most, std::abs((*y)[i] / std::exp2((*x)[i]) - 1));
+      most = fovea_test::worse(most, std::abs((*y)[i] / std::exp2((*x)[i]) - 1));
   }
   EXPECT_LT(most, 2 * 0x1p-52);
 }
