@@ -176,6 +176,23 @@ TEST(gradient_plans, say_what_a_call_will_do_in_linear_memory) {
   EXPECT_LT(bytes(8000), 2.1 * static_cast<double>(bytes(4000)));
 }
 
+TEST(gradient_plans, give_each_job_heads_and_each_head_a_job) {
+  for (const index_type kv_heads : {1, 2, 3, 5, 16})
+    for (index_type group = 1; group <= 40; ++group) {
+      const fovea::gradient_job_list jobs{100, 3000, kv_heads * group, kv_heads, 384};
+      std::vector<index_type> keys(static_cast<std::size_t>(kv_heads * group));
+      for (index_type i = 0; i < jobs.count(); ++i) {
+        const auto job = jobs.at(0, i);
+        ASSERT_LT(job.heads.first, job.heads.last) << group << " heads a group, job " << i;
+        for (index_type h = job.heads.first; h < job.heads.last; ++h) {
+          ASSERT_EQ(h / group, job.kv_head);
+          keys[static_cast<std::size_t>(h)] += job.keys.size();
+        }
+      }
+      EXPECT_EQ(keys, std::vector<index_type>(keys.size(), 3000)) << kv_heads << " x " << group;
+    }
+}
+
 TEST(backward, refuses_what_does_not_fit_before_anything_is_written) {
   const fovea::attention<float, 2> attend;
   const Matrix q = Matrix::Random(5, 8), k = Matrix::Random(7, 8), v = Matrix::Random(7, 12);

@@ -85,7 +85,7 @@ struct mask_union {
     return reached.empty() ? range{} : shown_of(m, rows, reached);
   }
 
-  /// A mask is asked about keys within its reach alone: what it says of others is not promised.
+  /// What a mask says of keys within its reach, full where these are all keys.
   template <class M>
   static coverage covered(const M& m, range rows, range keys) noexcept {
     const range reached = intersect(keys, reach_of(m, rows, every));

@@ -18,10 +18,11 @@ struct gradient_job_list {
   index_type queries, keys, heads, kv_heads, superblock;
 
   index_type group() const noexcept { return kv_heads == 0 ? 0 : heads / kv_heads; }
-  index_type parts() const noexcept {
-    return std::clamp<index_type>(ceil_div(jobs_wanted, std::max<index_type>(kv_heads, 1)), 1,
-                                  std::max<index_type>(group(), 1));
+  index_type heads_a_part() const noexcept {
+    const index_type wanted = ceil_div(jobs_wanted, std::max<index_type>(kv_heads, 1));
+    return std::max<index_type>(ceil_div(group(), wanted), 1);
   }
+  index_type parts() const noexcept { return std::max<index_type>(ceil_div(group(), heads_a_part()), 1); }
   index_type key_splits() const noexcept {
     const index_type wanted = jobs_wanted / std::max<index_type>(kv_heads * parts(), 1);
     return std::clamp<index_type>(wanted, 1, std::max<index_type>(ceil_div(keys, superblock), 1));
@@ -32,13 +33,12 @@ struct gradient_job_list {
   kernel::gradient_job at(index_type b, index_type i) const noexcept {
     const index_type kv_head = i % kv_heads, part = i / kv_heads % parts(),
                      key_split = i / kv_heads / parts();
-    const index_type heads_a_part = ceil_div(group(), parts());
-    const index_type first = kv_head * group(), last = first + group();
+    const index_type end = (kv_head + 1) * group(), first = kv_head * group() + part * heads_a_part();
     return {b,
             kv_head,
             part,
             key_split,
-            {std::min(first + part * heads_a_part, last), std::min(first + (part + 1) * heads_a_part, last)},
+            {first, std::min(first + heads_a_part(), end)},
             this->key_split(key_split)};
   }
   range key_split(index_type i) const noexcept {
@@ -152,7 +152,7 @@ struct gradient_plan {
     const auto n = [](index_type i) { return std::to_string(i); };
     return n(jobs) + " jobs over keys, in superblocks of " + n(keys_a_superblock) + ": " + n(keys_a_group) +
            " keys in lanes x " + n(rows_a_block) +
-           " queries at a time; scores are computed again from the LSE\n" +
+           " queries at a time, or fewer; scores are computed again from the LSE\n" +
            "partial sums: " + n(kernel::part_bytes(d_q)) + " bytes of dQ, " + n(kernel::part_bytes(d_kv)) +
            " of dK and dV\n" + n(scratch_bytes()) + " bytes of scratch a worker, " + n(workers) +
            (workers == 1 ? " worker" : " workers");

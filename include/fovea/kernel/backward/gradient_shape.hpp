@@ -28,7 +28,7 @@ struct gradient_shape {
       : lanes_a_group(dim * static_cast<index_type>(sizeof(T)) <= 256 ? 6 * line : 3 * line),
         rows(dim * static_cast<index_type>(sizeof(T)) <= 256 ? 96 : most_rows) {}
 
-  /// Rows of a block of a sequence of so many: fewer, and all alike, where the last block would have a few.
+  /// Rows of a block of a sequence of so many: fewer, about as many in each, where the last would have a few.
   /// (197 rows as 96 + 96 + 5 take 1.4 % more time than as 72 + 72 + 53.)
   index_type rows_a_block(index_type of_rows) const noexcept {
     constexpr index_type few = 24, grain = 8;

@@ -75,7 +75,7 @@ class key_group {
   bool ask(const Mask& mask, range rows) noexcept {
     return seen_.ask(mask, rows, keys_, sizes_.lanes_a_group);
   }
-  /// Whether some cell is hidden, or beyond the keys.
+  /// Whether some cell of the keys is hidden.
   bool hides() const noexcept { return seen_.hides(); }
 
   /// P = exp(Q K^T - LSE); raw products where cells are not `plain`, or partly hidden. `finite`: whether all

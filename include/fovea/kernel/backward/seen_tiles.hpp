@@ -62,7 +62,7 @@ class seen_tiles {
 
   int count() const noexcept { return count_; }
   const tile_of_rows& operator[](int i) const noexcept { return tiles_[i]; }
-  /// Whether some cell is hidden, or beyond the keys.
+  /// Whether some cell of the keys is hidden.
   bool hides() const noexcept { return hides_; }
 
   range rows_that_see(range keys) const noexcept {
