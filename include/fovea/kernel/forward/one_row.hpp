@@ -1,5 +1,6 @@
-// fovea/kernel/forward/one_row.hpp - one query row that sees all of its keys: what decoding runs where heads
-// share none. What a walk of rows asks and keeps for each block of keys would be half of the time of 32 keys.
+// fovea/kernel/forward/one_row.hpp - one query row that sees all of its keys, which lie as matrices and which
+// no head shares. What a walk of rows asks and keeps for each block of keys would be half of the time of 32
+// keys.
 #pragma once
 
 #include <fovea/kernel/forward/one_key.hpp>
@@ -7,15 +8,16 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// P V for W registers of columns, key by key, as add_rows sums it. to(register, sum)
+/// P V for W registers of columns, key by key, as add_rows sums it; `column`: how many bytes come before them
+/// in a row. to(register, sum)
 template <class Arch, int W, class T, class Lines, class F>
 void sum_values(const T* p, const T* v, index_type stride, index_type keys, const Lines& lines,
-                const F& to) noexcept {
+                index_type column, const F& to) noexcept {
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   V sum[std::size_t{W}];
   for (V& x : sum) x = V(T(0));
-  const auto ask = lines.template beside_columns<W * n * index_type(sizeof(T))>(keys, index_type(0));
+  const auto ask = lines.template beside_columns<W * n * index_type(sizeof(T))>(keys, column);
   FOVEA_UNROLL(2)
   for (index_type j = 0; j < keys; ++j, v += stride) {
     ask(j);
@@ -28,20 +30,22 @@ void sum_values(const T* p, const T* v, index_type stride, index_type keys, cons
   for (int c = 0; c < W; ++c) to(static_cast<index_type>(c), sum[c]);
 }
 
-/// A row of Q, the softmax's state, and its logits against a block of keys, as large as panels of rows have
-/// room for: all of K of a block is read before its V, each in the order in which it lies. Hardware follows
-/// that on any machine, the better the longer the runs are: 512 keys took 2.04 us in blocks of 128 and 1.51
-/// at once from L2, 8 x 16 heads of 1,024 1.91 and 1.37 ms from memory (dim 64, Zen 5). From there each line
-/// is asked for 4 KB ahead, little enough that none is lost from any L1, and what 40 GB/s bring in 100 ns: 8
-/// heads of 8,192 keys of 128 took 1.73 ms without, 1.29 with it, 1.37 with 16 KB, by AVX2 2.38, 1.88, 2.16;
-/// 16,384 of 64 1.84, 1.47, 1.48 and 2.01, 1.74, 1.76.
+/// A row of Q, the softmax's state, and its logits against a run of keys, as long as panels of rows have room
+/// for: all of K of a run is read before its V, in the order in which it lies. Hardware follows that on any
+/// machine, the better the longer the runs are: 512 keys took 2.04 us in runs of 128 and 1.51 at once from
+/// L2, 8 x 16 heads of 1,024 1.91 and 1.37 ms from memory (dim 64, Zen 5). The softmax takes a run in block
+/// by block, which gives the bits of a walk of rows. From memory each line is asked for 4 KB ahead, little
+/// enough that none is lost from any L1, and what 40 GB/s bring in 100 ns: 8 heads of 8,192 keys of 128 took
+/// 1.73 ms without, 1.29 with it, 1.37 with 16 KB, by AVX2 2.38, 1.88, 2.16; 16,384 of 64 1.84, 1.47, 1.48
+/// and 2.01, 1.74, 1.76. (Where rows of other heads lie between, these are the lines that come 4 KB later:
+/// neither a gain nor a loss.)
 template <class Arch, class T>
 struct one_row {
   using V = vec<Arch, T>;
   using panel = row_panel<Arch, T>;
-  static constexpr index_type n = panel::n, most_keys = panel::max_rows * panel::block;
-
+  static constexpr index_type n = panel::n, block = panel::block, a_run = panel::max_rows * block;
   static constexpr index_type bytes_ahead = 4096;
+
   T *q, *s;   // [register][max_rows] as panels have it; [keys]
   bool asks;  // for lines of K and V before they are read
   softmax_state<Arch, T, unit_of::log2> state{softmax_sums<Arch, T>::empty()};
@@ -53,17 +57,21 @@ struct one_row {
       (V::load_unaligned(from + c) * V(factor)).store_aligned(q + c * panel::max_rows);
   }
 
-  /// S = Q K^T, P = exp2(S - m), of a block; returns the factor of what was summed before.
-  V absorb(const matrix_view<const T>& k) noexcept {
+  /// S = Q K^T of a run.
+  void score(const matrix_view<const T>& k) const noexcept {
     constexpr std::integral_constant<index_type, panel::block> row_stride{};
     block_piece<T> keys{{k.data, k.row_stride, k.cols}, 0, k.rows, nullptr, {}};
     if (asks) keys.next = next_rows(ahead_of(k), 0);
     const T* const from = q;
     asks ? dot_rows_of_width<lines_of_next, Arch, 1, panel::max_rows>(from, keys, s, row_stride)
          : dot_rows_of_width<lines_of_none, Arch, 1, panel::max_rows>(from, keys, s, row_stride);
-    const V shrink = state.raise(max_over_lanes<Arch, T>(pad_row<Arch>(k.rows, s)));
+  }
+
+  /// P = exp2(S - m) of a block of the run; returns the factor of what was summed before.
+  V absorb(range keys) noexcept {
+    const V shrink = state.raise(max_over_lanes<Arch, T>(pad_row<Arch>(keys.size(), s + keys.first)));
     V sum(T(0));
-    for (index_type j = 0; j < k.rows; j += n) {
+    for (index_type j = keys.first; j < keys.last; j += n) {
       const V p = state.template probability<false>(V::load_aligned(s + j));  // 0 where padded, or all is NaN
       p.store_aligned(s + j);
       sum = sum + p;
@@ -72,13 +80,13 @@ struct one_row {
     return shrink;
   }
 
-  /// to(register, P V) for all columns of a block's values.
+  /// to(register, P V) for all columns of a block's values, the first of which is key `first` of the run.
   template <class F>
-  void each_sum(const matrix_view<const T>& v, const F& to) const noexcept {
+  void each_sum(index_type first, const matrix_view<const T>& v, const F& to) const noexcept {
     const auto sum = [&](auto columns, index_type i) {
       const auto by = [&](auto lines) {
-        sum_values<Arch, decltype(columns)::value>(s, v.data + start_of<Arch, T>(i, v.cols), v.row_stride,
-                                                   v.rows, lines,
+        sum_values<Arch, decltype(columns)::value>(s + first, v.data + start_of<Arch, T>(i, v.cols),
+                                                   v.row_stride, v.rows, lines, i * n * index_type(sizeof(T)),
                                                    [&](index_type c, const V& x) { to(i + c, x); });
       };
       asks ? by(lines_of_next(next_rows(ahead_of(v), 0))) : by(lines_of_none(next_rows()));
@@ -106,11 +114,12 @@ template <class Arch, class T>
 FOVEA_NOINLINE void attend_block(one_row<Arch, T> row, const matrix_view<const T>& k,
                                  const matrix_view<const T>& v, T* out, T* lse) noexcept {
   using V = vec<Arch, T>;
-  row.absorb(k);
+  row.score(k);
+  row.absorb({0, k.rows});
   row.state.l = sum_over_lanes<Arch, T>(row.state.l);
   if (lse != nullptr) *lse = row.state.lse().get(0);
   const V reciprocal = row.state.reciprocal();
-  row.each_sum(v, [&](index_type i, const V& sum) {
+  row.each_sum(0, v, [&](index_type i, const V& sum) {
     (sum * reciprocal).store_unaligned(out + start_of<Arch, T>(i, v.cols));
   });
 }
@@ -120,17 +129,27 @@ template <class Arch, class T>
 FOVEA_NOINLINE void attend_blocks(one_row<Arch, T> row, const matrix_view<const T>& k,
                                   const matrix_view<const T>& v, T* sums) noexcept {
   using V = vec<Arch, T>;
+  using panel = row_panel<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   const auto some = [](matrix_view<const T> all, range rows) {
     return all.data = all.at(rows.first), all.rows = rows.size(), all;
   };
   if (k.rows <= 0) std::fill_n(sums, registers_of<Arch, T>(v.cols) * n, T(0));
-  for (index_type j = 0; j < k.rows; j += row.most_keys) {
-    const range block{j, std::min(j + row.most_keys, k.rows)};
-    const V shrink = row.absorb(some(k, block));
-    row.each_sum(some(v, block), [&](index_type i, const V& sum) {
-      T* const to = sums + i * n;
-      (j == 0 ? sum : isa<Arch>::fma(V::load_aligned(to), shrink, sum)).store_aligned(to);
+  for (index_type first = 0; first < k.rows; first += row.a_run) {
+    const range run{first, std::min(first + row.a_run, k.rows)};
+    V shrink[std::size_t{panel::max_rows}];
+    row.score(some(k, run));
+    const auto each_block = [&](const auto& f) {
+      for (index_type j = 0; j < run.size(); j += row.block)
+        f(shrink[j / row.block], range{j, std::min(j + row.block, run.size())});
+    };
+    each_block([&](V& of_block, range block) { of_block = row.absorb(block); });
+    each_block([&](const V& of_block, range block) {
+      const range keys{first + block.first, first + block.last};
+      row.each_sum(block.first, some(v, keys), [&](index_type i, const V& sum) {
+        T* const to = sums + i * n;
+        (keys.first == 0 ? sum : isa<Arch>::fma(V::load_aligned(to), of_block, sum)).store_aligned(to);
+      });
     });
   }
   T* const state = sums + registers_of<Arch, T>(v.cols) * n;
@@ -145,8 +164,9 @@ bool is_one_row(const Problem& p, const row_block& at) noexcept {
   if constexpr (one_key_may_suffice<Problem>) {
     if (at.rows.size() != 1 || at.queries.size() != 1) return false;
     const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
-    constexpr index_type a_tile = 8 * lanes<Arch, T>, most_keys = one_row<Arch, T>::most_keys;
-    const bool in_order = v.cols <= a_tile || geometry<Arch>::few_rows >= 8 || k.rows <= most_keys;
+    constexpr index_type a_tile = 8 * lanes<Arch, T>;
+    const bool in_order =
+        v.cols <= a_tile || geometry<Arch>::few_rows >= 8 || k.rows <= one_row<Arch, T>::a_run;
     return k.rows > 0 && k.cols % lanes<Arch, T> == 0 && in_order && lie_side_by_side<Arch>(p, k, v) &&
            is_seen_whole<Arch>(p, at, k.rows);
   }
@@ -160,7 +180,7 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 bool attend_one_row(const Problem& p, const row_block& at, range span, const row_memory<T>& memory) noexcept {
   if constexpr (one_key_may_suffice<Problem>) {
     matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
-    const bool whole = span.size() == k.rows && span.size() <= one_row<Arch, T>::most_keys;
+    const bool whole = span.size() == k.rows && span.size() <= one_row<Arch, T>::block;
     const index_type head = at.kv_head * p.group() + at.rows.first, query = at.queries.first;
     const one_row<Arch, T> row(p.q.head(at.batch, head).at(query), k.cols, p.factor(), memory.work,
                                p.from_memory);
