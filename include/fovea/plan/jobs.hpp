@@ -21,8 +21,8 @@ struct job {
   index_type key_split = 0;  // which split of the keys: where there are several, others have the same rows
 };
 
-/// How the query rows of one sequence become jobs. It depends on this sequence alone, of as many tokens as its
-/// views have, so that it gets the same bits whether it comes alone or in a batch, and whoever runs the jobs.
+/// How the query rows of one sequence become jobs. It depends on this sequence alone, and its tokens in the
+/// views, so that it gets the same bits whether it comes alone or in a batch, and whoever runs the jobs.
 template <class Arch, class T>
 struct job_list {
   using shape = kernel::geometry<Arch>;
