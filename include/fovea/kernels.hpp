@@ -18,6 +18,7 @@
 
 #include <fovea/element.hpp>
 #include <fovea/kernel/backward/differentiate_keys.hpp>
+#include <fovea/kernel/forward/one_row.hpp>
 #include <fovea/plan/make_plan.hpp>
 
 #include <cstdint>
@@ -35,6 +36,10 @@ FOVEA_KERNEL void walk_lanes(const lane_job<default_arch, float>&, const lane_so
 FOVEA_KERNEL void walk_rows(const row_job<default_arch, float>&, const row_panels<default_arch, float>&,
                             const row_softmax<default_arch, float>&,
                             const row_values<default_arch, float>&) noexcept;
+FOVEA_KERNEL void attend_block(one_row<default_arch, float>, const matrix_view<const float>&,
+                               const matrix_view<const float>&, float*, float*) noexcept;
+FOVEA_KERNEL void attend_blocks(one_row<default_arch, float>, const matrix_view<const float>&,
+                                const matrix_view<const float>&, float*) noexcept;
 FOVEA_KERNEL void write_values(const row_panel<default_arch, float>&, const row_softmax<default_arch, float>&,
                                const row_results_ref<default_arch, float>&, const sequences<float>&,
                                index_type, index_type) noexcept;
@@ -91,6 +96,10 @@ FOVEA_KERNEL void walk_lanes(const lane_job<default_arch, double>&, const lane_s
 FOVEA_KERNEL void walk_rows(const row_job<default_arch, double>&, const row_panels<default_arch, double>&,
                             const row_softmax<default_arch, double>&,
                             const row_values<default_arch, double>&) noexcept;
+FOVEA_KERNEL void attend_block(one_row<default_arch, double>, const matrix_view<const double>&,
+                               const matrix_view<const double>&, double*, double*) noexcept;
+FOVEA_KERNEL void attend_blocks(one_row<default_arch, double>, const matrix_view<const double>&,
+                                const matrix_view<const double>&, double*) noexcept;
 FOVEA_KERNEL void write_values(const row_panel<default_arch, double>&,
                                const row_softmax<default_arch, double>&,
                                const row_results_ref<default_arch, double>&, const sequences<double>&,
