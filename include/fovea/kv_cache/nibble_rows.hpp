@@ -43,12 +43,6 @@ inline void put_nibble(std::uint8_t* row, index_type n, index_type c, std::uint8
   std::uint8_t& byte = row[c < half ? c : c - half];
   byte = static_cast<std::uint8_t>(c < half ? (byte & 0xf0) | code : (byte & 0x0f) | code << 4);
 }
-/// Asks for the rows that come so many bytes later: no pointer tells a walk where they lie. (Further ahead
-/// than kernel::ask_ahead, which is for products of rows as they lie.)
-inline void ask_ahead(const std::uint8_t* row, index_type bytes) noexcept {
-  constexpr index_type ahead = 4096, line = 64;
-  for (index_type i = 0; i < bytes; i += line) FOVEA_PREFETCH(row + ahead + i, 0, 2);
-}
 
 /// 32 numbers of the low halves of bytes, or of the high ones: to[i] = (code - 8) * multiple, which is 1 to
 /// 16. Codes are multiplied two bytes at a time, neither of which overflows: 15 * 16 is 240.
@@ -81,7 +75,7 @@ void read_nibbles(const std::uint8_t* row, index_type bytes, index_type rows, in
   const index_type half = nibble_bytes(n);
   const bool whole = cols == n && n % (2 * nibble_block) == 0;
   for (; rows > 0; --rows, row += bytes, to += width) {
-    ask_ahead(row, bytes);
+    kernel::ask_ahead<4096, 2>(row, bytes);
     const std::uint8_t* const multiples = row + half;
     for (index_type c = 0; whole && c < half; c += nibble_block)
       if constexpr (Multiples) {

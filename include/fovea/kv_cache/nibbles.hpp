@@ -134,6 +134,9 @@ class nibble_keys {
   const float* open_row(index_type t, index_type h) const noexcept {
     return open_.data() + (h * nibble_block + t % nibble_block) * dim_;
   }
+  float* open_row(index_type t, index_type h) noexcept {
+    return open_.data() + (h * nibble_block + t % nibble_block) * dim_;
+  }
   /// f for tokens that are open, closed(token, first, count) for those that share their scales.
   template <class F, class Closed>
   void each_block(index_type head, range tokens, F&& f, const Closed& closed) const noexcept {
@@ -146,9 +149,6 @@ class nibble_keys {
       else
         closed(tokens.first, first, count);
     }
-  }
-  float* open_row(index_type t, index_type h) noexcept {
-    return open_.data() + (h * nibble_block + t % nibble_block) * dim_;
   }
   void close(index_type first, index_type h) noexcept {
     auto* const to = codes(first, h);

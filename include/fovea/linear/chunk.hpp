@@ -71,7 +71,7 @@ class chunk {
 
  public:
   chunk(const token_block<T>& tokens, const state_strips<Arch, T>& state, const chunk_memory<Arch, T>& memory,
-        lines_ahead& soon) noexcept
+        chunk_prefetch& soon) noexcept
       : x_(tokens),
         s_(state),
         m_(memory),
@@ -196,7 +196,7 @@ class chunk {
   const token_block<T>& x_;
   const state_strips<Arch, T>& s_;
   const chunk_memory<Arch, T>& m_;
-  lines_ahead& soon_;
+  chunk_prefetch& soon_;
   token_decays<Arch, T> by_token_;
   channel_decays<Arch, T> by_channel_;
 };

@@ -103,7 +103,7 @@ class chunk_gradient {
   chunk_gradient(const token_block<T>& tokens, const chunk<Arch, T>& forward,
                  const chunk_memory<Arch, T>& forward_memory, const strips& s, const strips& ds,
                  const row_list<const T>& d_out, index_type d_out_head,
-                 const gradient_memory<Arch, T>& memory, lines_ahead& soon) noexcept
+                 const gradient_memory<Arch, T>& memory, chunk_prefetch& soon) noexcept
       : x_(tokens),
         f_(forward),
         fm_(forward_memory),
@@ -280,7 +280,7 @@ class chunk_gradient {
   row_list<const T> d_out_;
   index_type d_out_head_;
   const gradient_memory<Arch, T>& m_;
-  lines_ahead& soon_;
+  chunk_prefetch& soon_;
 };
 
 }  // namespace linear

@@ -41,8 +41,8 @@ class token_decays {
       if (t < count)
         normal(isa::fma(ratio, R(*decay.row(t)), begins(t - c))).store_aligned(d + t * pitch + c);
     }
-    T product(
-        1);  // not read from d: sixteen numbers just stored, then read as a register, wait for the cache
+    // P is not read from d: sixteen numbers just stored, then read as a register, wait for the cache.
+    T product(1);
     for (index_type t = 0; t < count; ++t) {
       product *= *decay.row(t), product = product < least ? T(0) : product;
       p[t] = product, minus_p[t] = -product;

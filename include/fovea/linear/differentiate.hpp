@@ -104,7 +104,7 @@ class gradient_task {
   /// `unscaled`.
   bool advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
     reader_.read(c * chunk_tokens);
-    lines_ahead soon;
+    chunk_prefetch soon;
     reader_.ask_for((c + 1) * chunk_tokens, soon.of_rows);
     if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return true;
     if (to.first != from.first) copy_state(from, to);
@@ -121,14 +121,14 @@ class gradient_task {
     for (index_type g = x_.group; g-- > 0;)
       d_out_ = read_rows<Arch, T>(d_out(g), range{first, first + x_.count}, true,
                                   {own_d_out_.row(g * chunk_tokens), own_d_out_.step});
-    lines_ahead soon = block_before(first - chunk_tokens, i - 1);
+    chunk_prefetch soon = block_before(first - chunk_tokens, i - 1);
     differentiate(x_, first, kept_state(i), by_products_[i] != T(0) ? kept_rows(i) : row_list<T>{}, 0, soon);
   }
 
   /// Those of tokens `first` on: at once, or, where the decays of channels lie too far apart, a half at a
   /// time.
   void differentiate(const token_block<T>& x, index_type first, const strips& s, const row_list<T>& known,
-                     index_type level, lines_ahead& soon) noexcept {
+                     index_type level, chunk_prefetch& soon) noexcept {
     place_results(first);
     if (known) m_.x = known;
     const chunk<Arch, T> forward(x, s, chunk_, soon);
@@ -213,8 +213,8 @@ class gradient_task {
   }
 
   /// The lines of the block from `first` on, of its gradients, and of what is kept of it, the i-th.
-  lines_ahead block_before(index_type first, index_type i) const noexcept {
-    lines_ahead lines;
+  chunk_prefetch block_before(index_type first, index_type i) const noexcept {
+    chunk_prefetch lines;
     if (first < 0) return lines;
     reader_.ask_for(first, lines.of_rows), reader_.ask_for_numbers(first, lines.of_rest);
     const auto rows = reader_.rows_from(first);

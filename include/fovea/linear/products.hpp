@@ -11,7 +11,7 @@ FOVEA_NAMESPACE_BEGIN
 namespace linear {
 
 /// Cache lines that a later chunk needs, asked for in equal shares beside the tiles of this one.
-struct lines_ahead {
+struct chunk_prefetch {
   kernel::prefetch of_rows, of_rest;  // rows of its tokens, read or written; all else: six matrices each
 
   void deal(index_type tiles) noexcept { of_rows.deal(tiles), of_rest.deal(tiles); }
@@ -78,7 +78,8 @@ class chunk_products {
   /// The rows of x in the columns of strip j of M.
   template <bool Solves, class Weights>
   FOVEA_NOINLINE static void rows(index_type count, const row_sums<T, Weights>& x,
-                                  const state_strips<Arch, T>& m, index_type j, lines_ahead& soon) noexcept {
+                                  const state_strips<Arch, T>& m, index_type j,
+                                  chunk_prefetch& soon) noexcept {
     in_row_tiles(count, [&](auto rows, index_type r, index_type tiles) {
       for (index_type i = 0; i < tiles; ++i) {
         if (i % 2 == 0) soon.fetch();
@@ -95,7 +96,7 @@ class chunk_products {
   FOVEA_NOINLINE static void update(index_type count, row_list<const T> before, row_list<const T> left,
                                     row_list<const T> right, row_list<const T> after,
                                     const state_strips<Arch, T>& m, const state_strips<Arch, T>& to,
-                                    index_type j, lines_ahead& soon) noexcept {
+                                    index_type j, chunk_prefetch& soon) noexcept {
     const state_sum x{count, m.width_of(j), before, left, right.from_column(m.column(j)), after};
     in_row_tiles(m.dim, [&](auto rows, index_type r, index_type tiles) {
       kernel::in_tiles<columns_of_tile>(m.width_of(j) / n, [&](auto columns, index_type c) {
@@ -185,7 +186,7 @@ class chunk_products {
   template <int Rows, int Columns>
   FOVEA_NOINLINE FOVEA_FLATTEN static void state_tiles(const state_sum& x, index_type r, index_type column,
                                                        index_type tiles, const T* m, T* to,
-                                                       lines_ahead& soon) noexcept {
+                                                       chunk_prefetch& soon) noexcept {
     const T* const right = x.right.first + column;
     for (index_type i = 0; i < tiles; ++i, r += Rows, m += Rows * x.width, to += Rows * x.width) {
       if (column == 0 && i % 2 == 0) soon.fetch();  // tiles() counts those of one column

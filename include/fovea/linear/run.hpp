@@ -51,7 +51,7 @@ class task {
     for (index_type first = 0; first < reader_.tokens(); first += x_.count) {
       reader_.read(first, c_.has_snapshots ? c_.every - first % c_.every : chunk_tokens);
       const bool copied_o = results(first);
-      lines_ahead soon = next_block(first + blocks_ahead_ * x_.count);
+      chunk_prefetch soon = next_block(first + blocks_ahead_ * x_.count);
       if (there)
         decode_in_place(next_job);
       else if (!chunked_ || !chunk<Arch, T>(x_, s_, memory, soon).run())
@@ -108,8 +108,8 @@ class task {
   /// Short chunks of small states end before memory has answered: two of them ahead 64 x 64 takes 4 % less
   /// time at 16,384 tokens and 1 % more within caches (three or four ahead 2 % more than one); with the delta
   /// rule and at 128 x 128 it takes 0 to 2 % more.
-  lines_ahead next_block(index_type first) const noexcept {
-    lines_ahead lines;
+  chunk_prefetch next_block(index_type first) const noexcept {
+    chunk_prefetch lines;
     reader_.ask_for(first, lines.of_rows);
     for (index_type g = 0; g < x_.group; ++g)
       lines.of_rows.add(kernel::line_use::write, kernel::byte_view(out(g)), reader_.rows_from(first));

@@ -85,7 +85,7 @@ struct matrix_view {
     return {data, rows, cols, row_stride, col_stride};
   }
 
-  /// The rows `some` alone.
+  /// The rows `selected` alone.
   matrix_view only(range selected) const noexcept {
     return {at(selected.first), selected.size(), cols, row_stride, col_stride};
   }

@@ -17,6 +17,15 @@ struct nibble_pair {
   std::uint8_t bits;
 };
 
+/// Asks for the rows that come `Ahead` bytes later, into a cache of such locality: no pointer tells a walk
+/// where rows of nibbles lie.
+template <index_type Ahead, int Locality>
+void ask_ahead(const void* row, index_type bytes) noexcept {
+  constexpr index_type line = 64;
+  for (index_type i = 0; i < bytes; i += line)
+    FOVEA_PREFETCH(static_cast<const char*>(row) + Ahead + i, 0, Locality);
+}
+
 /// No such instructions. Where there are:
 ///   available                       true
 ///   table, table_of(multiple)       what codes stand for: themselves less 8, times a multiple from 0 to 16

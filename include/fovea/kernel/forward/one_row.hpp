@@ -8,28 +8,6 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// P V for W registers of columns, key by key, as add_rows sums it; `column`: how many bytes come before them
-/// in a row. to(register, sum)
-template <class Arch, int W, class T, class Lines, class F>
-void sum_values(const T* p, const T* v, index_type stride, index_type keys, const Lines& lines,
-                index_type column, const F& to) noexcept {
-  using V = vec<Arch, T>;
-  constexpr index_type n = lanes<Arch, T>;
-  V sum[std::size_t{W}];
-  for (V& x : sum) x = V(T(0));
-  const auto ask = lines.template beside_columns<W * n * index_type(sizeof(T))>(keys, column);
-  FOVEA_UNROLL(2)
-  for (index_type j = 0; j < keys; ++j, v += stride) {
-    ask(j);
-    V weight(p[j]);
-    isa<Arch>::keep_in_register(weight);
-    FOVEA_UNROLL_ALL
-    for (int c = 0; c < W; ++c) sum[c] = isa<Arch>::fma(V::load_unaligned(v + c * n), weight, sum[c]);
-  }
-  FOVEA_UNROLL_ALL
-  for (int c = 0; c < W; ++c) to(static_cast<index_type>(c), sum[c]);
-}
-
 /// A row of Q, the softmax's state, and its logits against a run of keys, as long as panels of rows have room
 /// for: all of K of a run is read before its V, in the order in which it lies. Hardware follows that on any
 /// machine, the better the longer the runs are: 512 keys took 2.04 us in runs of 128 and 1.51 at once from
@@ -84,10 +62,15 @@ struct one_row {
   template <class F>
   void each_sum(index_type first, const matrix_view<const T>& v, const F& to) const noexcept {
     const auto sum = [&](auto columns, index_type i) {
+      constexpr int W = decltype(columns)::value;
+      constexpr index_type bytes = n * index_type(sizeof(T));
       const auto by = [&](auto lines) {
-        sum_values<Arch, decltype(columns)::value>(s + first, v.data + start_of<Arch, T>(i, v.cols),
-                                                   v.row_stride, v.rows, lines, i * n * index_type(sizeof(T)),
-                                                   [&](index_type c, const V& x) { to(i + c, x); });
+        tile<Arch, T, 1, W> all;
+        for (V& x : all.at[0]) x = V(T(0));
+        add_in_order(all, s + first, unit{}, v.data + start_of<Arch, T>(i, v.cols), v.row_stride, v.rows,
+                     lines.template beside_columns<W * bytes>(v.rows, i * bytes));
+        FOVEA_UNROLL_ALL
+        for (int c = 0; c < W; ++c) to(i + c, all.at[0][c]);
       };
       asks ? by(lines_of_next(next_rows(ahead_of(v), 0))) : by(lines_of_none(next_rows()));
     };
@@ -131,14 +114,11 @@ FOVEA_NOINLINE void attend_blocks(one_row<Arch, T> row, const matrix_view<const 
   using V = vec<Arch, T>;
   using panel = row_panel<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
-  const auto some = [](matrix_view<const T> all, range rows) {
-    return all.data = all.at(rows.first), all.rows = rows.size(), all;
-  };
   if (k.rows <= 0) std::fill_n(sums, registers_of<Arch, T>(v.cols) * n, T(0));
   for (index_type first = 0; first < k.rows; first += row.a_run) {
     const range run{first, std::min(first + row.a_run, k.rows)};
     V shrink[std::size_t{panel::max_rows}];
-    row.score(some(k, run));
+    row.score(k.only(run));
     const auto each_block = [&](const auto& f) {
       for (index_type j = 0; j < run.size(); j += row.block)
         f(shrink[j / row.block], range{j, std::min(j + row.block, run.size())});
@@ -146,7 +126,7 @@ FOVEA_NOINLINE void attend_blocks(one_row<Arch, T> row, const matrix_view<const 
     each_block([&](V& of_block, range block) { of_block = row.absorb(block); });
     each_block([&](const V& of_block, range block) {
       const range keys{first + block.first, first + block.last};
-      row.each_sum(block.first, some(v, keys), [&](index_type i, const V& sum) {
+      row.each_sum(block.first, v.only(keys), [&](index_type i, const V& sum) {
         T* const to = sums + i * n;
         (keys.first == 0 ? sum : isa<Arch>::fma(V::load_aligned(to), of_block, sum)).store_aligned(to);
       });
@@ -179,7 +159,7 @@ bool is_one_row(const Problem& p, const row_block& at) noexcept {
 template <class Arch, class Problem, class T = typename Problem::compute>
 bool attend_one_row(const Problem& p, const row_block& at, range span, const row_memory<T>& memory) noexcept {
   if constexpr (one_key_may_suffice<Problem>) {
-    matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
+    const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
     const bool whole = span.size() == k.rows && span.size() <= one_row<Arch, T>::block;
     const index_type head = at.kv_head * p.group() + at.rows.first, query = at.queries.first;
     const one_row<Arch, T> row(p.q.head(at.batch, head).at(query), k.cols, p.factor(), memory.work,
@@ -189,9 +169,7 @@ bool attend_one_row(const Problem& p, const row_block& at, range span, const row
       attend_block(row, k, v, p.out.head(at.batch, head).at(query), lse);
       return true;
     }
-    if (!span.empty()) k.data = k.at(span.first), v.data = v.at(span.first);
-    k.rows = v.rows = span.size();
-    attend_blocks(row, k, v, memory.state);
+    attend_blocks(row, k.only(span), v.only(span), memory.state);
   }
   return false;
 }

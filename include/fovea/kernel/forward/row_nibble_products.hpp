@@ -7,13 +7,9 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
-/// Asks for what comes 2 KB after a row: no walk knows where rows of nibbles lie. (Beyond caches, 8 key/value
-/// heads x 65,536 x 128 on a Zen 5, four rows took 6 % less than with 4 or 8 KB or nothing; one and two rows
-/// took the same with each.)
-inline void ask_ahead(const nibble_pair* row, index_type bytes) noexcept {
-  constexpr index_type ahead = 2048, line = 64;
-  for (index_type i = 0; i < bytes; i += line) FOVEA_PREFETCH(row + ahead + i, 0, 3);
-}
+/// How far ahead of a row is asked. (Beyond caches, 8 key/value heads x 65,536 x 128 on a Zen 5, four rows
+/// took 6 % less than with 4 or 8 KB or nothing; one and two rows took the same with each.)
+inline constexpr index_type nibble_bytes_ahead = 2048;
 
 /// s(r, j) = q_r . k_j for R rows and C keys from k on, of `half` bytes a key.
 template <class Arch, int R, int C, int Rows>
@@ -63,7 +59,7 @@ FOVEA_NOINLINE void dot_rows_of_nibbles(const float* q, const block_piece<nibble
       for (int e = 0; e < R * together; ++e)
         flat[e / together * C + i + e % together] = sum.at[e / together][e % together];
     }
-    for (index_type i = 0; i < C; ++i) ask_ahead(k.rows.from(j + i).data, half);
+    for (index_type i = 0; i < C; ++i) ask_ahead<nibble_bytes_ahead, 3>(k.rows.from(j + i).data, half);
     FOVEA_UNROLL_ALL
     for (index_type i = R * C; i < n; ++i) flat[i] = flat[0];
     alignas(64) float dots[std::size_t{n}];
@@ -108,7 +104,7 @@ FOVEA_NOINLINE void add_columns_of_nibbles(const row_panel<Arch, float>& p, inde
   FOVEA_UNROLL_ALL
   for (int e = 0; e < R * 2 * G; ++e) sum[e / (2 * G)][e % (2 * G)] = V(0.f);
   for (index_type j = 0; j < v.count; ++j, row += v.rows.stride, ++weights) {
-    if (column == 0) ask_ahead(row, half);
+    if (column == 0) ask_ahead<nibble_bytes_ahead, 3>(row, half);
     const nibble_pair* const multiples = row + half;
     two_registers<Arch> value[std::size_t{G}];
     FOVEA_UNROLL_ALL

@@ -7,13 +7,15 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// sum += P V for R rows, weights first: from L2 one row of float took 20 % more, two 10 % and three 8 % with
-/// 4 registers, in two passes over a block, or with values first (Zen 5, dim 128).
-template <class Arch, int R, int C, class T, class E, class Stride>
+/// 4 registers, in two passes over a block, or with values first (Zen 5, dim 128). `each_row(j)` is called
+/// beside row j of V.
+template <class Arch, int R, int C, class T, class E, class Stride, class Lines>
 FOVEA_INLINE void add_in_order(tile<Arch, T, R, C>& sum, const T* p, Stride p_stride, const E* values,
-                               index_type stride, index_type count) noexcept {
+                               index_type stride, index_type count, const Lines& each_row) noexcept {
   using V = vec<Arch, T>;
   FOVEA_UNROLL(2)
   for (index_type j = 0; j < count; ++j, values += stride) {
+    each_row(j);
     V weight[std::size_t{R}];
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
       weight[r] = V(p[r * p_stride + j]);
@@ -53,7 +55,7 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
     for (const block_piece<E>& v : run) {
       const E* const values = v.rows.data + start_of<Arch, T>(part, width);
       if constexpr (ordered)
-        add_in_order(sum, weights + v.first, p_stride, values, v.rows.stride, v.count);
+        add_in_order(sum, weights + v.first, p_stride, values, v.rows.stride, v.count, no_prefetch{});
       else
         add_outer(sum, weights + v.first, p_stride, unit{}, values, v.rows.stride, v.count,
                   Lines(v.next).template beside_columns<W * bytes>(v.count, part * bytes));
