@@ -135,7 +135,7 @@ TEST(q4, is_exact_attention_over_its_numbers) {
 }
 
 /// Each number of rows that share a head, over blocks of which the last is open.
-TEST(q4, rows_are_independent_of_how_many_there_are) {
+TEST(q4, rows_are_the_same_whatever_is_beside_them_but_for_roundings) {
   constexpr index_type count = 77, dim = 64, value_dim = 96;
   const tokens<float> all(count, dim, value_dim, 3);
   fovea::q4_cache<kv_heads> cache(count, dim, {.value_dim = value_dim});
@@ -146,8 +146,8 @@ TEST(q4, rows_are_independent_of_how_many_there_are) {
   const Matrix k = stored.k.cast<float>(), v = stored.v.cast<float>();
   const Matrix want = each_its_own(q, k, v);
   for (index_type rows = 1; rows <= 9; ++rows) {
-    const Matrix some = q.topRows(rows);
-    EXPECT_LE(relative_error(each_its_own(some, cache), want.topRows(rows)), 1e-6) << rows;
+    const Matrix first = q.topRows(rows);
+    EXPECT_LE(relative_error(each_its_own(first, cache), want.topRows(rows)), 1e-6) << rows;
   }
 }
 
@@ -209,11 +209,11 @@ TEST(q4, multiplies_nothing_that_lies_beyond_a_narrow_row) {
       cache.keys()
           .head(0, kv_heads - 1)
           .each_coded({0, count}, reinterpret_cast<std::int8_t*>(buffer.data()), width,
-                      [&](index_type first, const auto* rows, index_type stride, index_type some,
+                      [&](index_type first, const auto* rows, index_type stride, index_type tokens_of_piece,
                           const float* scales) {
                         EXPECT_EQ(first, seen);
-                        seen += some;
-                        for (index_type j = 0; j < some; ++j)
+                        seen += tokens_of_piece;
+                        for (index_type j = 0; j < tokens_of_piece; ++j)
                           for (index_type c = 0; c < width; ++c) {
                             const float x = static_cast<float>(rows[j * stride + c]);
                             EXPECT_EQ(c < dim ? x * (scales == nullptr ? 1 : scales[c]) : x,

@@ -19,12 +19,13 @@ using numbers = std::vector<float>;
 
 void expect_same_bits(index_type keys, index_type dim) {
   fovea_test::random_source random(static_cast<std::uint64_t>(keys * dim));
-  const auto some = [&](index_type count) {
+  const auto random_numbers = [&](index_type count) {
     numbers x(static_cast<std::size_t>(count));
     for (float& e : x) e = static_cast<float>(random.uniform(-2, 2));
     return x;
   };
-  const numbers q = some(heads * dim), k = some(heads * keys * dim), v = some(heads * keys * dim);
+  const numbers q = random_numbers(heads * dim), k = random_numbers(heads * keys * dim),
+                v = random_numbers(heads * keys * dim);
   const auto rows = [&](auto& x) { return fovea::bhsd(x.data(), 1, heads, keys, dim); };
   const auto row = [&](auto& x) { return fovea::bhsd(x.data(), 1, heads, 1, dim); };
   const fovea::attention<float> attend{{.heads = heads}};
