@@ -1,7 +1,8 @@
 // bench/roofline.cpp - where the time of a full prefill goes: the kernel's own steps, run with some of them
 // left out.
 //
-//   roofline [tokens] [dim]        a Markdown table for 8 heads, one thread, float: see roofline.md
+//   roofline [tokens] [dim] [float|bf16|rounded]        a Markdown table for 8 heads, one thread: see
+//                                                       roofline.md; rounded: bf16, P rounded to it too
 //
 // Results of incomplete runs are meaningless; every step works on numbers of a usual size all the same.
 #include "machine.hpp"
@@ -11,6 +12,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -20,28 +22,38 @@ namespace kernel = fovea::kernel;
 using arch = xsimd::default_arch;
 using shape = kernel::geometry<arch>;
 constexpr index_type n = kernel::lanes<arch, float>, heads = 8;
+constexpr index_type panel_width = shape::tile_vectors * n, logits = shape::key_block * panel_width;
 constexpr double patience = 1.0;
 
-enum step : unsigned { packing = 1, first_product = 2, softmax = 4, second_product = 8, unpacking = 16 };
+enum step : unsigned {
+  packing = 1,
+  first_product = 2,
+  softmax = 4,
+  reading = 8,  // K and V become floats or pairs, where they are not
+  second_product = 16,
+  unpacking = 32
+};
 
+/// A call's arrays, [head][token][channel], and the memory of one job.
+template <class E>
 struct data {
   index_type tokens, dim;
-  std::vector<float> q, k, v, o, scratch;
+  std::vector<E> q, k, v, o;
+  std::vector<float> scratch;
 
   data(index_type t, index_type d)
       : tokens(t),
         dim(d),
-        q(size(), 0.1f),
-        k(size(), 0.2f),
-        v(size(), 0.3f),
-        o(size()),
-        scratch(static_cast<std::size_t>(shape::panels * shape::tile_vectors * n * (2 * d + 2) +
-                                         shape::key_block * shape::tile_vectors * n + 64)) {}
-  std::size_t size() const { return static_cast<std::size_t>(heads * tokens * dim); }
-  template <class E>
-  fovea::matrix_view<E> head(E* x, index_type h) const {
-    return {x + h * tokens * dim, tokens, dim, dim, 1};
+        q(size(heads * t * d), E(0.1f)),
+        k(q.size(), E(0.2f)),
+        v(q.size(), E(0.3f)),
+        o(q.size()),
+        scratch(size(16 + logits + shape::panels * panel_width * (2 * d + 2) + 2 * shape::key_block * d)) {}
+  static std::size_t size(index_type elements) { return static_cast<std::size_t>(elements); }
+  fovea::matrix_view<const E> head(const std::vector<E>& x, index_type h) const {
+    return {x.data() + h * tokens * dim, tokens, dim, dim, 1};
   }
+  fovea::matrix_view<E> result(index_type h) { return {o.data() + h * tokens * dim, tokens, dim, dim, 1}; }
 };
 
 /// What a block of keys says of its values.
@@ -49,43 +61,73 @@ struct finite_block {
   bool finite_values(const auto&) const noexcept { return true; }
 };
 
+/// Whether products of Q and K, and of P and V, are made of pairs of bf16.
+template <class E>
+constexpr bool pairs_channels = kernel::pairs_channels<arch, float, E, fovea::matrix_view<const E>>;
+template <class E, bool Rounds>
+constexpr bool pairs_tokens = Rounds && kernel::pairs_tokens<arch, float, fovea::matrix_view<const E>>;
+
+template <class E>
+kernel::query_ref<arch, float> queries_of(const fovea::matrix_view<const E>& q) {
+  if constexpr (pairs_channels<E>)
+    return {q, kernel::as_bf16_pairs()};
+  else
+    return kernel::query_ref<arch, float>(q);
+}
+
 /// walk_lanes of kernel/forward/attend_lanes.hpp for unmasked heads, with the steps of Steps only. `reach`: how
 /// many keys are read again and again, which decides what cache they come from.
-template <unsigned Steps>
-void run(data& x, index_type reach) {
-  auto* aligned =
+template <unsigned Steps, bool Rounds, class E>
+void run(data<E>& x, index_type reach) {
+  using scorer = std::conditional_t<pairs_channels<E>, kernel::dot_product_of_pairs, fovea::dot_product>;
+  auto* const logit =
       reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(x.scratch.data()) + 63) / 64 * 64);
-  constexpr index_type logits = shape::key_block * shape::tile_vectors * n, width = shape::tile_vectors * n;
-  const index_type job = reach < x.tokens ? width : shape::panels * width;
+  float* const panel_memory = logit + logits;
+  float* const read = panel_memory + shape::panels * panel_width * (2 * x.dim + 2);
+  const index_type job = reach < x.tokens ? panel_width : shape::panels * panel_width;
   const kernel::lane_softmax<arch, float> softmax_state{false};
   const finite_block finite_values;
-  for (index_type h = 0; h < heads; ++h)
+  const scorer dot_products;
+  const kernel::scorer_ref<arch, float> scores(dot_products);
+  kernel::prefetch soon;
+  for (index_type h = 0; h < heads; ++h) {
+    const auto q = x.head(x.q, h);
+    const auto o = x.result(h);
+    const auto rows_of_k = kernel::operand_in_lanes<arch, pairs_channels<E>>(x.head(x.k, h), x.dim, read);
+    const auto rows_of_v = kernel::operand_in_lanes<arch, pairs_tokens<E, Rounds>>(
+        x.head(x.v, h), x.dim, read + shape::key_block * x.dim);
+    const fovea::range some_keys{0, std::min(reach, index_type(shape::key_block))};
+    kernel::rows_of<float> k = rows_of_k.read(some_keys), v = rows_of_v.read_columns(some_keys);
+    const auto queries = queries_of(q);
     for (index_type first = 0; first < x.tokens; first += job) {
       const fovea::range rows{first, std::min(first + job, x.tokens)};
-      kernel::query_panels<arch, float> panels(rows, aligned + logits, x.dim, x.dim, softmax_state.columns);
-      const auto q = x.head<const float>(x.q.data(), h);
-      const auto o = x.head<float>(x.o.data(), h);
+      kernel::query_panels<arch, float> panels(rows, panel_memory, x.dim, x.dim, softmax_state.columns);
       for (auto& panel : panels)
         if (Steps & packing) {
           softmax_state.open(panel);
           for (int w = 0; w < panel.registers(); ++w)
-            kernel::pack<arch>(q, panel.rows_of(w), 0.125f, panel.q + w * n, panel.width);
+            queries.pack(panel.rows_of(w), 0.125f, panel.q + w * n, panel.width);
         }
-      for (index_type key = 0; key < x.tokens; key += std::min(reach, index_type(shape::key_block))) {
-        const index_type block = std::min({reach, index_type(shape::key_block), x.tokens - key});
-        const index_type from = (h * x.tokens + key % reach) * x.dim;
-        const kernel::rows_of<float> k{x.k.data() + from, x.dim, x.dim}, v{x.v.data() + from, x.dim, x.dim};
+      for (index_type key = 0, block; key < x.tokens; key += block) {
+        block = std::min({reach, index_type(shape::key_block), x.tokens - key});
+        const fovea::range keys{key % reach, key % reach + block};
+        if (Steps & reading) k = rows_of_k.read(keys), v = rows_of_v.read_columns(keys);
         for (auto& panel : panels) {
           kernel::logit_block<arch, float> s;
-          s.s = aligned, s.width = panel.width, s.rows = panel.rows, s.keys = {0, block};
+          s.s = logit, s.width = panel.width, s.rows = panel.rows, s.keys = {0, block};
           s.may_hide = false, s.finite = true;
           for (int w = 0; w < shape::tile_vectors; ++w) s.largest[w] = s.shrink[w] = 1.f, s.seen[w] = block;
-          kernel::prefetch soon;
-          kernel::in_registers<arch>(panel.registers(), [&](auto w) {
-            if (Steps & first_product) kernel::dot_seen_keys<arch, w()>(panel.q, x.dim, k, 1.f, s, true, soon);
-            if (Steps & softmax) softmax_state.absorb(s, panel, finite_values);
-            if (Steps & second_product) kernel::add_values<arch, w()>(s, v, x.dim, panel.sums, soon);
-          });
+          if (Steps & first_product) scores.dot(panel.q, x.dim, k, 0.125f, s, true, soon);
+          if (Steps & softmax) softmax_state.absorb(s, panel, finite_values);
+          const auto add = [&](const auto& values) {
+            kernel::in_registers<arch>(panel.registers(), [&](auto w) {
+              kernel::add_values<arch, w()>(s, values, x.dim, panel.sums, soon);
+            });
+          };
+          if constexpr ((Steps & second_product) != 0 && pairs_tokens<E, Rounds>)
+            kernel::pair_weights(s), add(kernel::as_pairs(v));
+          else if constexpr ((Steps & second_product) != 0)
+            add(v);
         }
       }
       for (auto& panel : panels)
@@ -93,6 +135,7 @@ void run(data& x, index_type reach) {
           kernel::unpack<arch>(panel.sum(0, w), panel.width, softmax_state.reciprocal(panel, w), o,
                                panel.rows_of(w));
     }
+  }
 }
 
 struct row {
@@ -100,36 +143,44 @@ struct row {
   double seconds, products;  // how many of the two
 };
 
-}  // namespace
+template <unsigned Steps>
+constexpr std::integral_constant<unsigned, Steps> only;
 
-int main(int argc, char** argv) {
-  using bench::index_type;
-  const index_type tokens = argc > 1 ? std::atol(argv[1]) : 1024, dim = argc > 2 ? std::atol(argv[2]) : 64;
+template <class E, bool Rounds>
+void print_table(const char* elements, index_type tokens, index_type dim) {
   constexpr index_type near = 32;  // keys whose K and V, with a panel of queries, fit L1
-  data x(tokens, dim);
+  constexpr unsigned products = first_product | second_product, loop = products | softmax | reading,
+                     all = packing | loop | unpacking;
+  data<E> x(tokens, dim);
   const auto time = [](const auto& f) { return bench::best_time(1, patience, [&](index_type) { f(); }); };
   const auto call = [&] {
-    const auto view = [&](std::vector<float>& e) { return fovea::bhsd(e.data(), 1, heads, tokens, dim); };
-    fovea::attention<float, heads>().into(view(x.o), view(x.q), view(x.k), view(x.v));
+    const auto view = [&](std::vector<E>& e) { return fovea::bhsd(e.data(), 1, heads, tokens, dim); };
+    const fovea::attention<E, heads> attend;
+    if constexpr (Rounds)
+      attend.into(view(x.o), view(x.q), view(x.k), view(x.v), fovea::rounded_weights);
+    else
+      attend.into(view(x.o), view(x.q), view(x.k), view(x.v));
   };
-  constexpr unsigned loop = first_product | softmax | second_product, all = packing | loop | unpacking;
+  const auto steps = [&](auto which, index_type reach) {
+    return time([&] { run<which(), Rounds>(x, reach); });
+  };
   double peak = bench::fma_peak<float>(1, patience);
   const row rows[] = {
       {"the call", time(call), 2},
-      {"its steps: pack Q, Q K^T, softmax, P V, unpack O", time([&] { run<all>(x, tokens); }), 2},
-      {"without packing and unpacking", time([&] { run<loop>(x, tokens); }), 2},
-      {"without the softmax", time([&] { run<first_product | second_product>(x, tokens); }), 2},
-      {"without P V", time([&] { run<first_product | softmax>(x, tokens); }), 1},
-      {"Q K^T alone", time([&] { run<first_product>(x, tokens); }), 1},
-      {"P V alone", time([&] { run<second_product>(x, tokens); }), 1},
-      {"the softmax alone", time([&] { run<packing | softmax>(x, tokens); }), 0},
-      {"everything in L1: Q K^T, softmax, P V", time([&] { run<loop>(x, near); }), 2},
-      {"everything in L1, without the softmax", time([&] { run<first_product | second_product>(x, near); }),
-       2},
+      {"its steps: pack Q, Q K^T, softmax, P V, unpack O", steps(only<all>, tokens), 2},
+      {"without packing and unpacking", steps(only<loop>, tokens), 2},
+      {"without the softmax", steps(only<products | reading>, tokens), 2},
+      {"the products alone, K and V as they read them", steps(only<products>, tokens), 2},
+      {"without P V", steps(only<first_product | softmax>, tokens), 1},
+      {"Q K^T alone", steps(only<first_product>, tokens), 1},
+      {"P V alone", steps(only<second_product>, tokens), 1},
+      {"the softmax alone", steps(only<packing | softmax>, tokens), 0},
+      {"everything in L1: Q K^T, softmax, P V", steps(only<loop & ~reading>, near), 2},
+      {"everything in L1, without the softmax", steps(only<products>, near), 2},
   };
   peak = std::max(peak, bench::fma_peak<float>(1, patience));
-  std::printf("%s, 8 heads, %td tokens, dim %td, one thread, FMA peak %.1f GFLOP/s\n\n", arch::name(), tokens,
-              dim, peak / 1e9);
+  std::printf("%s, %s, 8 heads, %td tokens, dim %td, one thread, FMA peak %.1f GFLOP/s\n\n", arch::name(),
+              elements, tokens, dim, peak / 1e9);
   std::printf("| what runs | ms | of the call's time | of the FMA peak |\n|---|---|---|---|\n");
   for (const row& r : rows) {
     const double flops = r.products * 2 * double(heads) * double(tokens) * double(tokens) * double(dim);
@@ -137,4 +188,19 @@ int main(int argc, char** argv) {
     if (flops > 0) std::printf("%.1f %% ", 100 * flops / r.seconds / peak);
     std::printf("|\n");
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const index_type tokens = argc > 1 ? std::atol(argv[1]) : 1024, dim = argc > 2 ? std::atol(argv[2]) : 64;
+  const std::string_view elements = argc > 3 ? argv[3] : "float";
+  if (elements == "bf16")
+    print_table<fovea::bf16, false>("bf16", tokens, dim);
+  else if (elements == "rounded")
+    print_table<fovea::bf16, true>("bf16, weights rounded", tokens, dim);
+  else if (elements == "float")
+    print_table<float, false>("float", tokens, dim);
+  else
+    return std::fprintf(stderr, "roofline [tokens] [dim] [float|bf16|rounded]\n"), 1;
 }
