@@ -59,6 +59,7 @@ void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
     for (index_type h = 0; h < heads; ++h)
       for (index_type t = 0; t < out_a.tokens; ++t) {
         T& x = lse_a(n, h, t, 0);
+        const bool a_saw_none = x == -std::numeric_limits<T>::infinity();
         const T y = static_cast<T>(lse_b_heads(n, h, t, 0)), larger = x > y ? x : y;
         if (y == -std::numeric_limits<T>::infinity()) continue;
         // Weights first: they add up to 1, so that no sum is larger than what it is made of.
@@ -68,7 +69,7 @@ void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
         for (index_type c = 0; c < out_a.dim; ++c) {
           O& o = out_a(n, h, t, c);
           const T other = load_element<T>(out_b(n, h, t, c));
-          o = store_element<O>(of_a == T(0) ? other : load_element<T>(o) * of_a + other * of_b);
+          o = store_element<O>(a_saw_none ? other : load_element<T>(o) * of_a + other * of_b);
         }
         x = larger + std::log(sum);
       }

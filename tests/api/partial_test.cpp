@@ -69,6 +69,29 @@ TEST(merge, a_nan_stays) {
   }
 }
 
+/// A row that saw a NaN is NaN, however little what it saw weighs: as a call over all keys has it. What a part
+/// that saw no key holds does not count.
+TEST(merge, a_nan_of_little_weight_stays) {
+  using state = fovea::partial<Matrix, Matrix>;
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  const Matrix nan = Matrix::Constant(1, 3, std::numeric_limits<float>::quiet_NaN()),
+               one = Matrix::Ones(1, 3), far = Matrix::Constant(1, 1, -200), near_zero = Matrix::Zero(1, 1),
+               none = Matrix::Constant(1, 1, -infinity);
+  EXPECT_TRUE(fovea::merge(state{nan, far}, state{one, near_zero}).out.array().isNaN().all());
+  EXPECT_TRUE(fovea::merge(state{one, near_zero}, state{nan, far}).out.array().isNaN().all());
+  EXPECT_EQ(fovea::merge(state{nan, none}, state{one, near_zero}).out, one);
+  EXPECT_EQ(fovea::merge(state{one, near_zero}, state{nan, none}).out, one);
+  Matrix far_k = k, bad_v = v;
+  far_k.row(2) = -1000 * q.row(0), bad_v(2, 1) = nan(0, 0);
+  const Matrix all = attend(q, far_k, bad_v);
+  const auto first = attend.with_lse(q, far_k.topRows(3), bad_v.topRows(3)), rest = part(3, 30);
+  const Matrix one_way = fovea::merge(first, rest).out, other_way = fovea::merge(rest, first).out;
+  for (index_type i = 0; i < q.rows(); ++i) {
+    EXPECT_TRUE(std::isnan(all(i, 1)) && std::isnan(one_way(i, 1)) && std::isnan(other_way(i, 1))) << i;
+    EXPECT_FALSE(std::isnan(one_way(i, 0)) || std::isnan(other_way(i, 5))) << i;
+  }
+}
+
 TEST(merge, tensors) {
   const auto tensor_of = [](const Matrix& m, index_type dim) {
     fovea::tensor<float> t(1, 2, m.rows(), dim);

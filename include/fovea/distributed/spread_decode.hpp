@@ -25,11 +25,12 @@ void merge_records(void* from, void* into, int* count, MPI_Datatype* record) {
     const T* const a = static_cast<const T*>(from) + i * width;
     T* const b = static_cast<T*>(into) + i * width;
     if (a[0] == -std::numeric_limits<T>::infinity()) continue;
+    const bool b_saw_none = b[0] == -std::numeric_limits<T>::infinity();
     const T larger = a[0] > b[0] ? a[0] : b[0];
     T of_a = std::exp(a[0] - larger), of_b = std::exp(b[0] - larger);
     const T sum = of_a + of_b;
     of_a /= sum, of_b /= sum;
-    for (index_type c = 1; c < width; ++c) b[c] = of_b == T(0) ? a[c] : a[c] * of_a + b[c] * of_b;
+    for (index_type c = 1; c < width; ++c) b[c] = b_saw_none ? a[c] : a[c] * of_a + b[c] * of_b;
     b[0] = larger + std::log(sum);
   }
 }
