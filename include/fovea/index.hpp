@@ -140,7 +140,8 @@ constexpr index_type saturated_sum(index_type a, index_type b) noexcept {
 
 /// 0 to d - 1.
 constexpr index_type modulo(index_type n, index_type d) noexcept { return n % d < 0 ? n % d + d : n % d; }
-constexpr index_type ceil_div(index_type n, index_type d) noexcept { return (n + d - 1) / d; }
+/// n / d, rounded up. (Not (n + d - 1) / d: a block may be as long as an index can count.)
+constexpr index_type ceil_div(index_type n, index_type d) noexcept { return n / d + (n % d > 0 ? 1 : 0); }
 constexpr index_type round_up(index_type n, index_type to) noexcept { return ceil_div(n, to) * to; }
 
 /// Whether x is neither NaN nor infinite, asked of its bits: compilers may be told that no number is.

@@ -14,8 +14,8 @@
 // and takes those with the largest scores. It is not exact attention: kept_mass says how much is lost.
 #pragma once
 
-#include <fovea/mask.hpp>
 #include <fovea/kv_cache/block_summaries.hpp>
+#include <fovea/mask.hpp>
 
 #include <cmath>
 #include <numeric>
@@ -37,12 +37,10 @@ struct top_blocks_options {
 /// A map of the chosen blocks, of each query head; its mask reads it during calls.
 class chosen_blocks {
  public:
+  /// None of them is chosen. Throws std::invalid_argument for a negative size, std::length_error for a
+  /// product that no index can count.
   chosen_blocks(index_type heads, index_type rows, index_type columns, block_sides sides)
-      : heads_(heads),
-        rows_(rows),
-        columns_(columns),
-        sides_(sides),
-        map_(static_cast<std::size_t>(heads * rows * columns)) {}
+      : heads_(heads), rows_(rows), columns_(columns), sides_(sides), map_(size(heads, rows, columns)) {}
 
   bool operator()(index_type head, index_type row, index_type column) const noexcept {
     return map_[at(head, row, column)] != 0;
@@ -54,10 +52,15 @@ class chosen_blocks {
   index_type rows() const noexcept { return rows_; }
   index_type columns() const noexcept { return columns_; }
   /// The mask, which lives no longer than this.
-  auto mask() const& noexcept { return block_map(bhsd(map_.data(), 1, heads_, rows_, columns_), sides_); }
+  auto mask() const& { return block_map(bhsd(map_.data(), 1, heads_, rows_, columns_), sides_); }
   auto mask() && = delete;
 
  private:
+  static std::size_t size(index_type heads, index_type rows, index_type columns) {
+    if (heads < 0 || rows < 0 || columns < 0)
+      reject("chosen_blocks of ", heads, " x ", rows, " x ", columns, " have a negative size");
+    return static_cast<std::size_t>(size_product("chosen_blocks", heads, rows, columns));
+  }
   std::size_t at(index_type head, index_type row, index_type column) const noexcept {
     return static_cast<std::size_t>((head * rows_ + row) * columns_ + column);
   }

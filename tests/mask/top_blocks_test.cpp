@@ -149,6 +149,53 @@ TEST(top_blocks, nan_is_chosen) {
   }
 }
 
+/// A block may be longer than all there is: as long as an index can count.
+TEST(top_blocks, of_any_length) {
+  constexpr index_type most = std::numeric_limits<index_type>::max();
+  const Matrix k = Matrix::Random(100, 8), q = Matrix::Random(40, 8);
+  const auto keys = summaries_of(k, 1, 16), one_block = summaries_of(k, 1, most);
+  EXPECT_EQ(one_block.blocks(), 1);
+  EXPECT_EQ(one_block.count(0), 100);
+  for (const block_score score : {block_score::mean, block_score::min_max}) {
+    const auto chosen = fovea::top_blocks(q, keys, {.blocks = 3, .queries = most, .score = score}),
+               wanted = fovea::top_blocks(q, keys, {.blocks = 3, .queries = 64, .score = score});
+    ASSERT_EQ(chosen.rows(), 1);
+    for (index_type j = 0; j < chosen.columns(); ++j) EXPECT_EQ(chosen(0, 0, j), wanted(0, 0, j)) << j;
+    const fovea::attention<float, 1> attend;
+    EXPECT_EQ(attend(q, k, k, chosen.mask()), attend(q, k, k, wanted.mask()));
+    const auto whole = fovea::top_blocks(q, one_block, {.queries = most, .score = score});
+    EXPECT_EQ(attend(q, k, k, whole.mask()), attend(q, k, k));
+  }
+}
+
+TEST(block_summaries, moved_from_are_of_no_keys_and_moved_to_themselves_are_what_they_were) {
+  const Matrix k = Matrix::Random(100, 8);
+  auto keys = summaries_of(k, 1, 16), &same = keys;
+  keys = std::move(same);
+  ASSERT_EQ(keys.tokens(), 100);
+  const auto wanted = summaries_of(k, 1, 16);
+  for (index_type j = 0; j < 7; ++j)
+    for (index_type c = 0; c < 8; ++c) EXPECT_EQ(keys.sum(0, j)[c], wanted.sum(0, j)[c]);
+  const auto moved = std::move(keys);
+  EXPECT_EQ(moved.tokens(), 100);
+  EXPECT_EQ(keys.tokens(), 0);
+  fovea_test::expect_refused([&] { fovea::top_blocks(k, keys, {}); }, {"100", "0"});
+  keys.append(k);
+  EXPECT_EQ(keys.sum(0, 3)[2], wanted.sum(0, 3)[2]);
+  auto chosen = fovea::top_blocks(k, keys, {});
+  const auto taken = std::move(chosen);
+  fovea_test::expect_refused([&] { static_cast<void>(chosen.mask()); }, {"null pointer"});
+}
+
+TEST(top_blocks, of_sizes_that_no_index_counts) {
+  constexpr index_type large = index_type(1) << 32;
+  EXPECT_THROW(fovea::chosen_blocks(large, large, 1, {16, 16}), std::length_error);
+  EXPECT_THROW(fovea::chosen_blocks(large, large, 16, {16, 16}), std::length_error);
+  fovea_test::expect_refused([] { fovea::chosen_blocks(2, -1, 3, {16, 16}); }, {"2 x -1 x 3"});
+  EXPECT_THROW(fovea::block_summaries(large, large, {.side = 16}), std::length_error);
+  EXPECT_THROW(fovea::block_summaries(large << 20, 1 << 12, {.side = 16}), std::length_error);
+}
+
 TEST(top_blocks, refuse_what_does_not_fit) {
   using fovea_test::expect_refused;
   const Matrix k = Matrix::Random(40, 16);

@@ -4,6 +4,7 @@
 #include <fovea/element/concept.hpp>
 #include <fovea/view/sequences.hpp>
 
+#include <utility>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -14,11 +15,28 @@ class block_summaries {
   struct options {
     index_type side = 64;  // keys of a block
   };
-  /// Throws std::invalid_argument for a side below 16, and no heads or channels.
+  /// Throws std::invalid_argument for a side below 16, and no heads or channels; std::length_error where the
+  /// numbers of a block, or of all that is taken in, are more than can be counted.
   block_summaries(index_type heads, index_type dim, options o) : heads_(heads), dim_(dim), side_(o.side) {
     if (side_ < 16) reject("block_summaries' side is ", side_, ", less than 16");
     if (heads < 1 || dim < 1)
       reject("block_summaries are of ", heads, " heads of ", dim, " channels, fewer than 1");
+    size_product("a block of block_summaries", heads, dim, index_type(3), sizeof(float));
+  }
+  block_summaries(const block_summaries&) = default;
+  block_summaries& operator=(const block_summaries&) = default;
+  /// What was moved from is of no keys.
+  block_summaries(block_summaries&& other) noexcept
+      : heads_(other.heads_),
+        dim_(other.dim_),
+        side_(other.side_),
+        tokens_(std::exchange(other.tokens_, 0)),
+        numbers_(std::move(other.numbers_)) {}
+  block_summaries& operator=(block_summaries&& other) noexcept {
+    if (this == &other) return *this;
+    heads_ = other.heads_, dim_ = other.dim_, side_ = other.side_;
+    tokens_ = std::exchange(other.tokens_, 0), numbers_ = std::move(other.numbers_);
+    return *this;
   }
 
   index_type heads() const noexcept { return heads_; }
@@ -85,7 +103,8 @@ class block_summaries {
   /// Takes in tokens up to `total`: each_key(head, take_key) calls take_key(number of a channel) for each.
   template <class EachKey>
   void take(index_type total, const EachKey& each_key) {
-    numbers_.resize(static_cast<std::size_t>(ceil_div(total, side_) * a_block()));
+    numbers_.resize(
+        static_cast<std::size_t>(size_product("block_summaries", ceil_div(total, side_), a_block())));
     std::vector<float> key(static_cast<std::size_t>(dim_));
     for (index_type h = 0; h < heads_; ++h) {
       index_type token = tokens_;
