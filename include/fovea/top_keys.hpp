@@ -35,10 +35,11 @@ class best_keys {
  public:
   explicit best_keys(index_type count) : count_(static_cast<std::size_t>(count)) {}
 
-  /// Scores of the keys from `first` on.
+  /// Scores of the keys from `first` on; keys may come in any order.
   void add(index_type first, const T* scores, index_type keys) {
     for (index_type j = 0; j < keys; ++j)
-      if (const T s = scores[j]; !full_ || !(s <= least_)) {
+      if (const T s = scores[j];
+          !full_ || !(s <= least_.score) || (s == least_.score && first + j < least_.key)) {
         all_.push_back({s != s ? std::numeric_limits<T>::infinity() : s, first + j});
         if (all_.size() == 2 * count_) keep();
       }
@@ -66,19 +67,18 @@ class best_keys {
       return score > other.score || (score == other.score && key < other.key);
     }
   };
-  // Keys are added in order: one that is no larger than the least of `count` can be none of the best.
   void keep() {
     if (all_.size() <= count_) return;
     const auto last = all_.begin() + static_cast<std::ptrdiff_t>(count_);
     std::nth_element(all_.begin(), last - 1, all_.end());
     all_.erase(last, all_.end());
-    least_ = all_.back().score, full_ = true;
+    least_ = all_.back(), full_ = true;
   }
 
   std::size_t count_;
   std::vector<scored> all_;
-  bool full_ = false;  // then no score up to `least_` is of use
-  T least_ = 0;
+  bool full_ = false;  // then nothing behind `least_` is of use
+  scored least_ = {};
 };
 
 /// A call's queries, weights and keys, checked.

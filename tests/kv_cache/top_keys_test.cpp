@@ -87,6 +87,37 @@ TEST(top_keys, equal_scores_nan_and_threads) {
               std::vector(in_parallel[i].begin(), in_parallel[i].end()));
 }
 
+/// The calling thread, from the last task to the first.
+struct backwards {
+  index_type workers() const { return 1; }
+  void for_each(index_type n, fovea::task_ref task) const {
+    while (n-- > 0) task(n, 0);
+  }
+};
+
+TEST(top_keys, equal_scores_in_any_order_of_tasks) {
+  const index_type keys = 40000;
+  const auto q = stored_as<float>(normal(2, 4 * dim, 1), 4);
+  auto k = stored_as<float>(Matrix::Zero(keys, dim), 1);
+  for (index_type c = 0; c < dim; ++c) k(0, 0, 20000, c) = q(0, 0, 0, c);
+  const Matrix w = Matrix::Ones(2, 4);
+  const backwards executor;
+  const auto lists = fovea::top_keys(q, w, k, {.count = 5}),
+             others = fovea::top_keys(q, w, k, {.count = 5, .executor = executor});
+  EXPECT_EQ(std::vector(lists[0].begin(), lists[0].end()), (std::vector<index_type>{0, 1, 2, 3, 20000}));
+  for (index_type i = 0; i < 2; ++i)
+    EXPECT_EQ(std::vector(lists[i].begin(), lists[i].end()), std::vector(others[i].begin(), others[i].end()));
+}
+
+TEST(key_lists, take_one_of_their_own) {
+  const std::vector<int> numbers{5, 0, 7, 7, 2};
+  fovea::key_lists lists;
+  lists.add(numbers);
+  for (index_type i = 0; i < 40; ++i) lists.add(lists[i]);
+  for (index_type i = 0; i < lists.size(); ++i)
+    EXPECT_TRUE(std::equal(lists[i].begin(), lists[i].end(), numbers.begin(), numbers.end())) << i;
+}
+
 /// Attention over a list is attention over a copy of its keys; of many heads, which share lanes, as well.
 template <class Cache>
 void expect_gathered(const Cache& cache, index_type query_heads, double bound) {

@@ -14,10 +14,15 @@ FOVEA_NAMESPACE_BEGIN
 /// Lists of keys, by number, each in any order.
 class key_lists {
  public:
+  /// A list of integers of any type, which may be one of these.
   template <class List>
   void add(const List& list) {
     const list_view<index_type> numbers = list;
-    for (index_type i = 0; i < numbers.size(); ++i) keys_.push_back(numbers[i]);
+    std::vector<index_type> keys;
+    keys.reserve(static_cast<std::size_t>(numbers.size()));
+    for (index_type i = 0; i < numbers.size(); ++i) keys.push_back(numbers[i]);
+    ends_.reserve(ends_.size() + 1);  // then nothing is added unless all is
+    keys_.insert(keys_.end(), keys.begin(), keys.end());
     ends_.push_back(static_cast<index_type>(keys_.size()));
   }
   index_type size() const noexcept { return static_cast<index_type>(ends_.size()); }
