@@ -42,6 +42,10 @@ TEST(cache_errors, of_append) {
   const Matrix k = all.k.topRows(2), v = all.v.topRows(2);
   expect_refused([&] { cache.append(k, v, table.angles()); },
                  "position 11 is not within the table's 11 rows");
+  fovea::rotary_table<float> gone(99, dim);
+  const auto taken = std::move(gone);
+  expect_refused([&] { cache.append(k, v, gone.angles()); },
+                 "the table of 99 x 4 cosines and sines is a null pointer (was it moved from?)");
   expect_refused([&] { cache.append(k, v, wide.angles()); },
                  "the table rotates 16 dimensions, the cache's keys have 8");
   EXPECT_EQ(cache.tokens(), 10);

@@ -81,6 +81,7 @@ void expect_appended_in_parts() {
   auto moved = std::move(parts);
   EXPECT_EQ(moved.tokens(), count);
   EXPECT_EQ(parts.tokens(), 0);
+  EXPECT_TRUE(parts.dim() == 0 && parts.value_dim() == 0 && parts.rotary_dim() == 0);
 }
 
 TEST(latent, appended_in_parts_taken_back_and_moved) {

@@ -213,6 +213,14 @@ TEST(Rotary, SaysWhatIsWrongBeforeItWrites) {
   refused("x has 8 columns, which 3 heads do not divide", table.angles(), {.heads = 3});
   refused("the table of cosines is 6 x 4, that of sines 6 x 5",
           fovea::rotary_angles<float>{table.angles().cos, wide.angles().sin});
+  const fovea::matrix_view<const float> endless{x.data(), 6, (index_type(1) << 62) + 2, 0, 0},
+      below{x.data(), 6, -2, 0, 0};
+  refused("the table rotates 9223372036854775807 dimensions, x has 8 a head",
+          fovea::rotary_angles<float>{endless, endless});
+  refused("the table of cosines is 6 x -2, that of sines 6 x -2", fovea::rotary_angles<float>{below, below});
+  fovea::rotary_table<float> gone(6, 8);
+  const auto taken = std::move(gone);
+  refused("the table of 6 x 4 cosines and sines is a null pointer (was it moved from?)", gone.angles());
   expect_refusal(short_out, "out has 4 tokens but x has 5",
                  [&] { fovea::rotate_into(short_out, x, table.angles()); });
   expect_refusal(out, "out has 6 dimensions a head but x has 8",

@@ -20,17 +20,13 @@ void check_appended(const Keys& ks, const Values& vs, index_type dim, index_type
   same("v", "dimensions a head", vs.dim(), "the cache", value_dim);
 }
 
-/// Angles of so many positions for keys of `dim` channels.
+/// Angles of so many positions for keys of `dim` channels, or what `whose` says "has" them.
 template <class E>
-void check_angles(const rotary_angles<E>& angles, index_type positions, index_type dim) {
-  const auto &cos = angles.cos, &sin = angles.sin;
-  if (sin.rows != cos.rows || sin.cols != cos.cols)
-    reject("the table of cosines is ", cos.rows, " x ", cos.cols, ", that of sines ", sin.rows, " x ",
-           sin.cols);
-  if (positions > cos.rows)
-    reject("position ", positions - 1, " is not within the table's ", cos.rows, " rows");
-  if (2 * cos.cols > dim)
-    reject("the table rotates ", 2 * cos.cols, " dimensions, the cache's keys have ", dim);
+void check_angles(const rotary_angles<E>& angles, index_type positions, index_type dim,
+                  const char* whose = "the cache's keys have") {
+  position::check_angles(angles, dim, whose);
+  if (positions > angles.cos.rows)
+    reject("position ", positions - 1, " is not within the table's ", angles.cos.rows, " rows");
 }
 
 }  // namespace caching

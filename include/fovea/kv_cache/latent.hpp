@@ -54,8 +54,8 @@ class latent_cache : caching::basic_cache<caching::contiguous, E, E, KVHeads, Ar
   using base::tokens, base::position, base::heads, base::bytes, base::memory, base::truncate, base::reset;
   index_type capacity() const noexcept { return this->layout_.capacity(); }
   index_type dim() const noexcept { return base::dim(); }
-  index_type value_dim() const noexcept { return latent_; }
-  index_type rotary_dim() const noexcept { return dim() - latent_; }
+  index_type value_dim() const noexcept { return std::min(latent_, dim()); }  // 0 of one that was moved from
+  index_type rotary_dim() const noexcept { return dim() - value_dim(); }
 
   auto keys() const noexcept { return caching::cached<latent_cache, side::keys>{nullptr, this, 1}; }
   auto values() const noexcept { return caching::cached<latent_cache, side::values>{nullptr, this, 1}; }
@@ -138,14 +138,7 @@ class latent_cache : caching::basic_cache<caching::contiguous, E, E, KVHeads, Ar
   void check_angles(const L& latent, const rotary_angles<A>& angles) const {
     static_cast<void>(this->held());
     const index_type positions = position() + as_sequences(latent, heads(), "latent").max_tokens();
-    if (angles.sin.rows != angles.cos.rows || angles.sin.cols != angles.cos.cols)
-      reject("the table of cosines is ", angles.cos.rows, " x ", angles.cos.cols, ", that of sines ",
-             angles.sin.rows, " x ", angles.sin.cols);
-    if (positions > angles.cos.rows)
-      reject("position ", positions - 1, " is not within the table's ", angles.cos.rows, " rows");
-    if (2 * angles.cos.cols > rotary_dim())
-      reject("the table rotates ", 2 * angles.cos.cols, " dimensions, the cache's rotary part has ",
-             rotary_dim());
+    caching::check_angles(angles, positions, rotary_dim(), "the cache's rotary part has");
   }
 
   /// Both parts side by side, the second turned.

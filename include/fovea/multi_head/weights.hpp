@@ -191,8 +191,7 @@ struct multi_head_weights {
     counted("width", o.heads, o.width), counted("memory_width", o.kv_heads, o.memory_width);
     if (!is_finite(static_cast<T>(o.epsilon)) || !(o.epsilon >= 0))
       reject("multi_head's epsilon is ", o.epsilon, ", not a finite number of at least 0");
-    if (2 * o.rotary.cos.cols > o.dim)
-      reject("the table rotates ", 2 * o.rotary.cos.cols, " dimensions, multi_head has ", o.dim, " a head");
+    position::check_angles(o.rotary, o.dim, "multi_head has", " a head");
     return o;
   }
 

@@ -43,18 +43,12 @@ namespace position {
 /// Whether x can be turned by these angles into `out`.
 template <class OE, class XE, class E>
 void check(const sequences<OE>& out, const sequences<XE>& x, const rotary_angles<E>& angles) {
-  const auto &cos = angles.cos, &sin = angles.sin;
-  if (sin.rows != cos.rows || sin.cols != cos.cols)
-    reject("the table of cosines is ", cos.rows, " x ", cos.cols, ", that of sines ", sin.rows, " x ",
-           sin.cols);
-  if (2 * cos.cols > x.all.dim)
-    reject("the table rotates ", 2 * cos.cols, " dimensions, x has ", x.all.dim, " a head");
-  check_result(out, x);
+  check_angles(angles, x.all.dim, "x has", " a head"), check_result(out, x);
   const auto table = [](const matrix_view<const E>& m) {
     return tensor_view<const E>{m.data, 1, 1, m.rows, m.cols, 0, 0, m.row_stride, m.col_stride};
   };
-  check_apart("out", out.all, "the table of cosines", table(cos));
-  check_apart("out", out.all, "the table of sines", table(sin));
+  check_apart("out", out.all, "the table of cosines", table(angles.cos));
+  check_apart("out", out.all, "the table of sines", table(angles.sin));
 }
 
 /// Turns token t of one head, which stands at position p, forth (way 1) or back (-1). A plain loop: compilers

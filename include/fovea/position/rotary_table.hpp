@@ -15,6 +15,24 @@ struct rotary_angles {
   matrix_view<const E> cos, sin;
 };
 
+namespace position {
+
+/// Whether cosines and sines fit each other, and `dim` dimensions: those that `whose` "has", `of` a head.
+template <class E>
+void check_angles(const rotary_angles<E>& angles, index_type dim, const char* whose, const char* of = "") {
+  const auto &cos = angles.cos, &sin = angles.sin;
+  if (sin.rows != cos.rows || sin.cols != cos.cols || cos.rows < 0 || cos.cols < 0)
+    reject("the table of cosines is ", cos.rows, " x ", cos.cols, ", that of sines ", sin.rows, " x ",
+           sin.cols);
+  if (cos.rows > 0 && cos.cols > 0 && (cos.data == nullptr || sin.data == nullptr))
+    reject("the table of ", cos.rows, " x ", cos.cols,
+           " cosines and sines is a null pointer (was it moved from?)");
+  if (cos.cols > dim / 2)
+    reject("the table rotates ", saturated_sum(cos.cols, cos.cols), " dimensions, ", whose, " ", dim, of);
+}
+
+}  // namespace position
+
 /// Owns cosines and sines, times the frequencies' magnitude: computed in double, rounded once to T. Memory:
 /// two numbers a row and pair.
 template <class T = float>
