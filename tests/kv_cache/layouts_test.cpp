@@ -111,6 +111,27 @@ TEST(ring_cache, turns_sinks_as_if_they_stood_before_the_window) {
   expect_exact(attend(q, ring, fovea::causal), q, k, v);
 }
 
+TEST(ring_cache, moved_to_itself_is_what_it_was) {
+  const index_type dim = 16, count = 60;
+  const tokens<float> all(count, dim, dim, 1);
+  const fovea::rotary_table<float> table(count, dim);
+  const Matrix q = normal(1, heads * dim, 3);
+  const auto ring_of = [&](auto... more) {
+    fovea::ring_cache<float, kv_heads> ring(20, dim, {.sinks = 4});
+    for (index_type t = 0; t < count; ++t) {
+      ring.append(Matrix(all.k.row(t)), Matrix(all.v.row(t)), table.angles());
+      if (t == 40) (more(ring), ...);
+    }
+    const Matrix full = attend(q, ring, fovea::causal);
+    ring.truncate(2);  // the sinks' keys are turned back
+    return std::pair(full, Matrix(attend(q, ring, fovea::causal)));
+  };
+  EXPECT_EQ(ring_of(), ring_of([](auto& ring) {
+              auto& same = ring;
+              ring = std::move(same);
+            }));
+}
+
 TEST(paged_cache, forks_share_pages_until_one_of_them_writes) {
   const index_type dim = 8, count = 21;
   const tokens<float> all(60, dim, dim, 1);

@@ -42,7 +42,14 @@ class ring_cache : public caching::basic_cache<caching::ring, E, VE, KVHeads, Ar
                                   KVHeads)),
              caching::ring(options.sinks, window)) {}
   ring_cache(ring_cache&&) = default;
-  ring_cache& operator=(ring_cache&&) = default;
+  ring_cache& operator=(ring_cache&& other) noexcept {
+    if (this == &other) return *this;
+    base::operator=(std::move(static_cast<base&>(other)));
+    turns_ = std::move(other.turns_), given_ = std::move(other.given_), placed_ = std::move(other.placed_);
+    key_ = std::move(other.key_), sinks_open_ = std::move(other.sinks_open_);
+    turned_by_ = other.turned_by_;
+    return *this;
+  }
 
   index_type window() const noexcept { return this->layout_.capacity() - sinks(); }
   index_type sinks() const noexcept { return this->layout_.sinks(); }
