@@ -63,7 +63,8 @@ class decomposed : public projected_calls<decomposed<T, Heads, KVHeads, Arch>, T
     const auto& o = options_;
     check_at_least_one("decomposed", "height", o.height), check_at_least_one("decomposed", "width", o.width);
     check_at_least_one("decomposed", "dim", o.dim), check_numbers_of_heads("decomposed", o);
-    size_product("decomposed's products", o.heads, o.height, o.width, o.height + o.width, sizeof(T));
+    size_product("decomposed's products", o.heads, o.height, o.width, saturated_sum(o.height, o.width),
+                 sizeof(T));
     places_ = grid_places(o.height, o.width);
     r_h = matrix::Zero(eigen_index(2 * o.height - 1), eigen_index(o.dim));
     r_w = matrix::Zero(eigen_index(2 * o.width - 1), eigen_index(o.dim));

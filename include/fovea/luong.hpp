@@ -203,8 +203,9 @@ class luong : public luong_weights<T>,
       reject(name, " has ", rows.dim(), " dimensions a head but luong's ", option, " is ", dim);
   }
 
+  /// (A longer distance than any from a centre hides nothing either, and its sum with one is an index.)
   window_around<T> window(const sequences<const T>& centres) const {
-    return {centres, static_cast<T>(options_.distance)};
+    return {centres, static_cast<T>(std::min(options_.distance, most_positions))};
   }
   gaussian_around<T> gaussian(const sequences<const T>& centres, bool moment = false) const {
     return {centres, sigma(), moment};

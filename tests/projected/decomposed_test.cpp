@@ -131,6 +131,9 @@ TEST(decomposed, wrong_sizes_are_refused) {
   layer.r_h.resize(4, dim);
   expect_refused([&] { static_cast<void>(layer(twelve, x, x)); }, "decomposed: r_h is 4 x 5, not 5 x 5");
   expect_refused([] { decomposed({.height = 3, .width = 0, .dim = 4}); }, "decomposed's width is 0, below 1");
+  constexpr index_type most = std::numeric_limits<index_type>::max();
+  EXPECT_THROW(decomposed({.height = most, .width = 1, .dim = 4}), std::length_error);
+  EXPECT_THROW(decomposed({.height = most, .width = most, .dim = 4}), std::length_error);
 }
 
 }  // namespace

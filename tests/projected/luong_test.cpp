@@ -192,6 +192,21 @@ TEST(luong, gradients_know_nothing_of_what_is_hidden) {
   EXPECT_EQ(gradients(std::numeric_limits<double>::quiet_NaN()), gradients(0));
 }
 
+/// A window that no distance leaves is none, however long.
+TEST(luong, windows_of_any_length) {
+  const inputs x(7, 20);
+  const fovea::attention<double, heads, kv_heads> wanted({.scale = 1.0});
+  for (const index_type long_way :
+       {index_type(1000), index_type(1) << 31, index_type(1) << 62, std::numeric_limits<index_type>::max()}) {
+    layer_of<luong_score::dot, luong_window::local_p> predicting({.query_dim = dim, .distance = long_way});
+    predicting.w_p.setOnes(), predicting.v_p.setOnes();
+    const layer_of<luong_score::dot, luong_window::local_m> moving({.query_dim = dim, .distance = long_way});
+    const Matrix all = wanted(x.q, x.k, x.v);
+    EXPECT_EQ(moving(x.q, x.k, x.v), all);
+    EXPECT_LT((predicting(x.q, x.k, x.v) - all).cwiseAbs().maxCoeff(), 1e-3) << long_way;
+  }
+}
+
 TEST(luong, says_what_does_not_fit) {
   const auto layer = random_layer<layer_of<luong_score::location, luong_window::global>>();
   const inputs x(2, 61);

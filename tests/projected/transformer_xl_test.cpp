@@ -170,6 +170,13 @@ TEST(transformer_xl, wrong_sizes_are_refused) {
   const Matrix q = random_matrix(8, heads * dim, random), k = random_matrix(13, dim, random);
   expect_refused([&] { static_cast<void>(layer(q, k, k)); },
                  "transformer_xl's r has distances up to 9 but a sequence has -10 to 9");
+  for (const index_type offset :
+       {std::numeric_limits<index_type>::min(), std::numeric_limits<index_type>::max()})
+    for (const index_type reach : {0, 9})
+      for (const index_type queries : {3, 40})
+        EXPECT_THROW(static_cast<void>(layer_type({.dim = dim, .reach = reach, .offset = offset})(
+                         random_matrix(queries, heads * dim, random), k, k)),
+                     std::invalid_argument);
   const Matrix few = k.topRows(12), wide = random_matrix(8, 2 * heads * dim, random);
   EXPECT_TRUE(layer(q, few, few).allFinite());
   expect_refused([&] { static_cast<void>(layer(wide, few, few)); },

@@ -32,6 +32,10 @@ inline luong_options completed(luong_options o, luong_score score) {
     reject("luong's query_dim is ", o.query_dim, " but key_dim is ", o.key_dim, ": dot needs the same");
   if (score == luong_score::concat) at_least_one("hidden", o.hidden);
   if (score == luong_score::location) at_least_one("positions", o.positions);
+  const index_type rows = score == luong_score::general    ? o.key_dim
+                          : score == luong_score::location ? o.positions
+                                                           : 1;
+  size_product("luong's weights", o.heads, std::max(rows, o.predicted), o.query_dim, sizeof(double));
   return o;
 }
 

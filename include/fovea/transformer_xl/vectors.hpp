@@ -135,7 +135,7 @@ class transformer_xl_vectors {
     const auto& o = options_;
     projection::row_vector<T> by_distance;
     for (index_type i = 0; i < x.rows() && keys > 0; ++i, to += keys_) {
-      const index_type last = saturated_sum(middle(), i), first = last - keys + 1;
+      const index_type last = saturated_sum(middle(), i), first = saturated_sum(last, 1 - keys);
       if (first < 0 || last >= r.rows()) return;  // is refused
       by_distance.noalias() = x.row(eigen_index(i)) * r.block(eigen_index(first), eigen_index(h * o.dim),
                                                               eigen_index(keys), eigen_index(o.dim))
