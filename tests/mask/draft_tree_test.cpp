@@ -119,7 +119,8 @@ TEST(draft_tree, refuses_what_does_not_fit) {
   refused(k, {words, 2},
           "draft_tree's ancestors have 3 words, neither 2 for its 2 drafts nor that for each of 1 sequences");
   refused(k, {words, -2}, "draft_tree's drafts are -2, fewer than none");
-  refused(k, {many}, "draft_tree's ancestors have 65 words; of more than 64 drafts, say .drafts = n");
+  refused(k, {many},
+          "draft_tree's ancestors have 65 words; of more than 64 drafts, say how many: draft_tree{words, n}");
   refused(k, {words, most}, "draft_tree has 9223372036854775807 drafts, more than the 6 keys");
   refused(k, {seven}, "draft_tree has 7 drafts, more than the 6 keys");
   const std::vector<std::uint64_t> one{1};

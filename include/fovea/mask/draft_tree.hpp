@@ -63,7 +63,7 @@ struct draft_cells {
 /// may be missing. With ancestors_of(parents) from a tree:
 ///
 ///   draft_tree{words}                   up to 64 drafts, a word each: one tree for every sequence
-///   draft_tree{words, .drafts = n}      n drafts of ceil(n / 64) words each; or a tree a sequence, one after
+///   draft_tree{words, n}                n drafts of ceil(n / 64) words each; or a tree a sequence, one after
 ///                                       another
 ///
 /// Words are integers of any type in a named list, read in place during the call. Throws
@@ -79,7 +79,8 @@ struct draft_tree {
     const index_type n = count(), size = ancestors.size();
     if (drafts < -1) reject("draft_tree's drafts are ", drafts, ", fewer than none");
     if (drafts < 0 && n > 64)
-      reject("draft_tree's ancestors have ", n, " words; of more than 64 drafts, say .drafts = n");
+      reject("draft_tree's ancestors have ", n,
+             " words; of more than 64 drafts, say how many: draft_tree{words, n}");
     if (n > at.keys) reject("draft_tree has ", n, " drafts, more than the ", at.keys, " keys");
     const index_type one = n * words_a_draft();
     if (size != one && size != at.batches * one)
