@@ -123,10 +123,15 @@ class cosine : public projected_calls<cosine<T, Heads, KVHeads, Arch>, T> {
     return of_length(q, options_.heads, "q", [&](index_type h) { return scale(h); });
   }
 
-  /// 1 / |x| of each row, 0 where that is no length.
+  /// 1 / |x| of each row, 0 where that is no length. (Squares may be infinite where numbers are not: those of
+  /// floats are made in double, and large rows of doubles are divided by their largest number first.)
   static column inverse_lengths(const rows_type& x) {
-    const column lengths = x.rowwise().norm().array();
-    return (lengths < T(1e-12)).select(column::Zero(lengths.size()), lengths.inverse());
+    Eigen::ArrayXd lengths = x.template cast<double>().rowwise().norm().array();
+    for (Eigen::Index i = 0; i < x.rows() && sizeof(T) == 8; ++i)
+      if (!(lengths[i] < 1e150)) lengths[i] = x.row(i).template cast<double>().stableNorm();
+    return (lengths < 1e-12)
+        .select(Eigen::ArrayXd::Zero(lengths.size()), lengths.inverse())
+        .template cast<T>();
   }
 
   /// Rows of each head, of length length_of(head).

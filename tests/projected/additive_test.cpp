@@ -196,6 +196,30 @@ TEST(additive, decodes_from_a_cache_of_projected_keys) {
             1e-13);
 }
 
+/// v / |v| knows no length, though squares of its numbers may be none.
+TEST(additive, normalises_v_of_any_length) {
+  const inputs x(5, 9);
+  const Eigen::MatrixXf q = x.q.cast<float>(), k = x.k.cast<float>(), v = x.v.cast<float>();
+  const auto layer = random_layer<additive>(true);
+  fovea::additive<float, heads, kv_heads> layer_32(layer.options());
+  layer_32.w_q = layer.w_q.cast<float>(), layer_32.w_k = layer.w_k.cast<float>();
+  layer_32.b = layer.b.cast<float>(), layer_32.v = layer.v.cast<float>(), layer_32.g = layer.g.cast<float>();
+  for (const double by : {1e-290, 1e-200, 1e200, 1e290}) {
+    auto scaled = layer;
+    scaled.v *= by;
+    const auto [out, lse] = scaled.with_lse(x.q, x.k, x.v);
+    EXPECT_LT((out - layer(x.q, x.k, x.v)).cwiseAbs().maxCoeff(), 1e-12) << by;
+    auto gradient = scaled.zero_gradient();
+    scaled.backward(x.q, x.k, x.v, out, lse, out, gradient);
+    EXPECT_TRUE(gradient.v.allFinite() && gradient.g.allFinite()) << by;
+  }
+  for (const float by : {1e-38f, 1e-30f, 1e30f, 1e37f}) {
+    auto scaled = layer_32;
+    scaled.v *= by;
+    EXPECT_LT((scaled(q, k, v) - layer_32(q, k, v)).cwiseAbs().maxCoeff(), 1e-5f) << by;
+  }
+}
+
 TEST(additive, says_what_does_not_fit) {
   const inputs x(2, 4);
   auto layer = random_layer<additive>(true);

@@ -65,6 +65,35 @@ TEST(cosine, gradients_know_nothing_of_what_is_hidden) {
   EXPECT_TRUE(d.d_q.allFinite() && d.d_k.allFinite() && d.d_v.allFinite() && d_log_scale.allFinite());
 }
 
+/// A cosine knows no length, as long as numbers do: their squares may be none.
+TEST(cosine, of_vectors_of_any_length) {
+  random_source random(3);
+  const Matrix q = random_matrix(3, heads * dim, random), k = random_matrix(9, dim, random),
+               v = random_matrix(9, 3, random);
+  const Eigen::MatrixXf q_32 = q.cast<float>(), k_32 = k.cast<float>(), v_32 = v.cast<float>();
+  const cosine layer;
+  const fovea::cosine<float, heads, 1> layer_32;
+  const auto gradient = [&](const auto& of, const auto& x, const auto& y, const auto& values) {
+    const auto [out, lse] = of.with_lse(x, y, values);
+    auto d_log_scale = of.zero_gradient();
+    return of.backward(x, y, values, out, lse, out, d_log_scale);
+  };
+  const auto wanted = gradient(layer, q, k, v);
+  for (const double by : {1e-10, 1e20, 1e100, 1e170, 1e290}) {
+    EXPECT_LT((layer(Matrix(q * by), Matrix(k * by), v) - layer(q, k, v)).cwiseAbs().maxCoeff(), 1e-12) << by;
+    const auto d = gradient(layer, Matrix(q * by), Matrix(k * by), v);
+    EXPECT_LT((d.d_q * by - wanted.d_q).cwiseAbs().maxCoeff(), 1e-12) << by;
+    EXPECT_LT((d.d_k * by - wanted.d_k).cwiseAbs().maxCoeff(), 1e-12) << by;
+  }
+  for (const float by : {1e-10f, 1e15f, 1e20f, 1e30f, 1e37f})
+    EXPECT_LT(
+        (layer_32(Eigen::MatrixXf(q_32 * by), Eigen::MatrixXf(k_32 * by), v_32) - layer_32(q_32, k_32, v_32))
+            .cwiseAbs()
+            .maxCoeff(),
+        1e-5f)
+        << by;
+}
+
 TEST(cosine, of_nothing_is_nothing) {
   Matrix q = Matrix::Zero(1, heads * dim), k = Matrix::Ones(4, dim), v = Matrix::Random(4, 3);
   const cosine layer;

@@ -74,9 +74,10 @@ class additive_weights {
     row scored = v;
     for (index_type h = 0; h < g.size(); ++h) {
       auto of_head = projection::columns_of_head(scored, h, options_.hidden);
-      const T length = of_head.norm();
+      const double length = length_of(of_head);
       if (!(length > 0)) reject("v of head ", h, " is of length ", length, ": it can not be normalised");
-      of_head *= g[eigen_index(h)] / length;
+      const double by = static_cast<double>(g[eigen_index(h)]) / length;
+      of_head = (of_head.template cast<double>() * by).template cast<T>();
     }
     return scored;
   }
@@ -89,7 +90,7 @@ class additive_weights {
       column d = Eigen::Map<const column>(d_scored.data() + h * n, eigen_index(n));
       if (g.size() > 0) {
         const column given = projection::columns_of_head(v, h, n).template cast<double>();
-        const double length = given.norm(), along = d.dot(given) / length;
+        const double length = length_of(given), along = d.dot(given) / length;
         gradient.g[eigen_index(h)] += static_cast<T>(along);
         d = static_cast<double>(g[eigen_index(h)]) / length * (d - along / length * given);
       }
@@ -98,6 +99,11 @@ class additive_weights {
   }
 
  private:
+  /// (Squares of numbers may be 0 or infinite where the numbers are neither.)
+  template <class Row>
+  static double length_of(const Row& of_head) {
+    return of_head.template cast<double>().stableNorm();
+  }
   static additive_options completed(additive_options o) {
     const auto at_least_one = [](const char* what, index_type is) {
       check_at_least_one("additive", what, is);
