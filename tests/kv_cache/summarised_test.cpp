@@ -1,4 +1,5 @@
 // summarised_cache: whatever is appended, taken back or kept, its summaries are those of the stored keys.
+#include "../support/allocations.hpp"
 #include "../support/random.hpp"
 #include "../support/refusal.hpp"
 
@@ -84,6 +85,41 @@ TEST(summarised_cache, takes_over_a_cache_that_has_tokens) {
 }
 
 /// A refused append changes neither.
+/// Each allocation of a change fails in turn: then it has changed nothing, and goes on.
+TEST(summarised_cache, is_what_it_was_where_there_is_no_memory) {
+  const Matrix k = Matrix::Random(70, heads * dim), v = Matrix::Random(70, heads * dim);
+  const std::vector<int> kept{0, 3, 24, 25, 69};
+  using summarised = fovea::summarised_cache<fovea::kv_cache<std::int8_t, heads>>;
+  const auto expect_unchanged = [&](const auto& change, int least) {
+    int failures = 0;
+    for (bool failed = true; failed; ++failures) {
+      summarised cache{fovea::kv_cache<std::int8_t, heads>{250, dim}, {.side = side}};
+      cache.append(k, v);
+      const Matrix q = Matrix::Random(1, heads * dim);
+      const fovea::attention<float, heads> attend;
+      const Matrix before = attend(q, cache);
+      fovea_test::fail_allocation(failures);
+      failed = false;
+      try {
+        change(cache);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      fovea_test::fail_allocation(-1);
+      if (!failed) break;
+      ASSERT_EQ(cache.tokens(), 70) << failures;
+      ASSERT_EQ(attend(q, cache), before) << failures;
+      expect_summaries(cache);
+      change(cache);
+      expect_summaries(cache);
+    }
+    EXPECT_GE(failures, least);
+  };
+  expect_unchanged([&](summarised& cache) { cache.append(k, v); }, 1);
+  expect_unchanged([&](summarised& cache) { cache.keep(kept); }, 1);
+  expect_unchanged([&](summarised& cache) { cache.truncate(30); }, 0);
+}
+
 TEST(summarised_cache, refuses_as_the_cache_does) {
   fovea::summarised_cache cache{fovea::kv_cache<float, heads>{30, dim}, {.side = side}};
   const Matrix some = Matrix::Random(20, heads * dim);

@@ -85,6 +85,12 @@ class block_summaries {
     });
   }
   void reset() noexcept { tokens_ = 0; }
+  /// Makes room: taking in keys up to so many in all, or following them, then allocates nothing.
+  void reserve(index_type tokens) {
+    const std::size_t wanted = size(tokens), twice = 2 * numbers_.capacity();
+    if (wanted > numbers_.capacity()) numbers_.reserve(std::max(wanted, twice));
+    key_.resize(static_cast<std::size_t>(dim_));
+  }
 
   /// The sum of a block's keys, and the least and largest number of each channel, which a NaN makes NaN.
   const float* sum(index_type head, index_type block) const noexcept { return at(head, block); }
@@ -97,20 +103,22 @@ class block_summaries {
 
  private:
   index_type a_block() const noexcept { return heads_ * 3 * dim_; }
+  std::size_t size(index_type tokens) const {
+    return static_cast<std::size_t>(size_product("block_summaries", ceil_div(tokens, side_), a_block()));
+  }
   const float* at(index_type head, index_type block) const noexcept {
     return numbers_.data() + block * a_block() + head * 3 * dim_;
   }
   /// Takes in tokens up to `total`: each_key(head, take_key) calls take_key(number of a channel) for each.
   template <class EachKey>
   void take(index_type total, const EachKey& each_key) {
-    numbers_.resize(
-        static_cast<std::size_t>(size_product("block_summaries", ceil_div(total, side_), a_block())));
-    std::vector<float> key(static_cast<std::size_t>(dim_));
+    reserve(total);
+    numbers_.resize(size(total));
     for (index_type h = 0; h < heads_; ++h) {
       index_type token = tokens_;
       each_key(h, [&](const auto& number) {
-        for (index_type c = 0; c < dim_; ++c) key[static_cast<std::size_t>(c)] = number(c);
-        add(h, token++, key.data());
+        for (index_type c = 0; c < dim_; ++c) key_[static_cast<std::size_t>(c)] = number(c);
+        add(h, token++, key_.data());
       });
     }
     tokens_ = total;
@@ -132,6 +140,7 @@ class block_summaries {
 
   index_type heads_, dim_, side_, tokens_ = 0;
   std::vector<float> numbers_;  // block, head, which, channel
+  std::vector<float> key_;      // one that is taken in
 };
 
 FOVEA_NAMESPACE_END

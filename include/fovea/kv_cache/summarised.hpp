@@ -45,14 +45,16 @@ class summarised_cache {
   auto keys() const noexcept { return cache_.keys(); }
   auto values() const noexcept { return cache_.values(); }
 
-  /// What the cache's own functions of these names do, and throw.
-  template <class... X>
-  void append(const X&... x) {
+  /// What the cache's own functions of these names do, and throw; what throws has changed nothing.
+  template <viewable K, class... X>
+  void append(const K& k, const X&... x) {
     const index_type before = tokens();
-    cache_.append(x...);
+    summaries_.reserve(at_most(as_sequences(k, any_heads, "k").max_tokens()));
+    cache_.append(k, x...);
     follow(cache_.position() == tokens() ? before - shared_scales : 0);
   }
   void truncate(index_type tokens) {
+    summaries_.reserve(this->tokens());
     cache_.truncate(tokens);
     follow(tokens);
   }
@@ -60,6 +62,7 @@ class summarised_cache {
   template <class List>
     requires requires(Cache& cache, const List& list) { cache.keep(list); }
   void keep(const List& tokens) {
+    summaries_.reserve(this->tokens());
     cache_.keep(tokens);
     follow(0);
   }
@@ -70,6 +73,13 @@ class summarised_cache {
   static constexpr index_type shared_scales =
       may_scale_channels<shown_head> ? caching::scale_blocks::tokens : 0;
 
+  /// Tokens that there can be after so many more.
+  index_type at_most(index_type more) const noexcept {
+    if constexpr (requires { cache_.capacity(); }) return std::min(tokens() + more, cache_.capacity());
+    if constexpr (requires { cache_.window(); })
+      return std::min(tokens() + more, cache_.window() + cache_.sinks());
+    return tokens() + more;
+  }
   void follow(index_type unchanged) { summaries_.follow(cache_.keys(), unchanged); }
 
   Cache cache_;
