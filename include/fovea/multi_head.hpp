@@ -128,8 +128,8 @@ class multi_head : public multi_head_projections<T, Arch> {
 
   /// A step of decoding: appends the keys and values of x, one sequence, to the cache, then attends to all of
   /// it; give causal where x has several tokens. Any cache of kv_cache.hpp with these heads and dims. If a
-  /// mask or score rejects the call, the cache is truncated to what it was (a ring may have let go of
-  /// tokens). With add_received among `mods` keys' sums are made (received.hpp).
+  /// mask or score rejects the call, or there is no memory, the cache is truncated to what it was (a ring may
+  /// have let go of tokens). With add_received among `mods` keys' sums are made (received.hpp).
   template <key_value_cache Cache, call_modifier... Mods>
     requires requires(Cache& c) { c.position(); }
   matrix operator()(const tokens& x, Cache& cache, const Mods&... mods) const {
@@ -141,14 +141,15 @@ class multi_head : public multi_head_projections<T, Arch> {
   matrix operator()(const tokens& x, std::span<Cache* const> caches, const Mods&... mods) const {
     saved s;
     project_all(x, s, saves_nothing, standing_in(x, caches));
-    matrix o(s.q.rows(), eigen_index(o_columns()));
+    matrix o(s.q.rows(), eigen_index(o_columns())), y;
     if (caches.empty()) return output(o, s.of_x);
     auto to = projection::columns(o, 0, o_columns());
     const auto p = parts(std::as_const(s.q), std::as_const(s.kv));
     appended(s.queries, p.k, p.v, caches, [&](const auto& batch) {
       attend_.into(ragged{to, s.queries}, ragged{p.q, s.queries}, batch, mods...);
+      y = output(o, s.of_x);  // may have no memory: caches are then as they were
     });
-    return output(o, s.of_x);
+    return y;
   }
 
   /// The probabilities of each head, sequences x heads x tokens of x x tokens of memory, for looking at.
