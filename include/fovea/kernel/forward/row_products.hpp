@@ -26,9 +26,13 @@ FOVEA_NOINLINE void dot_last_keys(const T* q, index_type rows, const block_piece
 template <class Arch>
 inline constexpr int rows_in_order = geometry<Arch>::few_rows >= 8 ? 3 : 1;
 
-/// Queries that tiles of known width hold in registers: up to so many.
-template <class Arch>
-inline constexpr int most_held = rows_in_order<Arch> > 1 ? 12 : 0;
+/// Queries that tiles of known width hold in registers: up to so many. (One row of 16 leaves too few for sums
+/// of 16 keys, which go by way of memory, and still takes .83 to .92 of the time from L2 and L3, .76 from
+/// memory: 8 heads of 512, 1,024 and 4,096 keys of 256, Zen 5.)
+template <class Arch, int R>
+inline constexpr int most_held = rows_in_order<Arch> <= 1 ? 0
+                                 : R == 1                 ? 16
+                                                          : 12;
 
 /// The products of R held queries, W registers each, and of one key.
 template <class Arch, int R, int W, class T, class E>
@@ -53,8 +57,8 @@ FOVEA_INLINE tile<Arch, T, R, 1> inner_sum_of_held(const vec<Arch, T>* q, const 
 /// Few rows take a few of these keys after another, so that memory is read in order: from L2 one row took 25
 /// % more with 16 keys beside each other than with 2, two rows 10 % more with 8 than with 4. (With 1 key one
 /// row took 3 % less at dim 128 and 7 % more at 64: what is in flight then depends on how far ahead a core
-/// looks.) Where a row is W registers, 4, 6 or 8, and these of all rows are few, they are held and keys go
-/// one by one, without a loop over channels: loads, products and their sums alone, on any machine. (Q K^T
+/// looks.) Where a row is W registers, 4, 6, 8 or 16, and these of all rows are few, they are held and keys
+/// go one by one, without a loop over channels: loads, products and their sums alone, on any machine. (Q K^T
 /// from L1 and L2, dim 64, 1, 2, 3 rows: 117, 149, 164 and 127, 208, 192 GF/s in place of 102, 149, 154 and
 /// 91, 149, 162; 4 rows of 64, which would fill the registers, gained 2 %.)
 ///
@@ -148,11 +152,13 @@ void dot_rows_of_width(const T* q, const block_piece<E>& k, T* s, Stride s_strid
   const auto by = [&](auto w) {
     constexpr int W = decltype(w)::value;
     if (W != 0 && k.rows.dim != W * index_type(lanes<Arch, T>)) return false;
-    if constexpr (R * W <= most_held<Arch>) return dot_rows<Lines, Arch, R, Rows, W>(q, k, s, s_stride), true;
+    if constexpr (R * W <= most_held<Arch, R>)
+      return dot_rows<Lines, Arch, R, Rows, W>(q, k, s, s_stride), true;
     return false;
   };
   static_cast<void>(by(std::integral_constant<int, 4>()) || by(std::integral_constant<int, 6>()) ||
-                    by(std::integral_constant<int, 8>()) || by(std::integral_constant<int, 0>()));
+                    by(std::integral_constant<int, 8>()) || by(std::integral_constant<int, 16>()) ||
+                    by(std::integral_constant<int, 0>()));
 }
 
 /// S = Q K^T for pieces of a block. The scales of K's channels become part of Q.
