@@ -33,7 +33,8 @@ template <class E>
 inline constexpr bool is_bias_element = element<E> && !std::is_integral_v<E>;
 
 /// An additive mask in memory: an Eigen matrix Lq x Lk, or a tensor_view whose sizes are each 1 or the full
-/// batch, heads, Lq, Lk; any floating-point element. -inf hides a cell. Elements are read during the call.
+/// batch, heads, Lq, Lk; any floating-point element. -inf hides a cell. Elements are read during the call, as
+/// float where logits are: doubles beyond its range are infinite then, and -1e308 hides.
 template <viewable M>
 auto bias(M&& m) {
   static_assert(outlives_call<M>, "fovea: bias keeps a view; give it a named matrix, not a temporary");

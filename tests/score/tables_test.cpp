@@ -120,6 +120,26 @@ TEST(tables, bias_table_adds_the_number_of_a_slot) {
   }
 }
 
+/// A slot that is none of the table's, however far, adds nothing: not what its last 32 bits would.
+TEST(tables, bias_table_has_no_slots_beyond_its_own) {
+  const Matrix m = numbered(5, 2);
+  for (const index_type far : {index_type(1) << 32, -(index_type(1) << 32), index_type(1) << 40,
+                               (index_type(1) << 62) + 3, std::numeric_limits<index_type>::min()})
+    for (const index_type queries : {1, 3, 70}) {
+      const auto some = [&](index_type q, index_type k) { return (q + k) % 2 == 0 ? far + 1 : (q + k) % 5; };
+      const auto of_heads = [&](index_type, index_type h, index_type, index_type) { return far + h; };
+      const auto scores = added<float>(2, queries, 70, fovea::bias_table(m, some));
+      const auto others = added<double>(2, queries, 70, fovea::bias_table(m, of_heads));
+      for (index_type h = 0; h < 2; ++h)
+        for (index_type i = 0; i < queries; ++i)
+          for (index_type j = 0; j < 70; ++j) {
+            ASSERT_EQ(scores(0, h, i, j), (i + j) % 2 == 0 ? 0 : m((i + j) % 5, h))
+                << far << " " << i << " " << j;
+            ASSERT_EQ(others(0, h, i, j), 0);
+          }
+    }
+}
+
 TEST(tables, bias_table_is_told_sequence_and_head) {
   const Matrix table = numbered(50, 1);
   const auto slot = [](index_type b, index_type h, auto q, auto k) {

@@ -25,10 +25,12 @@ struct table_cells : added_number {
       return position((*f)(batch, head, cells.q(), cells.k()));
     else
       return cells.one_by_one([this](index_type q, index_type k) {
+        index_type slot;
         if constexpr (std::is_invocable_v<const F&, index_type, index_type>)
-          return static_cast<index_type>((*f)(q, k));
+          slot = static_cast<index_type>((*f)(q, k));
         else
-          return static_cast<index_type>((*f)(batch, head, q, k));
+          slot = static_cast<index_type>((*f)(batch, head, q, k));
+        return numbers.holds(slot) ? slot : -1;  // registers hold 32 bits of it
       });
   }
 };
