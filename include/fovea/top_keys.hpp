@@ -13,6 +13,7 @@
 #include <fovea/kv_cache/gathered.hpp>
 #include <fovea/kv_cache/memory.hpp>
 #include <fovea/plan/operands.hpp>
+#include <fovea/plan/working_memory.hpp>
 #include <fovea/view/tensor.hpp>
 
 #include <algorithm>
@@ -133,6 +134,12 @@ void score_span(const Call& call, index_type t, range span, std::byte* memory, c
   scores.each_block(span, f);
 }
 
+/// How many jobs have memory at a time: see share_scratch.
+struct scratches {
+  index_type workers = 1;
+  bool scratch_a_task = false;
+};
+
 /// run(t, span, memory, job) for each query and 16,384 of its keys at a time: so is one query's work shared.
 template <class Arch, class T, class Call, class Run>
 void each_span(const Call& call, const top_keys_options& o, const Run& run) {
@@ -142,11 +149,14 @@ void each_span(const Call& call, const top_keys_options& o, const Run& run) {
   const index_type each =
       kernel::part_bytes(kernel::index_scores<Arch, T, std::remove_const_t<decltype(head)>, false>::bytes(
           call.heads, call.q.dim()));
-  const caching::zeroed_memory memory(each * o.executor.workers());
-  o.executor.for_each(call.queries * spans, [&](index_type i, index_type worker) {
+  const index_type jobs = size_product("top_keys' jobs", call.queries, spans);
+  scratches rooms;
+  share_scratch(rooms, o.executor.workers(), jobs);
+  const caching::zeroed_memory memory(size_product("top_keys' scratch", each, rooms.workers));
+  o.executor.for_each(jobs, [&](index_type i, index_type worker) {
     const index_type t = i / spans, seen = o.causal ? call.keys - call.queries + t + 1 : call.keys;
     const range span{i % spans * keys_a_job, std::min((i % spans + 1) * keys_a_job, seen)};
-    if (!span.empty()) run(t, span, memory.get() + worker * each, i);
+    if (!span.empty()) run(t, span, memory.get() + scratch_number(rooms, i, worker) * each, i);
   });
 }
 

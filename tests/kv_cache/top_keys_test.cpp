@@ -109,6 +109,35 @@ TEST(top_keys, equal_scores_in_any_order_of_tasks) {
     EXPECT_EQ(std::vector(lists[i].begin(), lists[i].end()), std::vector(others[i].begin(), others[i].end()));
 }
 
+/// One that says as many workers as an index can count, and gives tasks to the last of them.
+struct crowd {
+  index_type last = std::numeric_limits<index_type>::max() - 1;
+  index_type workers() const { return std::numeric_limits<index_type>::max(); }
+  void for_each(index_type n, fovea::task_ref task) const {
+    for (index_type i = 0; i < n; ++i) task(i, last);
+  }
+};
+/// One that gives tasks to a worker that there is none of.
+struct beyond {
+  index_type workers() const { return 2; }
+  void for_each(index_type n, fovea::task_ref task) const {
+    for (index_type i = 0; i < n; ++i) task(i, 2);
+  }
+};
+
+TEST(top_keys, takes_no_more_scratch_than_there_are_tasks) {
+  const auto q = stored_as<float>(normal(3, 4 * dim, 1), 4);
+  const auto k = stored_as<float>(normal(40, dim, 2), 1);
+  const Matrix w = Matrix::Ones(3, 4);
+  const crowd many;
+  const auto lists = fovea::top_keys(q, w, k, {.count = 5}),
+             others = fovea::top_keys(q, w, k, {.count = 5, .executor = many});
+  for (index_type i = 0; i < 3; ++i)
+    EXPECT_EQ(std::vector(lists[i].begin(), lists[i].end()), std::vector(others[i].begin(), others[i].end()));
+  const beyond wrong;
+  expect_refused([&] { fovea::top_keys(q, w, k, {.count = 5, .executor = wrong}); }, {"worker 2", "2"});
+}
+
 TEST(key_lists, take_one_of_their_own) {
   const std::vector<int> numbers{5, 0, 7, 7, 2};
   fovea::key_lists lists;
