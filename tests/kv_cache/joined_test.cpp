@@ -67,6 +67,62 @@ TEST(joined, parts_may_be_of_other_elements_and_in_no_cache) {
   EXPECT_LE(relative_error(many(wide, exact, fovea::causal), many(wide, later_k, later_v)), 1e-6);
 }
 
+/// A store of one's own, whose numbers no pointer reaches.
+struct halves {
+  Matrix twice;
+  index_type heads() const { return kv_heads; }
+  index_type tokens() const { return twice.rows(); }
+  index_type dim() const { return twice.cols() / kv_heads; }
+  template <class T>
+  void read(index_type head, fovea::range some, T* to, index_type stride) const {
+    for (index_type t = some.first; t < some.last; ++t, to += stride)
+      for (index_type c = 0; c < dim(); ++c) to[c] = static_cast<T>(twice(t, head * dim() + c)) / 2;
+  }
+};
+
+/// Parts that are decoded as they are read, beside others, and lists of their keys.
+TEST(joined, parts_may_be_decoded) {
+  const tokens<float> all(120, dim, value_dim, 24);
+  fovea::q4_cache<kv_heads> few_bits(80, dim, {.value_dim = value_dim});
+  append(few_bits, all.k, all.v, 0, 75);
+  const auto integers = filled<std::int8_t>(all, 75, 110);
+  const auto floats = filled<float>(all, 75, 110);
+  const halves k{2 * all.k.bottomRows(10)}, v{2 * all.v.bottomRows(10)};
+  const fovea::decoded keys(k), values(v);
+  const fovea::segment own{keys, values};
+  const auto expect = [&](const auto& joined, std::initializer_list<numbers> parts) {
+    numbers whole;
+    for (const numbers& part : parts) {
+      const index_type before = whole.k.rows();
+      whole.k.conservativeResize(before + part.k.rows(), part.k.cols());
+      whole.v.conservativeResize(before + part.v.rows(), part.v.cols());
+      whole.k.bottomRows(part.k.rows()) = part.k, whole.v.bottomRows(part.v.rows()) = part.v;
+    }
+    const Matrix k_all = whole.k.template cast<float>(), v_all = whole.v.template cast<float>();
+    for (const index_type queries : {1, 3, 50}) {
+      const Matrix q = normal(queries, heads * dim, 4);
+      expect_exact(attend(q, joined, fovea::causal), q, k_all, v_all, fovea::causal_bottom_right);
+    }
+    const std::vector<index_type> list{3, k_all.rows() - 1, 0, 1, 2, k_all.rows() / 2};
+    fovea::key_lists lists;
+    lists.add(list);
+    const Matrix q = normal(1, heads * dim, 5);
+    const fovea::tensor_view<const float> entry{q.data(), 1, heads, 1, dim, 0, dim, 0, 1};
+    const auto out = attend(entry, fovea::gathered{joined, lists});
+    Matrix listed_k(6, k_all.cols()), listed_v(6, v_all.cols());
+    for (index_type i = 0; i < 6; ++i)
+      listed_k.row(i) = k_all.row(list[static_cast<std::size_t>(i)]),
+      listed_v.row(i) = v_all.row(list[static_cast<std::size_t>(i)]);
+    const Eigen::Map<const Matrix> row(out.data(), 1, heads * value_dim);
+    expect_exact(Matrix(row), q, listed_k, listed_v);
+  };
+  const numbers n_few = numbers_of(few_bits), n_integers = numbers_of(integers),
+                n_floats = numbers_of(floats),
+                n_own{all.k.bottomRows(10).cast<double>(), all.v.bottomRows(10).cast<double>()};
+  expect(fovea::joined{few_bits, floats}, {n_few, n_floats});
+  expect(fovea::joined{integers, few_bits, own}, {n_integers, n_few, n_own});
+}
+
 TEST(joined, refuses_parts_that_do_not_fit) {
   const tokens<float> all(9, dim, value_dim, 23);
   const auto cache = filled<float>(all, 0, 9);

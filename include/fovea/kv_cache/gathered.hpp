@@ -41,9 +41,13 @@ namespace caching {
 /// The rows of a head that a list names, in its order.
 template <class Head>
 struct gathered_head {
-  using element = typename Head::element;
-  static constexpr bool of_one_element = has_one_element<Head>, has_channel_scales = may_scale_channels<Head>,
-                        has_token_scales = may_scale_tokens<Head>;
+  static constexpr bool decodes = decoding_head<Head>;
+  using element =
+      typename std::conditional_t<decodes, std::type_identity<common_compute_t<typename Head::element>>,
+                                  std::type_identity<typename Head::element>>::type;
+  static constexpr bool of_one_element = !decodes && has_one_element<Head>,
+                        has_channel_scales = !decodes && may_scale_channels<Head>,
+                        has_token_scales = !decodes && may_scale_tokens<Head>;
   Head all;
   std::span<const index_type> list;
   index_type rows = static_cast<index_type>(list.size()), cols = all.cols, row_stride = 0,
@@ -52,10 +56,25 @@ struct gathered_head {
   /// Neighbours in one piece.
   template <class F>
   void each_piece(range wanted, F&& f) const noexcept {
+    each_run(wanted, [&](range keys) { all.each_piece(keys, f); });
+  }
+  template <class T>
+  void read(range wanted, T* to, index_type stride) const noexcept
+    requires decodes
+  {
+    each_run(wanted, [&](range keys) {
+      all.read(keys, to, stride);
+      to += keys.size() * stride;
+    });
+  }
+
+ private:
+  template <class F>
+  void each_run(range wanted, const F& f) const noexcept {
     const auto key = [&](index_type i) { return list[static_cast<std::size_t>(i)]; };
     for (index_type i = wanted.first, end; i < wanted.last; i = end) {
       for (end = i + 1; end < wanted.last && key(end) == key(end - 1) + 1;) ++end;
-      all.each_piece({key(i), key(end - 1) + 1}, f);
+      f(range{key(i), key(end - 1) + 1});
     }
   }
 };

@@ -5,6 +5,7 @@
 //   fovea::joined with_raw{compressed, fovea::segment{k, v}};
 #pragma once
 
+#include <fovea/element/concept.hpp>
 #include <fovea/kv_cache/cached.hpp>
 #include <fovea/lifetime.hpp>
 #include <fovea/plan/operands.hpp>
@@ -38,18 +39,38 @@ inline constexpr bool is_view<segment<K, V>> = true;
 
 namespace caching {
 
-/// One head of one sequence: the heads of its parts, one after another.
+/// Writes the numbers of some tokens of a head, rows `stride` apart.
+template <class Head, class T>
+void read_tokens(const Head& head, range tokens, T* to, index_type stride) noexcept {
+  if constexpr (decoding_head<Head>) {
+    head.read(tokens, to, stride);
+  } else {
+    head.each_piece(tokens, [&](const auto& part) {
+      for (index_type i = 0; i < part.tokens.rows; ++i, to += stride) {
+        load_elements(part.tokens.at(i), part.tokens.col_stride, head.cols, to);
+        for (index_type c = 0; part.channel_scales != nullptr && c < head.cols; ++c)
+          to[c] *= static_cast<T>(part.channel_scales[c]);
+        for (index_type c = 0; part.token_scales != nullptr && c < head.cols; ++c)
+          to[c] *= static_cast<T>(part.token_scales[i]);
+      }
+    });
+  }
+}
+
+/// One head of one sequence: the heads of its parts, one after another. Where one of them decodes, whose
+/// pieces last no longer than it takes to call for them, so do all.
 template <class... Heads>
 struct joined_head {
   using first_element = typename std::tuple_element_t<0, std::tuple<Heads...>>::element;
-  static constexpr bool of_one_element =
-      (has_one_element<Heads> && ...) && (std::is_same_v<typename Heads::element, first_element> && ...);
+  static constexpr bool decodes = (decoding_head<Heads> || ...);
+  static constexpr bool of_one_element = !decodes && (has_one_element<Heads> && ...) &&
+                                         (std::is_same_v<typename Heads::element, first_element> && ...);
   using element =
-      typename std::conditional_t<(std::is_same_v<typename Heads::element, first_element> && ...),
+      typename std::conditional_t<!decodes && (std::is_same_v<typename Heads::element, first_element> && ...),
                                   std::type_identity<first_element>,
                                   std::type_identity<common_compute_t<typename Heads::element...>>>::type;
-  static constexpr bool has_channel_scales = (may_scale_channels<Heads> || ...),
-                        has_token_scales = (may_scale_tokens<Heads> || ...);
+  static constexpr bool has_channel_scales = !decodes && (may_scale_channels<Heads> || ...),
+                        has_token_scales = !decodes && (may_scale_tokens<Heads> || ...);
   std::tuple<Heads...> parts;
   index_type rows, cols, row_stride = 0, col_stride;
 
@@ -61,12 +82,28 @@ struct joined_head {
 
   template <class F>
   void each_piece(range wanted, F&& f) const noexcept {
+    each_part(wanted, [&](const auto& head, range tokens) { head.each_piece(tokens, f); });
+  }
+  template <class T>
+  void read(range wanted, T* to, index_type stride) const noexcept
+    requires decodes
+  {
+    each_part(wanted, [&](const auto& head, range tokens) {
+      read_tokens(head, tokens, to, stride);
+      to += tokens.size() * stride;
+    });
+  }
+
+ private:
+  /// f(head of a part, its tokens among those that are wanted).
+  template <class F>
+  void each_part(range wanted, const F& f) const noexcept {
     std::apply(
         [&](const Heads&... heads) {
           index_type first = 0;
           const auto part = [&](const auto& head) {
             const range mine = intersect(wanted, {first, first + head.rows});
-            if (!mine.empty()) head.each_piece({mine.first - first, mine.last - first}, f);
+            if (!mine.empty()) f(head, range{mine.first - first, mine.last - first});
             first += head.rows;
           };
           (part(heads), ...);
@@ -107,7 +144,7 @@ struct joined_sequences {
   static void memory_of(const X& x, const F& f) {
     if constexpr (requires { x.each_memory(f); }) {
       x.each_memory(f);
-    } else {
+    } else if constexpr (requires { x.sequence_rows(); }) {  // of a store of one's own it is not known
       const auto rows = x.sequence_rows();
       if (rows.batch == 0 || rows.heads == 0 || rows.tokens == 0 || rows.dim == 0) return;
       index_type low = 0, high = 0;

@@ -49,6 +49,7 @@ class decoded {
     using element = float;
     const Store* store;
     index_type number, rows, cols;
+    static constexpr index_type row_stride = 0, col_stride = 1;
     template <class T>
     void read(range tokens, T* to, index_type stride) const noexcept {
       if (cols > 0) store->read(number, tokens, to, stride);
