@@ -149,6 +149,17 @@ TEST(raster, has_a_square_a_cell) {
   EXPECT_EQ(at(2 + 2 * 22 + 20, 2 + 22 + 20), (inspect::colour{255, 255, 255}));
 }
 
+/// Sizes whose product wraps to a small number make no picture that is written beyond its memory.
+TEST(raster, of_sizes_that_no_index_counts) {
+  constexpr index_type large = index_type(1) << 61, most = std::numeric_limits<index_type>::max();
+  const fovea::attention_maps maps("t", {}, {}, fovea::tensor<float>(1, 1, 8, 8));
+  for (const index_type size : {large, large + 1, most}) {
+    EXPECT_THROW(fovea::draw(maps, size), std::length_error);
+    EXPECT_THROW(fovea::draw(maps, 4, size), std::length_error);
+    EXPECT_THROW(fovea::raster(size, 8), std::length_error);
+  }
+}
+
 TEST(maps, mistakes_are_named) {
   const auto message = [](const auto& call) {
     try {
@@ -171,6 +182,7 @@ TEST(maps, mistakes_are_named) {
   says([&] { maps.only(1, 0); }, "layer 1 is not one of 1");
   says([&] { maps.only(0, 2); }, "head 2 is not one of 2");
   says([&] { fovea::draw(maps, 0); }, "cell is 0");
+  says([&] { fovea::raster(3, -1); }, "3 x -1");
   says([&] { page_of(fovea::attention_maps()); }, "nothing to show");
 }
 

@@ -73,6 +73,18 @@ TEST(rows, of_two_keys_and_of_what_a_sink_left) {
   EXPECT_EQ(rows.distance(0, 0, 0, 0), 0.25 * 2);
 }
 
+/// Distances are numbers, however far the offset is.
+TEST(rows, of_a_far_offset) {
+  constexpr index_type most = std::numeric_limits<index_type>::max();
+  const fovea::tensor<double> p = [] {
+    fovea::tensor<double> all(1, 1, 3, 3);
+    for (index_type i = 0; i < 9; ++i) all.data()[i] = 1.0 / 3;
+    return all;
+  }();
+  EXPECT_NEAR(fovea::statistics_of(p, most).distance(0, 0, 2, 0) / 0x1p63, 1, 1e-12);
+  EXPECT_NEAR(fovea::statistics_of(p, -most).distance(0, 0, 2, 0) / 0x1p63, 1, 1e-12);
+}
+
 TEST(rows, a_nan_stays_in_its_row) {
   auto p = filled(1, 1, 3, 3, causal_mean);
   p(0, 0, 1, 1) = nan;

@@ -12,17 +12,28 @@ struct raster {
   std::vector<std::uint8_t> pixels;
 
   raster() = default;
-  /// White.
-  raster(index_type w, index_type h)
-      : width(w), height(h), pixels(static_cast<std::size_t>(3 * w * h), 255) {}
+  /// White. Throws std::invalid_argument for a size below 0, std::length_error for more bytes than an index
+  /// counts.
+  raster(index_type w, index_type h) : width(w), height(h), pixels(bytes(w, h), 255) {}
+
+ private:
+  static std::size_t bytes(index_type w, index_type h) {
+    if (w < 0 || h < 0) reject("a picture of ", w, " x ", h, " pixels has a negative size");
+    return static_cast<std::size_t>(size_product("a picture", w, h, index_type(3)));
+  }
 };
 
 /// The maps without text: a row a layer, a column a head, `cell` x `cell` pixels a probability in the colours
-/// of write_svg, on white. Throws std::invalid_argument for a cell below 1 or a gap below 0. Cost and memory
-/// O(pixels).
+/// of write_svg, on white. Throws std::invalid_argument for a cell below 1 or a gap below 0,
+/// std::length_error for more pixels than can be counted. Cost and memory O(pixels).
 inline raster draw(const attention_maps& maps, index_type cell = 4, index_type gap = 4) {
   if (cell < 1) reject("cell is ", cell, " pixels, fewer than 1");
   if (gap < 0) reject("gap is ", gap, " pixels, fewer than 0");
+  // Before they are added: four bytes for each pixel and gap are more than all of them take.
+  size_product("a picture (maps x (probabilities + 1) x pixels)", maps.heads(), maps.columns() + 1,
+               std::max(cell, gap), 4);
+  size_product("a picture (maps x (probabilities + 1) x pixels)", maps.layers(), maps.rows() + 1,
+               std::max(cell, gap), 4);
   const index_type across = maps.columns() * cell + gap, down = maps.rows() * cell + gap;
   raster image(maps.heads() * across + gap, maps.layers() * down + gap);
   for (index_type l = 0; l < maps.layers(); ++l)

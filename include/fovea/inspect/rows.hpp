@@ -33,7 +33,7 @@ row_statistics statistics_of(const W& weights, std::optional<index_type> offset 
           const double x = load_element<double>(p(i, j));
           if (x == 0) continue;
           row.entropy -= x * std::log(x);
-          row.distance += x * std::abs(static_cast<double>(i + shift - j));
+          row.distance += x * std::abs(static_cast<double>(i - j) + static_cast<double>(shift));
           row.mass += x;
           ++row.visible;
           if (x > row.largest) row.largest = x, row.key = j;
