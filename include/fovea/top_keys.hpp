@@ -17,6 +17,11 @@
 #include <fovea/view/tensor.hpp>
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -34,52 +39,108 @@ namespace choosing {
 template <class T>
 class best_keys {
  public:
-  explicit best_keys(index_type count) : count_(static_cast<std::size_t>(count)) {}
+  explicit best_keys(index_type count)
+      : count_(static_cast<std::size_t>(count)), most_(count_ + std::max(count_, fewest_between)) {}
 
-  /// Scores of the keys from `first` on; keys may come in any order.
+  /// Scores of the keys from `first` on; blocks of keys may come in any order.
   void add(index_type first, const T* scores, index_type keys) {
-    for (index_type j = 0; j < keys; ++j)
-      if (const T s = scores[j];
-          !full_ || !(s <= least_.score) || (s == least_.score && first + j < least_.key)) {
-        all_.push_back({s != s ? std::numeric_limits<T>::infinity() : s, first + j});
-        if (all_.size() == 2 * count_) keep();
-      }
+    const bool follows = first >= next_;
+    in_order_ &= follows, next_ = std::max(next_, first + keys);
+    add(scores, static_cast<std::size_t>(keys), follows,
+        [first](std::size_t j) { return first + static_cast<index_type>(j); });
   }
   void add(const best_keys& other) {
-    for (const auto& x : other.all_) {
-      all_.push_back(x);
-      if (all_.size() == 2 * count_) keep();
-    }
+    if (other.size_ == 0) return;
+    const bool follows = other.in_order_ && other.keys_[0] >= next_;
+    in_order_ &= follows, next_ = std::max(next_, other.next_);
+    add(other.scores_.data(), other.size_, follows, [&other](std::size_t j) { return other.keys_[j]; });
   }
   /// In ascending order.
   std::vector<index_type> take() {
-    keep();
-    std::vector<index_type> keys;
-    for (const auto& x : all_) keys.push_back(x.key);
-    std::sort(keys.begin(), keys.end());
-    return keys;
+    order(), keep();
+    keys_.resize(size_);
+    return std::move(keys_);
   }
 
  private:
-  struct scored {
-    T score;
-    index_type key;
-    bool operator<(const scored& other) const noexcept {
-      return score > other.score || (score == other.score && key < other.key);
+  /// What is less than the least of `count` can be none of the best, nor what equals it and `follows` all
+  /// that came before. (No branch on a score: those that are kept come at random.)
+  template <class KeyOf>
+  void add(const T* scores, std::size_t keys, bool follows, const KeyOf& key_of) {
+    for (std::size_t j = 0; j < keys;) {
+      const std::size_t last = std::min(keys, j + (most_ - size_));
+      if (scores_.size() < size_ + last - j) {
+        scores_.resize(std::min(most_, 2 * (size_ + last - j)));
+        keys_.resize(scores_.size());
+      }
+      T* const to = scores_.data();
+      index_type* const number = keys_.data();
+      std::size_t end = size_;
+      for (; j < last; ++j) {
+        const T s = scores[j] != scores[j] ? std::numeric_limits<T>::infinity() : scores[j];
+        to[end] = s, number[end] = key_of(j);
+        end += static_cast<std::size_t>(!full_ | (s > least_) | (!follows & (s == least_)));
+      }
+      size_ = end;
+      if (size_ == most_) keep();
     }
-  };
-  void keep() {
-    if (all_.size() <= count_) return;
-    const auto last = all_.begin() + static_cast<std::ptrdiff_t>(count_);
-    std::nth_element(all_.begin(), last - 1, all_.end());
-    all_.erase(last, all_.end());
-    least_ = all_.back(), full_ = true;
   }
 
-  std::size_t count_;
-  std::vector<scored> all_;
-  bool full_ = false;  // then nothing behind `least_` is of use
-  scored least_ = {};
+  /// Keys in ascending order, as they are where they came so.
+  void order() {
+    if (std::exchange(in_order_, true)) return;
+    std::vector<std::pair<index_type, T>> all(size_);
+    for (std::size_t i = 0; i < size_; ++i) all[i] = {keys_[i], scores_[i]};
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (std::size_t i = 0; i < size_; ++i) keys_[i] = all[i].first, scores_[i] = all[i].second;
+  }
+
+  /// The best of what is there.
+  void keep() {
+    if (size_ <= count_) return;
+    order();
+    least_ = nth_largest(), full_ = true;
+    std::size_t equal = count_, end = 0;  // those of the least that are kept: the first
+    for (std::size_t i = 0; i < size_; ++i) equal -= static_cast<std::size_t>(scores_[i] > least_);
+    for (std::size_t i = 0; i < size_; ++i) {
+      const bool is_least = scores_[i] == least_, kept = (scores_[i] > least_) | (is_least & (equal > 0));
+      equal -= static_cast<std::size_t>(is_least & kept);
+      scores_[end] = scores_[i], keys_[end] = keys_[i];
+      end += static_cast<std::size_t>(kept);
+    }
+    size_ = end;
+  }
+
+  /// The count_-th largest score, bit by bit: as integers numbers are ordered as they are, negative ones the
+  /// other way round. Each bit is a count over all, in registers: of 4,096 floats 3 us, where
+  /// std::nth_element, which guesses a branch a number, takes 60.
+  T nth_largest() {
+    using bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+    static_assert(sizeof(bits) == sizeof(T));
+    constexpr bits magnitude = std::numeric_limits<bits>::max();
+    const auto ordered = [](bits b) { return b < 0 ? b ^ magnitude : b; };
+    integers_.resize(size_);
+    for (std::size_t i = 0; i < size_; ++i) integers_[i] = ordered(std::bit_cast<bits>(scores_[i] + T(0)));
+    const auto reaches = [&](bits least) {  // as many as are wanted
+      std::size_t count = 0;
+      for (const bits x : integers_) count += x >= least ? 1 : 0;
+      return count >= count_;
+    };
+    bits nth = reaches(0) ? 0 : std::numeric_limits<bits>::min();
+    for (bits bit = magnitude / 2 + 1; bit > 0; bit /= 2)
+      if (reaches(nth + bit)) nth += bit;
+    return std::bit_cast<T>(ordered(nth));
+  }
+
+  static constexpr std::size_t fewest_between = 1024;  // keys between two looks for the least
+  std::size_t count_, most_, size_ = 0;
+  std::vector<T> scores_;
+  std::vector<index_type> keys_;
+  std::vector<std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>> integers_;
+  bool full_ = false;  // then no score below `least_` is of use
+  T least_ = 0;
+  index_type next_ = 0;  // behind all keys that were added
+  bool in_order_ = true;
 };
 
 /// A call's queries, weights and keys, checked.
@@ -184,11 +245,12 @@ auto index_scores(const Q& q, const W& w, const K& k, const top_keys_options& o)
 /// (Lk, d) of one head, or a cache of them (one without values: latent_cache with no rotary part). Any
 /// elements; bf16 queries and keys are multiplied as they are where the ISA can. Throws
 /// std::invalid_argument, with both numbers, where sizes do not fit or count is below 1. Cost: 2 Lq Lk
-/// heads d operations; memory 32 count bytes a query and 16,384 keys, beyond the lists. The same for any
-/// executor. (One query over 65,536 tokens of 128 heads x 576/512, 2,048 of them chosen by 32 index heads
-/// of 128 and attended to: 0.068 of the time of all in float, 0.066 in bf16 with rounded weights. By 64
-/// index heads 0.092, of whose operations an index in float has 0.059 and attention 0.031; with an
-/// index in bf16 beside latents in float 0.065, of which the choice itself is 0.004. Zen 5.)
+/// heads d operations; memory 24 count bytes (32 in double) a query and 16,384 keys, beyond the lists. The
+/// same for any executor. (One query over 65,536 tokens of 128 heads x 576/512, 2,048 of them chosen by 64
+/// index heads of 128 and attended to: 0.081 to 0.086 of the time of all in float, of whose operations the
+/// index has 0.059 and attention 0.031; with an index in bf16 0.059, by 32 index heads in float 0.063. The
+/// index takes 0.87 to 0.89 of the multiply-add peak, 0.02 of it the choice. Of the rest a tenth is copies of
+/// rows that lie apart; asking for these 2 to 32 rows ahead gained nothing. Zen 5.)
 template <class Arch = xsimd::default_arch, viewable Q, viewable W, class K>
 key_lists top_keys(const Q& q, const W& w, const K& k, const top_keys_options& o) {
   const auto call = choosing::index_call_of(q, w, k, o);

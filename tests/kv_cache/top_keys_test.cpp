@@ -4,7 +4,9 @@
 #include "../support/refusal.hpp"
 #include "support.hpp"
 
+#include <cmath>
 #include <numeric>
+#include <random>
 
 namespace fovea_test {
 namespace top_keys_test {
@@ -65,6 +67,10 @@ TEST(top_keys, scores_are_the_formula_and_the_largest_are_chosen) {
   for (const bool causal : {false, true}) {
     expect_scores<float>(64, 3, 300, causal), expect_scores<float>(5, 1, 129, causal);
     expect_scores<fovea::bf16>(64, 2, 131, causal), expect_scores<fovea::fp16>(33, 4, 8, causal);
+    for (const index_type index_heads : {9, 20, 40, 80})  // panels of each width, blocks that end anywhere
+      for (const index_type keys : {97, 98, 100, 103, 104, 107, 192, 200})
+        expect_scores<float>(index_heads, 1, keys, causal);
+    expect_scores<fovea::bf16>(20, 1, 200, causal);
   }
 }
 
@@ -145,6 +151,53 @@ TEST(key_lists, take_one_of_their_own) {
   for (index_type i = 0; i < 40; ++i) lists.add(lists[i]);
   for (index_type i = 0; i < lists.size(); ++i)
     EXPECT_TRUE(std::equal(lists[i].begin(), lists[i].end(), numbers.begin(), numbers.end())) << i;
+}
+
+/// Scores with many equals, both zeros, infinities and NaN, in blocks; merged or not: what sorting gives.
+template <class T>
+void expect_best_of_many() {
+  constexpr index_type keys = 9000;
+  std::mt19937 random(5);
+  std::normal_distribution<double> normal(0, 40);
+  std::vector<T> scores(keys);
+  for (T& x : scores) x = static_cast<T>(std::round(normal(random)) / 8);
+  for (std::size_t i = 0; i < scores.size(); i += 7) scores[i] = i % 2 == 0 ? T(0) : T(-0.0);
+  const T infinity = std::numeric_limits<T>::infinity();
+  scores[100] = scores[8000] = infinity, scores[33] = -infinity;
+  scores[7000] = scores[8999] = std::numeric_limits<T>::quiet_NaN();
+  std::vector<index_type> sorted(keys);
+  std::iota(sorted.begin(), sorted.end(), 0);
+  std::stable_sort(sorted.begin(), sorted.end(), [&](index_type a, index_type b) {
+    const auto of = [&](index_type i) {
+      const T x = scores[static_cast<std::size_t>(i)];
+      return std::isnan(x) ? infinity : x;
+    };
+    return of(a) > of(b);
+  });
+  for (const index_type count : {1, 3, 700, 4500, 8999, 9000, 20000}) {
+    fovea::choosing::best_keys<T> all(count), first(count), second(count), backwards(count);
+    for (index_type i = 0; i < keys; i += 90) {
+      all.add(i, scores.data() + i, 90);
+      (i < 5000 ? first : second).add(i, scores.data() + i, 90);
+    }
+    for (index_type i = keys - 90; i >= 0; i -= 90) backwards.add(i, scores.data() + i, 90);
+    first.add(second);
+    std::vector<index_type> expected(sorted.begin(), sorted.begin() + std::min(count, keys));
+    std::sort(expected.begin(), expected.end());
+    EXPECT_EQ(all.take(), expected) << count;
+    EXPECT_EQ(first.take(), expected) << count;
+    EXPECT_EQ(backwards.take(), expected) << count;
+  }
+  fovea::choosing::best_keys<T> hidden(2);  // all alike, the least there is
+  const std::vector<T> least(5000, -infinity);
+  hidden.add(4, least.data(), 5000);
+  EXPECT_EQ(hidden.take(), (std::vector<index_type>{4, 5}));
+  EXPECT_TRUE(fovea::choosing::best_keys<T>(3).take().empty());
+}
+
+TEST(top_keys, the_best_of_many) {
+  expect_best_of_many<float>();
+  expect_best_of_many<double>();
 }
 
 /// Attention over a list is attention over a copy of its keys; of many heads, which share lanes, as well.
