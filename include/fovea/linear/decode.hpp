@@ -6,13 +6,19 @@
 //
 //   w = beta (v - (a S)^T k)      o = (a S)^T q + (q . k) w      S <- a S + k w^T
 //
-// while the next state is asked for: in float with the rows that are read first, in bf16 with those that are
-// written (12 % slower in float, 13 to 18 % faster in bf16; half with each 8 % slower and 7 % faster; Zen 5).
-// Rejected: writing the last rows first, which the L1 cache still has (within noise), and half of the columns
-// at a time, which it holds (10 to 15 % slower).
+// A state that is passed over once is read as hardware foresees: asking for the next one took 2 to 8 % more
+// time (Zen 5; 15 to 20 % within caches). So it is with the delta rule's two passes over float rows that
+// begin at a line of cache (0 to 4 %, and 15 % within caches). Where rows do not, each register is of two
+// lines, the whole takes 1.35 times as long, and the next state is asked for with the rows that are read
+// first (7 % less); in bf16 with those that are written (13 to 18 % less; in float 12 % more). Rejected: half
+// with each, into L2 alone, the last rows written first, which the L1 cache still has (all within noise),
+// half of the columns at a time, which it holds (5 to 15 % slower), and a state written beside the reads of
+// the next one (10 to 25 %).
 #pragma once
 
 #include <fovea/linear/tokens.hpp>
+
+#include <cstdint>
 
 FOVEA_NAMESPACE_BEGIN
 namespace linear {
@@ -30,20 +36,21 @@ class decode {
   /// `s`: dim rows of width numbers, `row` apart; `next`: a state like it that comes then, or a null
   /// pointer.
   decode(const token_block<T>& x, S* s, index_type row, const S* next) noexcept
-      : x_(x), s_(s), row_(row), next_(next) {}
+      : x_(x), s_(s), row_(row), next_(asks_late || crosses_lines(s) ? next : nullptr) {}
 
   void run() const noexcept {
     for (index_type t = 0; t < x_.count; ++t) {
       const bool last = t + 1 == x_.count;
       kernel::in_tiles<columns_at_once>(x_.width / n, [&](auto columns, index_type c) {
         for (index_type g = 1; g < x_.group; ++g) read<columns>(g, t, c * n);
-        x_.beta ? recall<columns>(t, c * n, last ? next_ : nullptr)
-                : store<columns>(t, c * n, last ? next_ : nullptr);
+        x_.beta ? recall<columns>(t, c * n, last ? next_ : nullptr) : store<columns>(t, c * n);
       });
     }
   }
 
  private:
+  static bool crosses_lines(const S* s) noexcept { return reinterpret_cast<std::uintptr_t>(s) % 64 != 0; }
+
   struct factors {
     const T* decay;
     index_type step;
@@ -61,7 +68,7 @@ class decode {
 
   /// w = v: S <- a S + k v^T, o = S^T q.
   template <int Columns>
-  FOVEA_NOINLINE FOVEA_FLATTEN void store(index_type t, index_type column, const S* next) const noexcept {
+  FOVEA_NOINLINE FOVEA_FLATTEN void store(index_type t, index_type column) const noexcept {
     const auto [a, a_step] = decay_of(t);
     const T *const q = x_.q(0).row(t), *const k = x_.k.row(t);
     R w[std::size_t{Columns}], o[std::size_t{Columns}];
@@ -69,7 +76,6 @@ class decode {
     for (int c = 0; c < Columns; ++c) w[c] = R::load_unaligned(x_.v.row(t) + column + c * n), o[c] = R(T(0));
     S* at = s_ + column;
     for (index_type i = 0; i < x_.dim; ++i, at += row_) {
-      if (next) ask<Columns>(next + column, i, row_);
       const R of_k(k[i]), of_a(a[i * a_step]), of_q(q[i]);
       FOVEA_UNROLL_ALL
       for (int c = 0; c < Columns; ++c) {
