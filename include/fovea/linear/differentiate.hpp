@@ -105,7 +105,7 @@ class gradient_task {
   bool advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
     reader_.read(c * chunk_tokens);
     chunk_prefetch soon;
-    reader_.ask_for((c + 1) * chunk_tokens, soon.of_rows);
+    reader_.ask_for((c + 1) * chunk_tokens, soon.of_rows, false);
     if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return true;
     if (to.first != from.first) copy_state(from, to);
     recur(x_, to);

@@ -170,8 +170,8 @@ class token_reader {
   }
 
   /// Adds the rows that `read(first)` reads to what is asked for soon: into L1 where they lie one after
-  /// another and are few (2 % less time at 64 x 64 than from L2).
-  void ask_for(index_type first, kernel::prefetch& lines) const noexcept {
+  /// another and are few (2 % less time at 64 x 64 than from L2). `queries`: those too.
+  void ask_for(index_type first, kernel::prefetch& lines, bool queries = true) const noexcept {
     const auto ask = [&](const auto& x) {
       const kernel::byte_view bytes(x);
       const bool near =
@@ -180,7 +180,7 @@ class token_reader {
     };
     if (x_.decays_channels) ask(c_.decay.head(b_, h_));
     ask(k_), ask(v_);
-    for (index_type g = 0; g < x_.group; ++g) ask(query(g));
+    for (index_type g = 0; queries && g < x_.group; ++g) ask(query(g));
   }
   /// The same of the numbers a token. (Forward, which goes the way a processor guesses, lost 1 to 3 % by it;
   /// backward gains 2.)
