@@ -7,10 +7,12 @@
 #include <fovea/view/broadcast.hpp>
 
 #include <gtest/gtest.h>
+#include <cstdint>
 
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -72,6 +74,16 @@ TEST(tensor, owns_zeros_in_order) {
 }
 
 /// Sizes whose product no index can count are refused by name, whatever they would wrap to.
+TEST(tensor, begins_at_a_line_of_cache) {
+  for (const index_type dim : {1, 5, 300, 100000}) {
+    fovea::tensor<float> x(1, 2, 3, dim);
+    const fovea::tensor<float> copy = x, moved = std::move(x);
+    for (const float* data : {copy.data(), moved.data()})
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(data) % 64, 0u) << dim;
+  }
+  EXPECT_EQ(fovea::tensor<float>().size(), 0);
+}
+
 TEST(sizes, that_wrap) {
   const auto refused = [](auto f, const std::string& sentence) {
     try {

@@ -3,6 +3,9 @@
 
 #include <fovea/view/sequences.hpp>
 
+#include <algorithm>
+#include <cstddef>
+#include <new>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -43,8 +46,29 @@ packed_qkv_views<E> packed_qkv(E* data, index_type batch, index_type tokens, ind
   return {part(0, heads), part(heads, kv_heads), part(heads + kv_heads, kv_heads)};
 }
 
-/// Owns batch x heads x tokens x dim elements, contiguous in this order, zero at first. Throws
-/// std::invalid_argument for a negative size, std::length_error for a product that no index can count.
+namespace owning {
+
+/// Memory that begins at a line of cache. (What operator new gives for many elements begins 16 bytes after
+/// one: of rows there each register is read from two lines. Zen 5: linear attention takes 2 to 12 % more
+/// time, one token of delta rules over states beyond caches 35 %.)
+template <class E>
+struct line_allocator {
+  using value_type = E;
+  static constexpr std::align_val_t alignment{std::max(alignof(E), std::size_t{64})};
+
+  line_allocator() noexcept = default;
+  template <class X>
+  line_allocator(const line_allocator<X>&) noexcept {}
+  E* allocate(std::size_t count) { return static_cast<E*>(::operator new(count * sizeof(E), alignment)); }
+  void deallocate(E* p, std::size_t) noexcept { ::operator delete(p, alignment); }
+  bool operator==(const line_allocator&) const noexcept { return true; }
+};
+
+}  // namespace owning
+
+/// Owns batch x heads x tokens x dim elements, contiguous in this order from a line of cache on, zero at
+/// first. Throws std::invalid_argument for a negative size, std::length_error for a product that no index
+/// can count.
 template <class E>
 class tensor {
  public:
@@ -91,7 +115,7 @@ class tensor {
   }
 
   sizes sizes_{0, 0, 0, 0};
-  std::vector<E> elements_;
+  std::vector<E, owning::line_allocator<E>> elements_;
 };
 
 template <class E>
