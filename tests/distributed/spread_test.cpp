@@ -131,5 +131,25 @@ TEST(spread_plan, counts_bytes) {
             "2 ranks share heads x 2 in a ring: 1048576 bytes for heads, 1048576 round the ring");
 }
 
+TEST(spread_plan, refuses_what_there_is_no_plan_for) {
+  const fovea::spread_sizes s{
+      .heads = 8, .kv_heads = 8, .queries = 1024, .keys = 1024, .dim = 64, .value_dim = 64};
+  for (const int ranks : {0, -4}) EXPECT_THROW(fovea::plan_spread(ranks, s), std::invalid_argument);
+  for (fovea::index_type fovea::spread_sizes::*size :
+       {&fovea::spread_sizes::heads, &fovea::spread_sizes::kv_heads, &fovea::spread_sizes::queries,
+        &fovea::spread_sizes::keys, &fovea::spread_sizes::dim, &fovea::spread_sizes::value_dim}) {
+    auto bad = s;
+    bad.*size = -1;
+    EXPECT_THROW(fovea::plan_spread(4, bad), std::invalid_argument);
+    bad.*size = (fovea::index_type(1) << 62) + 16;
+    EXPECT_ANY_THROW(fovea::plan_spread(4, bad));
+  }
+  auto none = s;
+  none.heads = 0;
+  EXPECT_THROW(fovea::plan_of_heads(4, 1, none), std::invalid_argument);
+  none.heads = 2, none.kv_heads = 4;
+  EXPECT_THROW(fovea::plan_of_heads(4, 1, none), std::invalid_argument);
+}
+
 }  // namespace
 }  // namespace fovea_test

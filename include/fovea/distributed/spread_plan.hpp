@@ -34,8 +34,23 @@ struct spread_plan {
 };
 
 /// The plan with so many ranks to a group of heads. Throws std::invalid_argument where the ranks are no
-/// multiple of these, or the heads can not be shared evenly.
+/// multiple of these, the heads can not be shared evenly, or there is no rank, no head or a size below 0;
+/// std::length_error where its bytes are more than can be counted.
 inline spread_plan plan_of_heads(int ranks, int head_ranks, const spread_sizes& s) {
+  if (ranks < 1) reject("a plan is for ", ranks, " ranks, fewer than 1");
+  const auto at_least = [](const char* name, index_type size, index_type least) {
+    if (size < least) reject("a plan's ", name, " is ", size, ", below ", least);
+  };
+  at_least("heads", s.heads, 1), at_least("kv_heads", s.kv_heads, 1);
+  if (s.heads % s.kv_heads != 0)
+    reject(s.heads, " query heads can not share ", s.kv_heads, " key/value heads evenly");
+  at_least("queries", s.queries, 0), at_least("keys", s.keys, 0);
+  at_least("dim", s.dim, 0), at_least("value_dim", s.value_dim, 0);
+  for (const index_type bytes : {s.query_bytes, s.key_bytes, s.value_bytes, s.result_bytes}) {
+    at_least("bytes an element", bytes, 0);
+    size_product("a plan (heads x tokens x dim x bytes)", s.heads, std::max(s.queries, s.keys),
+                 std::max(s.dim, s.value_dim), bytes, index_type(4));
+  }
   if (head_ranks < 1 || ranks % head_ranks != 0)
     reject("head_ranks is ", head_ranks, ", of which ", ranks, " ranks are no multiple");
   const distributed::head_shares shares{s.heads, s.kv_heads, head_ranks};
