@@ -116,4 +116,21 @@ TEST(MultiHeadDecode, WhatOneSequenceRejectsNoneAppends) {
   EXPECT_EQ(a.position(), 6);
 }
 
+/// Squares of what is normalised may be no numbers.
+TEST(HeadNorm, OfRowsOfAnyLength) {
+  const auto expect = [](auto largest) {
+    using T = decltype(largest);
+    using rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Eigen::Matrix<T, 1, Eigen::Dynamic> gain = Eigen::Matrix<T, 1, Eigen::Dynamic>::Ones(4);
+    for (T by = 1; by <= largest; by *= T(1e4)) {
+      rows x(1, 8);
+      x << by, -by, by, -by, by, by, 3 * by, 3 * by;
+      fovea::normalise_heads<T>(x, 2, gain, T(1e-6), nullptr);
+      for (int c = 0; c < 4; ++c) EXPECT_NEAR(x(0, c), c % 2 == 0 ? 1 : -1, 1e-5) << by;
+      for (int c = 4; c < 8; ++c) EXPECT_NEAR(x(0, c), (c < 6 ? 1 : 3) / std::sqrt(5.0), 1e-5) << by;
+    }
+  };
+  expect(1e37f), expect(1e300);
+}
+
 }  // namespace decode_test

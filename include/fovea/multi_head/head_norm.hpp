@@ -14,6 +14,15 @@ struct head_norm_saved {
   Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> unit, inverse;
 };
 
+/// 1 / sqrt(mean of x^2 + epsilon). (Squares may be infinite where numbers are not: those of floats are made
+/// in double, and large rows of doubles are divided by their largest number first.)
+template <class Row>
+double inverse_rms(const Row& x, double epsilon) {
+  const double dim = static_cast<double>(x.size()), squares = x.squaredNorm();
+  if (squares > 1e300) return std::sqrt(dim) / x.stableNorm();
+  return 1 / std::sqrt(squares / dim + epsilon);
+}
+
 /// x <- x / sqrt(mean of x^2 + epsilon) * gain, for each head of each row of x (tokens x heads * dim); gain
 /// has dim entries, which all heads share. Zhang and Sennrich, arXiv:1910.07467; for queries and keys: Henry
 /// et al., arXiv:2010.04245, in the form of Gemma 3, arXiv:2503.19786.
@@ -25,7 +34,8 @@ void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon, head_
   for (Eigen::Index i = 0; i < x.rows(); ++i)
     for (Eigen::Index h = 0; h < count; ++h) {
       auto row = x.row(i).segment(h * dim, dim);
-      const T inverse = 1 / std::sqrt(row.squaredNorm() / static_cast<T>(dim) + epsilon);
+      const double exact = inverse_rms(row.template cast<double>(), static_cast<double>(epsilon));
+      const T inverse = static_cast<T>(exact);
       row *= inverse;
       if (norm_saved != nullptr)
         norm_saved->unit.row(i).segment(h * dim, dim) = row, norm_saved->inverse(i, h) = inverse;
