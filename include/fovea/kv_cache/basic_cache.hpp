@@ -62,6 +62,12 @@ class basic_cache {
   index_type heads() const noexcept { return sizes().heads; }
   index_type dim() const noexcept { return sizes().dim; }
   index_type value_dim() const noexcept { return sizes().value_dim; }
+  /// Tokens of a page, which holds all heads.
+  index_type page_tokens() const noexcept
+    requires requires(const Layout& layout) { layout.page_tokens(); }
+  {
+    return layout_.page_tokens();
+  }
   /// Bytes of the memory for keys, values and scales.
   index_type bytes() const noexcept { return store_ != nullptr ? store_->bytes() : 0; }
   std::span<const std::byte> memory() const noexcept {

@@ -53,6 +53,12 @@ struct cached {
     for (index_type b = 0; b < count; ++b) most = std::max(most, tokens(b));
     return most;
   }
+  /// Tokens of a page of the first, of caches in pages.
+  index_type page_tokens() const noexcept
+    requires requires(const Cache& cache) { cache.page_tokens(); }
+  {
+    return count == 0 ? 0 : of(0).page_tokens();
+  }
   /// f(bytes) for the memory of each cache.
   template <class F>
   void each_memory(const F& f) const {

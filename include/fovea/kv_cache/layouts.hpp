@@ -91,6 +91,7 @@ class paged {
  public:
   explicit paged(index_type page_tokens) noexcept : page_tokens_(page_tokens) {}
   index_type tokens() const noexcept { return tokens_; }
+  index_type page_tokens() const noexcept { return page_tokens_; }
   paged emptied() const noexcept { return paged(page_tokens_); }
   index_type position() const noexcept { return tokens_; }
   index_type slot() const noexcept { return slot_of(tokens_); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fovea/kernel/forward/attend_group.hpp>
+#include <fovea/kernel/forward/attend_heads.hpp>
 #include <fovea/kernel/forward/attend_rows.hpp>
 #include <fovea/plan/jobs.hpp>
 #include <fovea/plan/receive.hpp>
@@ -91,9 +92,30 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
   return plan;
 }
 
+/// Key/value heads whose jobs are one task: those that short pages hold together, where K and V come from
+/// memory and each head's rows are one panel; fewer where that leaves workers without a task. No result
+/// depends on it.
+template <class Arch, class Problem>
+index_type heads_a_task_of(const Problem& p, const plan& plan, index_type workers) noexcept {
+  if constexpr (kernel::may_join_heads<Problem>) {
+    constexpr index_type n = kernel::lanes<Arch, typename Problem::compute>;
+    const bool joins = p.from_memory && plan.rows_form && !plan.queries_form &&
+                       plan.rows_a_job <= kernel::geometry<Arch>::few_rows &&
+                       std::min(plan.dim, plan.value_dim) >= n && plan.value_dim <= plan.dim &&
+                       std::max(p.k.page_tokens(), p.v.page_tokens()) <= kernel::short_page_tokens;
+    index_type heads = joins ? std::min(plan.kv_heads, kernel::most_joined_heads) : 1;
+    while (heads > 1 && plan.batches * ceil_div(plan.kv_heads, heads) * plan.key_splits < workers)
+      heads = ceil_div(heads, index_type(2));
+    return heads;
+  }
+  return 1;
+}
+
 template <class Arch, class Problem>
 plan make_plan(const Problem& p, index_type workers) noexcept {
   plan plan = plan_to_attend<Arch>(p, Problem::scores_dots, kernel::may_group<Problem>);
+  plan.heads_a_task = heads_a_task_of<Arch>(p, plan, workers);
+  if (plan.heads_a_task > 1) plan.scratch.panels *= plan.heads_a_task;
   if (plan.queries_form) plan.scratch.include({.stages = stage_bytes<Arch>(p)});
   index_type tasks = plan.jobs;
   if constexpr (Problem::receives) {

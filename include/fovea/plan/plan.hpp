@@ -21,6 +21,7 @@ struct plan {
   bool rows_form = false, queries_form = false;  // dim in lanes (few query rows), queries in lanes
   bool grouped = false;                          // query heads of a group share lanes
   index_type rows_a_job = 0, key_block = 0;
+  index_type heads_a_task = 1;  // key/value heads whose jobs are one task, as pages hold them together
   index_type tile_rows = 0, tile_vectors = 0;
   bool copies_keys = false, copies_values = false;
   kernel::scratch_parts scratch = {};  // bytes of a worker's, by use
@@ -70,6 +71,7 @@ struct plan {
     both("jobs", &plan::jobs), both("jobs a sequence", &plan::jobs_a_sequence);
     both("blocks of rows a sequence", &plan::row_blocks_a_sequence), both("key splits", &plan::key_splits);
     both("rows a job", &plan::rows_a_job), both("keys a block", &plan::key_block);
+    both("heads a task", &plan::heads_a_task);
     const auto parts = [&](const char* name, index_type kernel::scratch_parts::*part) {
       f(name, scratch.*part, other.scratch.*part);
     };
@@ -92,6 +94,8 @@ struct plan {
       text += "queries in lanes: tiles of " + n(tile_rows) + " keys x " + n(tile_vectors) + " registers of " +
               n(lanes) + (grouped ? " queries, those of heads that share keys together\n" : " queries\n");
     if (rows_form) text += "dim in lanes: the query rows of a key/value head read each key and value once\n";
+    if (heads_a_task > 1)
+      text += "up to " + n(heads_a_task) + " key/value heads read each page together\n";
     if (key_splits > 1)
       text += "keys split into up to " + n(key_splits) + " parts, whose results (" + n(state_bytes()) +
               " bytes) are merged\n";

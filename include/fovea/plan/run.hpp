@@ -30,6 +30,32 @@ void run_rows(const Problem& p, const job_list<Arch, T>& jobs, index_type b, con
   if (!splits) kernel::close_rows<Arch>(p, at, 1, 0, rows, weights);
 }
 
+/// The jobs of several key/value heads over the same split of their keys.
+template <class Arch, class Problem, class T>
+void run_heads(const Problem& p, const job_list<Arch, T>& jobs, index_type b, range heads,
+               index_type key_split, const kernel::scratch<T>& memory, T* states) noexcept {
+  if (key_split >= jobs.key_splits || jobs.row_jobs() == 0) return;
+  const auto job_of = [&](index_type head) { return jobs.at(head * jobs.key_splits + key_split); };
+  const kernel::row_block first{b, heads.first, jobs.queries_in_rows(), {0, jobs.rows}};
+  if (!kernel::see_all_keys<Arch>(p, first, heads.size())) {
+    for (index_type h = heads.first; h < heads.last; ++h)
+      run_rows<Arch>(p, jobs, b, job_of(h), memory, states, kernel::no_weights());
+    return;
+  }
+  const bool splits = jobs.key_splits > 1;
+  kernel::row_memory<T> of_head[std::size_t{kernel::most_joined_heads}];
+  T* near = memory.panels;
+  for (index_type h = 0; h < heads.size(); ++h) {
+    T* const work = kernel::after(near, jobs.state_a_job());
+    of_head[h] = {splits ? kernel::after(states, jobs.state_of(job_of(heads.first + h))) : near, work};
+    near = kernel::after(work, kernel::row_panel<Arch, T>::work_bytes(jobs.rows_a_job, p.dim()));
+  }
+  kernel::attend_heads<Arch>(p, first, heads.size(), jobs.key_split(key_split), of_head);
+  if (splits) return;
+  for (index_type h = 0; h < heads.size(); ++h)
+    kernel::close_rows<Arch>(p, {b, heads.first + h, first.queries, first.rows}, 1, 0, of_head[h]);
+}
+
 /// A job of queries in lanes, cut into runs of rows at edges of the mask, from one register on. (Documents of
 /// 256 tokens in one sequence: 1.26 times as long as calls for each without, 1.05 with it.)
 template <class Arch, class Problem, class T, class Weights>
@@ -145,8 +171,19 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
       run_lanes<Arch>(plain, b, mine.head, mine.rows, scratch, job_after<Arch>(p, plan, task + plan.workers),
                       weights);
   };
+  const auto run_joined = [&](index_type i, index_type worker) {
+    const index_type tasks = ceil_div(plan.kv_heads, plan.heads_a_task), b = i / (tasks * plan.key_splits),
+                     first = i % tasks * plan.heads_a_task;
+    if constexpr (kernel::may_join_heads<Problem>)
+      run_heads<Arch>(p, job_list_of<Arch>(p, b, may_group), b,
+                      {first, std::min(first + plan.heads_a_task, plan.kv_heads)},
+                      i / tasks % plan.key_splits, scratch_of<T>(plan, memory, i, worker), states_of(b));
+  };
   // Of a call of one sequence its jobs are counted once: its divisions took 3 % of 4 heads of 16 x 16 cells.
-  if (plan.batches == 1) {
+  if (plan.heads_a_task > 1) {
+    executor.for_each(plan.batches * ceil_div(plan.kv_heads, plan.heads_a_task) * plan.key_splits,
+                      run_joined);
+  } else if (plan.batches == 1) {
     const auto jobs = job_list_of<Arch>(p, 0, may_group);
     executor.for_each(plan.jobs, [&](index_type i, index_type worker) { run_job(jobs, 0, i, i, worker); });
   } else {

@@ -54,10 +54,14 @@ struct row_group {
             memory, p.from_memory};
   }
 
- private:
+  /// Whether products of K are of pairs of bf16.
   static constexpr bool may_pair = Problem::scores_dots && pairs_channels_of<Arch, typename Problem::read>;
+  bool in_pairs() const noexcept {
+    return may_pair && keys.in_place() && p.dim() >= paired_channels<Arch>;
+  }
+
+ private:
   static constexpr dot_product_of_pairs pairs = {};
-  bool in_pairs() const noexcept { return keys.in_place() && p.dim() >= paired_channels<Arch>; }
   row_queries_ref<Arch, T> queries() const noexcept {
     if constexpr (may_pair)
       if (in_pairs()) return {p.q, at.batch, of_first_head.head, as_bf16_pairs()};

@@ -39,7 +39,7 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
   constexpr std::integral_constant<index_type, row_panel<Arch, T>::block> p_stride{};
   constexpr index_type n = lanes<Arch, T>;
   constexpr bool ordered = !Lines::any && R <= rows_in_order<Arch>;
-  constexpr bool in_runs = Lines::any && asks_near<E>(R);
+  constexpr bool in_runs = Lines::any;
   constexpr int registers = shape::tile_rows * (shape::tile_vectors + 1);  // of the machine
   constexpr int C = ordered ? 8 : std::clamp((registers - 1) / (R + 1), 1, 4);
   const T* const weights = p.logits(first);

@@ -1,0 +1,181 @@
+// fovea/kernel/forward/attend_heads.hpp - one job of a few query rows of each of several key/value heads, the
+// tokens of which lie in short pages that hold all heads: a page is read from its first byte to its last.
+#pragma once
+
+#include <fovea/kernel/forward/one_key.hpp>
+
+FOVEA_NAMESPACE_BEGIN
+namespace kernel {
+
+/// Key/value heads of such a job, at most; tokens of a page, at most: a longer page's part of one head is a
+/// stretch that hardware follows.
+inline constexpr index_type most_joined_heads = 8, short_page_tokens = 64;
+
+/// Whether a call is such that heads may share a job: K and V in pages, the weights of a softmax alone.
+template <class Problem>
+inline constexpr bool may_join_heads =
+    Problem::normalises && Problem::scores_dots && !Problem::drops && !Problem::receives &&
+    !Problem::keeps_weights && requires(const Problem& p) {
+      p.k.page_tokens();
+      p.v.page_tokens();
+    };
+
+/// Whether heads from `first` on may, as they see all of their keys.
+template <class Arch, class Problem>
+bool see_all_keys(const Problem& p, row_block first, index_type heads) noexcept {
+  if (p.rules.may_hide()) return false;
+  for (; heads > 0; --heads, ++first.kv_head)
+    if (!is_seen_whole<Arch>(p, first, p.k.tokens(first.batch))) return false;
+  return true;
+}
+
+/// Lines of numbers that are read once a piece, as scales are.
+inline void ask_for(const float* numbers, index_type count) noexcept {
+  constexpr index_type a_line = 64 / sizeof(float);
+  if (numbers != nullptr)
+    for (index_type i = 0; i < count; i += a_line) FOVEA_PREFETCH(numbers + i, 0, 3);
+}
+
+/// The rows of these heads. Each step is of a block of keys and of all heads, those of a page before those
+/// of the next.
+template <class Arch, class Problem, class T = typename Problem::compute>
+class joined_heads {
+  using panel = row_panel<Arch, T>;
+  using group = row_group<Arch, Problem>;
+
+ public:
+  /// `memory`: of each of the heads, `first` of which is the first.
+  joined_heads(const Problem& p, const row_block& first, index_type heads,
+               const row_memory<T>* memory) noexcept
+      : p_(p), first_(first), heads_(heads) {
+    for (index_type h = 0; h < heads; ++h) {
+      panel& q = panels_[h] =
+          *row_panels<Arch, T>(at(h), memory[h], p.dim(), attending_rows<Arch, T>(p.value_dim())).begin();
+      group of_head(p, at(h), nullptr);
+      of_head.job({0, 0}, p.factor(), memory[h]).open(q);
+      in_pairs_ = of_head.in_pairs();
+      row_weights_of<Arch>(p).open(q), row_values<Arch, T>().open(q);
+    }
+  }
+
+  /// S = Q K^T.
+  FOVEA_NOINLINE void dot(range keys) const noexcept {
+    each_piece_of_heads<scaled::by_channel>(p_.k, keys, p_.v, keys, [&](const panel& q, auto& pieces, auto) {
+      if constexpr (group::may_pair)
+        if (in_pairs_) return dot_pieces_of_pairs(q, pieces, p_.factor());
+      dot_pieces(q, pieces);
+    });
+  }
+  /// S -> P = exp(score(S) - m).
+  FOVEA_NOINLINE void absorb(range keys) const noexcept {
+    for (index_type h = 0; h < heads_; ++h) {
+      const panel& s = panels_[h];
+      group of_head(p_, at(h), nullptr);
+      const row_rules_ref<Arch, T> rules(of_head.rules);
+      for (index_type r = 0; r < s.count(); ++r)
+        rules.apply(s.head(r), s.query(r), coverage::full, keys, s.logits(r)).store_aligned(s.factor(r));
+      absorb_rows<Arch, Problem::units>(s, keys.size(), true);
+    }
+  }
+  /// O = O * shrink + P V; `next`: the keys after these.
+  FOVEA_NOINLINE void add(range keys, range next) const noexcept {
+    each_piece_of_heads<scaled::by_token>(
+        p_.v, keys, p_.k, next, [&](const panel& p, auto& pieces, part_of_block part) {
+          for (const auto& v : pieces) scale_weights(p, v);
+          const run_of_pieces run{pieces.begin(), pieces.end(), part.opens, part.closes};
+          p.in_row_tiles(pieces.asks(), [&](auto lines, auto rows, index_type r) {
+            add_rows<typename decltype(lines)::type, Arch, rows()>(p, r, run, p_.value_dim());
+          });
+          if (part.closes) have_shrunk(p);
+        });
+  }
+
+ private:
+  struct part_of_block {
+    bool opens = true, closes = true;
+  };
+
+  row_block at(index_type h) const noexcept {
+    row_block here = first_;
+    here.kv_head += h;
+    return here;
+  }
+  template <class Operand>
+  auto head_of(const Operand& all, index_type h) const noexcept {
+    return all.head(first_.batch, first_.kv_head + h);
+  }
+
+  /// f(panel, its piece of the keys, what part of them that is), page by page and head by head. Beside each
+  /// piece those are asked for that are read 4 KB later, in the end of `other`. (Where pieces are not alike,
+  /// as in the block of int8 keys that is still open: head by head.)
+  template <scaled Scaled, class Operand, class Other, class F>
+  void each_piece_of_heads(const Operand& all, range keys, const Other& other, range other_keys,
+                           const F& f) const noexcept {
+    using E = typename decltype(all.head(0, 0))::element;
+    block_pieces<E> of_head[std::size_t{most_joined_heads}];
+    const auto operand = [&](index_type h) {
+      return operand_of<Arch>(head_of(all, h), all.dim(), static_cast<T*>(nullptr));
+    };
+    index_type alike = 0;
+    for (index_type h = 0; h < heads_; ++h)
+      each_pieces<Scaled>(operand(h), keys, [&](auto& pieces) {
+        if constexpr (std::is_same_v<decltype(pieces), block_pieces<E>&>)
+          of_head[h] = pieces, ++alike;
+        else
+          alike = -most_joined_heads;
+      });
+    if (alike != heads_) {
+      for (index_type h = 0; h < heads_; ++h)
+        each_pieces<Scaled>(operand(h), keys, [&](auto& pieces) { f(panels_[h], pieces, part_of_block()); });
+      return;
+    }
+    const auto pieces = of_head[0].end() - of_head[0].begin();
+    const index_type row_bytes = all.dim() * index_type(sizeof(E)),
+                     ahead = std::clamp<index_type>(
+                         ceil_div(bytes_ahead, of_head[0].begin()->count * row_bytes), 1, heads_);
+    for (index_type i = 0; i < pieces; ++i)
+      for (index_type h = 0; h < heads_; ++h) {
+        block_piece<E> piece = of_head[h].begin()[i];
+        byte_rows later(piece.rows.view(piece.count));  // none left: its own, which are there
+        const bool in_page = h + ahead < heads_;
+        const index_type of = in_page ? h + ahead : h + ahead - heads_;
+        if (in_page || i + 1 < pieces) {
+          const block_piece<E>& x = of_head[of].begin()[in_page ? i : i + 1];
+          later = byte_rows(x.rows.view(x.count));
+          ask_for(x.scales, Scaled == scaled::by_channel ? all.dim() : x.count);
+        } else if (!other_keys.empty()) {
+          head_of(other, of).each_piece({other_keys.first, other_keys.first + 1},
+                                        [&](const auto& x) { later = byte_rows(x.tokens); });
+        }
+        piece.next = next_rows(later, row_bytes);
+        block_pieces<E> alone;
+        alone.add(piece);
+        f(panels_[h], alone, part_of_block{i == 0, i + 1 == pieces});
+      }
+  }
+
+  static constexpr index_type bytes_ahead = 4096;
+
+  const Problem& p_;
+  row_block first_;
+  index_type heads_;
+  bool in_pairs_ = false;
+  panel panels_[std::size_t{most_joined_heads}];
+};
+
+/// The rows' states over the keys of `span`, all of which they see.
+template <class Arch, class Problem, class T = typename Problem::compute>
+FOVEA_NOINLINE void attend_heads(const Problem& p, const row_block& first, index_type heads, range span,
+                                 const row_memory<T>* memory) noexcept {
+  constexpr index_type block = geometry<Arch>::few_rows_block;
+  const joined_heads<Arch, Problem> rows(p, first, heads, memory);
+  for (range keys{span.first, span.first}; keys.first < span.last; keys.first = keys.last) {
+    keys.last = std::min(keys.first + block, span.last);
+    rows.dot(keys);                                                       // (H, R, C)   S = Q K^T
+    rows.absorb(keys);                                                    // (H, R, C)   P = exp(score(S) - m)
+    rows.add(keys, {keys.last, std::min(keys.last + block, span.last)});  // (H, R, dv)  O = O * shrink + P V
+  }
+}
+
+}  // namespace kernel
+FOVEA_NAMESPACE_END
