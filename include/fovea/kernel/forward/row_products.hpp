@@ -77,7 +77,7 @@ FOVEA_NOINLINE void dot_rows(const T* q, const block_piece<E>& k, T* s, Stride s
   using V = vec<Arch, T>;
   constexpr index_type n = lanes<Arch, T>;
   constexpr int C = static_cast<int>(n) / R;
-  constexpr bool ordered = (R == 1 || !Lines::any) && R <= rows_in_order<Arch> && C % (2 * R) == 0;
+  constexpr bool ordered = (R == 1 || Lines::in_order) && R <= rows_in_order<Arch> && C % (2 * R) == 0;
   constexpr int together = W > 0 ? 1 : ordered ? 2 * R : C;
   V held[std::size_t{std::max(R * W, 1)}];
   FOVEA_UNROLL_ALL

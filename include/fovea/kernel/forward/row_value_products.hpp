@@ -13,8 +13,7 @@ template <class Arch, int R, int C, class T, class E, class Stride, class Lines>
 FOVEA_INLINE void add_in_order(tile<Arch, T, R, C>& sum, const T* p, Stride p_stride, const E* values,
                                index_type stride, index_type count, const Lines& each_row) noexcept {
   using V = vec<Arch, T>;
-  FOVEA_UNROLL(2)
-  for (index_type j = 0; j < count; ++j, values += stride) {
+  const auto add = [&](index_type j) FOVEA_INLINE_LAMBDA {
     each_row(j);
     V weight[std::size_t{R}];
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
@@ -26,6 +25,14 @@ FOVEA_INLINE void add_in_order(tile<Arch, T, R, C>& sum, const T* p, Stride p_st
       unroll<R>([&](auto r)
                     FOVEA_INLINE_LAMBDA { sum.at[r][c] = isa<Arch>::fma(value, weight[r], sum.at[r][c]); });
     });
+    values += stride;
+  };
+  if constexpr (std::is_same_v<Lines, no_prefetch>) {
+    FOVEA_UNROLL(2)
+    for (index_type j = 0; j < count; ++j) add(j);
+  } else {
+    FOVEA_UNROLL(1)
+    for (index_type j = 0; j < count; ++j) add(j);
   }
 }
 
@@ -38,7 +45,7 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
   using shape = geometry<Arch>;
   constexpr std::integral_constant<index_type, row_panel<Arch, T>::block> p_stride{};
   constexpr index_type n = lanes<Arch, T>;
-  constexpr bool ordered = !Lines::any && R <= rows_in_order<Arch>;
+  constexpr bool ordered = Lines::in_order && R <= rows_in_order<Arch>;
   constexpr bool in_runs = Lines::any;
   constexpr int registers = shape::tile_rows * (shape::tile_vectors + 1);  // of the machine
   constexpr int C = ordered ? 8 : std::clamp((registers - 1) / (R + 1), 1, 4);
@@ -54,11 +61,11 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
                    FOVEA_INLINE_LAMBDA { x = V::load_aligned(p.kept(first + r, part + c)); });
     for (const block_piece<E>& v : run) {
       const E* const values = v.rows.data + start_of<Arch, T>(part, width);
+      const auto each_row = Lines(v.next).template beside_columns<W * bytes>(v.count, part * bytes);
       if constexpr (ordered)
-        add_in_order(sum, weights + v.first, p_stride, values, v.rows.stride, v.count, no_prefetch{});
+        add_in_order(sum, weights + v.first, p_stride, values, v.rows.stride, v.count, each_row);
       else
-        add_outer(sum, weights + v.first, p_stride, unit{}, values, v.rows.stride, v.count,
-                  Lines(v.next).template beside_columns<W * bytes>(v.count, part * bytes));
+        add_outer(sum, weights + v.first, p_stride, unit{}, values, v.rows.stride, v.count, each_row);
     }
     sum.each([&](auto r, auto c, V& x) FOVEA_INLINE_LAMBDA {
       if (in_runs && !run.closes)

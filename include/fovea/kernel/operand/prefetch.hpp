@@ -178,7 +178,7 @@ index_type tokens_ahead(index_type query_rows, index_type dim, index_type block)
 /// other rows, and blocks of 32 or 64 keys.
 class lines_of_next {
  public:
-  static constexpr bool any = true;
+  static constexpr bool any = true, in_order = false;  // see lines_in_order
   explicit lines_of_next(const next_rows& next) noexcept
       : first_(next.rows().first), stride_(next.rows().stride), joined_(next.joined()) {}
 
@@ -207,9 +207,16 @@ class lines_of_next {
   bool joined_;
 };
 
+/// The same for tiles that themselves read in rising addresses: see attend_heads.hpp.
+class lines_in_order : public lines_of_next {
+ public:
+  static constexpr bool in_order = true;
+  using lines_of_next::lines_of_next;
+};
+
 /// Of none.
 struct lines_of_none {
-  static constexpr bool any = false;
+  static constexpr bool any = false, in_order = true;
   explicit lines_of_none(const next_rows&) noexcept {}
   template <int>
   no_prefetch beside_rows(index_type) const noexcept {
