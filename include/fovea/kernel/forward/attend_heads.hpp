@@ -133,16 +133,25 @@ class joined_heads {
   void each_piece_of_heads(const Operand& all, range keys, const Other& other, range other_keys,
                            const F& f) const noexcept {
     using E = typename decltype(all.head(0, 0))::element;
-    block_pieces<E> of_head[std::size_t{most_joined_heads}];
+    struct place_of_piece {  // what differs from head to head
+      const E* data;
+      const float* scales;
+    };
+    constexpr index_type most = block_pieces<E>::most;
+    place_of_piece places[std::size_t{most_joined_heads * most}];
+    block_pieces<E> of_first;
     const auto operand = [&](index_type h) {
       return operand_of<Arch>(head_of(all, h), all.dim(), static_cast<T*>(nullptr));
     };
     index_type alike = 0;
     for (index_type h = 0; h < heads_; ++h)
       each_pieces<Scaled>(operand(h), keys, [&](auto& pieces) {
-        if constexpr (std::is_same_v<decltype(pieces), block_pieces<E>&>)
-          of_head[h] = pieces, ++alike;
-        else
+        if constexpr (std::is_same_v<decltype(pieces), block_pieces<E>&>) {
+          if (h == 0) of_first = pieces;
+          place_of_piece* to = &places[h * most];
+          for (const block_piece<E>& x : pieces) *to++ = {x.rows.data, x.scales};
+          ++alike;
+        } else
           alike = -most_joined_heads;
       });
     if (alike != heads_) {
@@ -150,20 +159,23 @@ class joined_heads {
         each_pieces<Scaled>(operand(h), keys, [&](auto& pieces) { f(panels_[h], pieces, part_of_block()); });
       return;
     }
-    const auto pieces = of_head[0].end() - of_head[0].begin();
+    const auto pieces = of_first.end() - of_first.begin();
     const index_type row_bytes = all.dim() * index_type(sizeof(E)),
                      ahead = std::clamp<index_type>(
-                         ceil_div(bytes_ahead, of_head[0].begin()->count * row_bytes), 1, heads_);
+                         ceil_div(bytes_ahead, of_first.begin()->count * row_bytes), 1, heads_);
     for (index_type i = 0; i < pieces; ++i)
       for (index_type h = 0; h < heads_; ++h) {
-        block_piece<E> piece = of_head[h].begin()[i];
+        block_piece<E> piece = of_first.begin()[i];
+        piece.rows.data = places[h * most + i].data, piece.scales = places[h * most + i].scales;
         byte_rows later(piece.rows.view(piece.count));  // none left: its own, which are there
         const bool in_page = h + ahead < heads_;
         const index_type of = in_page ? h + ahead : h + ahead - heads_;
         if (in_page || i + 1 < pieces) {
-          const block_piece<E>& x = of_head[of].begin()[in_page ? i : i + 1];
-          later = byte_rows(x.rows.view(x.count));
-          ask_for(x.scales, Scaled == scaled::by_channel ? all.dim() : x.count);
+          const index_type then = in_page ? i : i + 1;
+          const auto& [data, scales] = places[of * most + then];
+          const block_piece<E>& x = of_first.begin()[then];
+          later = byte_rows(rows_of<E>{data, x.rows.stride, x.rows.dim}.view(x.count));
+          ask_for(scales, Scaled == scaled::by_channel ? all.dim() : x.count);
         } else if (!other_keys.empty()) {
           head_of(other, of).each_piece({other_keys.first, other_keys.first + 1},
                                         [&](const auto& x) { later = byte_rows(x.tokens); });

@@ -13,7 +13,7 @@ template <class Arch, int R, int C, class T, class E, class Stride, class Lines>
 FOVEA_INLINE void add_in_order(tile<Arch, T, R, C>& sum, const T* p, Stride p_stride, const E* values,
                                index_type stride, index_type count, const Lines& each_row) noexcept {
   using V = vec<Arch, T>;
-  const auto add = [&](index_type j) FOVEA_INLINE_LAMBDA {
+  const auto add = [&](index_type j) {  // called in one place, which is inlined without a mark
     each_row(j);
     V weight[std::size_t{R}];
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {

@@ -73,6 +73,7 @@ struct run_of_pieces {
 template <class E>
 class block_pieces {
  public:
+  static constexpr std::size_t most = 8;
   FOVEA_INLINE block_pieces() noexcept : count_(0) {}
   FOVEA_INLINE bool empty() const noexcept { return count_ == 0; }
   FOVEA_INLINE bool full() const noexcept { return count_ == most; }
@@ -106,8 +107,6 @@ class block_pieces {
   index_type ahead() const noexcept { return ahead_; }
 
  private:
-  static constexpr std::size_t most = 8;
-
   /// Into parts of so many rows, where there are no scales, and not too many parts.
   void cut(index_type rows) noexcept {
     constexpr auto most_parts = static_cast<index_type>(most);
