@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <limits>
 #include <vector>
 
 namespace one_query_test {
@@ -40,8 +41,10 @@ void expect_same_bits(index_type keys, index_type dim) {
               fovea::weights_into(fovea::bhsd(weights.data(), 1, heads, 1, keys), 0, 1));
   EXPECT_EQ(other, plain) << "weights kept, " << keys << " x " << dim;
 
-  fovea::kv_cache<float, heads> cache(keys, dim);
+  fovea::kv_cache<float, heads> cache(keys + 1, dim);
   cache.append(rows(k), rows(v));
+  const numbers behind(q.size(), std::numeric_limits<float>::quiet_NaN());  // taken back: never read
+  cache.append(row(behind), row(behind)), cache.truncate(keys);
   attend.into(row(other), row(q), cache);
   EXPECT_EQ(other, plain) << "cached, " << keys << " x " << dim;
 

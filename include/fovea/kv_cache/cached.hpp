@@ -26,6 +26,7 @@ struct cached_head {
   static constexpr bool has_channel_scales = in_int8 && as_keys;
   static constexpr bool has_token_scales = in_int8 && !as_keys;
   static constexpr bool of_one_element = !in_int8;
+  static constexpr bool in_one_piece = of_one_element && requires { requires Cache::in_one_piece; };
 
   template <class F>
   void each_piece(range wanted, F&& f) const noexcept {

@@ -15,6 +15,7 @@ namespace caching {
 /// One token after another, up to a capacity; `let_go` of others stood between them.
 class contiguous {
  public:
+  static constexpr bool in_one_piece = true;  // what each_run gives
   explicit contiguous(index_type capacity) noexcept : capacity_(capacity) {}
   index_type tokens() const noexcept { return tokens_; }
   index_type position() const noexcept { return tokens_ + let_go_; }

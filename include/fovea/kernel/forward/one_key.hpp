@@ -8,14 +8,34 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
+/// Whether a head is a matrix of T, or all of its tokens lie in one, as a contiguous cache says of its heads.
+/// (One query of 8 heads over a cache of floats, 32 x 64, 4,096 x 64, 8,192 x 128, 16,384 x 128: 1.7, 297,
+/// 1,590 and 3,510 us by attend_rows, 1.4, 246, 1,150 and 2,750 by one_row; Zen 5.)
+template <class Head, class T>
+concept lies_in_one_piece =
+    std::is_same_v<Head, matrix_view<const T>> ||
+    (std::is_same_v<typename Head::element, T> && requires { requires Head::in_one_piece; });
+
+/// That matrix.
+template <class T, class Head>
+matrix_view<const T> one_piece_of(const Head& head) noexcept {
+  if constexpr (std::is_same_v<Head, matrix_view<const T>>) {
+    return head;
+  } else {
+    matrix_view<const T> all{nullptr, 0, head.cols, head.cols};
+    head.each_piece({0, head.rows}, [&](const auto& part) { all = part.tokens; });
+    return all;
+  }
+}
+
 /// Whether nothing but the mask comes between S and O, and elements are the numbers of the sums.
 template <class Problem, class T = typename Problem::compute>
 inline constexpr bool one_key_may_suffice =
     Problem::normalises && Problem::units == unit_of::log2 && !Problem::drops &&
     !sink_like<decltype(Problem::sink)> && requires(const Problem& p) {
       requires std::is_same_v<decltype(p.q.head(0, 0)), matrix_view<const T>>;
-      requires std::is_same_v<decltype(p.k.head(0, 0)), matrix_view<const T>>;
-      requires std::is_same_v<decltype(p.v.head(0, 0)), matrix_view<const T>>;
+      requires lies_in_one_piece<decltype(p.k.head(0, 0)), T>;
+      requires lies_in_one_piece<decltype(p.v.head(0, 0)), T>;
       requires std::is_same_v<decltype(p.out.head(0, 0)), matrix_view<T>>;
     };
 
@@ -71,7 +91,8 @@ bool is_seen_whole(const Problem& p, const row_block& at, index_type keys) noexc
 template <class Arch, class Problem, class T = typename Problem::compute>
 index_type attend_lone_key(const Problem& p, const row_block& at) noexcept {
   if constexpr (one_key_may_suffice<Problem>) {
-    const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
+    const matrix_view<const T> k = one_piece_of<T>(p.k.head(at.batch, at.kv_head)),
+                               v = one_piece_of<T>(p.v.head(at.batch, at.kv_head));
     if (lie_side_by_side<Arch>(p, k, v) && is_seen_whole<Arch>(p, at, 1))
       return copy_value<Arch>(at, at.kv_head * p.group(), p.q, k, v, p.scale, p.out, p.lse);
   }

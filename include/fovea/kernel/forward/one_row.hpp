@@ -1,6 +1,6 @@
-// fovea/kernel/forward/one_row.hpp - one query row that sees all of its keys, which lie as matrices and which
-// no head shares. What a walk of rows asks and keeps for each block of keys would be half of the time of 32
-// keys.
+// fovea/kernel/forward/one_row.hpp - one query row that sees all of its keys, which lie as matrices, or as
+// those of a contiguous cache, and which no head shares. What a walk of rows asks and keeps for each block of
+// keys would be half of the time of 32 keys.
 #pragma once
 
 #include <fovea/kernel/forward/one_key.hpp>
@@ -145,7 +145,8 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 bool is_one_row(const Problem& p, const row_block& at) noexcept {
   if constexpr (one_key_may_suffice<Problem>) {
     if (at.rows.size() != 1 || at.queries.size() != 1) return false;
-    const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
+    const matrix_view<const T> k = one_piece_of<T>(p.k.head(at.batch, at.kv_head)),
+                               v = one_piece_of<T>(p.v.head(at.batch, at.kv_head));
     constexpr index_type a_tile = 8 * lanes<Arch, T>;
     const bool in_order =
         v.cols <= a_tile || geometry<Arch>::few_rows >= 8 || k.rows <= one_row<Arch, T>::a_run;
@@ -161,7 +162,8 @@ bool is_one_row(const Problem& p, const row_block& at) noexcept {
 template <class Arch, class Problem, class T = typename Problem::compute>
 bool attend_one_row(const Problem& p, const row_block& at, range span, const row_memory<T>& memory) noexcept {
   if constexpr (one_key_may_suffice<Problem>) {
-    const matrix_view<const T> k = p.k.head(at.batch, at.kv_head), v = p.v.head(at.batch, at.kv_head);
+    const matrix_view<const T> k = one_piece_of<T>(p.k.head(at.batch, at.kv_head)),
+                               v = one_piece_of<T>(p.v.head(at.batch, at.kv_head));
     const bool whole = span.size() == k.rows && span.size() <= one_row<Arch, T>::block;
     const index_type head = at.kv_head * p.group() + at.rows.first, query = at.queries.first;
     const one_row<Arch, T> row(p.q.head(at.batch, head).at(query), k.cols, p.factor(), memory.work,
