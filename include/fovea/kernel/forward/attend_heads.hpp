@@ -89,7 +89,8 @@ class joined_heads {
     each_piece_of_heads<scaled::by_token>(
         p_.v, keys, p_.k, next, [&](const panel& p, auto& pieces, part_of_block part) {
           for (const auto& v : pieces) scale_weights(p, v);
-          const run_of_pieces run{pieces.begin(), pieces.end(), part.opens, part.closes};
+          using E = std::remove_cvref_t<decltype(*pieces.begin()->rows.data)>;
+          const run_of_pieces<E> run{pieces.begin(), pieces.end(), part.opens, part.closes};
           if (!in_order(p, pieces, [&](auto rows, index_type r) {
                 add_rows<lines_in_order, Arch, rows()>(p, r, run, p_.value_dim());
               }))
