@@ -247,8 +247,8 @@ auto index_scores(const Q& q, const W& w, const K& k, const top_keys_options& o)
 /// std::invalid_argument, with both numbers, where sizes do not fit or count is below 1. Cost: 2 Lq Lk
 /// heads d operations; memory 24 count bytes (32 in double) a query and 16,384 keys, beyond the lists. The
 /// same for any executor. (One query over 65,536 tokens of 128 heads x 576/512, 2,048 of them chosen by 64
-/// index heads of 128 and attended to: 0.081 to 0.086 of the time of all in float, of whose operations the
-/// index has 0.059 and attention 0.031; with an index in bf16 0.059, by 32 index heads in float 0.063. The
+/// index heads of 128 and attended to: 0.083 to 0.087 of the time of all in float, of whose operations the
+/// index has 0.059 and attention 0.031; with an index in bf16 0.059, by 32 index heads in float 0.064. The
 /// index takes 0.87 to 0.89 of the multiply-add peak, 0.02 of it the choice. Of the rest a tenth is copies of
 /// rows that lie apart; asking for these 2 to 32 rows ahead gained nothing. Zen 5.)
 template <class Arch = xsimd::default_arch, viewable Q, viewable W, class K>
