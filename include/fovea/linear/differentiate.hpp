@@ -253,8 +253,8 @@ class gradient_task {
 /// longer sequences those of so many chunks as take 2 MiB, at least 8, which are made once more from one
 /// that is kept for each so many: 5 to 10 % less time at 16,384 tokens of 128 x 128 than 32 MiB that come
 /// from memory (Zen 5), while at 64 x 64 making them twice costs 5 to 10 %. (There, with decays of channels,
-/// 0.33 of the multiply-add peak are reached, 0.45 within caches: first reads of rows wait. Within noise: rows
-/// asked for two chunks ahead, into L1, no results asked for, and four registers of channels side by side.)
+/// 0.33 of the multiply-add peak are reached, 0.45 within caches: first reads of rows wait. Within noise:
+/// rows asked for two chunks ahead, into L1, no results asked for, four registers of channels side by side.)
 template <class Arch, class Gradients>
 linear_attention_plan make_gradient_plan(const Gradients& g, index_type workers) {
   using Call = typename Gradients::forward_call;
