@@ -21,6 +21,14 @@ struct job {
   index_type key_split = 0;  // which split of the keys: where there are several, others have the same rows
 };
 
+/// What it takes to read keys as numbers that are multiplied: nothing; an instruction or two; more, as of 8
+/// bits that are no integer. Each few_rows rows with dim in lanes do it anew, whole panels of queries once.
+enum class widening { none, quick, slow };
+template <class T, class E>
+inline constexpr widening widening_of = sizeof(E) >= sizeof(T)                   ? widening::none
+                                        : sizeof(E) > 1 || std::is_integral_v<E> ? widening::quick
+                                                                                 : widening::slow;
+
 /// How the query rows of one sequence become jobs. It depends on this sequence alone, and its tokens in the
 /// views, so that it gets the same bits whether it comes alone or in a batch, and whoever runs the jobs.
 template <class Arch, class T>
@@ -31,6 +39,7 @@ struct job_list {
       384 * 1024;  // aim: what a job keeps, with a block of K and V, stays in L2
 
   index_type queries, keys, group, heads, kv_heads, dim, value_dim;
+  widening of_keys;
   bool may_group = false;
 
   /// Whether the rows of a group go in lanes together: few queries of many heads.
@@ -102,6 +111,9 @@ struct job_list {
   job split_block(index_type i) const noexcept { return at((grouped ? 0 : lane_jobs()) + i * key_splits); }
 
  private:
+  // 32 registers, and as many lanes as two tiles have rows.
+  static constexpr bool two_tiles_of_rows = shape::few_rows == 8 && n == 2 * shape::few_rows;
+
   // Whether few queries of many heads fill two registers, or one where rows are so long that fetching them
   // is no matter. (Of the peak, 8,192 keys, with dim in lanes and queries: 32 heads x 128 0.71 and 0.83,
   // 128 heads x 576 0.79 and 0.95, 16 heads x 576 beyond caches 0.59 and 0.80, but 16 heads x 128 0.62 and
@@ -118,25 +130,39 @@ struct job_list {
   // 3000 and 5000 (2 to 512 keys, dim 16 to 256, AVX-512 and AVX2 alike).
   // With 32 registers more of them where much is read, as one register of queries makes tiles of a third of
   // the accumulators: time with dim in lanes over that with queries in lanes (Zen 5, float, 8 heads, groups
-  // of 1 / 4, without a mask; with one alike. 16 queries and more: in lanes, unless keys come from memory):
+  // of 1 / 4, without a mask; with one alike):
   //   keys x dim    77 x 64    77 x 128  256 x 64   256 x 128  1,024 x 64  1,024 x 128  4,096 x 64
   //   9 queries     1.06       .89/.80   .95/.81    .83/.72    .72/.66     .67/.57      .70/.63
   //   12 queries    1.24       1.03      1.12       .97        .86/.88     .77/.75      .81/.84
-  //   13 queries    in lanes, or within a tenth                            .83/.82
+  //   14 queries    1.21                  1.12/1.08  1.0         .97        .93/.88      1.0
+  //   16 queries    1.30       1.16/1.13  1.22       1.1         1.1        1.02         1.15
+  // Of 4,096 x 128 14 queries take .97/.87, 16 1.02/.95. Elements that an instruction widens, which panels
+  // of queries copy: 14 queries 1.0/.94, .80/.78, 1.0/.94 and .80/.76 of 1,024 x 64, x 128, 4,096 x 64, x 128
+  // in bf16 (fp16 .77 to .88, int8 .85 to 1.02), 16 1.08, .88, 1.07, .87 (fp16 .82 to 1.0, int8 .95 to 1.12).
+  // fp8, which takes more, 1.19 to 1.35 and 1.3 to 1.5.
   index_type few_queries() const noexcept {
     constexpr index_type most = shape::few_rows;
     const auto read = static_cast<std::size_t>((keys + 4) * (dim + value_dim) * 2 / 3);
     const index_type few = static_cast<index_type>(std::bit_width(read)) - 8;
-    if (most == 8 && n == 2 * most && few > 5) return few > 9 ? 13 : few > 7 ? 12 : 10;
+    if (two_tiles_of_rows && few > 5) {
+      const bool wide = dim + value_dim >= 256;
+      if (of_keys == widening::slow) return 10;
+      if (of_keys == widening::quick && few > 7) return wide ? 16 : few > 8 ? 14 : 12;
+      return few > 9 ? (wide ? 14 : 13) : few > 7 ? 12 : 10;
+    }
     return group > 1 || few > 5 ? most : std::clamp<index_type>(few, 1, most);
   }
 
   // All, where they are few; else the last ones, where they would fill at most a quarter of a register (33
-  // queries of dim 128 or 256 take 7 to 12 % less time with that).
+  // queries of dim 128 or 256 take 7 to 12 % less time with that). Where much is read, all up to a register
+  // and a half: over the better of the others, 17 queries take .98 to 1.01 of the time from caches and .81 to
+  // .87 of 4,096 x 128 from memory, which is read once, 22 .81 to .94, 24 .86 to 1.0 (float, 8 heads, 256 x
+  // 128 and more; bf16 .86 to 1.0, .80 to .97, .85 to 1.0; 20 of 4,096 x 64 1.0 to 1.07).
   index_type first_in_rows() const noexcept {
     if (queries <= 1) return 0;
     const index_type few = few_queries(), rest = queries % n;
-    if (queries <= few) return 0;
+    const bool wastes_half_a_register = two_tiles_of_rows && few >= 12 && queries > n && 2 * queries <= 3 * n;
+    if (queries <= few || wastes_half_a_register) return 0;
     return queries > n && rest <= std::min(few - 1, n / 4) ? queries - rest : queries;
   }
 
@@ -157,8 +183,10 @@ struct job_list {
 
 template <class Arch, class Inputs>
 auto job_list_of(const Inputs& p, index_type b, bool may_group = false) noexcept {
-  return job_list<Arch, typename Inputs::compute>{p.q.tokens(b), p.k.tokens(b), p.group(),     p.heads(),
-                                                  p.k.heads(),   p.dim(),       p.value_dim(), may_group};
+  using T = typename Inputs::compute;
+  using element = typename std::remove_cvref_t<decltype(p.k.head(0, 0))>::element;
+  return job_list<Arch, T>{p.q.tokens(b), p.k.tokens(b),           p.group(), p.heads(), p.k.heads(), p.dim(),
+                           p.value_dim(), widening_of<T, element>, may_group};
 }
 
 FOVEA_NAMESPACE_END

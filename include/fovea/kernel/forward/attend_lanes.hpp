@@ -129,6 +129,7 @@ FOVEA_NOINLINE void attend_queries(const Problem& p, index_type b, index_type h,
       sink_ref<T>(p.sink, h, 1), keys_at_once<Arch, T>(head.rules.rules.mask, p.value_dim()));
   lane_job<Arch, T> job = head.job(rows, p.factor());
   job.values = &v, job.drops = p.drops_weights();
+  job.asks = p.from_memory && rows.size() <= job.most_that_ask;
   std::optional<next_lines> lines;
   if (mixer.whole() && !next.rows.empty()) job.next = &lines.emplace(p, next, b, h);
   walk_lanes(job, weights.state(state, job, b, h), weights.mixer(mixer));

@@ -26,6 +26,14 @@ struct lane_job {
   bool drops = false;                // whether weights are dropped as the rules say
   bool merges = false;               // whether what is left of the queries is merged with that of other keys
   const block_ref<T>* values = nullptr;  // none: weights are summed with something else
+  bool asks = false;  // whether values of a block are asked for beside its Q K^T, keys of the next beside P V
+
+  /// Up to so many queries ask where K and V come from memory: one panel, which computes for about as long as
+  /// they take to come, so that waiting for one and then the other shows. Of V a tile reads some columns of
+  /// all rows, an order that hardware does not follow. Into L2, a tile's share at a time. (Zen 5, 8 heads,
+  /// 4,096 keys of 128, time over that without asking: 16 queries of float .84, fp16 .90, bf16 .98, int8 and
+  /// fp8 1.0, 33 of float .87. With more than a panel float .95 to 1.0, bf16 1.0 to 1.03.)
+  static constexpr index_type most_that_ask = geometry<Arch>::tile_vectors * lanes<Arch, T>;
 };
 
 /// How many of a job's queries go in a register of their own before the others: those that would be left at
@@ -116,6 +124,7 @@ class key_blocks {
     prefetch lines;
     const range others = others_after(queries);
     if (whole_ ? !others.empty() : first_) lines.add(line_use::read, job_.q.lines, others);
+    if (job_.asks) job_.values->add_lines(keys_, lines);
     if (whole_) {
       if (others.empty() && job_.next != nullptr) lines.add(line_use::read, job_.next->q, first_of_next());
       add_share(&next_lines::k, queries, lines);
@@ -126,6 +135,8 @@ class key_blocks {
   /// And beside P V: rows of the result that are written next, values of the next job.
   prefetch writes_beside(const panel& queries, const byte_view& out) const noexcept {
     prefetch lines;
+    if (job_.asks && next_ < reach_.last)
+      job_.keys.add_lines({next_, std::min(next_ + size_, reach_.last)}, lines);
     if (whole_) {
       lines.add(line_use::write, out, others_after(queries));
       add_share(&next_lines::v, queries, lines);
@@ -185,7 +196,7 @@ template <class Arch, class T>
 FOVEA_NOINLINE void dot(const lane_job<Arch, T>& job, const query_panel<Arch, T>& queries,
                         const key_blocks<Arch, T>& block, logit_block<Arch, T>& s) noexcept {
   prefetch lines = block.reads_beside(queries, s);
-  lines.deal(ceil_div(s.keys.size(), index_type(geometry<Arch>::tile_rows)));
+  lines.deal(ceil_div(s.keys.size(), index_type(s.registers() == 1 ? tall<Arch, 1> : tall<Arch, 3>)));
   job.scorer.dot(queries.q, job.dim, block.keys_of(s), job.scale, s, !s.ruled, lines);
 }
 

@@ -117,9 +117,13 @@ FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<E>& 
   using row_stride = std::integral_constant<index_type, W * lanes<Arch, T>>;
   constexpr index_type n = lanes<Arch, T>;
   const auto* const weights = reinterpret_cast<const E*>(p.s);
-  // (A register alone: 6 rows. Of 8 clang spilled two accumulators with 16 registers.)
+  // (A register alone: 6 rows. Of 8 clang spilled two accumulators with 16 registers. With 32 first 16, whole
+  // lines of V, of which the first half of a tile's may be gone from L1 when the other is wanted, as rows lie
+  // 512 bytes apart: 2 to 5 % of 16 queries' time. Q K^T of 16 keys at once took 11 % more: addresses.)
   constexpr int high = W == 1 ? std::max(geometry<Arch>::tile_rows, 6) : tall<Arch, W>;
-  in_tiles<high>(columns, [&](auto rows, index_type c) FOVEA_INLINE_LAMBDA {
+  constexpr int whole_lines = W == 1 && geometry<Arch>::tile_rows == 8 ? 16 : high;
+  lines.deal(ceil_div(columns, index_type(whole_lines)));
+  const auto add_to = [&](auto rows, index_type c) FOVEA_INLINE_LAMBDA {
     lines.fetch();
     tile<Arch, T, rows(), W> sum;
     sum.each([](auto, auto, V& x) FOVEA_INLINE_LAMBDA { x = V(T(0)); });
@@ -140,7 +144,12 @@ FOVEA_NOINLINE void add_values(const logit_block<Arch, T>& p, const rows_of<E>& 
       T* const to = o + (c + r) * row_stride{} + w * n;
       isa<Arch>::fma(V::load_aligned(to), p.shrink[w], x).store_aligned(to);
     });
-  });
+  };
+  index_type c = 0;
+  if constexpr (whole_lines > high)
+    for (; c + whole_lines <= columns; c += whole_lines)
+      add_to(std::integral_constant<int, whole_lines>{}, c);
+  in_tiles<high>(columns, add_to, c);
 }
 
 /// `value`, but 0 where a weight is 0: of pairs, each half by itself.

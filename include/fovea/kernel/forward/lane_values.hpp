@@ -86,7 +86,6 @@ class lane_values {
     }
     prefetch lines = block.writes_beside(queries, out_.lines);
     if (whole_) return write_at_once(p, v, queries, sums, lines);
-    lines.deal(ceil_div(dim_, index_type(geometry<Arch>::tile_rows)));
     in_registers<Arch>(p.registers(),
                        [&](auto w) { add_values<Arch, w()>(p, v, dim_, queries.sums, lines); });
   }

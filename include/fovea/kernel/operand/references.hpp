@@ -157,6 +157,9 @@ class block_ref {
     return of_->columns_finite(rows, count);
   }
 
+  /// The lines that some of them are read from, where they lie somewhere.
+  void add_lines(range keys, prefetch& to) const noexcept { of_->add_lines(operand_, keys, to); }
+
   index_type tokens, tokens_a_row_of_columns;
   byte_view lines;  // where it is one matrix
 
@@ -165,12 +168,20 @@ class block_ref {
     rows_of<T> (*read)(const void*, range) noexcept;
     rows_of<T> (*read_columns)(const void*, range) noexcept;
     bool (*columns_finite)(const rows_of<T>&, index_type) noexcept;
+    void (*add_lines)(const void*, range, prefetch&) noexcept;
   };
   template <class Operand>
   static constexpr functions functions_of{
       [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read(keys); },
       [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read_columns(keys); },
-      &Operand::columns_finite};
+      &Operand::columns_finite,
+      [](const void* x, range keys, prefetch& to) noexcept {
+        const auto& all = static_cast<const Operand*>(x)->all;
+        const auto add = [&](const auto& part) noexcept {
+          to.add(line_use::read_l2, byte_view(part.tokens), {0, part.tokens.rows});
+        };
+        if constexpr (requires { all.each_piece(keys, add); }) all.each_piece(keys, add);
+      }};
 
   const void* operand_;
   const functions* of_;

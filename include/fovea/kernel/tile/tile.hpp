@@ -161,10 +161,9 @@ FOVEA_INLINE tile<Arch, T, R, C> inner_sum(const T* FOVEA_RESTRICT a, const E* F
   return sum;
 }
 
-/// f(constant rows, first) for tiles of Rows, and of smaller powers of two at the end.
+/// f(constant rows, first) for tiles of Rows from i on, and of smaller powers of two at the end.
 template <int Rows, class F>
-FOVEA_INLINE void in_tiles(index_type count, F&& f) noexcept {
-  index_type i = 0;
+FOVEA_INLINE void in_tiles(index_type count, F&& f, index_type i = 0) noexcept {
   for (; i + Rows <= count; i += Rows) f(std::integral_constant<int, Rows>{}, i);
   if constexpr (Rows > 4)
     if (count - i >= 4) f(std::integral_constant<int, 4>{}, i), i += 4;
