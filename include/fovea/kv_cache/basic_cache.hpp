@@ -50,6 +50,7 @@ class basic_cache {
                 "fovea: a cache stores float, double, fovea::bf16, fovea::fp16 or std::int8_t");
 
  public:
+  /// Whether a head's keys, and its values, are one piece.
   static constexpr bool in_one_piece = requires { requires Layout::in_one_piece; };
   using store_type = store<KE, VE, Arch>;
   using compute = typename store_type::compute;

@@ -206,8 +206,11 @@ class joined_heads {
 /// all of it is a third less). The order suits any machine: nothing is read twice, addresses rise for as
 /// long as they can, and 8 KB are what 40 GB/s bring in 200 ns.
 ///
-/// Share of a contiguous cache's speed, 8 key/value heads of 128, 134 MB, pages of 16 in random order, one
-/// thread, Zen 5, head by head -> now, groups of 1, 2, 4 and 8:
+/// Share of attend_rows' speed over a contiguous cache, 8 key/value heads of 128, 134 MB, pages of 16 in
+/// random order, one thread, Zen 5, head by head -> now, groups of 1, 2, 4 and 8, in turn in one process
+/// (where in memory pages came to lie moved all of a process's by up to 20 %: float in another .72 -> .75,
+/// .72 -> .81, .67 -> .91, .69 -> .94; and one row over a contiguous cache has one_row.hpp's loop since,
+/// which is 1.2 times as fast: .63):
 ///   float          .70 -> .91    .71 -> .89    .71 -> 1.0     .70 -> .98
 ///   bf16           .73 -> .85    .73 -> .89    .67 -> .95     .77 -> .77
 ///   fp16           .68 -> .97    .69 -> 1.04   .71 -> .88     .78 -> .79
