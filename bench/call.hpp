@@ -2,15 +2,14 @@
 // workload.
 #pragma once
 
+#include "numbers.hpp"
 #include "workload.hpp"
 
 #include <fovea/attention.hpp>
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
-#include <random>
 #include <vector>
 
 namespace bench {
@@ -50,21 +49,6 @@ call dsa_call(const workload& w);
 template <class T>
 call fovea_call_for(const workload& w);
 
-/// n numbers, normally distributed as activations are: a long cycle of them.
-template <class E>
-std::vector<E> normal_numbers(index_type n, std::uint32_t seed) {
-  std::mt19937 bits(seed);
-  std::normal_distribution<float> normal;
-  std::vector<E> cycle(65521), numbers(static_cast<std::size_t>(n));
-  for (E& x : cycle) x = E(normal(bits));
-  std::size_t at = 0;
-  for (E& x : numbers) {
-    x = cycle[at];
-    at = at + 1 == cycle.size() ? 0 : at + 1;
-  }
-  return numbers;
-}
-
 template <class T, class KV>
 struct operands {
   explicit operands(const workload& w)
@@ -77,9 +61,9 @@ struct operands {
 
   fovea::executor_ref executor() { return pool ? fovea::executor_ref(*pool) : fovea::executor_ref{}; }
 
-  std::vector<T> q;
-  std::vector<KV> k, v;
-  std::vector<T> o;
+  numbers<T> q;
+  numbers<KV> k, v;
+  numbers<T> o;
   std::optional<fovea::threads> pool;
   std::vector<std::byte> workspace;
 };

@@ -5,7 +5,7 @@
 //                                                       roofline.md; rounded: bf16, P rounded to it too
 //
 // Results of incomplete runs are meaningless; every step works on numbers of a usual size all the same.
-#include "machine.hpp"
+#include "numbers.hpp"
 #include "peak.hpp"
 
 #include <fovea/attention.hpp>
@@ -13,7 +13,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
-#include <vector>
 
 namespace {
 
@@ -38,8 +37,8 @@ enum step : unsigned {
 template <class E>
 struct data {
   index_type tokens, dim;
-  std::vector<E> q, k, v, o;
-  std::vector<float> scratch;
+  bench::numbers<E> q, k, v, o;
+  bench::numbers<float> scratch;
 
   data(index_type t, index_type d)
       : tokens(t),
@@ -48,9 +47,9 @@ struct data {
         k(q.size(), E(0.2f)),
         v(q.size(), E(0.3f)),
         o(q.size()),
-        scratch(size(16 + logits + shape::panels * panel_width * (2 * d + 2) + 2 * shape::key_block * d)) {}
+        scratch(size(logits + shape::panels * panel_width * (2 * d + 2) + 2 * shape::key_block * d)) {}
   static std::size_t size(index_type elements) { return static_cast<std::size_t>(elements); }
-  fovea::matrix_view<const E> head(const std::vector<E>& x, index_type h) const {
+  fovea::matrix_view<const E> head(const bench::numbers<E>& x, index_type h) const {
     return {x.data() + h * tokens * dim, tokens, dim, dim, 1};
   }
   fovea::matrix_view<E> result(index_type h) { return {o.data() + h * tokens * dim, tokens, dim, dim, 1}; }
@@ -80,8 +79,7 @@ kernel::query_ref<arch, float> queries_of(const fovea::matrix_view<const E>& q) 
 template <unsigned Steps, bool Rounds, class E>
 void run(data<E>& x, index_type reach) {
   using scorer = std::conditional_t<pairs_channels<E>, kernel::dot_product_of_pairs, fovea::dot_product>;
-  auto* const logit =
-      reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(x.scratch.data()) + 63) / 64 * 64);
+  float* const logit = x.scratch.data();
   float* const panel_memory = logit + logits;
   float* const read = panel_memory + shape::panels * panel_width * (2 * x.dim + 2);
   const index_type job = reach < x.tokens ? panel_width : shape::panels * panel_width;
@@ -154,7 +152,7 @@ void print_table(const char* elements, index_type tokens, index_type dim) {
   data<E> x(tokens, dim);
   const auto time = [](const auto& f) { return bench::best_time(1, patience, [&](index_type) { f(); }); };
   const auto call = [&] {
-    const auto view = [&](std::vector<E>& e) { return fovea::bhsd(e.data(), 1, heads, tokens, dim); };
+    const auto view = [&](bench::numbers<E>& e) { return fovea::bhsd(e.data(), 1, heads, tokens, dim); };
     const fovea::attention<E, heads> attend;
     if constexpr (Rounds)
       attend.into(view(x.o), view(x.q), view(x.k), view(x.v), fovea::rounded_weights);

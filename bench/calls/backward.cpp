@@ -13,7 +13,7 @@ struct gradient_operands : operands<float, float> {
         d_k(k.size()),
         d_v(v.size()),
         tables(w) {}
-  std::vector<float> d_out, lse, d_q, d_k, d_v;
+  numbers<float> d_out, lse, d_q, d_k, d_v;
   mask_tables tables;
 };
 

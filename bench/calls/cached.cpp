@@ -42,7 +42,7 @@ call call_of(const workload& w, const Make& make) {
   const auto data = std::make_shared<cached_operands<float, cache_type>>(w);
   for (index_type b = 0; b < w.batch; ++b) {
     const index_type tokens = w.lengths.empty() ? w.keys : w.lengths[static_cast<std::size_t>(b)];
-    const auto part = [&](const std::vector<float>& x, index_type dim) {
+    const auto part = [&](const numbers<float>& x, index_type dim) {
       auto all = fovea::bhsd(x.data() + b * w.kv_heads * w.keys * dim, 1, w.kv_heads, w.keys, dim);
       all.tokens = tokens;
       return all;

@@ -5,48 +5,24 @@
 #include <fovea/feature_attention.hpp>
 #include <fovea/linear_attention.hpp>
 
-#include <algorithm>
-
 namespace bench {
 namespace {
 
-/// Numbers that begin at a line of cache, as those of a framework, of Eigen with AVX-512 and of fovea::tensor
-/// do. std::vector's do not where they are many: each register is then read from two lines, and forward takes
-/// 2 to 12 % more time, decode of delta rules 35 %.
-struct numbers {
-  explicit numbers(index_type count = 0, std::uint32_t seed = 0) : all(1, 1, 1, count) {
-    if (seed != 0) std::ranges::copy(normal_numbers<float>(count, seed), begin());
-  }
-  float* data() { return all.data(); }
-  float* begin() { return all.data(); }
-  float* end() { return all.data() + all.size(); }
-  index_type size() const { return all.size(); }
-  fovea::tensor<float> all;
-};
-
-struct linear_operands {
+struct linear_operands : operands<float, float> {
   explicit linear_operands(const workload& w)
-      : q(w.batch * w.heads * w.queries * w.dim, 1),
-        k(w.batch * w.kv_heads * w.keys * w.dim, 2),
-        v(w.batch * w.kv_heads * w.keys * w.value_dim, 3),
-        o(w.batch * w.heads * w.queries * w.value_dim),
-        decay(w.batch * w.kv_heads * w.queries * (decays_channels(w.rule) ? w.dim : 1), 4),
-        beta(w.batch * w.kv_heads * w.queries, 5),
-        state(w.batch * w.kv_heads * w.dim * w.value_dim) {
-    if (w.threads > 1) pool.emplace(w.threads);
+      : operands(w),
+        decay(normal_numbers<float>(w.batch * w.kv_heads * w.queries * (decays_channels(w.rule) ? w.dim : 1),
+                                    4)),
+        beta(normal_numbers<float>(w.batch * w.kv_heads * w.queries, 5)),
+        state(static_cast<std::size_t>(w.batch * w.kv_heads * w.dim * w.value_dim)) {
     for (float& x : k) x /= std::sqrt(static_cast<float>(w.dim));  // of length 1, about
     for (float& x : decay) x = -0.05f * std::abs(x);
     for (float& x : beta) x = 1 / (1 + std::exp(-x));
     if (w.op != operation::linear_backward) return;
-    d_q = numbers(q.size()), d_k = numbers(k.size()), d_v = numbers(v.size()),
-    d_state = numbers(state.size());
-    d_decay = numbers(decay.size()), d_beta = numbers(beta.size());
+    d_q.resize(q.size()), d_k.resize(k.size()), d_v.resize(v.size()), d_state.resize(state.size());
+    d_decay.resize(decay.size()), d_beta.resize(beta.size());
   }
-  fovea::executor_ref executor() { return pool ? fovea::executor_ref(*pool) : fovea::executor_ref{}; }
-
-  numbers q, k, v, o, decay, beta, state, d_q, d_k, d_v, d_decay, d_beta, d_state;
-  std::optional<fovea::threads> pool;
-  std::vector<std::byte> workspace;
+  numbers<float> decay, beta, state, d_q, d_k, d_v, d_decay, d_beta, d_state;
 };
 
 /// All gradients; o is the gradient by O.

@@ -33,7 +33,7 @@ call call_of(const workload& w, const std::shared_ptr<operands<float, float>>& x
 /// Attention with gates of its own.
 struct gated {
   fovea::attention<float> attend;
-  std::shared_ptr<const std::vector<float>> gates;
+  std::shared_ptr<const numbers<float>> gates;
   template <class O, class... Rest>
   void into(const O& o, const Rest&... rest) const {
     attend.into(o, rest..., fovea::gate(fovea::bhsd(gates->data(), o.batch, o.heads, o.tokens, o.dim)));
@@ -43,7 +43,7 @@ struct gated {
 /// Attention whose first head is looked at.
 struct looking {
   fovea::attention<float> attend;
-  std::shared_ptr<std::vector<float>> weights;
+  std::shared_ptr<numbers<float>> weights;
   template <class O, class Q, class K, class... Rest>
   void into(const O& o, const Q& q, const K& k, const Rest&... rest) const {
     const auto kept = fovea::bhsd(weights->data(), q.batch, 1, q.tokens, k.tokens);
@@ -55,8 +55,8 @@ struct looking {
 
 call gate_call(const workload& w) {
   const auto x = std::make_shared<operands<float, float>>(w);
-  const auto gates = std::make_shared<const std::vector<float>>(
-      normal_numbers<float>(static_cast<index_type>(x->o.size()), 5));
+  const auto gates =
+      std::make_shared<const numbers<float>>(normal_numbers<float>(static_cast<index_type>(x->o.size()), 5));
   const fovea::attention<float> attend({.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
   return call_of(w, x, gated{attend, gates});
 }
@@ -115,7 +115,7 @@ call luong_call(const workload& w) {
 call weights_into_call(const workload& w) {
   const auto x = std::make_shared<operands<float, float>>(w);
   const auto weights =
-      std::make_shared<std::vector<float>>(static_cast<std::size_t>(w.batch * w.queries * w.keys));
+      std::make_shared<numbers<float>>(static_cast<std::size_t>(w.batch * w.queries * w.keys));
   const fovea::attention<float> attend({.heads = w.heads, .kv_heads = w.kv_heads, .executor = x->executor()});
   return call_of(w, x, looking{attend, weights});
 }

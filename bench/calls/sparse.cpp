@@ -13,8 +13,8 @@ template <class Index>
 struct sparse_operands {
   fovea::latent_cache<float> cache;
   fovea::latent_cache<Index> index;
-  std::vector<float> q, weights, o;
-  std::vector<Index> index_q;
+  numbers<float> q, weights, o;
+  numbers<Index> index_q;
   std::optional<fovea::threads> pool;
 
   explicit sparse_operands(const workload& w)
