@@ -8,6 +8,7 @@
 // each query, and one softmax over their keys.
 #pragma once
 
+#include <fovea/element.hpp>
 #include <fovea/executor/concept.hpp>
 #include <fovea/kernel/sweep/index_scores.hpp>
 #include <fovea/kv_cache/gathered.hpp>
@@ -63,8 +64,9 @@ class best_keys {
   }
 
  private:
-  /// What is less than the least of `count` can be none of the best, nor what equals it and `follows` all
-  /// that came before. (No branch on a score: those that are kept come at random.)
+  /// Keys in ascending order, which may all `follow` those before. What is less than the least of `count` can
+  /// be none of the best, nor what equals it and follows. (No branch on a score: those that are kept come at
+  /// random.)
   template <class KeyOf>
   void add(const T* scores, std::size_t keys, bool follows, const KeyOf& key_of) {
     for (std::size_t j = 0; j < keys;) {
@@ -82,7 +84,7 @@ class best_keys {
         end += static_cast<std::size_t>(!full_ | (s > least_) | (!follows & (s == least_)));
       }
       size_ = end;
-      if (size_ == most_) keep();
+      if (size_ == most_) keep(), in_order_ = follows || j == keys;
     }
   }
 
@@ -244,13 +246,14 @@ auto index_scores(const Q& q, const W& w, const K& k, const top_keys_options& o)
 /// Eigen matrix (Lq x heads * d) or a tensor of one sequence; w: their weights, Lq x heads; k: index keys
 /// (Lk, d) of one head, or a cache of them (one without values: latent_cache with no rotary part). Any
 /// elements; bf16 queries and keys are multiplied as they are where the ISA can. Throws
-/// std::invalid_argument, with both numbers, where sizes do not fit or count is below 1. Cost: 2 Lq Lk
-/// heads d operations; memory 24 count bytes (32 in double) a query and 16,384 keys, beyond the lists. The
-/// same for any executor. (One query over 65,536 tokens of 128 heads x 576/512, 2,048 of them chosen by 64
-/// index heads of 128 and attended to: 0.083 to 0.087 of the time of all in float, of whose operations the
-/// index has 0.059 and attention 0.031; with an index in bf16 0.059, by 32 index heads in float 0.064. The
-/// index takes 0.87 to 0.89 of the multiply-add peak, 0.02 of it the choice. Of the rest a tenth is copies of
-/// rows that lie apart; asking for these 2 to 32 rows ahead gained nothing. Zen 5.)
+/// std::invalid_argument, with both numbers, where sizes do not fit or count is below 1. Cost: 2 Lq Lk heads
+/// d operations; memory 16 bytes (24 in double) for each of 2 count, or of count + 1,024 where those are
+/// more, a query and 16,384 keys, beyond the lists. The same for any executor. (One query over 65,536 tokens
+/// of 128 heads x 576/512, 2,048 of them chosen by 64 index heads of 128 and attended to: 0.083 to 0.087 of
+/// the time of all in float, of whose operations the index has 0.059 and attention 0.031; with an index in
+/// bf16 0.059, by 32 index heads in float 0.064. The index takes 0.87 to 0.89 of the multiply-add peak, 0.02
+/// of it the choice. Of the rest a tenth is copies of rows that lie apart; asking for these 2 to 32 rows
+/// ahead gained nothing. Zen 5.)
 template <class Arch = xsimd::default_arch, viewable Q, viewable W, class K>
 key_lists top_keys(const Q& q, const W& w, const K& k, const top_keys_options& o) {
   const auto call = choosing::index_call_of(q, w, k, o);

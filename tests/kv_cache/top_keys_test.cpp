@@ -115,6 +115,19 @@ TEST(top_keys, equal_scores_in_any_order_of_tasks) {
     EXPECT_EQ(std::vector(lists[i].begin(), lists[i].end()), std::vector(others[i].begin(), others[i].end()));
 }
 
+TEST(top_keys, ascend_where_a_block_that_came_late_is_cut) {
+  const index_type keys = 17000, second_task = 16384;
+  const Matrix one = Matrix::Ones(1, 1);
+  Matrix k(keys, 1);
+  for (index_type j = 0; j < keys; ++j)
+    k(j) = j < second_task ? static_cast<float>(j + 1) : j % 6 == 0 ? 1e6f : 0.5f;
+  const backwards executor;
+  const auto lists = fovea::top_keys(one, one, k, {.heads = 1, .count = 566}),
+             others = fovea::top_keys(one, one, k, {.heads = 1, .count = 566, .executor = executor});
+  EXPECT_TRUE(std::is_sorted(others[0].begin(), others[0].end()));
+  EXPECT_EQ(std::vector(lists[0].begin(), lists[0].end()), std::vector(others[0].begin(), others[0].end()));
+}
+
 /// One that says as many workers as an index can count, and gives tasks to the last of them.
 struct crowd {
   index_type last = std::numeric_limits<index_type>::max() - 1;

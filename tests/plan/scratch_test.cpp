@@ -5,6 +5,7 @@
 
 #include <fovea/inspect.hpp>
 #include <fovea/kv_cache.hpp>
+#include <fovea/view/decoded.hpp>
 
 #include <gtest/gtest.h>
 
@@ -222,6 +223,26 @@ TEST(scratch, that_is_given_is_all_that_is_taken) {
     expect_no_allocation("a batch of caches",
                          [&] { attend.into(newest_o, newest, fovea::cache_batch{both}, fovea::causal); });
   }
+}
+
+struct zeros {  // that no pointer reaches
+  index_type length;
+  mutable index_type reads = 0;  // tokens
+  index_type heads() const { return 1; }
+  index_type tokens() const { return length; }
+  index_type dim() const { return 64; }
+  void read(index_type, fovea::range tokens, float* to, index_type stride) const {
+    for (reads += tokens.size(); !tokens.empty(); ++tokens.first, to += stride) std::fill_n(to, dim(), 0.f);
+  }
+};
+
+TEST(scratch, takes_what_is_decoded_once_however_much_it_is) {
+  const zeros store{static_cast<index_type>(fovea::last_cache_bytes() / 64 / 4)};  // twice the last cache
+  std::vector<std::byte> room(std::size_t(1) << 20);
+  const fovea::attention<float, 1> attend({.workspace = room});
+  Matrix q = Matrix::Random(40, 64), o = q;
+  expect_no_allocation("decoded", [&] { attend.into(o, q, fovea::decoded(store), fovea::decoded(store)); });
+  EXPECT_EQ(store.reads, 2 * 2 * store.length);
 }
 
 TEST(nothing_to_do, is_no_error) {

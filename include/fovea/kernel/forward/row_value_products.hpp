@@ -13,7 +13,7 @@ template <class Arch, int R, int C, class T, class E, class Stride, class Lines>
 FOVEA_INLINE void add_in_order(tile<Arch, T, R, C>& sum, const T* p, Stride p_stride, const E* values,
                                index_type stride, index_type count, const Lines& each_row) noexcept {
   using V = vec<Arch, T>;
-  const auto add = [&](index_type j) {  // called in one place, which is inlined without a mark
+  const auto add = [&](index_type j) FOVEA_INLINE_LAMBDA {
     each_row(j);
     V weight[std::size_t{R}];
     unroll<R>([&](auto r) FOVEA_INLINE_LAMBDA {
@@ -97,7 +97,7 @@ void scale_weights(const row_panel<Arch, T>& p, const block_piece<E>& v) noexcep
 /// What was summed before a block shrinks with the first of its pieces that is added. (Held in registers,
 /// ones for later pieces selected there, it made clang spill sums.)
 template <class Arch, class T>
-FOVEA_INLINE void have_shrunk(const row_panel<Arch, T>& p) noexcept {
+void have_shrunk(const row_panel<Arch, T>& p) noexcept {
   for (index_type r = 0; r < p.count(); ++r) vec<Arch, T>(T(1)).store_aligned(p.factor(r));
 }
 

@@ -111,6 +111,16 @@ class prefetch {
   line_runs all_[most];  // of which count_ are written
 };
 
+/// Adds the lines, to be in L2, that some of a head's tokens are read from: none of a head that decodes.
+template <class Head>
+void add_lines(const Head& head, range tokens, prefetch& lines) noexcept {
+  if constexpr (!decoding_head<Head>)
+    if (!tokens.empty())
+      head.each_piece(tokens, [&](const auto& part) {
+        lines.add(line_use::read_l2, byte_view(part.tokens), {0, part.tokens.rows});
+      });
+}
+
 /// Where rows begin, whatever their elements: row i at first + i * stride, in bytes.
 struct byte_rows {
   const char* first = nullptr;

@@ -176,11 +176,7 @@ class block_ref {
       [](const void* x, range keys) noexcept { return static_cast<const Operand*>(x)->read_columns(keys); },
       &Operand::columns_finite,
       [](const void* x, range keys, prefetch& to) noexcept {
-        const auto& all = static_cast<const Operand*>(x)->all;
-        const auto add = [&](const auto& part) noexcept {
-          to.add(line_use::read_l2, byte_view(part.tokens), {0, part.tokens.rows});
-        };
-        if constexpr (requires { all.each_piece(keys, add); }) all.each_piece(keys, add);
+        kernel::add_lines(static_cast<const Operand*>(x)->all, keys, to);
       }};
 
   const void* operand_;

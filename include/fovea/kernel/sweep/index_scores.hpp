@@ -68,12 +68,13 @@ class index_scores {
 
   /// f(keys, scores) for the blocks of `span`.
   template <class F>
-  void each_block(range span, F&& f) noexcept {
+  void each_block(range span, F&& f) {
     const auto operand = operand_in_lanes<Arch, Pairs>(*keys_, dim_, copy_);
     for (range keys{span.first, 0}; keys.first < span.last; keys.first = keys.last) {
       keys.last = std::min(keys.first + block, span.last);
       const rows_of<T> k = operand.read(keys);
-      prefetch lines = lines_of({keys.last, std::min(keys.last + block, span.last)});
+      prefetch lines;  // of the next keys (65,536 x 128 floats take 7 % less time with them)
+      add_lines(*keys_, {keys.last, std::min(keys.last + block, span.last)}, lines);
       each_panel([&](index_type first, int registers) {
         unroll<most>([&](auto before) {
           constexpr int w = before() + 1;
@@ -95,17 +96,6 @@ class index_scores {
       f(first, static_cast<int>(registers));
       first += registers * n, left -= registers;
     }
-  }
-
-  /// The lines of some keys, where they lie in few pieces. (Of 65,536 x 128 floats the time is 7 % less.)
-  prefetch lines_of(range keys) const noexcept {
-    prefetch lines;
-    if constexpr (!decoding_head<Head>)
-      if (!keys.empty())
-        keys_->each_piece(keys, [&](const auto& part) {
-          lines.add(line_use::read_l2, byte_view(part.tokens), {0, part.tokens.rows});
-        });
-    return lines;
   }
 
   /// sums[j] (+)= sum_w weight_w ReLU(q_w . k_j): a NaN stays one, lanes beyond the heads are 0.
