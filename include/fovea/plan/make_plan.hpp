@@ -22,8 +22,7 @@ double operations(const Inputs& p) noexcept {
 }
 
 /// The plan of a call that attends; `dots`: its logits are dot products; `may_group`: heads may share lanes.
-/// (Compiled once for all rules and
-/// results.)
+/// (Compiled once for all rules and results.)
 template <class Arch, class T, class QE, class Keys, class Values>
 FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p, bool dots,
                                    bool may_group) noexcept {

@@ -196,7 +196,8 @@ template <class Arch, class T>
 FOVEA_NOINLINE void dot(const lane_job<Arch, T>& job, const query_panel<Arch, T>& queries,
                         const key_blocks<Arch, T>& block, logit_block<Arch, T>& s) noexcept {
   prefetch lines = block.reads_beside(queries, s);
-  lines.deal(ceil_div(s.keys.size(), index_type(s.registers() == 1 ? tall<Arch, 1> : tall<Arch, 3>)));
+  constexpr index_type tile_keys[] = {tall<Arch, 1>, tall<Arch, 2>, tall<Arch, 3>};
+  lines.deal(ceil_div(s.keys.size(), tile_keys[s.registers() - 1]));
   job.scorer.dot(queries.q, job.dim, block.keys_of(s), job.scale, s, !s.ruled, lines);
 }
 

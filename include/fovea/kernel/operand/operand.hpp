@@ -198,7 +198,7 @@ struct operand {
     using V = vec<Arch, T>;
     constexpr index_type n = lanes<Arch, T>;
     if (part.tokens.col_stride == 1 && all.cols >= n) {
-      for (index_type j = 0; j < part.tokens.rows; ++j, to += width)
+      for (index_type j = 0; j < part.tokens.rows; ++j, to += width) {
         for (index_type i = 0; i * n < all.cols; ++i) {
           const index_type c = start_of<Arch, T>(i, all.cols);
           V x = load_lanes<Arch, T>(part.tokens.at(j) + c);
@@ -206,6 +206,8 @@ struct operand {
           if (part.token_scales != nullptr) x = x * V(static_cast<T>(part.token_scales[j]));
           x.store_unaligned(to + c);
         }
+        std::fill(to + all.cols, to + width, T(0));
+      }
       return;
     }
     for (index_type j = 0; j < part.tokens.rows; ++j, to += width) {
@@ -214,7 +216,7 @@ struct operand {
         for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(part.channel_scales[c]);
       if (part.token_scales != nullptr)
         for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(part.token_scales[j]);
-      for (index_type c = all.cols; c < width; ++c) to[c] = T(0);
+      std::fill(to + all.cols, to + width, T(0));
     }
   }
 
