@@ -96,13 +96,13 @@ FOVEA_NOINLINE plan plan_to_attend(const kernel::inputs<T, QE, Keys, Values>& p,
 /// depends on it.
 template <class Arch, class Problem>
 index_type heads_a_task_of(const Problem& p, const plan& plan, index_type workers) noexcept {
-  if constexpr (kernel::may_join_heads<Problem>) {
+  if constexpr (kernel::may_share_pages<Problem>) {
     constexpr index_type n = kernel::lanes<Arch, typename Problem::compute>;
-    const bool joins = p.from_memory && plan.rows_form && !plan.queries_form &&
-                       plan.rows_a_job <= kernel::geometry<Arch>::few_rows &&
-                       std::min(plan.dim, plan.value_dim) >= n && plan.value_dim <= plan.dim &&
-                       std::max(p.k.page_tokens(), p.v.page_tokens()) <= kernel::short_page_tokens;
-    index_type heads = joins ? std::min(plan.kv_heads, kernel::most_joined_heads) : 1;
+    const bool shares = p.from_memory && plan.rows_form && !plan.queries_form &&
+                        plan.rows_a_job <= kernel::geometry<Arch>::few_rows &&
+                        std::min(plan.dim, plan.value_dim) >= n && plan.value_dim <= plan.dim &&
+                        std::max(p.k.page_tokens(), p.v.page_tokens()) <= kernel::short_page_tokens;
+    index_type heads = shares ? std::min(plan.kv_heads, kernel::most_heads_a_task) : 1;
     while (heads > 1 && plan.batches * ceil_div(plan.kv_heads, heads) * plan.key_splits < workers)
       heads = ceil_div(heads, index_type(2));
     return heads;

@@ -43,7 +43,7 @@ void run_heads(const Problem& p, const job_list<Arch, T>& jobs, index_type b, ra
     return;
   }
   const bool splits = jobs.key_splits > 1;
-  kernel::row_memory<T> of_head[std::size_t{kernel::most_joined_heads}];
+  kernel::row_memory<T> of_head[std::size_t{kernel::most_heads_a_task}];
   T* near = memory.panels;
   for (index_type h = 0; h < heads.size(); ++h) {
     T* const work = kernel::after(near, jobs.state_a_job());
@@ -171,10 +171,10 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
       run_lanes<Arch>(plain, b, mine.head, mine.rows, scratch, job_after<Arch>(p, plan, task + plan.workers),
                       weights);
   };
-  const auto run_joined = [&](index_type i, index_type worker) {
+  const auto run_heads_of_pages = [&](index_type i, index_type worker) {
     const index_type tasks = ceil_div(plan.kv_heads, plan.heads_a_task), b = i / (tasks * plan.key_splits),
                      first = i % tasks * plan.heads_a_task;
-    if constexpr (kernel::may_join_heads<Problem>)
+    if constexpr (kernel::may_share_pages<Problem>)
       run_heads<Arch>(p, job_list_of<Arch>(p, b, may_group), b,
                       {first, std::min(first + plan.heads_a_task, plan.kv_heads)},
                       i / tasks % plan.key_splits, scratch_of<T>(plan, memory, i, worker), states_of(b));
@@ -182,7 +182,7 @@ void run(const Problem& call, const plan& plan, executor_ref executor, std::span
   // Of a call of one sequence its jobs are counted once: its divisions took 3 % of 4 heads of 16 x 16 cells.
   if (plan.heads_a_task > 1) {
     executor.for_each(plan.batches * ceil_div(plan.kv_heads, plan.heads_a_task) * plan.key_splits,
-                      run_joined);
+                      run_heads_of_pages);
   } else if (plan.batches == 1) {
     const auto jobs = job_list_of<Arch>(p, 0, may_group);
     executor.for_each(plan.jobs, [&](index_type i, index_type worker) { run_job(jobs, 0, i, i, worker); });

@@ -9,11 +9,11 @@ namespace kernel {
 
 /// Key/value heads of such a job, at most; tokens of a page, at most: a longer page's part of one head is a
 /// stretch that hardware follows.
-inline constexpr index_type most_joined_heads = 8, short_page_tokens = 64;
+inline constexpr index_type most_heads_a_task = 8, short_page_tokens = 64;
 
 /// Whether a call is such that heads may share a job: K and V in pages, the weights of a softmax alone.
 template <class Problem>
-inline constexpr bool may_join_heads =
+inline constexpr bool may_share_pages =
     Problem::normalises && Problem::scores_dots && !Problem::drops && !Problem::receives &&
     !Problem::keeps_weights && requires(const Problem& p) {
       p.k.page_tokens();
@@ -39,14 +39,14 @@ inline void ask_for(const float* numbers, index_type count) noexcept {
 /// The rows of these heads. Each step is of a block of keys and of all heads, those of a page before those
 /// of the next.
 template <class Arch, class Problem, class T = typename Problem::compute>
-class joined_heads {
+class heads_of_pages {
   using panel = row_panel<Arch, T>;
   using group = row_group<Arch, Problem>;
 
  public:
   /// `memory`: of each of the heads, `first` of which is the first.
-  joined_heads(const Problem& p, const row_block& first, index_type heads,
-               const row_memory<T>* memory) noexcept
+  heads_of_pages(const Problem& p, const row_block& first, index_type heads,
+                 const row_memory<T>* memory) noexcept
       : p_(p), first_(first), heads_(heads) {
     for (index_type h = 0; h < heads; ++h) {
       panel& q = panels_[h] =
@@ -139,7 +139,7 @@ class joined_heads {
       const float* scales;
     };
     constexpr index_type most = block_pieces<E>::most;
-    place_of_piece places[std::size_t{most_joined_heads * most}];
+    place_of_piece places[std::size_t{most_heads_a_task * most}];
     block_pieces<E> of_first;
     const auto operand = [&](index_type h) {
       return operand_of<Arch>(head_of(all, h), all.dim(), static_cast<T*>(nullptr));
@@ -153,7 +153,7 @@ class joined_heads {
           for (const block_piece<E>& x : pieces) *to++ = {x.rows.data, x.scales};
           ++alike;
         } else
-          alike = -most_joined_heads;
+          alike = -most_heads_a_task;
       });
     if (alike != heads_) {
       for (index_type h = 0; h < heads_; ++h)
@@ -194,7 +194,7 @@ class joined_heads {
   row_block first_;
   index_type heads_;
   bool in_pairs_ = false;
-  panel panels_[std::size_t{most_joined_heads}];
+  panel panels_[std::size_t{most_heads_a_task}];
 };
 
 /// The rows' states over the keys of `span`, all of which they see.
@@ -225,7 +225,7 @@ template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_heads(const Problem& p, const row_block& first, index_type heads, range span,
                                  const row_memory<T>* memory) noexcept {
   constexpr index_type block = geometry<Arch>::few_rows_block;
-  const joined_heads<Arch, Problem> rows(p, first, heads, memory);
+  const heads_of_pages<Arch, Problem> rows(p, first, heads, memory);
   for (range keys{span.first, span.first}; keys.first < span.last; keys.first = keys.last) {
     keys.last = std::min(keys.first + block, span.last);
     rows.dot(keys);                                                       // (H, R, C)   S = Q K^T
