@@ -1,7 +1,7 @@
 // fovea/hard/decoded_tokens.hpp - the tokens of caches as numbers in memory, which gradients are made of.
 #pragma once
 
-#include <fovea/element/concept.hpp>
+#include <fovea/kv_cache/read_tokens.hpp>
 #include <fovea/view/ragged.hpp>
 #include <fovea/view/tensor.hpp>
 
@@ -30,16 +30,9 @@ class decoded_tokens {
         list_(offsets_) {
     for (index_type b = 0; b < shown.batches(); ++b)
       for (index_type h = 0; h < shown.heads(); ++h) {
-        index_type t = offsets_[static_cast<std::size_t>(b)];
-        shown.head(b, h).each_piece({0, shown.tokens(b)}, [&](const auto& part) {
-          for (index_type i = 0; i < part.tokens.rows; ++i, ++t)
-            for (index_type c = 0; c < shown.dim(); ++c) {
-              T x = load_element<T>(part.tokens(i, c));
-              if (part.channel_scales != nullptr) x *= static_cast<T>(part.channel_scales[c]);
-              if (part.token_scales != nullptr) x *= static_cast<T>(part.token_scales[i]);
-              numbers_(0, h, t, c) = x;
-            }
-        });
+        const index_type t = h * offsets_.back() + offsets_[static_cast<std::size_t>(b)];
+        caching::read_tokens(shown.head(b, h), {0, shown.tokens(b)}, numbers_.data() + t * shown.dim(),
+                             shown.dim());
       }
   }
 

@@ -1,8 +1,8 @@
 // fovea/hard/finish.hpp - what a row picked, from what its state stored; and the value rows that it reads.
 #pragma once
 
-#include <fovea/element/concept.hpp>
 #include <fovea/hard/pick.hpp>
+#include <fovea/kv_cache/read_tokens.hpp>
 #include <fovea/score/concept.hpp>
 #include <fovea/view/matrix.hpp>
 
@@ -71,19 +71,8 @@ row_picks<Choice::picks> finish_row(const Choice& choice, const place& at, index
 template <class T, class Head>
 void add_value_row(const Head& head, index_type key, double weight, T* sums, T* row) noexcept {
   const T factor = static_cast<T>(weight);
-  if constexpr (decoding_head<Head>) {
-    head.read({key, key + 1}, row, 1);
-    for (index_type c = 0; c < head.cols; ++c) sums[c] += factor * row[c];
-  } else {
-    head.each_piece({key, key + 1}, [&](const auto& part) {
-      for (index_type c = 0; c < head.cols; ++c) {
-        T x = load_element<T>(part.tokens(0, c));
-        if (part.channel_scales != nullptr) x *= static_cast<T>(part.channel_scales[c]);
-        if (part.token_scales != nullptr) x *= static_cast<T>(part.token_scales[0]);
-        sums[c] += factor * x;
-      }
-    });
-  }
+  caching::read_tokens(head, {key, key + 1}, row, head.cols);
+  for (index_type c = 0; c < head.cols; ++c) sums[c] += factor * row[c];
 }
 
 /// O = the values of the picks, weighed; 0 where there are none, NaN where the row sees one.

@@ -5,8 +5,8 @@
 //   fovea::joined with_raw{compressed, fovea::segment{k, v}};
 #pragma once
 
-#include <fovea/element/concept.hpp>
 #include <fovea/kv_cache/cached.hpp>
+#include <fovea/kv_cache/read_tokens.hpp>
 #include <fovea/lifetime.hpp>
 #include <fovea/plan/operands.hpp>
 
@@ -38,24 +38,6 @@ template <class K, class V>
 inline constexpr bool is_view<segment<K, V>> = true;
 
 namespace caching {
-
-/// Writes the numbers of some tokens of a head, rows `stride` apart.
-template <class Head, class T>
-void read_tokens(const Head& head, range tokens, T* to, index_type stride) noexcept {
-  if constexpr (decoding_head<Head>) {
-    head.read(tokens, to, stride);
-  } else {
-    head.each_piece(tokens, [&](const auto& part) {
-      for (index_type i = 0; i < part.tokens.rows; ++i, to += stride) {
-        load_elements(part.tokens.at(i), part.tokens.col_stride, head.cols, to);
-        for (index_type c = 0; part.channel_scales != nullptr && c < head.cols; ++c)
-          to[c] *= static_cast<T>(part.channel_scales[c]);
-        for (index_type c = 0; part.token_scales != nullptr && c < head.cols; ++c)
-          to[c] *= static_cast<T>(part.token_scales[i]);
-      }
-    });
-  }
-}
 
 /// One head of one sequence: the heads of its parts, one after another. Where one of them decodes, whose
 /// pieces last no longer than it takes to call for them, so do all.
