@@ -1,10 +1,19 @@
 """Keys and values kept for decoding; threads."""
 from __future__ import annotations
 
+import os
 from typing import Sequence
 
 from . import _native
 from ._native import Threads as Threads
+
+
+def _file(path) -> bytes:
+    """A path as open() takes it; what is none is a TypeError, and no file of that name."""
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError(f"fovea: path is {path!r}, with a null character")
+    return name
 
 
 class Cache(_native.Cache):
@@ -38,12 +47,12 @@ class KVCache(Cache):
 
     def save(self, path) -> None:
         """Writes the tokens to a file."""
-        self._save(str(path))
+        self._save(_file(path))
 
     def load(self, path) -> None:
         """Reads what save wrote, in place of all tokens. RuntimeError, and the cache as it was, where the file can not be read,
         is damaged, or has other sizes or more tokens than there is room for."""
-        self._load(str(path))
+        self._load(_file(path))
 
 
 class RingCache(Cache):

@@ -20,6 +20,13 @@ def _offset(offset: Optional[int]) -> dict:
     return {} if offset is None else {"offset": offset}
 
 
+def _corner(corner: Optional[str]) -> int:
+    corners = [None, "top_left", "bottom_right"]
+    if corner not in corners:
+        raise ValueError(f"fovea: corner is {corner!r}, not top_left or bottom_right")
+    return corners.index(corner)
+
+
 def causal() -> Mask:
     """k <= q; needs as many queries as keys, or a cache."""
     return _of(1)
@@ -42,7 +49,7 @@ def causal_offset(n: int) -> Mask:
 
 def sliding_window(left: int = -1, right: int = -1, offset: Optional[int] = None, corner: Optional[str] = None) -> Mask:
     """`left` and `right` extra keys a side, -1 open; corner: "top_left" or "bottom_right", where no causal mask says it."""
-    return _of(5, left=left, right=right, corner={None: 0, "top_left": 1, "bottom_right": 2}[corner], **_offset(offset))
+    return _of(5, left=left, right=right, corner=_corner(corner), **_offset(offset))
 
 
 def key_lengths(lengths: Sequence[int]) -> Mask:
@@ -88,7 +95,10 @@ def block_map(matrix, queries: int = 64, keys: int = 64) -> Mask:
 
 def draft_tree(words: Sequence[int], drafts: int = 0) -> Mask:
     """The last keys are drafts of a tree: bits of each draft's ancestors."""
-    return _of(14, words=np.asarray(words, np.uint64), size=drafts)
+    listed = [w for w in words if isinstance(w, (int, np.integer)) and 0 <= int(w) < 2**64]  # a float would be cut
+    if len(listed) != len(words):
+        raise ValueError(f"fovea: draft_tree's words are {words!r}, not integers from 0 to 2**64 - 1")
+    return _of(14, words=np.array([int(w) for w in listed], np.uint64), size=drafts)
 
 
 def dilated(step: int, offset: Optional[int] = None) -> Mask:
@@ -105,8 +115,9 @@ def neighbourhood(sizes: Sequence[int], kernel: Sequence[int], dilation: Optiona
                   causal: Optional[Sequence[bool]] = None) -> Mask:
     """Neighbourhood attention in one to three dimensions, the last axis running fastest."""
     axes = len(sizes)
-    return _of(17, axes=axes, sizes=tuple(sizes), kernel=tuple(kernel), dilation=tuple(dilation or (1,) * axes),
-               causal_axes=tuple(int(a) for a in (causal or (0,) * axes)))
+    return _of(17, axes=axes, sizes=tuple(sizes), kernel=tuple(kernel),
+               dilation=(1,) * axes if dilation is None else tuple(dilation),
+               causal_axes=(0,) * axes if causal is None else tuple(int(a) for a in causal))
 
 
 def big_bird(side: int = 64, window: int = 3, global_blocks: int = 2, random: int = 3, seed: int = 0) -> Mask:

@@ -129,12 +129,16 @@ def _is_plain(*tensors) -> bool:
 _sdpa = F.scaled_dot_product_attention
 
 
-def _fits(query, key, value, attn_mask, enable_gqa) -> bool:
+def _fits(query, key, value, attn_mask, dropout_p, enable_gqa) -> bool:
+    if not 0 <= dropout_p < 1:
+        return False
     if query.device.type != "cpu" or query.dtype not in _TYPES or key.dtype != query.dtype or value.dtype != query.dtype:
         return False
     if any(x.ndim not in (3, 4) or x.ndim != query.ndim or x.is_nested for x in (query, key, value)):
         return False
-    if query.ndim == 4 and (query.shape[0] != key.shape[0] or (query.shape[1] != key.shape[1] and not enable_gqa)):
+    if query.shape[0] != key.shape[0] or key.shape[0] != value.shape[0]:
+        return False
+    if query.ndim == 4 and query.shape[1] != key.shape[1] and not enable_gqa:
         return False
     if query.ndim == 4 and key.shape[1] != value.shape[1]:
         return False
@@ -144,8 +148,8 @@ def _fits(query, key, value, attn_mask, enable_gqa) -> bool:
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
                                  enable_gqa=False):
     """torch.nn.functional.scaled_dot_product_attention by fovea, and by PyTorch where the tensors are none of fovea's: not on
-    the CPU, of other types, nested, or of batches that broadcast."""
-    if not _fits(query, key, value, attn_mask, enable_gqa):
+    the CPU, of other types, nested, or of batches that broadcast; or where all weights are dropped."""
+    if not _fits(query, key, value, attn_mask, dropout_p, enable_gqa):
         return _sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: attn_mask and is_causal are not given together")

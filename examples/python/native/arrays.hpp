@@ -66,6 +66,8 @@ struct array {
   void read_buffer(py::handle x);
   void read_attributes(py::handle x);
   bool read_exchanged(py::handle x);
+  bool is_negated(py::handle x) const;
+  void read_copy(py::handle x);
   void set_dims(int count);
   py::object kept_;
   shown_buffer buffer_;

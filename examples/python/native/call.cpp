@@ -4,12 +4,14 @@
 namespace native {
 namespace {
 
-void three(py::handle from, const std::string& name, std::int64_t* numbers) {
+/// Returns how many numbers there are.
+int three(py::handle from, const std::string& name, std::int64_t* numbers) {
   int i = 0;
   for (const py::handle x : from) {
     if (i == 3) refuse(name, " is ", shown(from), ", not 1 to 3 integers");
     numbers[i++] = to<std::int64_t>(x, name);
   }
+  return i;
 }
 
 }  // namespace
@@ -21,6 +23,11 @@ mask::mask(int kind, const py::dict& fields) : c(fovea_mask_of(kind)) {
   for (const auto& [key, value] : fields) {
     const std::string name = py::cast<std::string>(key), shown_name = "a mask's " + name;
     const auto integer = [&](py::handle x) { return to<std::int64_t>(x, shown_name); };
+    const auto one_an_axis = [&](std::int64_t* numbers) {  // how many axes there are comes before
+      const int count = three(value, shown_name, numbers);
+      if (count != c.axes)
+        refuse(shown_name, " is ", shown(value), ", not a number for each axis of ", std::to_string(c.axes));
+    };
     if (name == "list" || name == "query_list")
       (name == "list" ? c.list : c.list2) = list(value, "a mask's list", true);
     else if (name == "words")
@@ -42,14 +49,14 @@ mask::mask(int kind, const py::dict& fields) : c(fovea_mask_of(kind)) {
     else if (name == "axes")
       c.axes = static_cast<std::int32_t>(integer(value));
     else if (name == "sizes")
-      three(value, shown_name, c.sizes);
+      one_an_axis(c.sizes);
     else if (name == "kernel")
-      three(value, shown_name, c.kernel);
+      one_an_axis(c.kernel);
     else if (name == "dilation")
-      three(value, shown_name, c.dilation);
+      one_an_axis(c.dilation);
     else if (name == "causal_axes") {
       std::int64_t axes[3] = {};
-      three(value, shown_name, axes);
+      one_an_axis(axes);
       for (int a = 0; a < 3; ++a) c.causal_axes[a] = static_cast<std::int32_t>(axes[a]);
     } else if (name == "window")
       c.window = integer(value);

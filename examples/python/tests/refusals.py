@@ -1,5 +1,8 @@
 """What the package refuses, and what it gives back: part of test_fovea.py, which imports it."""
+import ctypes
+import pathlib
 import re
+import tempfile
 import unittest
 import weakref
 
@@ -100,6 +103,36 @@ class Refusals(unittest.TestCase):
         self.assertTrue(written.any())
         self.refused("d_bias is given without bias", fovea.backward, *inputs, o, lse, o, mask=hidden == 0,
                      d_bias=written)
+
+    def test_masks_of_other_numbers_of_axes(self):
+        for fields in ({"kernel": [3]}, {"kernel": [3, 3, 3]}, {"dilation": [1]}, {"causal": [True, False, True]},
+                       {"kernel": np.array([3])}, {"dilation": np.array([])}):
+            fields = {"kernel": [3, 3], **fields}
+            self.refused("a mask's (kernel|dilation|causal_axes) is .*, not a number for each axis of 2",
+                         masks.neighbourhood, [5, 10], **fields)
+        self.refused("corner is 'left', not top_left or bottom_right", masks.sliding_window, 1, 1, corner="left")
+        for words in ([1.5, 3], [-1, 3], [2**64, 1], ["a"], [None], np.array([1.0])):
+            self.refused("draft_tree's words are .*, not integers from 0", masks.draft_tree, words)
+        masks.draft_tree(np.array([1, 2**63], np.uint64)), masks.draft_tree([True, 2**64 - 1])
+
+    def test_names_of_files(self):
+        cache = fovea.KVCache(2, 16, 50, value_dim=24)
+        cache.append(self.k[0], self.v[0])
+        with tempfile.TemporaryDirectory() as folder:
+            kept = pathlib.Path(folder, "kept")
+            for function in (cache.save, cache.load):
+                self.refused("path is .*, with a null character", function, str(kept) + "\0.cache")
+                for path in (None, 3):
+                    self.assertRaises(TypeError, function, path)
+            self.assertEqual(list(kept.parent.iterdir()), [])
+            cache.save(bytes(kept))
+            self.assertEqual(list(kept.parent.iterdir()), [kept])
+            cache.truncate(3), cache.load(kept)
+            self.assertEqual(len(cache), 50)
+
+    def test_arrays_of_ctypes(self):  # which show no strides
+        k = ((ctypes.c_float * 16) * 50 * 2 * 2).from_buffer(self.k.copy())
+        np.testing.assert_array_equal(fovea.attention(self.q, k, self.v), fovea.attention(self.q, self.k, self.v))
 
     def test_caches(self):
         cache, angle = fovea.KVCache(2, 16, 50, value_dim=24), np.ones((50, 8), np.float32)

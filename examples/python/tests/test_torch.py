@@ -107,8 +107,19 @@ class Torch(unittest.TestCase):
         q = numbers(2, 4, 9, 8)
         with fovea.torch.installed():
             broadcast = F.scaled_dot_product_attention(q, q[:1], q[:1])
+            for given in ((q[:, 0], q[:1, 0], q[:1, 0]), (q[:1, 0], q[:, 0], q[:, 0]), (q, q, q[:1]), (q, q, q, None, 1.0)):
+                self.assertTrue(torch.equal(F.scaled_dot_product_attention(*given), sdpa(*given)))
         self.assertIs(F.scaled_dot_product_attention, sdpa)
         self.assertTrue(torch.equal(broadcast, sdpa(q, q[:1], q[:1])))
+
+    def test_what_memory_holds_with_the_other_sign(self):
+        q = numbers(2, 4, 9, 8)
+        negated = torch.complex(q, q).conj().imag
+        self.assertTrue(negated.is_neg())
+        for x in (negated, negated.detach().requires_grad_()):
+            self.assertTrue(torch.equal(fovea.attention(x, q, x), fovea.attention(-q, q, -q)))
+        with self.assertRaisesRegex(ValueError, "out can not be written"):
+            fovea.attention(q, q, q, out=negated)
 
     def test_compile_traces_it(self):
         @torch.compile(backend="aot_eager", fullgraph=True)
