@@ -28,7 +28,7 @@ struct attention_call {
       const auto at = c.floats.find(key);
       return at == c.floats.end() ? std::nullopt : std::optional<double>(at->second);
     };
-    softcap = number("softcap").value_or(0);
+    softcap = std::max(0., number("softcap").value_or(0));  // one below 0 caps nothing
     scale = number("scale");
     left = c.int_or("left_window_size", -1), right = c.int_or("right_window_size", -1);
     mode = c.int_or("qk_matmul_output_mode", 0);

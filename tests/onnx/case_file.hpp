@@ -42,9 +42,10 @@ struct case_file {
 };
 
 inline std::size_t bytes_of(const std::string& dtype) {
-  static const std::map<std::string, std::size_t> sizes{{"float32", 4},  {"float64", 8}, {"float16", 2},
-                                                        {"bfloat16", 2}, {"bool", 1},    {"int64", 8},
-                                                        {"int32", 4}};
+  static const std::map<std::string, std::size_t> sizes{
+      {"float32", 4}, {"float64", 8}, {"float16", 2}, {"bfloat16", 2}, {"bool", 1},
+      {"int64", 8},   {"int32", 4},   {"int16", 2},   {"int8", 1},     {"uint64", 8},
+      {"uint32", 4},  {"uint16", 2},  {"uint8", 1}};
   const auto at = sizes.find(dtype);
   if (at == sizes.end()) throw std::runtime_error("dtype " + dtype + " is not known");
   return at->second;

@@ -38,9 +38,23 @@ inline std::vector<double> numbers(const tensor_file& t) {
                 : t.dtype == "bfloat16" ? static_cast<double>(number_at<fovea::bf16>(bytes, i))
                 : t.dtype == "int64"    ? number_at<std::int64_t>(bytes, i)
                 : t.dtype == "int32"    ? number_at<std::int32_t>(bytes, i)
+                : t.dtype == "int16"    ? number_at<std::int16_t>(bytes, i)
+                : t.dtype == "int8"     ? number_at<std::int8_t>(bytes, i)
+                : t.dtype == "uint64"   ? number_at<std::uint64_t>(bytes, i)
+                : t.dtype == "uint32"   ? number_at<std::uint32_t>(bytes, i)
+                : t.dtype == "uint16"   ? number_at<std::uint16_t>(bytes, i)
                                         : number_at<std::uint8_t>(bytes, i);
   }
   return values;
+}
+
+/// The same tensor in float64, which holds all that the others do.
+inline tensor_file in_doubles(const tensor_file& t) {
+  tensor_file wide = t;
+  const auto values = numbers(t);
+  wide.dtype = "float64", wide.bytes.resize(values.size() * sizeof(double));
+  if (!values.empty()) std::memcpy(wide.bytes.data(), values.data(), wide.bytes.size());
+  return wide;
 }
 
 /// Writes output `i` of a case from a 4-D view (batch, head, token, dim), if the case has it: as it is, or,

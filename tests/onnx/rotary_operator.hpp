@@ -27,17 +27,24 @@ void run_rotary(const case_file& c, const output_writer& write) {
     const index_type columns = t.shape.back(), rows = columns == 0 ? 0 : t.count() / columns;
     return fovea::matrix_view<const E>{reinterpret_cast<const E*>(t.bytes.data()), rows, columns, columns, 1};
   };
+  if (cos.shape != sin.shape) throw std::runtime_error(cos.name + " and " + sin.name + " differ in shape");
+  const fovea::rotary_angles<E> table{angles(cos), angles(sin)};
   std::vector<index_type> positions(static_cast<std::size_t>(from.batch * from.tokens));
   if (has_in(c, 3)) {
     const auto ids = numbers(operand_in(c, 3));
-    if (ids.size() != positions.size())
+    if (ids.size() != positions.size() && ids.size() != static_cast<std::size_t>(from.tokens))
       throw std::runtime_error("there are " + std::to_string(ids.size()) + " position_ids for " +
                                std::to_string(positions.size()) + " tokens");
-    for (std::size_t i = 0; i < ids.size(); ++i) positions[i] = static_cast<index_type>(ids[i]);
+    for (std::size_t i = 0; i < positions.size(); ++i)  // those of one sequence are those of all
+      positions[i] = static_cast<index_type>(ids[i % ids.size()]);
   } else {
-    for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<index_type>(i);
+    if ((cos.shape[0] != 1 && cos.shape[0] != from.batch) || cos.shape[1] != from.tokens)
+      throw std::runtime_error(cos.name + " is of " + std::to_string(cos.shape[0]) + " x " +
+                               std::to_string(cos.shape[1]) + " tokens, X of " + std::to_string(from.batch) +
+                               " x " + std::to_string(from.tokens));
+    for (std::size_t i = 0; i < positions.size(); ++i)
+      positions[i] = static_cast<index_type>(i) % table.cos.rows;
   }
-  const fovea::rotary_angles<E> table{angles(cos), angles(sin)};
   const index_type r =
       c.int_or("rotary_embedding_dim", 0) == 0 ? from.dim : c.int_or("rotary_embedding_dim", 0);
   if (2 * table.cos.cols != r)
