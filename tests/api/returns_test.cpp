@@ -1,6 +1,8 @@
 // What a call returns and takes: every kind of view, every way to ask, all with the same numbers.
 #include <fovea/reference.hpp>
 
+#include "../support/max_abs.hpp"
+
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -33,7 +35,7 @@ struct inputs {
 void expect_equal(const auto& a, const auto& b, float tolerance = 2e-6f) {
   ASSERT_EQ(a.rows(), b.rows());
   ASSERT_EQ(a.cols(), b.cols());
-  EXPECT_LE((a - b).cwiseAbs().maxCoeff(), tolerance);
+  EXPECT_LE(fovea_test::max_abs(a - b), tolerance);
 }
 
 const fovea::attention<float, heads, kv_heads> attend;

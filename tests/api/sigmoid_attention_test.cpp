@@ -1,5 +1,6 @@
 // Attention by sigmoids: against the reference in every form, its gradients against differences.
 #include "../support/differences.hpp"
+#include "../support/max_abs.hpp"
 #include "../support/random.hpp"
 #include "../support/refusal.hpp"
 
@@ -92,7 +93,7 @@ TEST(sigmoid_attention, has_one_result) {
     cache.append(x.k, x.v);
     EXPECT_EQ(attend(x.q, cache, drop), out);
     const Rows<float> gates = Rows<float>::Constant(queries, heads, 40);
-    EXPECT_LT((attend(x.q, x.k, x.v, drop, fovea::gate(gates)) - out).cwiseAbs().maxCoeff(), 1e-5);
+    EXPECT_LT(fovea_test::max_abs(attend(x.q, x.k, x.v, drop, fovea::gate(gates)) - out), 1e-5);
     const auto plan = attend.plan_for(x.q, x.k, x.v, drop);
     std::vector<std::byte> bytes(static_cast<std::size_t>(plan.workspace_bytes()));
     EXPECT_EQ(attend(x.q, x.k, x.v, drop, plan, fovea::workspace{bytes}), out);
@@ -114,10 +115,10 @@ TEST(sigmoid_attention, has_no_normaliser) {
   const auto p = attend.weights(x.q, x.k, slope_rule());
   for (index_type h = 0; h < heads; ++h) {
     const Eigen::Map<const Matrix> of_head(&p(0, h, 0, 0), 6, 50);
-    EXPECT_LT((of_head * x.v - out.middleCols(h * value_dim, value_dim)).cwiseAbs().maxCoeff(), 1e-12);
+    EXPECT_LT(fovea_test::max_abs(of_head * x.v - out.middleCols(h * value_dim, value_dim)), 1e-12);
   }
   const Matrix k1 = x.k.topRows(20), k2 = x.k.bottomRows(30), v1 = x.v.topRows(20), v2 = x.v.bottomRows(30);
-  EXPECT_LT((attend(x.q, k1, v1) + attend(x.q, k2, v2) - attend(x.q, x.k, x.v)).cwiseAbs().maxCoeff(), 1e-12);
+  EXPECT_LT(fovea_test::max_abs(attend(x.q, k1, v1) + attend(x.q, k2, v2) - attend(x.q, x.k, x.v)), 1e-12);
 }
 
 TEST(sigmoid_attention, has_the_gradients_of_its_loss) {

@@ -1,5 +1,6 @@
 // tests/distributed/exchange_test.cpp - what travels, in which order, what it is summed to, and what all of
 // it leaves as it was.
+#include "../support/max_abs.hpp"
 #include "../support/resident.hpp"
 #include "support.hpp"
 
@@ -139,7 +140,7 @@ TEST(exchange, matrices_and_ragged_batches) {
   const Matrix own =
       ring(fovea::ragged{q, offsets}, fovea::ragged{k, offsets}, fovea::ragged{row_major_v, offsets}, causal);
   if (own.rows() > 0) {
-    EXPECT_LE((own - packed(picked, Eigen::all)).cwiseAbs().maxCoeff(), 2e-6f);
+    EXPECT_LE(fovea_test::max_abs(own - packed(picked, Eigen::all)), 2e-6f);
   }
 
   const Matrix one = attend(whole_q, whole_k, whole_v);
@@ -148,7 +149,7 @@ TEST(exchange, matrices_and_ragged_batches) {
   const auto [first, last] = std::pair(offsets.front(), offsets.back());
   // The rows of the ranks stand one after another in another order than in `whole`: without a mask that is all one.
   if (last > first) {
-    EXPECT_LE((in_place - one(picked, Eigen::all)).cwiseAbs().maxCoeff(), 2e-6f);
+    EXPECT_LE(fovea_test::max_abs(in_place - one(picked, Eigen::all)), 2e-6f);
   }
 }
 

@@ -3,8 +3,9 @@
 #include <fovea/attention.hpp>
 #include <fovea/kv_cache.hpp>
 
-#include <gtest/gtest.h>
+#include "../support/max_abs.hpp"
 
+#include <gtest/gtest.h>
 
 namespace {
 
@@ -22,19 +23,21 @@ TEST(rounded_weights, change_no_bit_of_other_elements) {
 }
 
 TEST(rounded_weights, leave_the_lse_and_go_with_a_plan_and_a_cache) {
-  const Halves q = Matrix::Random(40, 32).cast<Eigen::bfloat16>(), k = Matrix::Random(40, 32).cast<Eigen::bfloat16>(),
+  const Halves q = Matrix::Random(40, 32).cast<Eigen::bfloat16>(),
+               k = Matrix::Random(40, 32).cast<Eigen::bfloat16>(),
                v = Matrix::Random(40, 32).cast<Eigen::bfloat16>();
   const fovea::attention<Eigen::bfloat16, 2> attend;
   const auto exact = attend.with_lse(q, k, v, fovea::causal);
   const auto rounded = attend.with_lse(q, k, v, fovea::causal, fovea::rounded_weights);
   EXPECT_EQ(exact.lse, rounded.lse);
   const Matrix change = (exact.out.cast<float>() - rounded.out.cast<float>()).cwiseAbs();
-  EXPECT_LE(change.maxCoeff(), 0x1p-7f);
-  EXPECT_EQ(change.maxCoeff() > 0, pairs);
+  EXPECT_LE(fovea_test::max_abs(change), 0x1p-7f);
+  EXPECT_EQ(fovea_test::max_abs(change) > 0, pairs);
 
   const fovea::plan plan = attend.plan_for(q, k, v, fovea::causal, fovea::rounded_weights);
   std::vector<std::byte> bytes(static_cast<std::size_t>(plan.workspace_bytes()));
-  EXPECT_EQ(attend(q, k, v, fovea::rounded_weights, fovea::causal, plan, fovea::workspace{bytes}), rounded.out);
+  EXPECT_EQ(attend(q, k, v, fovea::rounded_weights, fovea::causal, plan, fovea::workspace{bytes}),
+            rounded.out);
 
   fovea::kv_cache<fovea::bf16, 2> cache(64, 16);
   cache.append(k, v);
@@ -42,17 +45,19 @@ TEST(rounded_weights, leave_the_lse_and_go_with_a_plan_and_a_cache) {
 }
 
 TEST(rounded_weights, drop_the_cells_that_a_call_without_drops) {
-  const Halves q = Matrix::Random(40, 32).cast<Eigen::bfloat16>(), k = Matrix::Random(300, 32).cast<Eigen::bfloat16>(),
+  const Halves q = Matrix::Random(40, 32).cast<Eigen::bfloat16>(),
+               k = Matrix::Random(300, 32).cast<Eigen::bfloat16>(),
                v = Matrix::Ones(300, 32).cast<Eigen::bfloat16>();
   const fovea::attention<Eigen::bfloat16, 2> attend;
   const fovea::dropout drop{.rate = 0.5, .seed = 3};
   const Matrix exact = attend(q, k, v, drop).cast<float>(),
                rounded = attend(q, k, v, drop, fovea::rounded_weights).cast<float>();
-  EXPECT_LE((exact - rounded).cwiseAbs().maxCoeff(), 0x1p-6f);  // other cells would move it by about 0.06
+  EXPECT_LE(fovea_test::max_abs(exact - rounded), 0x1p-6f);  // other cells would move it by about 0.06
 }
 
 TEST(rounded_weights, backward_takes_such_a_result) {
-  const Halves q = Matrix::Random(40, 32).cast<Eigen::bfloat16>(), k = Matrix::Random(40, 32).cast<Eigen::bfloat16>(),
+  const Halves q = Matrix::Random(40, 32).cast<Eigen::bfloat16>(),
+               k = Matrix::Random(40, 32).cast<Eigen::bfloat16>(),
                v = Matrix::Random(40, 32).cast<Eigen::bfloat16>(), d_o = v;
   const fovea::attention<Eigen::bfloat16, 2> attend;
   const auto [o, lse] = attend.with_lse(q, k, v, fovea::rounded_weights);

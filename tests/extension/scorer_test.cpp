@@ -44,14 +44,14 @@ TEST(scorer, squared_distance_in_double) {
         EXPECT_NEAR(lse(i, h), std::log(p.sum()), 1e-5);
         p /= p.sum();
         const Eigen::RowVectorXd out = p.transpose() * values;
-        EXPECT_LT((row(o) - out).cwiseAbs().maxCoeff(), 1e-5);
+        EXPECT_LT((row(o) - out).cwiseAbs().maxCoeff<Eigen::PropagateNaN>(), 1e-5);
         const Eigen::VectorXd dp = ((values.rowwise() - out) * row(d_out).transpose()).col(0);
         const Eigen::MatrixXd ds_apart =
             (-2 / double(scorer.length) * p.array() * dp.array()).matrix().asDiagonal() * apart;
-        EXPECT_LT((row(g.d_q) - ds_apart.colwise().sum()).cwiseAbs().maxCoeff(), 2e-5);
+        EXPECT_LT((row(g.d_q) - ds_apart.colwise().sum()).cwiseAbs().maxCoeff<Eigen::PropagateNaN>(), 2e-5);
         d_k.topRows(seen) -= ds_apart;
       }
-    EXPECT_LT((g.d_k.cast<double>() - d_k).cwiseAbs().maxCoeff(), 2e-5);
+    EXPECT_LT((g.d_k.cast<double>() - d_k).cwiseAbs().maxCoeff<Eigen::PropagateNaN>(), 2e-5);
   }
 }
 

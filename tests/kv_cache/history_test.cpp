@@ -1,5 +1,6 @@
 // Whatever was appended, taken back, shared and moved before, a cache holds its tokens and no others, each
 // key turned to where it stands.
+#include "../support/max_abs.hpp"
 #include "support.hpp"
 
 #include <cmath>
@@ -41,8 +42,8 @@ void expect_tokens(const Cache& cache, const std::vector<index_type>& kept, bool
     const index_type row = kept[static_cast<std::size_t>(i)];
     const Eigen::RowVectorXd key = text.k.row(row).cast<double>();
     const Eigen::RowVectorXd want = turns ? turned(key, cache.position() - count + i) : key;
-    ASSERT_LE((got.k.row(i) - want).cwiseAbs().maxCoeff(), tolerance<E>) << "key " << i << " of " << count;
-    ASSERT_LE((got.v.row(i) - text.v.row(row).cast<double>()).cwiseAbs().maxCoeff(), tolerance<E>) << i;
+    ASSERT_LE(fovea_test::max_abs(got.k.row(i) - want), tolerance<E>) << "key " << i << " of " << count;
+    ASSERT_LE(fovea_test::max_abs(got.v.row(i) - text.v.row(row).cast<double>()), tolerance<E>) << i;
   }
 }
 
@@ -101,7 +102,7 @@ TYPED_TEST(histories, of_a_ring_that_turns_only_some_sinks) {
     for (index_type s = 0; s < std::min<index_type>(left, 4); ++s) {
       const Eigen::RowVectorXd key = text.k.row(s).cast<double>();
       const Eigen::RowVectorXd want = s < 2 ? key : turned(key, ring.position() - left + s);
-      ASSERT_LE((got.k.row(s) - want).cwiseAbs().maxCoeff(), tolerance<TypeParam>) << s << " of " << left;
+      ASSERT_LE(fovea_test::max_abs(got.k.row(s) - want), tolerance<TypeParam>) << s << " of " << left;
     }
   }
 }
@@ -120,7 +121,8 @@ TEST(histories, of_an_int8_ring_whose_large_keys_are_gone) {
   ASSERT_EQ(got.k.rows(), 50);
   double worst = 0;
   for (index_type i = 0; i < 50; ++i)
-    worst = std::max(worst, (got.k.row(i) - text.k.row(111 + i - 10).cast<double>()).cwiseAbs().maxCoeff());
+    worst =
+        fovea_test::worse(worst, fovea_test::max_abs(got.k.row(i) - text.k.row(111 + i - 10).cast<double>()));
   EXPECT_LE(worst, 0.1);
 }
 

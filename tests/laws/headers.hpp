@@ -28,4 +28,7 @@ std::vector<std::string> broken_mirror(const std::vector<std::string>& of_librar
 /// What breaks the rules on text: macros, sizes, names, what a library must not do.
 std::vector<std::string> broken_house_rules(const std::vector<header>& headers);
 
+/// Which tests can not see a NaN: Eigen's maxCoeff() passes over one (support/max_abs.hpp does not).
+std::vector<std::string> blind_to_nan(const std::vector<header>& tests);
+
 }  // namespace fovea_test

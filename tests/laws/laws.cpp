@@ -76,6 +76,19 @@ TEST(house_rules, hold) {
   EXPECT_TRUE(found.empty()) << joined(found);
 }
 
+TEST(house_rules, tests_see_nan) {
+  const broken found = fovea_test::blind_to_nan(fovea_test::read_headers(FOVEA_TESTS));
+  EXPECT_TRUE(found.empty()) << joined(found);
+  const auto blind = [](std::vector<std::string> lines) {
+    return fovea_test::blind_to_nan({{"new/new_test.cpp", std::move(lines)}}).size();
+  };
+  EXPECT_EQ(blind({"EXPECT_LT((a - b).cwiseAbs()", "    .maxCoeff(), 1e-6);"}), 1u);
+  EXPECT_EQ(blind({"EXPECT_LT((a - b).array().abs().maxCoeff(), 1e-6);"}), 1u);
+  EXPECT_EQ(
+      blind({"x.cwiseAbs().maxCoeff<Eigen::PropagateNaN>()", "s.maxCoeff();  // .cwiseAbs().maxCoeff()"}),
+      0u);
+}
+
 TEST(house_rules, count_what_is_always_inlined) {
   std::vector<header> headers = {{"mask/new.hpp", {"// fovea/mask/new.hpp - a mask.", "#pragma once"}}};
   headers[0].lines.insert(headers[0].lines.end(), 250, "FOVEA_INLINE void f();  // no FOVEA_INLINE");

@@ -1,5 +1,6 @@
 // block_map(m, sides): what it says of blocks is so, exactly; it gets what its booleans get; hidden blocks
 // are not read.
+#include "../support/max_abs.hpp"
 #include "../support/random.hpp"
 #include "../support/refusal.hpp"
 
@@ -81,11 +82,11 @@ void expect_like_booleans(index_type queries, index_type keys, fovea::block_side
       ASSERT_NEAR(static_cast<double>(got.out(i, c)), expected.out(0, c / 16, i, c % 16), 1e-5) << i;
   const auto d = attend.backward(q, k, v, got.out, got.lse, d_out, masks..., block_map(map, sides));
   const auto other = attend.with_lse(q, k, v, masks..., fovea::boolean_mask(cells));
-  EXPECT_LT((got.out - other.out).cwiseAbs().maxCoeff(), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(got.out - other.out), 1e-5f);
   const auto e = attend.backward(q, k, v, got.out, got.lse, d_out, masks..., fovea::boolean_mask(cells));
-  EXPECT_LT((d.d_q - e.d_q).cwiseAbs().maxCoeff(), 1e-5f);
-  EXPECT_LT((d.d_k - e.d_k).cwiseAbs().maxCoeff(), 1e-5f);
-  EXPECT_LT((d.d_v - e.d_v).cwiseAbs().maxCoeff(), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_q - e.d_q), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_k - e.d_k), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_v - e.d_v), 1e-5f);
 }
 
 TEST(block_map, is_the_matrix_of_booleans) {

@@ -1,4 +1,5 @@
 // Dilated masks, whose tokens calls sort by remainder: results, gradients and bits.
+#include "../support/max_abs.hpp"
 #include "expect_mask.hpp"
 
 #include <fovea/executor.hpp>
@@ -23,12 +24,12 @@ void expect_gradients_like_booleans(index_type queries, index_type keys, index_t
   const auto as_booleans = fovea::boolean_mask(cells);
   const auto want = attend.with_lse(q, k, v, as_booleans, mods...),
              is = attend.with_lse(q, k, v, mask, mods...);
-  EXPECT_LT((is.out - want.out).cwiseAbs().maxCoeff(), 2e-6);
+  EXPECT_LT(fovea_test::max_abs(is.out - want.out), 2e-6);
   const auto of_booleans = attend.backward(q, k, v, want.out, want.lse, d_out, as_booleans, mods...);
   const auto d = attend.backward(q, k, v, want.out, want.lse, d_out, mask, mods...);
-  EXPECT_LT((d.d_q - of_booleans.d_q).cwiseAbs().maxCoeff(), 1e-5);
-  EXPECT_LT((d.d_k - of_booleans.d_k).cwiseAbs().maxCoeff(), 1e-5);
-  EXPECT_LT((d.d_v - of_booleans.d_v).cwiseAbs().maxCoeff(), 1e-5);
+  EXPECT_LT(fovea_test::max_abs(d.d_q - of_booleans.d_q), 1e-5);
+  EXPECT_LT(fovea_test::max_abs(d.d_k - of_booleans.d_k), 1e-5);
+  EXPECT_LT(fovea_test::max_abs(d.d_v - of_booleans.d_v), 1e-5);
   for (index_type j = 0; j < keys; ++j)
     EXPECT_TRUE(cells.col(j).any() || (d.d_k.row(j).isZero(0) && d.d_v.row(j).isZero(0))) << j;
   EXPECT_EQ(attend.plan_for(q, k, v, mask, mods...).batches, std::min(queries, step));
@@ -99,14 +100,14 @@ TEST(dilated, strided_as_two_calls) {
   const auto both = fovea::causal & (close | fovea::dilated{step});
   const auto one = attend.with_lse(q, k, v, both);
   const auto two = merge(attend.with_lse(q, k, v, near), attend.with_lse(q, k, v, far));
-  EXPECT_LT((one.out - two.out).cwiseAbs().maxCoeff(), 2e-6);
-  EXPECT_LT((one.lse - two.lse).cwiseAbs().maxCoeff(), 2e-6);
+  EXPECT_LT(fovea_test::max_abs(one.out - two.out), 2e-6);
+  EXPECT_LT(fovea_test::max_abs(one.lse - two.lse), 2e-6);
   const auto d = attend.backward(q, k, v, one.out, one.lse, d_out, both);
   const auto d_near = attend.backward(q, k, v, two.out, two.lse, d_out, near);
   const auto d_far = attend.backward(q, k, v, two.out, two.lse, d_out, far);
-  EXPECT_LT((d.d_q - d_near.d_q - d_far.d_q).cwiseAbs().maxCoeff(), 1e-5);
-  EXPECT_LT((d.d_k - d_near.d_k - d_far.d_k).cwiseAbs().maxCoeff(), 1e-5);
-  EXPECT_LT((d.d_v - d_near.d_v - d_far.d_v).cwiseAbs().maxCoeff(), 1e-5);
+  EXPECT_LT(fovea_test::max_abs(d.d_q - d_near.d_q - d_far.d_q), 1e-5);
+  EXPECT_LT(fovea_test::max_abs(d.d_k - d_near.d_k - d_far.d_k), 1e-5);
+  EXPECT_LT(fovea_test::max_abs(d.d_v - d_near.d_v - d_far.d_v), 1e-5);
 }
 
 }  // namespace dilated_test

@@ -2,6 +2,7 @@
 // and calls.
 #pragma once
 
+#include "../support/max_abs.hpp"
 #include "../support/random.hpp"
 #include "../support/refusal.hpp"
 
@@ -91,14 +92,14 @@ void expect_like_booleans(const auto& mask, index_type tokens, const auto& sees)
       ASSERT_NEAR(static_cast<double>(got.out(i, c)), expected.out(0, c / 16, i, c % 16), 1e-5) << i;
   const auto d = attend.backward(q, k, v, got.out, got.lse, d_out, mask);
   const auto e = attend.backward(q, k, v, got.out, got.lse, d_out, fovea::boolean_mask(cells));
-  EXPECT_LT((d.d_q - e.d_q).cwiseAbs().maxCoeff(), 1e-5f);
-  EXPECT_LT((d.d_k - e.d_k).cwiseAbs().maxCoeff(), 1e-5f);
-  EXPECT_LT((d.d_v - e.d_v).cwiseAbs().maxCoeff(), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_q - e.d_q), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_k - e.d_k), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_v - e.d_v), 1e-5f);
 
   fovea::kv_cache<float, 2> cache{tokens, 16};
   cache.append(k, v);
   const Matrix last = q.bottomRows(5), o = attend(last, cache, mask);
-  EXPECT_LT((o - got.out.bottomRows(5)).cwiseAbs().maxCoeff(), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(o - got.out.bottomRows(5)), 1e-5f);
 }
 
 }  // namespace mask_test

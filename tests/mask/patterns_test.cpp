@@ -1,4 +1,5 @@
 // Masks of sparse transformers: dilated, global_tokens, neighbourhood, big_bird, and what joins them, a | b.
+#include "../support/max_abs.hpp"
 #include "expect_mask.hpp"
 
 #include <array>
@@ -163,7 +164,7 @@ TEST(neighbourhood, in_calls) {
   const Eigen::MatrixXd q = Eigen::MatrixXd::Random(210, 16);
   const auto cells = mask_test::cells_of(210, 210, neighbours(volume));
   const fovea::attention<double, 1> attend;
-  EXPECT_LT((attend(q, q, q, volume) - attend(q, q, q, fovea::boolean_mask(cells))).cwiseAbs().maxCoeff(),
+  EXPECT_LT(fovea_test::max_abs(attend(q, q, q, volume) - attend(q, q, q, fovea::boolean_mask(cells))),
             1e-12);
 }
 
@@ -228,14 +229,14 @@ TEST(big_bird, in_calls) {
   const fovea::attention<float, 1> attend;
   const auto got = attend.with_lse(q, q, q, mask),
              expected = attend.with_lse(q, q, q, fovea::boolean_mask(cells));
-  EXPECT_LT((got.out - expected.out).cwiseAbs().maxCoeff(), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(got.out - expected.out), 1e-5f);
   const auto d = attend.backward(q, q, q, got.out, got.lse, q, mask),
              e = attend.backward(q, q, q, got.out, got.lse, q, fovea::boolean_mask(cells));
-  EXPECT_LT((d.d_q - e.d_q).cwiseAbs().maxCoeff(), 1e-5f);
-  EXPECT_LT((d.d_k - e.d_k).cwiseAbs().maxCoeff(), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_q - e.d_q), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(d.d_k - e.d_k), 1e-5f);
   fovea::kv_cache<float, 1> cache{400, 16};
   cache.append(q, q);
-  EXPECT_LT((attend(last, cache, mask) - got.out.bottomRows(5)).cwiseAbs().maxCoeff(), 1e-5f);
+  EXPECT_LT(fovea_test::max_abs(attend(last, cache, mask) - got.out.bottomRows(5)), 1e-5f);
 }
 
 TEST(union_of_masks, shows_what_either_does) {
@@ -248,7 +249,7 @@ TEST(union_of_masks, shows_what_either_does) {
   expect_like_booleans(joined, 200, sees);
   const Matrix q = Matrix::Random(200, 32);
   const fovea::attention<float, 2> attend;
-  EXPECT_LT((attend(q, q, q, joined) - attend(q, q, q, prefix)).cwiseAbs().maxCoeff(), 1e-6f);
+  EXPECT_LT(fovea_test::max_abs(attend(q, q, q, joined) - attend(q, q, q, prefix)), 1e-6f);
 }
 
 /// A block that no part shows is not read, whatever lies around it: NaN there reaches nothing.

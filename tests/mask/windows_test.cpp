@@ -1,4 +1,5 @@
 // Windows and diagonals: numbers of any size mean what they say, and where a window stands is never guessed.
+#include "../support/max_abs.hpp"
 #include "../support/refusal.hpp"
 
 #include <fovea/reference.hpp>
@@ -90,9 +91,7 @@ TEST(windows, numbers_of_any_size_in_calls) {
       const auto statistics = attend.statistics(q, k, mask);
       const Matrix weights = attend.weights_of(0, q, k, mask);
       const auto d_v = attend.backward(q, k, v, out, lse, out, mask).d_v;
-      const auto near = [](const Matrix& a, const Matrix& b) {
-        return (a - b).cwiseAbs().maxCoeff() < 1e-5f;
-      };
+      const auto near = [](const Matrix& a, const Matrix& b) { return fovea_test::max_abs(a - b) < 1e-5f; };
       ASSERT_TRUE(near(weights, p) && near(out, p * v) && near(d_v, p.transpose() * (p * v)))
           << x.n << " " << x.left << " " << x.right << " " << x.offset;
       for (index_type i = 0; i < queries; ++i)

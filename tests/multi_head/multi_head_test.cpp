@@ -1,4 +1,5 @@
 // The layer against the textbook in double, and its gradients against central differences.
+#include "../support/max_abs.hpp"
 #include "../support/worse.hpp"
 #include "support.hpp"
 
@@ -115,13 +116,13 @@ void expect_all(const shape& s, const auto&... mods) {
   EXPECT_EQ(parameters, 2 + (s.o.bias ? 2 : 0) + (s.o.normalised ? 2 : 0) + (l.has_memory_weight() ? 1 : 0));
 
   if (s.o.bias && !s.o.normalised && s.o.rotary.cos.cols == 0 && sizeof...(mods) == 0) {
-    EXPECT_LT(gradient.b_k().cwiseAbs().maxCoeff(), 1e-13) << "it moves all logits of a row alike";
+    EXPECT_LT(fovea_test::max_abs(gradient.b_k()), 1e-13) << "it moves all logits of a row alike";
   }
 
   layer twice = gradient;  // backward adds
   l.backward(weights, saved, twice, mods...);
   const auto doubled = [](const std::string& name, const auto& a, const auto& b) {
-    EXPECT_LT(distance(a, 2 * b), 1e-13 * (1 + b.cwiseAbs().maxCoeff())) << name;
+    EXPECT_LT(distance(a, 2 * b), 1e-13 * (1 + fovea_test::max_abs(b))) << name;
   };
   layer::each_parameter("", doubled, twice, gradient);
 }
@@ -203,7 +204,7 @@ TEST(MultiHead, RandomWeightsLieWithinGlorotsBounds) {
   fovea_test::random_source random(3);
   l.randomise([&] { return random.uniform(-1, 1); });
   const auto within = [](const auto& w, double inputs, double outputs) {
-    const double bound = std::sqrt(6 / (inputs + outputs)), most = w.cwiseAbs().maxCoeff();
+    const double bound = std::sqrt(6 / (inputs + outputs)), most = fovea_test::max_abs(w);
     EXPECT_LE(most, bound);
     EXPECT_GT(most, 0.8 * bound);
   };

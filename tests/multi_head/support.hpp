@@ -1,6 +1,7 @@
 // tests/multi_head/support.hpp - layers with weights at random, and the textbook's way to their results.
 #pragma once
 
+#include "../support/max_abs.hpp"
 #include "../support/random.hpp"
 
 #include <fovea/multi_head.hpp>
@@ -77,7 +78,7 @@ matrix textbook(const layer& l, const matrix& x, const matrix& memory, const aut
 }
 
 inline double distance(const matrix& a, const matrix& b) {
-  return a.size() == 0 ? 0 : (a - b).cwiseAbs().maxCoeff();
+  return a.size() == 0 ? 0 : fovea_test::max_abs(a - b);
 }
 
 }  // namespace multi_head_test

@@ -1,4 +1,5 @@
 // Additive attention against its textbook in double, its gradients against differences.
+#include "../support/max_abs.hpp"
 #include "support.hpp"
 
 #include <fovea/executor.hpp>
@@ -63,15 +64,14 @@ TEST(additive, is_the_textbook) {
     const auto causal = [&](auto i, auto j) { return j <= i + offset; };
     for (const bool normalised : {false, true}) {
       const auto layer = random_layer<additive>(normalised);
-      EXPECT_LT((layer(x.q, x.k, x.v) - textbook(layer, x.q, x.k, x.v, all_seen)).cwiseAbs().maxCoeff(),
-                1e-13);
+      EXPECT_LT(fovea_test::max_abs(layer(x.q, x.k, x.v) - textbook(layer, x.q, x.k, x.v, all_seen)), 1e-13);
       const auto [out, lse] = layer.with_lse(x.q, x.k, x.v, fovea::causal_bottom_right);
-      EXPECT_LT((out - textbook(layer, x.q, x.k, x.v, causal)).cwiseAbs().maxCoeff(), 1e-13);
+      EXPECT_LT(fovea_test::max_abs(out - textbook(layer, x.q, x.k, x.v, causal)), 1e-13);
     }
     const auto single = random_layer<fovea::additive<float, heads, kv_heads>>(true);
     const Eigen::MatrixXf q = x.q.cast<float>(), k = x.k.cast<float>(), v = x.v.cast<float>();
     const Matrix in_float = single(q, k, v).template cast<double>();
-    EXPECT_LT((in_float - textbook(single, x.q, x.k, x.v, all_seen)).cwiseAbs().maxCoeff(), 3e-6);
+    EXPECT_LT(fovea_test::max_abs(in_float - textbook(single, x.q, x.k, x.v, all_seen)), 3e-6);
   }
 }
 
@@ -81,10 +81,10 @@ TEST(additive, takes_projections_of_any_size) {
   const auto layer = random_layer<additive>(false, 200);
   const auto single = random_layer<fovea::additive<float, heads, kv_heads>>(false, 200);
   const Matrix wanted = textbook(layer, x.q, x.k, x.v, all_seen);
-  EXPECT_LT((layer(x.q, x.k, x.v) - wanted).cwiseAbs().maxCoeff(), 1e-11);
+  EXPECT_LT(fovea_test::max_abs(layer(x.q, x.k, x.v) - wanted), 1e-11);
   const Eigen::MatrixXf q = x.q.cast<float>(), k = x.k.cast<float>(), v = x.v.cast<float>();
   const Matrix in_float = single(q, k, v).template cast<double>();
-  EXPECT_LT((in_float - wanted).cwiseAbs().maxCoeff(), 1e-3);  // of logits that move by 1e-4
+  EXPECT_LT(fovea_test::max_abs(in_float - wanted), 1e-3);  // of logits that move by 1e-4
 }
 
 /// Keys beyond the exponentials' range beside queries within it: where tanh is 1 or -1, and its slope 0.
@@ -92,7 +92,7 @@ TEST(additive, takes_keys_of_any_size) {
   const inputs x(9, 40);
   auto layer = random_layer<additive>(false);
   layer.w_k.topRows(hidden) *= 1000;
-  EXPECT_LT((layer(x.q, x.k, x.v) - textbook(layer, x.q, x.k, x.v, all_seen)).cwiseAbs().maxCoeff(), 1e-12);
+  EXPECT_LT(fovea_test::max_abs(layer(x.q, x.k, x.v) - textbook(layer, x.q, x.k, x.v, all_seen)), 1e-12);
   const auto [out, lse] = layer.with_lse(x.q, x.k, x.v);
   auto gradient = layer.zero_gradient();
   const auto d = layer.backward(x.q, x.k, x.v, out, lse, x.d_out, gradient);
@@ -152,7 +152,7 @@ TEST(additive, has_the_bits_of_any_executor_and_of_a_sequence_alone) {
   };
   EXPECT_EQ(run(layer), run(parallel));
   const Matrix alone = layer(x.q.topRows(20), x.k.topRows(150), x.v.topRows(150));
-  EXPECT_LT((std::get<0>(run(layer)).topRows(20) - alone).cwiseAbs().maxCoeff(), 1e-13);
+  EXPECT_LT(fovea_test::max_abs(std::get<0>(run(layer)).topRows(20) - alone), 1e-13);
 }
 
 /// Also beside a sequence whose projections are beyond the exponentials' range, and as one beside others.
@@ -192,7 +192,7 @@ TEST(additive, decodes_from_a_cache_of_projected_keys) {
   fovea::kv_cache<double, kv_heads> cache(40, hidden, {.value_dim = value_dim});
   cache.append(layer.project_keys(x.k), x.v);
   const auto causal = [](auto i, auto j) { return j <= i + 38; };
-  EXPECT_LT((layer(x.q, cache, fovea::causal) - textbook(layer, x.q, x.k, x.v, causal)).cwiseAbs().maxCoeff(),
+  EXPECT_LT(fovea_test::max_abs(layer(x.q, cache, fovea::causal) - textbook(layer, x.q, x.k, x.v, causal)),
             1e-13);
 }
 
@@ -208,7 +208,7 @@ TEST(additive, normalises_v_of_any_length) {
     auto scaled = layer;
     scaled.v *= by;
     const auto [out, lse] = scaled.with_lse(x.q, x.k, x.v);
-    EXPECT_LT((out - layer(x.q, x.k, x.v)).cwiseAbs().maxCoeff(), 1e-12) << by;
+    EXPECT_LT(fovea_test::max_abs(out - layer(x.q, x.k, x.v)), 1e-12) << by;
     auto gradient = scaled.zero_gradient();
     scaled.backward(x.q, x.k, x.v, out, lse, out, gradient);
     EXPECT_TRUE(gradient.v.allFinite() && gradient.g.allFinite()) << by;
@@ -216,7 +216,7 @@ TEST(additive, normalises_v_of_any_length) {
   for (const float by : {1e-38f, 1e-30f, 1e30f, 1e37f}) {
     auto scaled = layer_32;
     scaled.v *= by;
-    EXPECT_LT((scaled(q, k, v) - layer_32(q, k, v)).cwiseAbs().maxCoeff(), 1e-5f) << by;
+    EXPECT_LT(fovea_test::max_abs(scaled(q, k, v) - layer_32(q, k, v)), 1e-5f) << by;
   }
 }
 

@@ -1,4 +1,5 @@
 // Attention by cosines against its textbook in double, its gradients against differences.
+#include "../support/max_abs.hpp"
 #include "support.hpp"
 
 #include <fovea/cosine.hpp>
@@ -33,10 +34,10 @@ TEST(cosine, is_the_textbook_with_its_gradients) {
     cosine layer;
     layer.log_scale << 1.3, 5;  // the second beyond ln 100
     const auto [out, lse] = layer.with_lse(q, k, v, fovea::causal_bottom_right);
-    EXPECT_LT((out - textbook(layer, q, k, v)).cwiseAbs().maxCoeff(), 1e-12);
+    EXPECT_LT(fovea_test::max_abs(out - textbook(layer, q, k, v)), 1e-12);
     fovea::kv_cache<double, kv_heads> cache(50, dim, {.value_dim = 4});
     cache.append(layer.unit_keys(k), v);
-    EXPECT_LT((layer(q, cache, fovea::causal) - out).cwiseAbs().maxCoeff(), 1e-12);
+    EXPECT_LT(fovea_test::max_abs(layer(q, cache, fovea::causal) - out), 1e-12);
 
     const auto loss = [&] { return textbook(layer, q, k, v).cwiseProduct(d_out).sum(); };
     auto d_log_scale = layer.zero_gradient();
@@ -80,24 +81,22 @@ TEST(cosine, of_vectors_of_any_length) {
   };
   const auto wanted = gradient(layer, q, k, v);
   for (const double by : {1e-10, 1e20, 1e100, 1e170, 1e290}) {
-    EXPECT_LT((layer(Matrix(q * by), Matrix(k * by), v) - layer(q, k, v)).cwiseAbs().maxCoeff(), 1e-12) << by;
+    EXPECT_LT(fovea_test::max_abs(layer(Matrix(q * by), Matrix(k * by), v) - layer(q, k, v)), 1e-12) << by;
     const auto d = gradient(layer, Matrix(q * by), Matrix(k * by), v);
-    EXPECT_LT((d.d_q * by - wanted.d_q).cwiseAbs().maxCoeff(), 1e-12) << by;
-    EXPECT_LT((d.d_k * by - wanted.d_k).cwiseAbs().maxCoeff(), 1e-12) << by;
+    EXPECT_LT(fovea_test::max_abs(d.d_q * by - wanted.d_q), 1e-12) << by;
+    EXPECT_LT(fovea_test::max_abs(d.d_k * by - wanted.d_k), 1e-12) << by;
   }
   for (const float by : {1e-10f, 1e15f, 1e20f, 1e30f, 1e37f})
-    EXPECT_LT(
-        (layer_32(Eigen::MatrixXf(q_32 * by), Eigen::MatrixXf(k_32 * by), v_32) - layer_32(q_32, k_32, v_32))
-            .cwiseAbs()
-            .maxCoeff(),
-        1e-5f)
+    EXPECT_LT(fovea_test::max_abs(layer_32(Eigen::MatrixXf(q_32 * by), Eigen::MatrixXf(k_32 * by), v_32) -
+                                  layer_32(q_32, k_32, v_32)),
+              1e-5f)
         << by;
 }
 
 TEST(cosine, of_nothing_is_nothing) {
   Matrix q = Matrix::Zero(1, heads * dim), k = Matrix::Ones(4, dim), v = Matrix::Random(4, 3);
   const cosine layer;
-  EXPECT_LT((layer(q, k, v).leftCols(3) - v.colwise().mean()).cwiseAbs().maxCoeff(), 1e-15);
+  EXPECT_LT(fovea_test::max_abs(layer(q, k, v).leftCols(3) - v.colwise().mean()), 1e-15);
   cosine moved;
   moved.log_scale.resize(3);
   expect_refused([&] { static_cast<void>(moved(q, k, v)); },

@@ -1,4 +1,5 @@
 // Attention with a bias in two factors against its textbook in double, its gradients against differences.
+#include "../support/max_abs.hpp"
 #include "support.hpp"
 
 #include <fovea/decomposed.hpp>
@@ -53,8 +54,7 @@ TEST(decomposed, is_the_textbook_with_its_gradients) {
     decomposed layer = random_layer(g, random);
     const fovea::causal_offset seen{9};
     const auto [out, lse] = layer.with_lse(q, k, v, seen);
-    EXPECT_LT((out - textbook(layer, q, k, v, g)).cwiseAbs().maxCoeff(), 1e-12)
-        << g.height << " x " << g.width;
+    EXPECT_LT(fovea_test::max_abs(out - textbook(layer, q, k, v, g)), 1e-12) << g.height << " x " << g.width;
 
     const auto loss = [&] { return textbook(layer, q, k, v, g).cwiseProduct(d_out).sum(); };
     auto gradient = layer.zero_gradient();

@@ -1,4 +1,5 @@
 // Luong's attentions against their textbook in double, their gradients against differences.
+#include "../support/max_abs.hpp"
 #include "support.hpp"
 
 #include <fovea/executor.hpp>
@@ -92,13 +93,13 @@ void expect_textbook() {
   auto layer = random_layer<layer_type>();
   for (const index_type queries : {2, 40}) {
     const inputs x(queries, 50);
-    EXPECT_LT((layer(x.q, x.k, x.v) - textbook<Score, Window>(layer, x.q, x.k, x.v)).cwiseAbs().maxCoeff(),
+    EXPECT_LT(fovea_test::max_abs(layer(x.q, x.k, x.v) - textbook<Score, Window>(layer, x.q, x.k, x.v)),
               1e-13);
     const auto p = layer.weights(x.q, x.k);
     for (index_type h = 0; h < heads; ++h) {
       const Eigen::Map<const Matrix> of_head(&p(0, h, 0, 0), queries, 50);
       EXPECT_LT(
-          (of_head * x.v - layer(x.q, x.k, x.v).middleCols(h * value_dim, value_dim)).cwiseAbs().maxCoeff(),
+          fovea_test::max_abs(of_head * x.v - layer(x.q, x.k, x.v).middleCols(h * value_dim, value_dim)),
           1e-13);
     }
   }
@@ -136,10 +137,9 @@ TEST(luong, in_float) {
   const inputs x(40, 50);
   const Eigen::MatrixXf q = x.q.cast<float>(), k = x.k.cast<float>(), v = x.v.cast<float>();
   const Matrix out = layer(q, k, v).cast<double>();
-  EXPECT_LT((out - textbook<luong_score::general, luong_window::local_p>(layer, x.q, x.k, x.v))
-                .cwiseAbs()
-                .maxCoeff(),
-            1e-4);  // of places that move by 1e-5
+  EXPECT_LT(
+      fovea_test::max_abs(out - textbook<luong_score::general, luong_window::local_p>(layer, x.q, x.k, x.v)),
+      1e-4);  // of places that move by 1e-5
 }
 
 /// The window and its Gaussian, as the reference takes them.
@@ -167,7 +167,7 @@ TEST(luong, predicts_in_each_sequence_and_hides_no_nan) {
       layer(fovea::ragged{x.q, starts}, fovea::ragged{x.k, key_starts}, fovea::ragged{x.v, key_starts});
   const Matrix second =
       layer(Matrix(x.q.bottomRows(6)), Matrix(x.k.bottomRows(15)), Matrix(x.v.bottomRows(15)));
-  EXPECT_LT((packed.bottomRows(6) - second).cwiseAbs().maxCoeff(), 1e-13);
+  EXPECT_LT(fovea_test::max_abs(packed.bottomRows(6) - second), 1e-13);
   EXPECT_TRUE(packed.row(3).head(value_dim).array().isNaN().all());
   EXPECT_FALSE(packed.topRows(3).array().isNaN().any());
   EXPECT_FALSE(packed.middleRows(4, 2).array().isNaN().any());
@@ -203,7 +203,7 @@ TEST(luong, windows_of_any_length) {
     const layer_of<luong_score::dot, luong_window::local_m> moving({.query_dim = dim, .distance = long_way});
     const Matrix all = wanted(x.q, x.k, x.v);
     EXPECT_EQ(moving(x.q, x.k, x.v), all);
-    EXPECT_LT((predicting(x.q, x.k, x.v) - all).cwiseAbs().maxCoeff(), 1e-3) << long_way;
+    EXPECT_LT(fovea_test::max_abs(predicting(x.q, x.k, x.v) - all), 1e-3) << long_way;
   }
 }
 

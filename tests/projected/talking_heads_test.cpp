@@ -1,4 +1,5 @@
 // Heads that talk against their textbook in double, their gradients against differences.
+#include "../support/max_abs.hpp"
 #include "support.hpp"
 
 #include <fovea/executor.hpp>
@@ -60,7 +61,7 @@ TEST(talking_heads, are_the_textbook_with_its_gradients) {
     const auto wanted = [&] {
       return textbook(layer, q, k, v, 0.05, [&](auto i, auto j) { return j <= i + keys - queries; });
     };
-    EXPECT_LT((layer(q, k, v, seen, own, cap) - wanted()).cwiseAbs().maxCoeff(), 1e-12) << queries;
+    EXPECT_LT(fovea_test::max_abs(layer(q, k, v, seen, own, cap) - wanted()), 1e-12) << queries;
     const auto loss = [&] { return wanted().cwiseProduct(d_out).sum(); };
     auto gradient = layer.zero_gradient();
     gradient.p_l.setOnes();  // is added to
@@ -125,12 +126,11 @@ TEST(talking_heads, know_nothing_of_what_is_hidden) {
   q.row(0).setConstant(nan), k.row(5).setConstant(nan), v.row(5).setConstant(nan);
   const Matrix out = layer(q, k, v, seen);
   EXPECT_TRUE(out.allFinite() && (out.row(0).array() == 0).all());
-  EXPECT_LT((out - clean).cwiseAbs().maxCoeff(), 1e-14);
+  EXPECT_LT(fovea_test::max_abs(out - clean), 1e-14);
   const auto d = layer.backward(q, k, v, d_out, gradient, seen);
-  EXPECT_LT((d.d_q - wanted.d_q).cwiseAbs().maxCoeff() + (d.d_k - wanted.d_k).cwiseAbs().maxCoeff() +
-                (d.d_v - wanted.d_v).cwiseAbs().maxCoeff() +
-                (gradient.p_l - other.p_l).cwiseAbs().maxCoeff() +
-                (gradient.p_w - other.p_w).cwiseAbs().maxCoeff(),
+  EXPECT_LT(fovea_test::max_abs(d.d_q - wanted.d_q) + fovea_test::max_abs(d.d_k - wanted.d_k) +
+                fovea_test::max_abs(d.d_v - wanted.d_v) + fovea_test::max_abs(gradient.p_l - other.p_l) +
+                fovea_test::max_abs(gradient.p_w - other.p_w),
             1e-13);
   // A NaN of a value makes the rows that see it NaN, and no other.
   const auto later = fovea::mask([](auto i, auto j) { return (i > 3) | (j != 5); });

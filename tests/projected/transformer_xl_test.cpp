@@ -1,4 +1,5 @@
 // Attention with vectors of distances against its textbook in double, its gradients against differences.
+#include "../support/max_abs.hpp"
 #include "support.hpp"
 
 #include <fovea/executor.hpp>
@@ -63,10 +64,9 @@ TEST(transformer_xl, is_the_textbook_with_its_gradients) {
       return textbook(layer, q, k, v, n.offset, [&](auto i, auto j) { return j <= i + n.offset + 2; });
     };
     const auto [out, lse] = layer.with_lse(q, k, v, seen);
-    EXPECT_LT((out - wanted()).cwiseAbs().maxCoeff(), 1e-12) << n.queries << " x " << n.keys;
-    EXPECT_LT((layer(q, k, v) - textbook(layer, q, k, v, n.offset, [](auto, auto) { return true; }))
-                  .cwiseAbs()
-                  .maxCoeff(),
+    EXPECT_LT(fovea_test::max_abs(out - wanted()), 1e-12) << n.queries << " x " << n.keys;
+    EXPECT_LT(fovea_test::max_abs(layer(q, k, v) -
+                                  textbook(layer, q, k, v, n.offset, [](auto, auto) { return true; })),
               1e-12);
 
     const auto loss = [&] { return wanted().cwiseProduct(d_out).sum(); };
@@ -140,11 +140,9 @@ TEST(transformer_xl, packs_few_queries_and_many) {
     };
     const Matrix own_q = part(q, of_queries), own_k = part(k, of_keys), own_v = part(v, of_keys);
     EXPECT_TRUE(part(all, of_queries) == layer(own_q, own_k, own_v)) << own_q.rows() << " queries";
-    EXPECT_LT(
-        (part(all, of_queries) - textbook(layer, own_q, own_k, own_v, 4, [](auto, auto) { return true; }))
-            .cwiseAbs()
-            .maxCoeff(),
-        1e-12);
+    EXPECT_LT(fovea_test::max_abs(part(all, of_queries) -
+                                  textbook(layer, own_q, own_k, own_v, 4, [](auto, auto) { return true; })),
+              1e-12);
   }
 }
 
