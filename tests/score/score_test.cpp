@@ -61,6 +61,33 @@ TEST(score, order_is_as_listed_but_softcap_is_first) {
   l.expect([](float s, float, float) { return 2 * std::tanh(s); }, twice, fovea::softcap{1.0f});
 }
 
+/// Of a finite slope the bias may be none: then softmax would be of infinite logits.
+TEST(score, alibi_has_finite_biases) {
+  const Matrix q = Matrix::Random(3, 4), k = Matrix::Random(6, 4);
+  const fovea::attention<float, 1> attend;
+  const auto with = [&](float slope, index_type offset) {
+    const std::vector<float> slopes{slope};
+    return attend.with_lse(q, k, k, fovea::alibi{slopes, offset});
+  };
+  for (const float slope : {4e37f, -4e37f}) {
+    const auto [out, lse] = with(slope, 0);
+    EXPECT_TRUE(out.allFinite() && lse.allFinite());
+    for (int i = 0; i < 3; ++i) EXPECT_LT(fovea_test::max_abs(out.row(i) - k.row(slope > 0 ? i : 5)), 1e-6f);
+  }
+  for (const float slope : {5e37f, 3e38f, -3e38f}) {
+    try {
+      with(slope, 0);
+      ADD_FAILURE() << slope << " is not refused";
+    } catch (const std::invalid_argument& e) {
+      EXPECT_TRUE(std::string(e.what()).ends_with(
+          ", which times log2(e) and the distance 5 of a key is no finite float"))
+          << e.what();
+    }
+  }
+  EXPECT_THROW(with(3e37f, -7), std::invalid_argument);
+  EXPECT_THROW(with(1e20f, std::numeric_limits<index_type>::max()), std::invalid_argument);
+}
+
 TEST(score, functions_know_positions) {
   const logits_of_one_head l;
   const auto own = [](auto s, auto q, auto k) {

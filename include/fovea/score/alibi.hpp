@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -68,8 +69,9 @@ struct linear_bias {
 
 /// s -> s - slopes[h] * |q + offset - k|, a slope a query head. (Press et al., arXiv:2108.12409; the slopes
 /// there are alibi_slopes(heads).) The offset places the first query among the keys: Lk - Lq when the
-/// queries are the last; where the keys are a cache's, they stand so already. Slopes are finite as float, of
-/// any real type, in a named vector, array, span or Eigen vector: read during the call, not copied.
+/// queries are the last; where the keys are a cache's, they stand so already. Slopes are of any real type, in
+/// a named vector, array, span or Eigen vector: read during the call, not copied. As float they are finite,
+/// and so is what they take from the farthest key of any query, times log2(e).
 struct alibi {
   static constexpr score_stage stage = score_stage::bias;
   static constexpr const char* gradient_name = "alibi's d_slopes";
@@ -90,11 +92,25 @@ struct alibi {
     for (index_type h = 0; h < at.heads; ++h)
       if (!is_finite(static_cast<float>(slopes[h])))
         reject("alibi's slope ", h, " is ", slopes[h], ", not a finite float");
+    const double farthest = farthest_key(at);
+    for (index_type h = 0; h < at.heads; ++h)
+      if (!is_finite(static_cast<float>(slopes[h] * farthest * std::numbers::log2e)))
+        reject("alibi's slope ", h, " is ", slopes[h], ", which times log2(e) and the distance ", farthest,
+               " of a key is no finite float");
   }
   void each_operand(const auto& f) const { f("alibi's slopes", slopes); }
   linear_bias bind(const place& at) const noexcept {
     const double slope = slopes[at.head];
     return {static_cast<float>(slope), slope, saturated_sum(offset, at.first_query())};
+  }
+
+ private:
+  /// The largest |q + offset - k|.
+  double farthest_key(const place& at) const noexcept {
+    if (at.queries == 0 || at.keys == 0) return 0;
+    const double first = static_cast<double>(saturated_sum(offset, at.first_query()));
+    return std::max(std::abs(first - static_cast<double>(at.keys - 1)),
+                    std::abs(first + static_cast<double>(at.queries - 1)));
   }
 };
 
