@@ -1,6 +1,7 @@
 // tests/distributed/exchange_test.cpp - what travels, in which order, what it is summed to, and what all of
 // it leaves as it was.
 #include "../support/max_abs.hpp"
+#include "../support/refusal.hpp"
 #include "../support/resident.hpp"
 #include "support.hpp"
 
@@ -46,6 +47,29 @@ TEST(exchange, sends_what_the_formula_says) {
     }
     EXPECT_EQ(bytes_with(narrow), tokens_sent * kv_heads * (dim + value_dim) * 2);
   }
+}
+
+/// Slices of as many ranks as there may be: one after another, of equal size but for one token.
+TEST(exchange, tokens_of_very_many_ranks) {
+  for (const index_type ranks : {index_type(1) << 30, (index_type(1) << 31) - 1, index_type(1) << 31})
+    for (const index_type tokens : {5 * ranks + ranks / 2, 3 * ranks - 1, ranks - 1})
+      for (const token_layout layout : {token_layout::contiguous, token_layout::balanced}) {
+        const bool balanced = layout == token_layout::balanced;
+        const auto first = fovea::tokens_of_rank(layout, tokens, 0, ranks),
+                   next = fovea::tokens_of_rank(layout, tokens, 1, ranks),
+                   last = fovea::tokens_of_rank(layout, tokens, ranks - 1, ranks);
+        EXPECT_EQ(first[0].first, 0);
+        EXPECT_EQ(first[0].last, next[0].first);
+        EXPECT_EQ(last[0].last, balanced ? last[1].first : tokens);
+        EXPECT_EQ(balanced ? first[1].last : tokens, tokens);
+        for (const auto& of_rank : {first, next, last})
+          for (const fovea::range& part : of_rank) {
+            EXPECT_GE(part.size(), part.last == 0 ? 0 : tokens / (balanced ? 2 * ranks : ranks));
+            EXPECT_LE(part.size(), tokens / (balanced ? 2 * ranks : ranks) + 1);
+          }
+      }
+  expect_refused([] { fovea::tokens_of_rank(token_layout::balanced, 8, 0, (index_type(1) << 31) + 1); },
+                 "tokens_of_rank: 2147483649 ranks, more than 2147483648");
 }
 
 /// A call takes two blocks of keys and values, of what a rank holds, and what does not grow with the tokens:

@@ -4,6 +4,7 @@
 #include <fovea/index.hpp>
 
 #include <array>
+#include <cstdint>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -15,14 +16,20 @@ enum class token_layout {
 };
 
 /// The tokens that a rank holds, in the order in which its rows hold them: one range, or two.
-/// Even slices: slice s of n holds the tokens from floor(s L / n) up to floor((s + 1) L / n).
+/// Even slices: slice s of n holds the tokens from floor(s L / n) up to floor((s + 1) L / n). Up to
+/// 2^31 ranks, which is more than MPI counts.
 inline std::array<range, 2> tokens_of_rank(token_layout layout, index_type tokens, index_type rank,
                                            index_type ranks) {
+  constexpr std::int64_t most_ranks = std::int64_t(1) << 31;
   if (tokens < 0) reject("tokens_of_rank: a sequence of ", tokens, " tokens, fewer than 0");
   if (ranks <= 0 || rank < 0 || rank >= ranks)
     reject("tokens_of_rank: rank ", rank, " is not one of ", ranks);
+  if (ranks > most_ranks) reject("tokens_of_rank: ", ranks, " ranks, more than ", most_ranks);
   const auto slice = [&](index_type s, index_type of) {
-    const auto start = [&](index_type i) { return tokens / of * i + tokens % of * i / of; };
+    const auto start = [&](index_type i) {  // the product of two numbers of up to 2^32, one below it
+      const auto left = static_cast<std::uint64_t>(tokens % of) * static_cast<std::uint64_t>(i);
+      return tokens / of * i + static_cast<index_type>(left / static_cast<std::uint64_t>(of));
+    };
     return range{start(s), start(s + 1)};
   };
   if (layout == token_layout::contiguous) return {slice(rank, ranks), range{}};
