@@ -74,6 +74,13 @@ TEST_F(Refusal, OfMasksAndScores) {
 TEST_F(Refusal, OfOptions) {
   expect([&] { fovea::attention<float>{{.scale = std::nan("")}}; }, "scale is nan, not a finite number");
   expect([&] { fovea::threads(0); }, "threads has 0 workers, fewer than 1");
+  try {
+    fovea::threads(index_type(1) << 62);
+    ADD_FAILURE() << "so many threads are refused";
+  } catch (const std::length_error& e) {
+    EXPECT_EQ(std::string(e.what()),
+              "fovea: threads of 4611686018427387904 x 16 is more than can be counted");
+  }
   std::byte few[8];
   const fovea::attention<float, 2> attend{{.workspace = few}};
   const index_type needed = attend.plan_for(q, k, v).workspace_bytes();

@@ -16,13 +16,14 @@ FOVEA_NAMESPACE_BEGIN
 /// In a child forked from the process that made the pool the caller does all the work, as children have no
 /// other threads.
 ///
-/// Throws std::invalid_argument for less than one worker; std::system_error (or std::bad_alloc) where the
-/// system gives no more threads, after joining those it gave.
+/// Throws std::invalid_argument for less than one worker; std::length_error for more than can be counted;
+/// std::system_error (or std::bad_alloc) where the system gives no more threads, after joining those it gave.
 class threads {
  public:
   template <class Unit = this_unit>
   explicit threads(index_type workers) : workers_(workers) {
     if (workers < 1) reject("threads has ", workers, " workers, fewer than 1");
+    size_product("threads", workers, 2 * sizeof(std::thread));
     pool_->template start<Unit>(workers - 1);
   }
   ~threads() {
