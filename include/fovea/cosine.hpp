@@ -14,6 +14,7 @@
 // of bits.
 #pragma once
 
+#include <fovea/element/inverse_length.hpp>
 #include <fovea/projected/calls.hpp>
 #include <fovea/projected/head_products.hpp>
 
@@ -123,15 +124,16 @@ class cosine : public projected_calls<cosine<T, Heads, KVHeads, Arch>, T> {
     return of_length(q, options_.heads, "q", [&](index_type h) { return scale(h); });
   }
 
-  /// 1 / |x| of each row, 0 where that is no length. (Squares may be infinite where numbers are not: those of
-  /// floats are made in double, and large rows of doubles are divided by their largest number first.)
-  static column inverse_lengths(const rows_type& x) {
-    Eigen::ArrayXd lengths = x.template cast<double>().rowwise().norm().array();
-    for (Eigen::Index i = 0; i < x.rows() && sizeof(T) == 8; ++i)
-      if (!(lengths[i] < 1e150)) lengths[i] = x.row(i).template cast<double>().stableNorm();
-    return (lengths < 1e-12)
-        .select(Eigen::ArrayXd::Zero(lengths.size()), lengths.inverse())
-        .template cast<T>();
+  /// Makes rows of length 1, or of length 0; what they were multiplied by.
+  static column to_length_1(rows_type& x) {
+    column inverse(x.rows());
+    for (Eigen::Index i = 0; i < x.rows(); ++i) {
+      split_factor by = inverse_length(x.row(i).data(), x.cols());
+      if (by.value() > 1e12) by = {0, 0};
+      x.row(i) = x.row(i).unaryExpr([&](T number) { return by.times(number); });
+      inverse[i] = static_cast<T>(by.value());
+    }
+    return inverse;
   }
 
   /// Rows of each head, of length length_of(head).
@@ -144,7 +146,8 @@ class cosine : public projected_calls<cosine<T, Heads, KVHeads, Arch>, T> {
     for (index_type b = 0; b < rows.batches(); ++b)
       for (index_type h = 0; h < heads; ++h) {
         rows_type of_head = projection::rows_in<T>(rows.head(b, h));
-        of_head.array().colwise() *= inverse_lengths(of_head) * length_of(h);
+        to_length_1(of_head);
+        of_head *= length_of(h);
         projection::store_rows<T>(of_head, to.head(b, h));
       }
     return u;
@@ -163,8 +166,7 @@ class cosine : public projected_calls<cosine<T, Heads, KVHeads, Arch>, T> {
       for (index_type h = 0; h < heads; ++h) {
         rows_type d = projection::rows_in<T>(from.head(b, h));
         rows_type n = projection::rows_with_gradient<T>(projection::rows_in<T>(rows.head(b, h)), d);
-        const column inverse = inverse_lengths(n);
-        n.array().colwise() *= inverse;
+        const column inverse = to_length_1(n);
         const column along = (d.array() * n.array()).rowwise().sum();
         take(h, along.sum());
         d.array() -= n.array().colwise() * along;

@@ -1,4 +1,6 @@
 // Linear attention: a result in place of q, and packed sequences of no tokens.
+#include <fovea/linear/reference.hpp>
+
 #include "problem.hpp"
 
 #include <gtest/gtest.h>
@@ -58,6 +60,46 @@ TEST(LinearAttention, EmptySequencesOfABatchKeepTheirStates) {
     for (index_type i = 0; i < a_sequence; ++i)
       EXPECT_EQ(past(n * a_sequence + i, 0, 3, 3) == 7.f, (i + 1) * every > length) << n << ' ' << i;
   }
+}
+
+/// Rows times a power of two have the same direction, though their squares be no numbers: the results are the
+/// same, and gradients by rows so much smaller.
+template <class T>
+void expect_the_same_directions(double by, double error) {
+  const double base = 0x1p20;  // beside its square 1e-6 is nothing
+  const shape at{.heads = 2, .kv_heads = 1, .tokens = 40, .dim = 20, .value_dim = 8};
+  for (const rule r : {rule::linear, rule::gated_delta, rule::gated_delta_channels})
+    for (const auto engine : {fovea::linear_engine::recurrence, fovea::linear_engine::chunked}) {
+      problem<T> p(at, 0.1);
+      for (index_type i = 0; i < p.q.size(); ++i) p.q.data()[i] *= T(base);
+      for (index_type i = 0; i < p.k.size(); ++i) p.k.data()[i] *= T(base);
+      const fovea::tensor<T> q = p.q, k = p.k;
+      for (index_type i = 0; i < q.size(); ++i) p.q.data()[i] *= i / at.dim % 3 == 0 ? T(by) : T(1);
+      for (index_type i = 0; i < k.size(); ++i) p.k.data()[i] *= i / at.dim % 5 == 0 ? T(by) : T(1);
+      const fovea::linear_attention<T> attend(
+          {.heads = at.heads, .kv_heads = at.kv_heads, .l2_norm = true, .engine = engine});
+      p.with(r, [&](const auto&... mods) {
+        const auto few = attend(q, k, p.v, mods...), many = attend(p.q, p.k, p.v, mods...);
+        for (index_type i = 0; i < few.size(); ++i) ASSERT_NEAR(many.data()[i], few.data()[i], error) << by;
+        const auto want =
+            fovea::linear_reference(p.q, p.k, p.v, {.heads = 2, .kv_heads = 1, .l2_norm = true}, mods...);
+        for (index_type i = 0; i < few.size(); ++i) ASSERT_NEAR(want.out.data()[i], few.data()[i], error);
+        const auto d = attend.backward(q, k, p.v, few, mods...),
+                   d_many = attend.backward(p.q, p.k, p.v, few, mods...);
+        const auto same = [&](const auto& x, const auto& y, int each, double factor) {
+          for (index_type i = 0; i < x.size(); ++i)
+            ASSERT_NEAR(base * (i / at.dim % each == 0 ? factor : 1) * double(x.data()[i]),
+                        base * double(y.data()[i]), 10 * error * (1 + std::abs(base * double(y.data()[i]))))
+                << by << " " << i;
+        };
+        same(d_many.d_q, d.d_q, 3, by), same(d_many.d_k, d.d_k, 5, by), same(d_many.d_v, d.d_v, 1, 1.);
+      });
+    }
+}
+
+TEST(LinearAttention, RowsOfAnySizeAreOfLength1) {
+  for (const double by : {0x1p40, 0x1p56, 0x1p104}) expect_the_same_directions<float>(by, 2e-5);
+  for (const double by : {0x1p400, 0x1p500, 0x1p1000}) expect_the_same_directions<double>(by, 1e-12);
 }
 
 }  // namespace

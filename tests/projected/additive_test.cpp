@@ -204,7 +204,7 @@ TEST(additive, normalises_v_of_any_length) {
   fovea::additive<float, heads, kv_heads> layer_32(layer.options());
   layer_32.w_q = layer.w_q.cast<float>(), layer_32.w_k = layer.w_k.cast<float>();
   layer_32.b = layer.b.cast<float>(), layer_32.v = layer.v.cast<float>(), layer_32.g = layer.g.cast<float>();
-  for (const double by : {1e-290, 1e-200, 1e200, 1e290}) {
+  for (const double by : {1e-290, 1e-200, 1e200, 1e290, 1e307}) {
     auto scaled = layer;
     scaled.v *= by;
     const auto [out, lse] = scaled.with_lse(x.q, x.k, x.v);

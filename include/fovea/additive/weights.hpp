@@ -1,10 +1,10 @@
 // fovea/additive/weights.hpp - the parameters of additive attention.
 #pragma once
 
+#include <fovea/element/inverse_length.hpp>
 #include <fovea/projected/calls.hpp>
 #include <fovea/projected/head_products.hpp>
 
-#include <cmath>
 #include <vector>
 
 FOVEA_NAMESPACE_BEGIN
@@ -74,10 +74,11 @@ class additive_weights {
     row scored = v;
     for (index_type h = 0; h < g.size(); ++h) {
       auto of_head = projection::columns_of_head(scored, h, options_.hidden);
-      const double length = length_of(of_head);
-      if (!(length > 0)) reject("v of head ", h, " is of length ", length, ": it can not be normalised");
-      const double by = static_cast<double>(g[eigen_index(h)]) / length;
-      of_head = (of_head.template cast<double>() * by).template cast<T>();
+      split_factor by = inverse_length(of_head.data(), options_.hidden);
+      if (!(by.value() < HUGE_VAL))
+        reject("v of head ", h, " is of length ", 1 / by.value(), ": it can not be normalised");
+      by.rest *= static_cast<double>(g[eigen_index(h)]);
+      of_head = of_head.unaryExpr([&](T number) { return by.times(number); });
     }
     return scored;
   }
@@ -89,21 +90,18 @@ class additive_weights {
     for (index_type h = 0; h < options_.heads; ++h) {
       column d = Eigen::Map<const column>(d_scored.data() + h * n, eigen_index(n));
       if (g.size() > 0) {
-        const column given = projection::columns_of_head(v, h, n).template cast<double>();
-        const double length = length_of(given), along = d.dot(given) / length;
+        column unit = projection::columns_of_head(v, h, n).template cast<double>();
+        const split_factor by = inverse_length(unit.data(), n);
+        unit = unit.unaryExpr([&](double number) { return by.times(number); });
+        const double along = d.dot(unit);
         gradient.g[eigen_index(h)] += static_cast<T>(along);
-        d = static_cast<double>(g[eigen_index(h)]) / length * (d - along / length * given);
+        d = static_cast<double>(g[eigen_index(h)]) * by.value() * (d - along * unit);
       }
       projection::columns_of_head(gradient.v, h, n) += d.cast<T>();
     }
   }
 
  private:
-  /// (Squares of numbers may be 0 or infinite where the numbers are neither.)
-  template <class Row>
-  static double length_of(const Row& of_head) {
-    return of_head.template cast<double>().stableNorm();
-  }
   static additive_options completed(additive_options o) {
     const auto at_least_one = [](const char* what, index_type is) {
       check_at_least_one("additive", what, is);

@@ -94,7 +94,7 @@ class chunk {
                                                  .depth = x_.dim,
                                                  .right = u(),
                                                  .before = {by_tokens() ? by_token_.p : nullptr, 1},
-                                                 .after = {x_.query_factors(g), 1},
+                                                 .after = all_rows(x_.scale),
                                                  .to = x_.o(g)};
       for (index_type j = 0; j < s_.count(); ++j) {
         if (g == 0 && x_.beta) solve(s_, j, {});

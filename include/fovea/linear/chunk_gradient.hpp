@@ -129,7 +129,7 @@ class chunk_gradient {
     transpose_state(ds_, channels ? f_.of_channels().p.row(x_.count - 1) : nullptr, true, dst_);
     transpose_rows<Arch, T>(f_.u(), x_.count, x_.width, m_.u_columns);
     for (index_type g = 0; g < x_.group; ++g) {
-      const row_list<const T> q = f_.weigh_keys(g, of_out(g));
+      const row_list<const T> q = f_.weigh_keys(g, of_out());
       by_values(g), by_query_and_key(g, q);
     }
     if (x_.beta) by_recall();
@@ -157,11 +157,11 @@ class chunk_gradient {
     return {d_out_.first + g * d_out_head_, d_out_.step};
   }
   /// What o_t is multiplied by.
-  row_list<const T> of_out(index_type g) const noexcept { return {x_.query_factors(g), 1}; }
+  row_list<const T> of_out() const noexcept { return all_rows(x_.scale); }
   /// The same times P_t of tokens: of d_out where it meets the state.
-  row_list<const T> of_out_and_state(index_type g) const noexcept {
-    if (!f_.by_tokens()) return of_out(g);
-    for (index_type t = 0; t < x_.count; ++t) m_.factors[t] = f_.of_tokens().p[t] * x_.query_factors(g)[t];
+  row_list<const T> of_out_and_state() const noexcept {
+    if (!f_.by_tokens()) return of_out();
+    for (index_type t = 0; t < x_.count; ++t) m_.factors[t] = f_.of_tokens().p[t] * x_.scale;
     return {m_.factors, 1};
   }
   /// E of tokens.
@@ -199,12 +199,12 @@ class chunk_gradient {
   /// d_q of query head g, and right d_k with it.
   void by_query_and_key(index_type g, const row_list<const T>& q) const noexcept {
     products::scores(x_.count, d_out(g), m_.u_columns, x_.width, m_.of_values);
-    weigh<Arch>(x_.count, f_.of_pairs(), of_out(g), m_.of_values);
+    weigh<Arch>(x_.count, f_.of_pairs(), of_out(), m_.of_values);
     const row_sums<T, forward_triangle<T>> d_q{.weight = {m_.of_values},
                                                .left = d_out(g),
                                                .depth = x_.width,
                                                .right = f_.stored_keys(),
-                                               .before = of_out_and_state(g),
+                                               .before = of_out_and_state(),
                                                .to = m_.d_q_of(g)};
     const row_sums<T, backward_triangle<T>> d_k{
         .weight = reversed(static_cast<const T*>(m_.of_values), x_.count),
@@ -255,7 +255,7 @@ class chunk_gradient {
     row_list<const T> q = x_.q(g);
     if (x_.decays_channels && x_.group > 1) f_.of_channels().decay_queries(x_, g);
     if (x_.decays_channels) q = f_.of_channels().q;
-    products::scale_rows(x_.count, d_out(g), of_out_and_state(g), m_.scaled, x_.width);
+    products::scale_rows(x_.count, d_out(g), of_out_and_state(), m_.scaled, x_.width);
     // Of channels S stands with the first decay, and so does dS in the end.
     const row_list<const T> first{x_.decays_channels ? x_.decay.row(0) : nullptr, 1};
     const bool last = g + 1 == x_.group;

@@ -159,8 +159,7 @@ class decode {
   template <int Columns>
   void finish(index_type g, index_type t, index_type column, const R* o) const noexcept {
     FOVEA_UNROLL_ALL
-    for (int c = 0; c < Columns; ++c)
-      (o[c] * R(x_.query_factors(g)[t])).store_unaligned(x_.o(g).row(t) + column + c * n);
+    for (int c = 0; c < Columns; ++c) (o[c] * R(x_.scale)).store_unaligned(x_.o(g).row(t) + column + c * n);
   }
 
   const token_block<T>& x_;

@@ -174,7 +174,7 @@ class gradient_task {
   static token_block<T> tokens_of(token_block<T> x, index_type first, index_type count) noexcept {
     x.count = count;
     x.k.first = x.k.row(first), x.v.first = x.v.row(first), x.first_q.first = x.first_q.row(first);
-    x.first_o.first = x.first_o.row(first), x.of_query += first;
+    x.first_o.first = x.first_o.row(first);
     if (x.decay) x.decay.first = x.decay.row(first);
     if (x.beta) x.beta += first;
     return x;
@@ -194,20 +194,16 @@ class gradient_task {
       for (index_type t = 0; t < x.count; ++t) d_beta_[t] = dot<Arch>(m_.z.row(t), m_.x.row(t), x.width);
       store_rows<T>({d_beta_, 1}, g_.d_beta.head(reader_.batch(), reader_.kv_head()), first, x.count);
     }
-    for (index_type t = 0; c_.l2_norm && t < x.count; ++t) {
-      const T factor = reader_.key_factors()[first % chunk_tokens + t];
-      T* const d_k = m_.d_right.row(t);
-      add(x.k.row(t), d_k, x.dim_step, -dot<Arch>(x.k.row(t), d_k, x.dim_step));
-      for (index_type c = 0; c < x.dim_step; ++c) d_k[c] *= factor;
-    }
-    for (index_type g = 0; g < x.group; ++g) {
-      const row_list<T> rows = m_.d_q_of(g);
+    const auto of_length_1 = [&](const row_list<const T>& unit, const T* inverse, const row_list<T>& d) {
       for (index_type t = 0; c_.l2_norm && t < x.count; ++t) {
-        const T* const q = x.q(g).row(t);
-        const T squares = dot<Arch>(q, q, x.dim_step) + T(1e-6);
-        add(q, rows.row(t), x.dim_step, -dot<Arch>(q, rows.row(t), x.dim_step) / squares);
+        add(unit.row(t), d.row(t), x.dim_step, -dot<Arch>(unit.row(t), d.row(t), x.dim_step));
+        for (index_type c = 0; c < x.dim_step; ++c) d.row(t)[c] *= inverse[first % chunk_tokens + t];
       }
-      keep(rows, d_q(g), first, x.count);
+    };
+    of_length_1(x.k, reader_.key_factors(), m_.d_right);
+    for (index_type g = 0; g < x.group; ++g) {
+      of_length_1(x.q(g), reader_.query_factors(g), m_.d_q_of(g));
+      keep(m_.d_q_of(g), d_q(g), first, x.count);
     }
     keep(m_.d_right, d_k(), first, x.count), keep(x.beta ? m_.dx : m_.du, d_v(), first, x.count);
   }

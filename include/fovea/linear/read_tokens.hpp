@@ -1,11 +1,10 @@
 // fovea/linear/read_tokens.hpp - tokens and states of a call as kernels read them: in place, or copies.
 #pragma once
 
+#include <fovea/element/inverse_length.hpp>
 #include <fovea/linear/call.hpp>
 #include <fovea/linear/chunk.hpp>
 #include <fovea/linear/plan.hpp>
-
-#include <cmath>
 
 FOVEA_NAMESPACE_BEGIN
 namespace linear {
@@ -29,20 +28,31 @@ FOVEA_NOINLINE void store_rows(const row_list<const T>& from, const matrix_view<
   for (index_type t = 0; t < count; ++t) store_elements(from.row(t), x.cols, x.at(first + t), x.col_stride);
 }
 
-/// Of each row of `width` numbers scale / sqrt(sum x^2 + 1e-6).
+inline constexpr double added_to_squares = 1e-6;
+
+/// to_t = x_t / sqrt(sum x_t^2 + 1e-6), rows of whole registers; `inverse`: what they are multiplied by. Rows
+/// whose squares are large are few: they may take their time.
 template <class Arch, class T>
-FOVEA_NOINLINE FOVEA_FLATTEN void lengths_to(T scale, const row_list<const T>& x, index_type count,
-                                             index_type width, T* to) noexcept {
+FOVEA_NOINLINE FOVEA_FLATTEN void to_length_1(const row_list<const T>& x, index_type count, index_type width,
+                                              const row_list<T>& to, T* inverse) noexcept {
+  using R = vec<Arch, T>;
+  constexpr index_type n = lanes<Arch, T>;
+  constexpr T large = sizeof(T) == 4 ? T(1e30) : T(1e290);
   for (index_type t = 0; t < count; ++t) {
-    using R = vec<Arch, T>;
-    constexpr index_type n = lanes<Arch, T>;
+    const T* const row = x.row(t);
     R sum(T(0));
-    index_type c = 0;
-    for (; c + n <= width; c += n)
-      sum = kernel::isa<Arch>::fma(R::load_unaligned(x.row(t) + c), R::load_unaligned(x.row(t) + c), sum);
-    T squares = total<Arch, T>(sum);
-    for (; c < width; ++c) squares += x.row(t)[c] * x.row(t)[c];
-    to[t] = scale / std::sqrt(squares + T(1e-6));
+    for (index_type c = 0; c < width; c += n)
+      sum = kernel::isa<Arch>::fma(R::load_unaligned(row + c), R::load_unaligned(row + c), sum);
+    const T squares = total<Arch, T>(sum);
+    if (squares < large) {
+      inverse[t] = 1 / std::sqrt(squares + T(added_to_squares));
+      for (index_type c = 0; c < width; c += n)
+        (R::load_unaligned(row + c) * R(inverse[t])).store_unaligned(to.row(t) + c);
+    } else {
+      const split_factor by = inverse_length(row, width, 1, added_to_squares);
+      inverse[t] = static_cast<T>(by.value());
+      for (index_type c = 0; c < width; ++c) to.row(t)[c] = by.times(row[c]);
+    }
   }
 }
 
@@ -125,10 +135,10 @@ class token_reader {
     own_k_ = {take(chunk_tokens * x_.dim_step), x_.dim_step};
     own_decay_ = {take(chunk_tokens * x_.dim_step), x_.decays_channels ? x_.dim_step : 1};
     own_v_ = {take(chunk_tokens * x_.width), x_.width};
-    x_.of_query = of_query_ = take(x_.group * chunk_tokens);
+    of_query_ = take(x_.group * chunk_tokens);
     of_key_ = take(chunk_tokens);
     own_beta_ = {take(chunk_tokens), 1};
-    std::fill_n(of_query_, x_.group * chunk_tokens, c_.scale);
+    x_.scale = c_.scale;
   }
 
   token_block<T>& block() noexcept { return x_; }
@@ -138,8 +148,9 @@ class token_reader {
   index_type kv_head() const noexcept { return h_; }
   index_type head(index_type g) const noexcept { return h_ * x_.group + g; }
   auto query(index_type g) const noexcept { return c_.q.head(b_, head(g)); }
-  /// With l2_norm 1 / |k| of the block's keys.
+  /// With l2_norm 1 / |k| of the block's keys, 1 / |q| of its queries.
   const T* key_factors() const noexcept { return of_key_; }
+  const T* query_factors(index_type g) const noexcept { return of_query_ + g * chunk_tokens; }
 
   /// Blocks are of `tokens` tokens, at most chunk_tokens.
   void take_at_once(index_type tokens) noexcept { at_once_ = tokens; }
@@ -150,20 +161,16 @@ class token_reader {
     rows.last = std::min(rows.last, rows.first + most);
     x_.count = rows.size();
     const bool registers = registers_ || x_.decays_channels;
-    bool copied_q = o_is_q();
+    bool copied_q = c_.l2_norm || o_is_q();
     for (index_type g = 0; g < x_.group; ++g) copied_q |= !as_read<Arch, T>(query(g), registers);
     x_.q_head = copied_q ? chunk_tokens * x_.dim_step : c_.q.all.head_stride;
     for (index_type g = x_.group; g-- > 0;) {
-      x_.first_q = read_rows<Arch, T>(query(g), rows, registers, {own_q_.row(g * chunk_tokens), own_q_.step},
-                                      copied_q);
-      if (c_.l2_norm)
-        lengths_to<Arch, T>(c_.scale, x_.first_q, x_.count, x_.dim, of_query_ + g * chunk_tokens);
+      const row_list<T> own{own_q_.row(g * chunk_tokens), own_q_.step};
+      x_.first_q = c_.l2_norm ? unit_rows(query(g), rows, own, of_query_ + g * chunk_tokens)
+                              : read_rows<Arch, T>(query(g), rows, registers, own, copied_q);
     }
-    x_.k = read_rows<Arch, T>(k_, rows, registers, own_k_, c_.l2_norm);
-    if (c_.l2_norm) {
-      lengths_to<Arch, T>(T(1), x_.k, x_.count, x_.dim, of_key_);
-      chunk_products<Arch, T>::scale_rows(x_.count, own_k_, {of_key_, 1}, own_k_, x_.dim_step);
-    }
+    x_.k =
+        c_.l2_norm ? unit_rows(k_, rows, own_k_, of_key_) : read_rows<Arch, T>(k_, rows, registers, own_k_);
     x_.v = read_rows<Arch, T>(v_, rows, true, own_v_);
     if (c_.has_beta) copy_rows(c_.beta.head(b_, h_), first, x_.count, own_beta_), x_.beta = own_beta_.first;
     if (c_.has_decay) read_decay(first);
@@ -202,6 +209,13 @@ class token_reader {
   }
 
  private:
+  /// Some rows of x, of length 1.
+  template <class E>
+  row_list<const T> unit_rows(const matrix_view<const E>& x, range rows, const row_list<T>& to,
+                              T* inverse) const noexcept {
+    to_length_1<Arch, T>(read_rows<Arch, T>(x, rows, true, to), rows.size(), x_.dim_step, to, inverse);
+    return to;
+  }
   /// Of channels e^x of rows where they lie: a copy of them first took a tenth of the time.
   void read_decay(index_type first) noexcept {
     const auto given = c_.decay.head(b_, h_);

@@ -79,12 +79,11 @@ struct strip_rows {
         const R v = R::load_unaligned(x.v.row(t) + column + c * n);
         w[c] = x.beta ? beta * (v - w[c]) : v;
       }
-      update(x.q(0).row(t), k, a, a_step, w, x.query_factors(0)[t], x.o(0).row(t) + column);
+      update(x.q(0).row(t), k, a, a_step, w, x.scale, x.o(0).row(t) + column);
       for (index_type g = 1; g < x.group; ++g) {
         product(x.q(g).row(t), &one, 0, w);
         FOVEA_UNROLL_ALL
-        for (int c = 0; c < V; ++c)
-          (w[c] * R(x.query_factors(g)[t])).store_unaligned(x.o(g).row(t) + column + c * n);
+        for (int c = 0; c < V; ++c) (w[c] * R(x.scale)).store_unaligned(x.o(g).row(t) + column + c * n);
       }
     }
   }

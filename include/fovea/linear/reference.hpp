@@ -31,13 +31,9 @@ linear_reference_result linear_reference(const Q& q, const K& k, const V& v,
   tensor<double> sums(batches, kv_heads, d, dv);
   const auto row_of = [&](const auto& x, index_type t, bool to_length_1) {
     std::vector<double> row(static_cast<std::size_t>(x.cols));
-    double squares = 0;
-    for (index_type c = 0; c < x.cols; ++c) {
-      double& number = row[static_cast<std::size_t>(c)] = load_element<double>(x(t, c));
-      squares += number * number;
-    }
-    if (to_length_1)
-      for (double& number : row) number /= std::sqrt(squares + 1e-6);
+    load_elements(x.at(t), x.col_stride, x.cols, row.data());
+    const split_factor by = inverse_length(row.data(), x.cols, 1, linear::added_to_squares);
+    for (double& number : row) number = to_length_1 ? by.times(number) : number;
     return row;
   };
   for (index_type n = 0; n < batches; ++n)

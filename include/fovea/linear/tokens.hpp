@@ -69,13 +69,11 @@ struct token_block {
   row_list<T> first_o;
   row_list<const T> decay;  // e^g: a number a token, or a row of channels; null: none
   bool decays_channels = false;
-  const T* beta = nullptr;      // a number a token; null: no delta rule
-  const T* of_query = nullptr;  // what o is multiplied by, chunk_tokens numbers a query head: the scale, and
-                                // 1 / |q| where q is to have length 1
+  const T* beta = nullptr;  // a number a token; null: no delta rule
+  T scale = T(1);           // what o is multiplied by
 
   row_list<const T> q(index_type g) const noexcept { return {first_q.first + g * q_head, first_q.step}; }
   row_list<T> o(index_type g) const noexcept { return {first_o.first + g * o_head, first_o.step}; }
-  const T* query_factors(index_type g) const noexcept { return of_query + g * chunk_tokens; }
 };
 
 }  // namespace linear

@@ -1,9 +1,8 @@
 // fovea/multi_head/head_norm.hpp - queries and keys of bounded size: an RMS norm of each head's rows.
 #pragma once
 
+#include <fovea/element/inverse_length.hpp>
 #include <fovea/view/eigen.hpp>
-
-#include <cmath>
 
 FOVEA_NAMESPACE_BEGIN
 
@@ -14,13 +13,13 @@ struct head_norm_saved {
   Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> unit, inverse;
 };
 
-/// 1 / sqrt(mean of x^2 + epsilon). (Squares may be infinite where numbers are not: those of floats are made
-/// in double, and large rows of doubles are divided by their largest number first.)
+/// 1 / sqrt(mean of x^2 + epsilon).
 template <class Row>
-double inverse_rms(const Row& x, double epsilon) {
-  const double dim = static_cast<double>(x.size()), squares = x.squaredNorm();
-  if (squares > 1e300) return std::sqrt(dim) / x.stableNorm();
-  return 1 / std::sqrt(squares / dim + epsilon);
+split_factor inverse_rms(const Row& x, double epsilon) {
+  const double dim = static_cast<double>(x.size());
+  split_factor by = inverse_length(x.data(), x.size(), x.innerStride(), dim * epsilon);
+  by.rest *= std::sqrt(dim);
+  return by;
 }
 
 /// x <- x / sqrt(mean of x^2 + epsilon) * gain, for each head of each row of x (tokens x heads * dim); gain
@@ -34,9 +33,9 @@ void normalise_heads(X&& x, index_type heads, const Gain& gain, T epsilon, head_
   for (Eigen::Index i = 0; i < x.rows(); ++i)
     for (Eigen::Index h = 0; h < count; ++h) {
       auto row = x.row(i).segment(h * dim, dim);
-      const double exact = inverse_rms(row.template cast<double>(), static_cast<double>(epsilon));
-      const T inverse = static_cast<T>(exact);
-      row *= inverse;
+      const split_factor by = inverse_rms(row, static_cast<double>(epsilon));
+      const T inverse = static_cast<T>(by.value());
+      row = row.unaryExpr([&](T number) { return by.times(number); });
       if (norm_saved != nullptr)
         norm_saved->unit.row(i).segment(h * dim, dim) = row, norm_saved->inverse(i, h) = inverse;
       row.array() *= gain.array();
