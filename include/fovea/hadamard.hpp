@@ -43,7 +43,7 @@ template <class Out, viewable X>
 void hadamard_into(Out&& out, const X& x, index_type heads = any_heads) {
   const auto from = read_only(view_of(x, heads, "x"));
   const auto to = view_of(out, heads, "out");
-  check_result("out", to, "x", from, from.dim());
+  check_same("out", "heads", to.heads(), "x", from.heads()), check_result("out", to, "x", from, from.dim());
   check_apart_or_same("out", to, "x", from);
   using T = common_compute_t<element_of<X>>;
   std::vector<T> row(static_cast<std::size_t>(from.dim()));

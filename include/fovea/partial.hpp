@@ -33,14 +33,14 @@ void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
       reject("merge: ", name, " is ", x.batch, " x ", x.tokens, " x ", x.heads * x.dim, " in one part and ",
              y.batch, " x ", y.tokens, " x ", y.heads * y.dim, " in the other");
   };
-  auto lse_a = as_sequences(a.lse, any_heads, "lse").all;
-  const auto lse_b = as_sequences(b.lse, any_heads, "lse").all;
-  check(lse_a, lse_b, "lse");
   // A matrix holds the heads side by side: then its columns, one a head, are the heads.
-  const bool columns = lse_a.dim != 1;
-  if (columns) lse_a.heads = lse_a.dim, lse_a.head_stride = lse_a.dim_stride, lse_a.dim = 1;
-  auto lse_b_heads = lse_b;
-  if (columns) lse_b_heads.heads = lse_b.dim, lse_b_heads.head_stride = lse_b.dim_stride, lse_b_heads.dim = 1;
+  const auto by_head = [](auto lse) {
+    if (lse.dim != 1) lse.heads = lse.dim, lse.head_stride = lse.dim_stride, lse.dim = 1;
+    return lse;
+  };
+  const auto lse_a = by_head(as_sequences(a.lse, any_heads, "lse").all);
+  const auto lse_b = by_head(as_sequences(b.lse, any_heads, "lse").all);
+  check(lse_a, lse_b, "lse");
   const index_type heads = lse_a.heads;
   auto out_a = as_sequences(a.out, heads, "out").all;
   const auto out_b = as_sequences(b.out, heads, "out").all;
@@ -50,8 +50,8 @@ void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
 
   check_writable("a.out", out_a), check_writable("a.lse", lse_a);
   check_apart("a.out", out_a, "a.lse", lse_a), check_apart("a.out", out_a, "b.out", out_b);
-  check_apart("a.out", out_a, "b.lse", lse_b_heads), check_apart("a.lse", lse_a, "b.out", out_b);
-  check_apart("a.lse", lse_a, "b.lse", lse_b_heads);
+  check_apart("a.out", out_a, "b.lse", lse_b), check_apart("a.lse", lse_a, "b.out", out_b);
+  check_apart("a.lse", lse_a, "b.lse", lse_b);
 
   using T = element_of<LseA>;
   using O = element_of<OutA>;
@@ -60,7 +60,7 @@ void merge_into(partial<OutA, LseA>& a, const partial<OutB, LseB>& b) {
       for (index_type t = 0; t < out_a.tokens; ++t) {
         T& x = lse_a(n, h, t, 0);
         const bool a_saw_none = x == -std::numeric_limits<T>::infinity();
-        const T y = static_cast<T>(lse_b_heads(n, h, t, 0)), larger = x > y ? x : y;
+        const T y = static_cast<T>(lse_b(n, h, t, 0)), larger = x > y ? x : y;
         if (y == -std::numeric_limits<T>::infinity()) continue;
         // Weights first: they add up to 1, so that no sum is larger than what it is made of.
         T of_a = std::exp(x - larger), of_b = std::exp(y - larger);

@@ -106,11 +106,17 @@ TEST(merge, tensors) {
     return attend.with_lse(tensor_of(q, 4), tensor_of(k.middleRows(first, n), 4),
                            tensor_of(v.middleRows(first, n), 3));
   };
-  const auto merged = fovea::merge(over(0, 13), over(13, 17));
   const auto expected = fovea::merge(part(0, 13), part(13, 30));
-  for (index_type h = 0; h < 2; ++h)
-    for (index_type i = 0; i < 11; ++i)
-      for (index_type c = 0; c < 3; ++c) EXPECT_EQ(merged.out(0, h, i, c), expected.out(i, h * 3 + c));
+  for (const auto& merged : {fovea::merge(over(0, 13), over(13, 17)),
+                             fovea::merge(over(0, 13), part(13, 30))})  // a matrix holds heads side by side
+    for (index_type h = 0; h < 2; ++h)
+      for (index_type i = 0; i < 11; ++i) {
+        EXPECT_EQ(merged.lse(0, h, i, 0), expected.lse(i, h));
+        for (index_type c = 0; c < 3; ++c) EXPECT_EQ(merged.out(0, h, i, c), expected.out(i, h * 3 + c));
+      }
+  const auto in_matrices = fovea::merge(part(0, 13), over(13, 17));
+  EXPECT_EQ(in_matrices.out, expected.out);
+  EXPECT_EQ(in_matrices.lse, expected.lse);
 }
 
 }  // namespace partial_test

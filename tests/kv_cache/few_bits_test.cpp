@@ -71,6 +71,8 @@ TEST(hadamard, is_its_own_inverse_and_keeps_dot_products) {
   const Matrix a = normal(5, 6, 1);
   Matrix wrong(5, 4);
   expect_refused([&] { fovea::hadamard_into(wrong, a, 1); }, {"out", "4", "6"});
+  fovea::tensor<float> of_two(1, 2, 5, 8), of_three(1, 3, 5, 8);
+  expect_refused([&] { fovea::hadamard_into(of_two, of_three); }, {"out has 2 heads but x has 3"});
 }
 
 template <class Cache>
