@@ -39,6 +39,24 @@ static void test_refused(void) {
   free(received);
 }
 
+/* Lists of documents' ids that are read one after another, and sizes below 0. */
+static void test_lists(void) {
+  const int32_t ids[2 * tokens] = {0};
+  fovea_call call = plain_call();
+  fovea_mask same = fovea_mask_of(FOVEA_DOCUMENTS);
+  same.list = fovea_list_of(ids, FOVEA_I32, tokens), same.list2 = same.list, same.list.stride = 2;
+  call.masks = &same;
+  expect_refused(fovea_attend(&call, &error), "documents' ids has entries 2 apart", "ids of keys apart");
+  same.list.stride = 1, same.list2.stride = 2;
+  expect_refused(fovea_attend(&call, &error), "documents' query ids has entries 2 apart", "ids of queries apart");
+  same.list2.stride = 1, same.list2.count = -1;
+  expect_refused(fovea_attend(&call, &error), "documents' query ids has -1 entries", "fewer ids than none");
+  call = plain_call(), call.k.tokens = INT64_MIN;
+  expect_refused(fovea_attend(&call, &error), "k has a negative size", "fewer keys than none");
+  call = plain_call(), call.gate = f32(gate, heads, tokens, dim), call.o.tokens = call.gate.tokens = INT64_MIN;
+  expect_refused(fovea_attend(&call, &error), "below 0", "fewer results than none");
+}
+
 static void expect_too_far(int32_t status, const char* part, const char* what) {
   expect(status == FOVEA_TOO_LARGE && strstr(error.message, part) != NULL, what);
 }
@@ -101,7 +119,9 @@ static void test_narrow(void) {
   expect_refused(fovea_backward(&call, &g, &error), "d_gate has elements F64", "d_gate of F64");
   g.d_gate.element = FOVEA_I8;
   expect_refused(fovea_backward(&call, &g, &error), "d_gate has elements I8", "d_gate of I8");
-  g.d_gate.element = FOVEA_BF16, g.d_v.data = g.d_k.data;
+  g.d_gate.element = FOVEA_BF16, g.d_o.heads = 1;
+  expect_refused(fovea_backward(&call, &g, &error), "d_o has 1 heads but o has 4", "d_o of fewer heads");
+  g.d_o.heads = heads, g.d_v.data = g.d_k.data;
   expect_refused(fovea_backward(&call, &g, &error), "d_k and d_v", "two gradients at a place");
   g.d_v.element = FOVEA_F32, g.d_v.data = d + 2 * all;
   expect_refused(fovea_backward(&call, &g, &error), "d_v has elements F32, not BF16", "a gradient of F32");
@@ -161,6 +181,6 @@ static void test_files(const char* path) {
 
 int main(int argc, char** argv) {
   make_numbers();
-  test_refused(), test_places(), test_narrow(), test_packed(), test_files(argc > 1 ? argv[1] : "c_refused.cache");
+  test_refused(), test_lists(), test_places(), test_narrow(), test_packed(), test_files(argc > 1 ? argv[1] : "c_refused.cache");
   return say();
 }

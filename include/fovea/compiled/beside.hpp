@@ -70,7 +70,7 @@ class besides_of {
     const auto y = at.queries<const T>(given.o, "o"), d_y = at.queries<const T>(of.d_o, "d_o");
     const auto rows = read_only(as_sequences(y, any_heads, "o")),
                d_rows = read_only(as_sequences(d_y, any_heads, "d_o"));
-    check_like("d_o", d_rows, "o", rows, rows.dim());
+    same("d_o", "heads", d_rows.heads(), "o", rows.heads()), check_like("d_o", d_rows, "o", rows, rows.dim());
     tensor<T> d_o(y.all.batch, y.all.heads, y.all.tokens, y.all.dim), zeros(1, 1, 1, y.all.dim),
         d_lse(y.all.batch, y.all.heads, y.all.tokens, 1);
     const auto d_sums = d_lse.view();

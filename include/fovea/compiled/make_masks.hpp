@@ -33,7 +33,7 @@ inline sliding_window window_of(const fovea_mask& m) {
 }
 inline broadcast<const std::uint8_t> bytes_of_mask(const fovea_mask& m, const char* name) {
   const auto view = view_as<const std::uint8_t>(m.matrix, name);
-  if (view.data == nullptr && view.batch * view.heads * view.tokens * view.dim != 0)
+  if (view.data == nullptr && view.batch != 0 && view.heads != 0 && view.tokens != 0 && view.dim != 0)
     reject(name, " is a null pointer");
   return {view};
 }
@@ -72,11 +72,14 @@ bool with_band(const fovea_mask& m, const F& f) {
   }
 }
 
+inline void check_dense(const fovea_list& list, const char* name) {
+  if (list.stride != 1 && list.count > 1)
+    reject(name, " has entries ", list.stride, " apart: they lie one after another, 1 apart");
+}
 /// Ids, or positions, one after another, as Mask<E>.
 template <template <class> class Mask, class F, class... A>
 void with_ids(const fovea_list& list, const char* name, const F& f, const A&... more) {
-  if (list.stride != 1 && list.count > 1)
-    reject(name, " has entries ", list.stride, " apart: they lie one after another, 1 apart");
+  check_dense(list, name);
   with_integers(list, name, [&](const auto* first) {
     using E = std::remove_const_t<std::remove_pointer_t<decltype(first)>>;
     const std::span<const E> ids(first, static_cast<std::size_t>(list.count));
@@ -96,9 +99,11 @@ void with_mask(const fovea_mask& m, const F& f) {
       return f(prefix{integers(m.list, "prefix"), offset_of(m)});
     case FOVEA_DOCUMENTS:
       if (m.list2.data == nullptr) return with_ids<documents>(m.list, "documents' ids", f);
-      if (m.list2.element != m.list.element || m.list2.stride != 1)
-        reject("documents' query ids have elements ", name_of_element(m.list2.element), ", ", m.list2.stride,
-               " apart, not ", name_of_element(m.list.element), ", 1 apart, as those of keys");
+      if (m.list2.element != m.list.element)
+        reject("documents' query ids have elements ", name_of_element(m.list2.element), ", not ",
+               name_of_element(m.list.element), ", as those of keys");
+      check_dense(m.list, "documents' ids"), check_list(m.list2, "documents' query ids");
+      check_dense(m.list2, "documents' query ids");
       return with_integers(m.list, "documents' ids", [&](const auto* first) {
         using E = std::remove_const_t<std::remove_pointer_t<decltype(first)>>;
         const std::span<const E> of_keys(first, static_cast<std::size_t>(m.list.count)),

@@ -25,7 +25,7 @@ struct as_numbers {
       copy = tensor<T>(from.batch, from.heads, from.tokens, from.dim);
       for (index_type b = 0; b < from.batch; ++b)
         for (index_type h = 0; h < from.heads; ++h)
-          for (index_type t = 0; t < from.tokens; ++t)
+          for (index_type t = 0; t < from.tokens && from.dim > 0; ++t)
             load_elements(&from(b, h, t, 0), from.dim_stride, from.dim, &copy(b, h, t, 0));
       view = std::as_const(copy).view();
     });

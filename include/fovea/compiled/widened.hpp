@@ -58,7 +58,7 @@ class widened {
         E* const first = const_cast<E*>(view.data);
         for (index_type b = 0; b < view.batch; ++b)
           for (index_type h = 0; h < view.heads; ++h)
-            for (index_type t = 0; t < view.tokens; ++t)
+            for (index_type t = 0; t < view.tokens && view.dim > 0; ++t)
               store_elements(&one->numbers(b, h, t, 0), view.dim, first + (&view(b, h, t, 0) - view.data),
                              view.dim_stride);
       });
