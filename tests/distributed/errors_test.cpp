@@ -1,4 +1,5 @@
 // tests/distributed/errors_test.cpp - all ranks throw the same, and none waits for another.
+#include "../support/allocations.hpp"
 #include "../support/refusal.hpp"
 #include "support.hpp"
 
@@ -174,6 +175,44 @@ TEST(errors, a_rank_that_fails) {
   }
   const ring_of_floats well(MPI_COMM_WORLD);
   EXPECT_EQ(well(x, x, x).size(), x.size());  // and the next call works
+}
+
+/// Each allocation of a tensor's size fails in turn, on one rank: all ranks throw, and none waits for it.
+template <class Call>
+void expect_failing_together(const char* what, const Call& call) {
+  constexpr std::size_t of_a_tensor = 500;
+  for (long calls = 0; calls < 200; ++calls) {
+    int thrown = 0, all = 0;
+    std::string text;
+    if (on_last()) fail_allocation(calls, of_a_tensor);
+    try {
+      call();
+    } catch (const std::exception& e) {
+      thrown = 1, text = e.what();
+    }
+    fail_allocation(-1);
+    MPI_Allreduce(&thrown, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    if (all == 0) return;
+    ASSERT_EQ(all, ranks_here()) << what << ", allocation " << calls;
+    EXPECT_NE(text.find("out of memory"), std::string::npos) << what << ": " << text;
+  }
+  ADD_FAILURE() << what << " fails always";
+}
+TEST(errors, a_rank_without_memory) {
+  const auto q = random_tensor<float>(1, 1, 8, 20, 8), k = random_tensor<float>(2, 1, 8, 20, 8);
+  fovea::tensor<float> d_q(1, 8, 20, 8), d_k(1, 8, 20, 8), d_v(1, 8, 20, 8);
+  const fovea::ring_attention<float, 8> ring(MPI_COMM_WORLD);
+  expect_failing_together("ring", [&] { ring.with_lse(q, k, k, causal); });
+  const auto of_ring = ring.with_lse(q, k, k, causal);
+  expect_failing_together("ring backward", [&] {
+    ring.backward_into(d_q, d_k, d_v, q, k, k, of_ring.out, of_ring.lse, q, causal);
+  });
+  const fovea::spread_attention<float, 8> spread(MPI_COMM_WORLD,
+                                                 {.head_ranks = ranks_here() % 2 == 0 ? 2 : 1});
+  expect_failing_together("spread", [&] { spread.with_lse(q, k, k, causal); });
+  expect_failing_together("spread backward", [&] {
+    spread.backward_into(d_q, d_k, d_v, q, k, k, of_ring.out, of_ring.lse, q, causal);
+  });
 }
 
 }  // namespace

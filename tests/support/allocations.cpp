@@ -6,13 +6,14 @@
 
 namespace {
 
-std::atomic<std::size_t> calls{0}, bytes{0};
+std::atomic<std::size_t> calls{0}, bytes{0}, least{0};
 std::atomic<long> until_failure{-1};
 
 void* counted(std::size_t size, std::size_t alignment) {
   calls.fetch_add(1, std::memory_order_relaxed);
   bytes.fetch_add(size, std::memory_order_relaxed);
-  if (until_failure.load(std::memory_order_relaxed) >= 0 && until_failure.fetch_sub(1) == 0)
+  if (until_failure.load(std::memory_order_relaxed) >= 0 && size >= least.load(std::memory_order_relaxed) &&
+      until_failure.fetch_sub(1) == 0)
     throw std::bad_alloc();
   const std::size_t room = size == 0 ? 1 : size;
   void* p = alignment <= alignof(std::max_align_t)
@@ -26,7 +27,9 @@ void* counted(std::size_t size, std::size_t alignment) {
 
 namespace fovea_test {
 allocation_count allocations() noexcept { return {calls.load(), bytes.load()}; }
-void fail_allocation(long more_calls) noexcept { until_failure.store(more_calls); }
+void fail_allocation(long more_calls, std::size_t least_bytes) noexcept {
+  least.store(least_bytes), until_failure.store(more_calls);
+}
 }  // namespace fovea_test
 
 // The nothrow forms call these. (So do the array forms, but not a sanitizer's.) All of them are malloc and free, which g++

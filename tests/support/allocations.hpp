@@ -13,8 +13,8 @@ struct allocation_count {
 /// Since the program started, in all threads.
 allocation_count allocations() noexcept;
 
-/// After `calls` more allocations, in whatever thread, the next one throws std::bad_alloc, once; -1: none
-/// does.
-void fail_allocation(long calls) noexcept;
+/// After `calls` more allocations of so many bytes or more, in whatever thread, the next one throws
+/// std::bad_alloc, once; -1: none does.
+void fail_allocation(long calls, std::size_t least_bytes = 0) noexcept;
 
 }  // namespace fovea_test

@@ -38,9 +38,11 @@ struct head_shares {
 /// al., "DeepSpeed Ulysses", arXiv:2309.14509.)
 class head_exchange {
  public:
-  /// The group's member m is rank first + m of those that `tokens` speaks of.
-  head_exchange(const communicator& group, int first, const std::vector<slices_of_ranks>& tokens)
-      : group_(group), first_(first), tokens_(tokens) {
+  /// The group's member m is rank first + m of those of `everyone`, whom `tokens` speaks of. Where one of them
+  /// has no memory for an exchange, all throw, before its messages.
+  head_exchange(const communicator& everyone, const communicator& group, int first,
+                const std::vector<slices_of_ranks>& tokens)
+      : everyone_(everyone), group_(group), first_(first), tokens_(tokens) {
     for (const slices_of_ranks& of : tokens) {
       index_type rows = 0;
       for (int m = 0; m < group.ranks(); ++m) rows += of.held(first + m);
@@ -55,19 +57,21 @@ class head_exchange {
   template <class W, class E, class HeadsOf>
   tensor<W> to_heads(const sequences<E>& x, const HeadsOf& heads_of) const {
     std::vector<tensor<W>> out, in;
-    const index_type own = held_by(group_.rank());
-    for (int m = 0; m < group_.ranks(); ++m) {
-      const range heads = heads_of(m);
-      out.emplace_back(1, heads.size(), own, x.dim());
-      in.emplace_back(1, heads_of(group_.rank()).size(), held_by(m), x.dim());
+    tensor<W> all;
+    const index_type own = held_by(group_.rank()), own_heads = heads_of(group_.rank()).size();
+    together(everyone_, [&] {
+      for (int m = 0; m < group_.ranks(); ++m)
+        out.emplace_back(1, heads_of(m).size(), own, x.dim()),
+            in.emplace_back(1, own_heads, held_by(m), x.dim());
+      all = tensor<W>(1, own_heads, offsets_.back(), x.dim());
+    });
+    for (int m = 0; m < group_.ranks(); ++m)
       each_sequence(group_.rank(), [&](index_type b, index_type before, index_type held) {
         tensor_view<E> rows = rows_of(x, b, {0, held});
-        rows.data += heads.first * rows.head_stride, rows.heads = heads.size();
-        copy_elements(rows, part_of(out.back().view(), before, held));
+        rows.data += heads_of(m).first * rows.head_stride, rows.heads = heads_of(m).size();
+        copy_elements(rows, part_of(out[static_cast<std::size_t>(m)].view(), before, held));
       });
-    }
     pass(out, in);
-    tensor<W> all(1, heads_of(group_.rank()).size(), offsets_.back(), x.dim());
     for (int m = 0; m < group_.ranks(); ++m)
       each_run(m, [&](index_type row, index_type to, index_type count) {
         copy_elements(tensor_view<const W>(part_of(in[static_cast<std::size_t>(m)].view(), row, count)),
@@ -80,16 +84,19 @@ class head_exchange {
   template <class T, class E, class HeadsOf>
   void to_tokens(tensor<T>& x, const HeadsOf& heads_of, const sequences<E>& to) const {
     std::vector<tensor<T>> out, in;
+    tensor<T> sum;
     const index_type own = held_by(group_.rank());
-    tensor<T> sum(1, to.heads(), own, to.dim());
-    for (int m = 0; m < group_.ranks(); ++m) {
-      out.emplace_back(1, x.heads(), held_by(m), to.dim());
-      in.emplace_back(1, heads_of(m).size(), own, to.dim());
+    together(everyone_, [&] {
+      for (int m = 0; m < group_.ranks(); ++m)
+        out.emplace_back(1, x.heads(), held_by(m), to.dim()),
+            in.emplace_back(1, heads_of(m).size(), own, to.dim());
+      sum = tensor<T>(1, to.heads(), own, to.dim());
+    });
+    for (int m = 0; m < group_.ranks(); ++m)
       each_run(m, [&](index_type row, index_type from, index_type count) {
         copy_elements(tensor_view<const T>(part_of(x.view(), from, count)),
-                      part_of(out.back().view(), row, count));
+                      part_of(out[static_cast<std::size_t>(m)].view(), row, count));
       });
-    }
     pass(out, in);
     for (int m = 0; m < group_.ranks(); ++m) {
       tensor_view<T> heads = sum.view();
@@ -159,7 +166,7 @@ class head_exchange {
     on_their_way.wait();
   }
 
-  const communicator& group_;
+  const communicator &everyone_, &group_;
   int first_;
   const std::vector<slices_of_ranks>& tokens_;
   std::vector<index_type> offsets_{0};

@@ -59,7 +59,7 @@ class ring_attention {
   /// Returns this rank's rows of O, of the kind and storage order of q.
   template <class Q, class K, class V, class... Mods>
   auto operator()(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for<T>(q, k, v);
+    auto out = result_for<T>(q, v, [](index_type) {});
     into(shaped_like(q, out), q, k, v, mods...);
     return out;
   }
@@ -73,8 +73,8 @@ class ring_attention {
   /// Returns {O, LSE} of this rank's rows; the LSE is that over the keys of all ranks.
   template <class Q, class K, class V, class... Mods>
   auto with_lse(const Q& q, const K& k, const V& v, const Mods&... mods) const {
-    auto out = result_for<T>(q, k, v);
-    auto lse = make_like<compute_of<K, V>>(q, heads_of(q), 1);
+    decltype(make_like<compute_of<K, V>>(q, 1, 1)) lse;
+    auto out = result_for<T>(q, v, [&](index_type heads) { lse = make_like<compute_of<K, V>>(q, heads, 1); });
     with_lse_into(shaped_like(q, out), shaped_like(q, lse), q, k, v, mods...);
     return partial<decltype(out), decltype(lse)>{std::move(out), std::move(lse)};
   }
@@ -252,12 +252,13 @@ class ring_attention {
     return query_heads<Heads>(kernel_options(), q);
   }
   index_type kv_heads_of(index_type heads) const { return key_value_heads<KVHeads>(kernel_options(), heads); }
-  template <class E, class Q, class K, class V>
-  auto result_for(const Q& q, const K&, const V& v) const {
+  /// Memory of a result, and more(heads): where one rank has none, all throw.
+  template <class E, class Q, class V, class More>
+  auto result_for(const Q& q, const V& v, const More& more) const {
     decltype(make_like<E>(q, 1, 1)) out;
     distributed::together(processes_, [&] {
       const index_type heads = heads_of(q), kv_heads = kv_heads_of(heads);
-      out = make_like<E>(q, heads, view_of(v, kv_heads, "v").dim());
+      out = make_like<E>(q, heads, view_of(v, kv_heads, "v").dim()), more(heads);
     });
     return out;
   }

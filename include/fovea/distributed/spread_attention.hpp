@@ -78,8 +78,11 @@ class spread_attention {
     });
     on_heads(call, [&](const auto& ring, const auto& heads, const auto& shares) {
       auto all = heads.inputs(call);
-      tensor<compute> out(1, all.q.heads(), all.q.tokens(), call.v.dim()),
-          sums(1, all.q.heads(), all.q.tokens(), 1);
+      tensor<compute> out, sums;
+      distributed::together(processes_, [&] {
+        out = tensor<compute>(1, all.q.heads(), all.q.tokens(), call.v.dim());
+        sums = tensor<compute>(1, all.q.heads(), all.q.tokens(), 1);
+      });
       const auto packed = [&](auto& x) { return ragged{x, heads.queries.offsets()}; };
       distributed::together(processes_, [&] {
         ring.with_lse_into(packed(out), packed(sums), packed(all.q), ragged{all.k, heads.keys.offsets()},
@@ -120,9 +123,12 @@ class spread_attention {
       auto all_out = heads.queries.template to_heads<element_of<O>>(given.out, of_queries);
       auto all_lse = heads.queries.template to_heads<compute>(given.lse, of_queries);
       auto all_d_out = heads.queries.template to_heads<element_of<G>>(given.d_out, of_queries);
-      tensor<compute> dq(1, all.q.heads(), all.q.tokens(), call.q.dim());
-      tensor<compute> dk(1, all.k.heads(), all.k.tokens(), call.k.dim());
-      tensor<compute> dv(1, all.v.heads(), all.v.tokens(), call.v.dim());
+      tensor<compute> dq, dk, dv;
+      distributed::together(processes_, [&] {
+        dq = tensor<compute>(1, all.q.heads(), all.q.tokens(), call.q.dim());
+        dk = tensor<compute>(1, all.k.heads(), all.k.tokens(), call.k.dim());
+        dv = tensor<compute>(1, all.v.heads(), all.v.tokens(), call.v.dim());
+      });
       distributed::together(processes_, [&] {
         ring.backward_into(of_q(dq), of_k(dk), of_k(dv), of_q(all.q), of_k(all.k), of_k(all.v), of_q(all_out),
                            of_q(all_lse), of_q(all_d_out), mods...);
@@ -192,7 +198,9 @@ class spread_attention {
     options.first_head = shares.queries_of(member).first, options.heads_in_all = sizes.heads;
     const ring_attention<T, dynamic_heads, dynamic_heads, Wire> ring(of_ring.get(), options);
     const int first = group_number * plan.head_ranks;
-    work(ring, exchange{{group, first, sizes.queries}, {group, first, sizes.keys}, shares}, shares);
+    work(ring,
+         exchange{{processes_, group, first, sizes.queries}, {processes_, group, first, sizes.keys}, shares},
+         shares);
   }
 
   attention_options sizes_of_heads() const {
