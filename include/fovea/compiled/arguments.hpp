@@ -159,6 +159,8 @@ inline void check_list(const fovea_list& list, const char* name) {
     static_cast<void>(countable_stride(name, list.count, list.stride, bytes_of_element(list.element)));
   if (list.data == nullptr && list.count > 0) reject(name, " is a null pointer");
 }
+/// Of one number a stride means nothing.
+inline index_type stride_of(const fovea_list& list) noexcept { return list.count > 1 ? list.stride : 1; }
 /// f(first, count, stride) for a list of integers.
 template <class F>
 auto with_integers(const fovea_list& list, const char* name, const F& f) {
@@ -173,16 +175,17 @@ auto with_integers(const fovea_list& list, const char* name, const F& f) {
   }
 }
 inline list_view<index_type> integers(const fovea_list& list, const char* name) {
-  return with_integers(
-      list, name, [&](const auto* first) { return list_view<index_type>(first, list.count, list.stride); });
+  return with_integers(list, name, [&](const auto* first) {
+    return list_view<index_type>(first, list.count, stride_of(list));
+  });
 }
 inline list_view<double> numbers(const fovea_list& list, const char* name) {
   check_list(list, name);
   switch (list.element) {
     case FOVEA_F32:
-      return {static_cast<const float*>(list.data), list.count, list.stride};
+      return {static_cast<const float*>(list.data), list.count, stride_of(list)};
     case FOVEA_F64:
-      return {static_cast<const double*>(list.data), list.count, list.stride};
+      return {static_cast<const double*>(list.data), list.count, stride_of(list)};
     default:
       reject(name, " has elements ", name_of_element(list.element), ", not F32 or F64");
   }

@@ -124,7 +124,7 @@ void with_mask(const fovea_mask& m, const F& f) {
       if (m.list.element != FOVEA_U64)
         reject("draft_tree's ancestors have elements ", name_of_element(m.list.element), ", not U64");
       const list_view<index_type> words(static_cast<const std::uint64_t*>(m.list.data), m.list.count,
-                                        m.list.stride);
+                                        stride_of(m.list));
       return f(draft_tree{words, m.size == 0 ? -1 : m.size});
     }
     case FOVEA_DILATED:
