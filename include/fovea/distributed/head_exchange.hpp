@@ -38,8 +38,8 @@ struct head_shares {
 /// al., "DeepSpeed Ulysses", arXiv:2309.14509.)
 class head_exchange {
  public:
-  /// The group's member m is rank first + m of those of `everyone`, whom `tokens` speaks of. Where one of them
-  /// has no memory for an exchange, all throw, before its messages.
+  /// The group's member m is rank first + m of those of `everyone`, whom `tokens` speaks of. Where one of
+  /// them has no memory for an exchange, all throw, before its messages.
   head_exchange(const communicator& everyone, const communicator& group, int first,
                 const std::vector<slices_of_ranks>& tokens)
       : everyone_(everyone), group_(group), first_(first), tokens_(tokens) {
