@@ -18,7 +18,8 @@ def _file(path) -> bytes:
 
 class Cache(_native.Cache):
     """What KVCache, RingCache and PagedCache have in common. In a call the queries are the cache's last tokens. len(cache):
-    tokens that are kept; position: of the next one in the whole sequence; nbytes: of the memory."""
+    tokens that are kept; position: of the next one in the whole sequence; nbytes: of the memory. While a call reads or
+    changes a cache, which it does beside other threads, no other call changes it, or a cache of the same pool."""
 
     def append(self, k, v, *, cos=None, sin=None, interleaved: bool = False) -> None:
         """k: [kv_heads, tokens, dim], v: [kv_heads, tokens, value_dim], of any real elements (4-D with a batch of 1).
