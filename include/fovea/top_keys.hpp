@@ -10,16 +10,15 @@
 
 #include <fovea/element.hpp>
 #include <fovea/executor/concept.hpp>
-#include <fovea/kernel/sweep/index_scores.hpp>
+#include <fovea/kernel/sweep/index_bounds.hpp>
 #include <fovea/kv_cache/gathered.hpp>
 #include <fovea/kv_cache/memory.hpp>
 #include <fovea/plan/operands.hpp>
 #include <fovea/plan/working_memory.hpp>
+#include <fovea/top_keys/best_keys.hpp>
 #include <fovea/view/tensor.hpp>
 
 #include <algorithm>
-#include <bit>
-#include <cstdint>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -36,118 +35,11 @@ struct top_keys_options {
 
 namespace choosing {
 
-/// The keys with the largest scores among those that were added: of equal ones the earlier, NaN the largest.
-template <class T>
-class best_keys {
- public:
-  explicit best_keys(index_type count)
-      : count_(static_cast<std::size_t>(count)), most_(count_ + std::max(count_, fewest_between)) {}
-
-  /// Scores of the keys from `first` on; blocks of keys may come in any order.
-  void add(index_type first, const T* scores, index_type keys) {
-    const bool follows = first >= next_;
-    in_order_ &= follows, next_ = std::max(next_, first + keys);
-    add(scores, static_cast<std::size_t>(keys), follows,
-        [first](std::size_t j) { return first + static_cast<index_type>(j); });
-  }
-  void add(const best_keys& other) {
-    if (other.size_ == 0) return;
-    const bool follows = other.in_order_ && other.keys_[0] >= next_;
-    in_order_ &= follows, next_ = std::max(next_, other.next_);
-    add(other.scores_.data(), other.size_, follows, [&other](std::size_t j) { return other.keys_[j]; });
-  }
-  /// In ascending order.
-  std::vector<index_type> take() {
-    order(), keep();
-    keys_.resize(size_);
-    return std::move(keys_);
-  }
-
- private:
-  /// Keys in ascending order, which may all `follow` those before. What is less than the least of `count` can
-  /// be none of the best, nor what equals it and follows. (No branch on a score: those that are kept come at
-  /// random.)
-  template <class KeyOf>
-  void add(const T* scores, std::size_t keys, bool follows, const KeyOf& key_of) {
-    for (std::size_t j = 0; j < keys;) {
-      const std::size_t last = std::min(keys, j + (most_ - size_));
-      if (scores_.size() < size_ + last - j) {
-        scores_.resize(std::min(most_, 2 * (size_ + last - j)));
-        keys_.resize(scores_.size());
-      }
-      T* const to = scores_.data();
-      index_type* const number = keys_.data();
-      std::size_t end = size_;
-      for (; j < last; ++j) {
-        const T s = scores[j] != scores[j] ? std::numeric_limits<T>::infinity() : scores[j];
-        to[end] = s, number[end] = key_of(j);
-        end += static_cast<std::size_t>(!full_ | (s > least_) | (!follows & (s == least_)));
-      }
-      size_ = end;
-      if (size_ == most_) keep(), in_order_ = follows || j == keys;
-    }
-  }
-
-  /// Keys in ascending order, as they are where they came so.
-  void order() {
-    if (std::exchange(in_order_, true)) return;
-    std::vector<std::pair<index_type, T>> all(size_);
-    for (std::size_t i = 0; i < size_; ++i) all[i] = {keys_[i], scores_[i]};
-    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (std::size_t i = 0; i < size_; ++i) keys_[i] = all[i].first, scores_[i] = all[i].second;
-  }
-
-  /// The best of what is there.
-  void keep() {
-    if (size_ <= count_) return;
-    order();
-    least_ = nth_largest(), full_ = true;
-    std::size_t equal = count_, end = 0;  // those of the least that are kept: the first
-    for (std::size_t i = 0; i < size_; ++i) equal -= static_cast<std::size_t>(scores_[i] > least_);
-    for (std::size_t i = 0; i < size_; ++i) {
-      const bool is_least = scores_[i] == least_, kept = (scores_[i] > least_) | (is_least & (equal > 0));
-      equal -= static_cast<std::size_t>(is_least & kept);
-      scores_[end] = scores_[i], keys_[end] = keys_[i];
-      end += static_cast<std::size_t>(kept);
-    }
-    size_ = end;
-  }
-
-  /// The count_-th largest score, bit by bit: as integers numbers are ordered as they are, negative ones the
-  /// other way round. Each bit is a count over all, in registers: of 4,096 floats 3 us, where
-  /// std::nth_element, which guesses a branch a number, takes 60.
-  T nth_largest() {
-    using bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-    static_assert(sizeof(bits) == sizeof(T));
-    constexpr bits magnitude = std::numeric_limits<bits>::max();
-    const auto ordered = [](bits b) { return b < 0 ? b ^ magnitude : b; };
-    integers_.resize(size_);
-    for (std::size_t i = 0; i < size_; ++i) integers_[i] = ordered(std::bit_cast<bits>(scores_[i] + T(0)));
-    const auto reaches = [&](bits least) {  // as many as are wanted
-      std::size_t count = 0;
-      for (const bits x : integers_) count += x >= least ? 1 : 0;
-      return count >= count_;
-    };
-    bits nth = reaches(0) ? 0 : std::numeric_limits<bits>::min();
-    for (bits bit = magnitude / 2 + 1; bit > 0; bit /= 2)
-      if (reaches(nth + bit)) nth += bit;
-    return std::bit_cast<T>(ordered(nth));
-  }
-
-  static constexpr std::size_t fewest_between = 1024;  // keys between two looks for the least
-  std::size_t count_, most_, size_ = 0;
-  std::vector<T> scores_;
-  std::vector<index_type> keys_;
-  std::vector<std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>> integers_;
-  bool full_ = false;  // then no score below `least_` is of use
-  T least_ = 0;
-  index_type next_ = 0;  // behind all keys that were added
-  bool in_order_ = true;
-};
-
 /// A call's queries, weights and keys, checked.
 template <class QE, class WE, class Keys>
 struct index_call {
+  using query_element = QE;
+  using head = std::remove_cvref_t<decltype(std::declval<const Keys&>().head(0, 0))>;
   sequences<const QE> q;
   sequences<const WE> w;
   Keys k;
@@ -186,15 +78,84 @@ auto index_call_of(const Q& q, const W& w, const K& k, const top_keys_options& o
   return call;
 }
 
-/// f(query, keys, scores) for blocks of the keys `span` that query t sees.
-template <class Arch, class T, class Call, class F>
-void score_span(const Call& call, index_type t, range span, std::byte* memory, const F& f) {
-  const auto head = call.k.head(0, 0);
-  using QE = typename std::remove_cvref_t<decltype(call.heads_of(0))>::element;
-  using head_type = std::remove_const_t<decltype(head)>;
-  kernel::index_scores<Arch, T, head_type, kernel::pairs_channels<Arch, T, QE, head_type>> scores(
-      call.heads_of(t), call.weights(t), call.weight_stride(), head, memory);
+/// Scores of a call's keys: those of one head, or of some of its rows.
+template <class Arch, class T, class Call, class Head>
+using scores_of =
+    kernel::index_scores<Arch, T, Head, kernel::pairs_channels<Arch, T, typename Call::query_element, Head>>;
+
+/// f(keys, scores) for blocks of the keys `span` of a head that query t sees.
+template <class Arch, class T, class Call, class Head, class F>
+void score_span(const Call& call, index_type t, const Head& head, range span, std::byte* memory, const F& f) {
+  scores_of<Arch, T, Call, Head> scores(call.heads_of(t), call.weights(t), call.weight_stride(), head,
+                                        memory);
   scores.each_block(span, f);
+}
+
+/// Whether scores in float are bounded by products of rounded numbers: not those of pairs as they are stored.
+template <class Arch, class T, class Call>
+inline constexpr bool bounds_scores = false;
+template <kernel::multiplies_pairs Arch, class Call>
+inline constexpr bool bounds_scores<Arch, float, Call> =
+    !kernel::pairs_channels<Arch, float, typename Call::query_element, typename Call::head>;
+
+/// Bytes that a job needs: of scores and of bounds, which are not kept at the same time.
+template <class Arch, class T, class Call>
+index_type job_bytes(const Call& call) noexcept {
+  const index_type heads = call.heads, dim = call.q.dim();
+  index_type bytes = kernel::index_scores<Arch, T, typename Call::head, false>::bytes(heads, dim);
+  if constexpr (bounds_scores<Arch, T, Call>)
+    bytes = std::max(bytes, kernel::index_bounds<Arch, typename Call::head>::bytes(heads, dim));
+  return kernel::part_bytes(bytes);
+}
+
+/// The keys of a span that may be among the best, by what their scores are at most.
+template <class Arch, class T, class Call>
+std::vector<index_type> possible_keys(const Call& call, index_type t, range span, std::byte* memory,
+                                      best_keys<T> reached) {
+  const auto head = call.k.head(0, 0);
+  std::vector<T> most(static_cast<std::size_t>(span.size()));
+  kernel::index_bounds<Arch, typename Call::head> bounds(call.heads_of(t), call.weights(t),
+                                                         call.weight_stride(), head, memory);
+  bounds.each_block(span, [&](range keys, const T* low, const T* high) {
+    reached.add(keys.first, low, keys.size());
+    std::copy_n(high, keys.size(), most.begin() + (keys.first - span.first));
+  });
+  const T least = reached.least();
+  std::size_t count = 0;
+  for (const T x : most) count += x < least ? 0 : 1;
+  std::vector<index_type> possible(count + 1);
+  std::size_t end = 0;
+  for (std::size_t j = 0; j < most.size(); ++j) {
+    possible[end] = span.first + static_cast<index_type>(j);
+    end += static_cast<std::size_t>(!(most[j] < least));
+  }
+  possible.resize(count);
+  return possible;
+}
+
+/// Adds those of the keys `span` that may be among query t's best. Where few can be, bounds on all scores
+/// come first, and the scores of those that are left: the same keys are chosen. (2,048 of 65,536 by 64 random
+/// heads of 128: 4,512 are left, the whole takes 3.4 to 3.5 ms in place of 4.4 to 4.5: bounds 2.6, the scores
+/// that are left 0.5. Where half or more are left, all scores cost less: up to 0.6 of their time is lost.)
+template <class Arch, class T, class Call>
+void add_span(const Call& call, index_type t, range span, index_type count, std::byte* memory,
+              best_keys<T>& best) {
+  const auto head = call.k.head(0, 0);
+  if constexpr (bounds_scores<Arch, T, Call>)
+    if (span.size() >= 2048 && count <= (span.size() + best.size()) / 8) {
+      const auto keys = possible_keys<Arch, T>(call, t, span, memory, best);
+      if (static_cast<index_type>(keys.size()) < span.size() / 2) {
+        const caching::gathered_head<typename Call::head> of_keys{head, keys};
+        score_span<Arch, T>(call, t, of_keys, {0, of_keys.rows}, memory, [&](range part, const T* scores) {
+          best.add(std::span(keys).subspan(static_cast<std::size_t>(part.first),
+                                           static_cast<std::size_t>(part.size())),
+                   scores);
+        });
+        return;
+      }
+    }
+  score_span<Arch, T>(call, t, head, span, memory,
+                      [&](range keys, const T* of) { best.add(keys.first, of, keys.size()); });
 }
 
 /// How many jobs have memory at a time: see share_scratch.
@@ -203,22 +164,23 @@ struct scratches {
   bool scratch_a_task = false;
 };
 
-/// run(t, span, memory, job) for each query and 16,384 of its keys at a time: so is one query's work shared.
+/// How many keys of one query are a job: its work is shared by several threads.
+inline index_type keys_a_job(const executor_ref& executor) noexcept {
+  return executor.workers() == 1 ? 65536 : 16384;
+}
+
+/// run(t, span, memory, job) for each query and `step` of its keys at a time.
 template <class Arch, class T, class Call, class Run>
-void each_span(const Call& call, const top_keys_options& o, const Run& run) {
-  constexpr index_type keys_a_job = 16384;
-  const index_type spans = std::max<index_type>(1, ceil_div(call.keys, keys_a_job));
-  const auto head = call.k.head(0, 0);
-  const index_type each =
-      kernel::part_bytes(kernel::index_scores<Arch, T, std::remove_const_t<decltype(head)>, false>::bytes(
-          call.heads, call.q.dim()));
+void each_span(const Call& call, const top_keys_options& o, index_type step, const Run& run) {
+  const index_type spans = std::max<index_type>(1, ceil_div(call.keys, step));
+  const index_type each = job_bytes<Arch, T>(call);
   const index_type jobs = size_product("top_keys' jobs", call.queries, spans);
   scratches rooms;
   share_scratch(rooms, o.executor.workers(), jobs);
   const caching::zeroed_memory memory(size_product("top_keys' scratch", each, rooms.workers));
   o.executor.for_each(jobs, [&](index_type i, index_type worker) {
     const index_type t = i / spans, seen = o.causal ? call.keys - call.queries + t + 1 : call.keys;
-    const range span{i % spans * keys_a_job, std::min((i % spans + 1) * keys_a_job, seen)};
+    const range span{i % spans * step, std::min((i % spans + 1) * step, seen)};
     if (!span.empty()) run(t, span, memory.get() + scratch_number(rooms, i, worker) * each, i);
   });
 }
@@ -233,8 +195,9 @@ auto index_scores(const Q& q, const W& w, const K& k, const top_keys_options& o)
   using T = common_compute_t<element_of<Q>, element_of<std::remove_cvref_t<decltype(keys_of(k))>>>;
   tensor<T> scores(1, 1, call.queries, call.keys);
   std::fill_n(scores.data(), scores.size(), -std::numeric_limits<T>::infinity());
-  choosing::each_span<Arch, T>(call, o, [&](index_type t, range span, std::byte* memory, index_type) {
-    choosing::score_span<Arch, T>(call, t, span, memory, [&](range keys, const T* of) {
+  const index_type step = choosing::keys_a_job(o.executor);
+  choosing::each_span<Arch, T>(call, o, step, [&](index_type t, range span, std::byte* memory, index_type) {
+    choosing::score_span<Arch, T>(call, t, call.k.head(0, 0), span, memory, [&](range keys, const T* of) {
       std::copy_n(of, keys.size(), scores.data() + t * call.keys + keys.first);
     });
   });
@@ -242,33 +205,38 @@ auto index_scores(const Q& q, const W& w, const K& k, const top_keys_options& o)
 }
 
 /// For each query the o.count keys with the largest index scores I_ij (see index_scores), a list in
-/// ascending order; of equal scores the earlier keys, and a NaN counts as the largest. q: index queries, an
-/// Eigen matrix (Lq x heads * d) or a tensor of one sequence; w: their weights, Lq x heads; k: index keys
-/// (Lk, d) of one head, or a cache of them (one without values: latent_cache with no rotary part). Any
-/// elements; bf16 queries and keys are multiplied as they are where the ISA can. Throws
-/// std::invalid_argument, with both numbers, where sizes do not fit or count is below 1. Cost: 2 Lq Lk heads
-/// d operations; memory 16 bytes (24 in double) for each of 2 count, or of count + 1,024 where those are
-/// more, a query and 16,384 keys, beyond the lists. The same for any executor. (One query over 65,536 tokens
-/// of 128 heads x 576/512, 2,048 of them chosen by 64 index heads of 128 and attended to: 0.083 to 0.087 of
-/// the time of all in float, of whose operations the index has 0.059 and attention 0.031; with an index in
-/// bf16 0.059, by 32 index heads in float 0.064. The index takes 0.87 to 0.89 of the multiply-add peak, 0.02
-/// of it the choice. Of the rest a tenth is copies of rows that lie apart; asking for these 2 to 32 rows
-/// ahead gained nothing. Zen 5.)
+/// ascending order; of equal scores the earlier keys, and a NaN counts as the largest. q: index queries,
+/// an Eigen matrix (Lq x heads * d) or a tensor of one sequence; w: their weights, Lq x heads; k: index
+/// keys (Lk, d) of one head, or a cache of them (one without values: latent_cache with no rotary part).
+/// Any elements; bf16 queries and keys are multiplied as they are where the ISA can. Throws
+/// std::invalid_argument, with both numbers, where sizes do not fit or count is below 1. Cost: 2 Lq Lk
+/// heads d operations; memory 16 bytes (24 in double) for each of 2 count, or of count + 1,024 where
+/// those are more, a query and 16,384 keys, beyond the lists, and 12 for each of up to 65,536 keys a
+/// thread. The same for any executor. Where the ISA multiplies pairs of bf16 and at most an eighth of the
+/// keys are wanted, float scores are first bounded by products of rounded numbers
+/// (kernel/sweep/index_bounds.hpp) and made of the keys alone that may be among the best: the choice is
+/// the same. (One query over 65,536 tokens of 128 heads x 576/512, 2,048 of them chosen by 64 index heads
+/// of 128 and attended to, over the time of all in float: 0.091 to 0.095, on the same day 0.104 to 0.109
+/// with all scores made; of the operations of all keys those scores are 0.059 and attention 0.031. With
+/// an index in bf16 0.059 when all took a tenth longer. All scores take 0.87 to 0.89 of the multiply-add
+/// peak, 0.02 of it the choice. Of attention a tenth is copies of rows that lie apart; asking for these 2
+/// to 32 rows ahead, or for the next block's beside the products, gained nothing. Zen 5.)
 template <class Arch = xsimd::default_arch, viewable Q, viewable W, class K>
 key_lists top_keys(const Q& q, const W& w, const K& k, const top_keys_options& o) {
   const auto call = choosing::index_call_of(q, w, k, o);
   if (o.count < 1) reject("top_keys' count is ", o.count, ", fewer than 1");
   using T = common_compute_t<element_of<Q>, element_of<std::remove_cvref_t<decltype(keys_of(k))>>>;
-  const index_type spans = std::max<index_type>(1, ceil_div(call.keys, index_type(16384)));
+  const index_type step = choosing::keys_a_job(o.executor),
+                   spans = std::max<index_type>(1, ceil_div(call.keys, step));
   const bool alone = o.executor.workers() == 1;
   std::vector<choosing::best_keys<T>> best(static_cast<std::size_t>(call.queries * spans),
                                            choosing::best_keys<T>(o.count));
-  choosing::each_span<Arch, T>(call, o, [&](index_type t, range span, std::byte* memory, index_type job) {
+  const auto add = [&](index_type t, range span, std::byte* memory, index_type job) {
     // On one thread the keys come in order, and what was found before says what need not be kept.
     auto& mine = best[static_cast<std::size_t>(alone ? t * spans : job)];
-    choosing::score_span<Arch, T>(call, t, span, memory,
-                                  [&](range keys, const T* of) { mine.add(keys.first, of, keys.size()); });
-  });
+    choosing::add_span<Arch, T>(call, t, span, o.count, memory, mine);
+  };
+  choosing::each_span<Arch, T>(call, o, step, add);
   key_lists lists;
   for (index_type t = 0; t < call.queries; ++t) {
     auto& all = best[static_cast<std::size_t>(t * spans)];

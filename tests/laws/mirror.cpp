@@ -14,7 +14,7 @@ namespace {
 const std::map<std::string, std::string> other_names = {
     {"additive", "projected"},      {"differential", "projected"}, {"luong", "projected"},
     {"talking_heads", "projected"}, {"decomposed", "projected"},   {"transformer_xl", "projected"},
-    {"roles", "extension"}};
+    {"roles", "extension"},         {"top_keys", "kv_cache"}};
 
 /// Folders of tests/ that are no folder of the library's: what users do, what the headers promise as text, what holds
 /// of all calls, and what tests need.
