@@ -5,8 +5,8 @@ assembly.
     hot_loops.py g++ -std=c++20 -O3 -march=x86-64-v4 -Iinclude -isystem /usr/include/eigen3 \\
         bench/hot_loops/calls.cpp
 
-A hot loop is an innermost loop in one of the products, dot_keys and dot_some_keys (Q K^T), add_values or
-write_values (P V), the five of the backward pass in key_group, or those of linear attention in chunk_products: at
+A hot loop is an innermost loop in one of the products, dot_keys, dot_some_keys and dot_halves (Q K^T), add_values,
+write_values or add_rows (P V), the five of the backward pass in key_group, or those of linear attention in chunk_products: at
 least a fifth of its instructions are
 multiply-adds, or dot products of bf16. An accumulator that does not fit the registers shows as a register
 that is stored to or loaded
@@ -23,7 +23,7 @@ LABEL = re.compile(r"^([.\w$]+):")
 JUMP = re.compile(r"^\tj\w+\s+([.\w$]+)")
 MULTIPLY_ADD = re.compile(r"^\tv(fn?m(add|sub)\w+p[sd]|dpbf16ps)\s")
 VECTOR = re.compile(r"%[xyz]mm\d+")
-PRODUCT = re.compile("dot_keys|dot_some_keys|add_values|write_values|"
+PRODUCT = re.compile("dot_keys|dot_some_keys|dot_halves|add_values|write_values|add_rows|"
                      "key_group.*(5score|13differentiate|11add_to_keys|14add_to_queries)|"
                      "chunk_products.*(6scores|8row_tile|11state_tiles)")
 

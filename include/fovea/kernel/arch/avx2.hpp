@@ -68,6 +68,21 @@ struct isa<Arch> : generic_isa<Arch> {
     FOVEA_UNROLL_ALL
     for (int i = 0; i < inner; ++i)
       v[i] = halves<0x20>(v[i], v[i + inner]) + halves<0x31>(v[i], v[i + inner]);
+    return sums_of_halves<T>(v);
+  }
+
+  static constexpr bool has_halves = true;
+  /// Half a register of elements, in both halves.
+  template <class T>
+  static vec<Arch, T> load_twice(const T* from) noexcept {
+    if constexpr (sizeof(T) == 4)
+      return vec<Arch, T>(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(from)));
+    else
+      return vec<Arch, T>(_mm256_broadcast_pd(reinterpret_cast<const __m128d*>(from)));
+  }
+  /// Of as many registers as a half has lanes: lane i of each half is the sum over that half of v[i].
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> sums_of_halves(const vec<Arch, T>* v) noexcept {
     if constexpr (sizeof(T) == 4) {
       const auto folded = [](__m256 a, __m256 b) FOVEA_INLINE_LAMBDA {
         return vec<Arch, T>(_mm256_shuffle_ps(a, b, 0x44)) + vec<Arch, T>(_mm256_shuffle_ps(a, b, 0xee));

@@ -118,16 +118,27 @@ struct isa<Arch> : generic_isa<Arch> {
     FOVEA_UNROLL_ALL
     for (int i = 0; i < inner; ++i)
       v[i] = pair<0x88>(v[i], v[i + 2 * inner]) + pair<0xdd>(v[i], v[i + 2 * inner]);
-    if constexpr (sizeof(T) == 4) {
-      const auto folded = [](__m512 a, __m512 b) FOVEA_INLINE_LAMBDA {
-        return vec<Arch, T>(_mm512_shuffle_ps(a, b, 0x44)) + vec<Arch, T>(_mm512_shuffle_ps(a, b, 0xee));
-      };
-      const vec<Arch, T> even = folded(v[0], v[1]), odd = folded(v[2], v[3]);
-      return vec<Arch, T>(_mm512_shuffle_ps(even, odd, 0x88)) +
-             vec<Arch, T>(_mm512_shuffle_ps(even, odd, 0xdd));
-    } else {
-      return vec<Arch, T>(_mm512_unpacklo_pd(v[0], v[1])) + vec<Arch, T>(_mm512_unpackhi_pd(v[0], v[1]));
-    }
+    return sums_within_lanes<T>(v);
+  }
+
+  static constexpr bool has_halves = true;
+  /// Half a register of elements, in both halves.
+  template <class T>
+  static vec<Arch, T> load_twice(const T* from) noexcept {
+    if constexpr (sizeof(T) == 4)
+      return vec<Arch, T>(_mm512_broadcast_f32x8(_mm256_loadu_ps(from)));
+    else
+      return vec<Arch, T>(_mm512_broadcast_f64x4(_mm256_loadu_pd(from)));
+  }
+  /// Of as many registers as a half has lanes: lane i of each half is the sum over that half of v[i].
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> sums_of_halves(const vec<Arch, T>* v) noexcept {
+    constexpr int inner = lanes<Arch, T> / 4;
+    vec<Arch, T> w[std::size_t{inner}];  // 128-bit lanes: of v[i] and of v[i + inner], the halves of each
+    FOVEA_UNROLL_ALL
+    for (int i = 0; i < inner; ++i) w[i] = pair<0x88>(v[i], v[i + inner]) + pair<0xdd>(v[i], v[i + inner]);
+    const vec<Arch, T> sums = sums_within_lanes<T>(w);
+    return pair<0xd8>(sums, sums);
   }
 
   /// Within 128-bit lanes first, then of those lanes: 64 single-cycle shuffles for 16 x 16 floats. (With zips
@@ -187,6 +198,21 @@ struct isa<Arch> : generic_isa<Arch> {
   }
 
  private:
+  /// Of each 128-bit lane of v[0], v[1] and so on, in that order.
+  template <class T>
+  FOVEA_INLINE static vec<Arch, T> sums_within_lanes(const vec<Arch, T>* v) noexcept {
+    if constexpr (sizeof(T) == 4) {
+      const auto folded = [](__m512 a, __m512 b) FOVEA_INLINE_LAMBDA {
+        return vec<Arch, T>(_mm512_shuffle_ps(a, b, 0x44)) + vec<Arch, T>(_mm512_shuffle_ps(a, b, 0xee));
+      };
+      const vec<Arch, T> even = folded(v[0], v[1]), odd = folded(v[2], v[3]);
+      return vec<Arch, T>(_mm512_shuffle_ps(even, odd, 0x88)) +
+             vec<Arch, T>(_mm512_shuffle_ps(even, odd, 0xdd));
+    } else {
+      return vec<Arch, T>(_mm512_unpacklo_pd(v[0], v[1])) + vec<Arch, T>(_mm512_unpackhi_pd(v[0], v[1]));
+    }
+  }
+
   /// Two 128-bit lanes of a and two of b.
   template <int Lanes, class T>
   FOVEA_INLINE static xsimd::batch<T, Arch> pair(const xsimd::batch<T, Arch>& a,

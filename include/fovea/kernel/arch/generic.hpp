@@ -91,6 +91,9 @@ struct generic_isa {
     return v;
   }
 
+  /// Whether there are load_twice and sums_of_halves: registers of two halves that products share.
+  static constexpr bool has_halves = false;
+
   /// Keeps x in a register, where a compiler would read it again for each use.
   template <class T>
   FOVEA_INLINE static void keep_in_register(vec<Arch, T>&) noexcept {}

@@ -20,7 +20,11 @@ struct sixteen_registers {
   static constexpr int panels = 12;  // panels of tile_vectors registers of queries that share a block of keys
   static constexpr bool copies_far_columns = true;  // see operand::far_apart
   static constexpr int few_rows = 4;  // up to so many query rows a key/value head go with dim in lanes
-  static constexpr int few_rows_block = 128;  // keys of a block there (32: 6 % slower beyond caches, 64: 2 %)
+  // Keys of a block there. (32: 6 % slower beyond caches, 64: 2 %. 256 and 512: .95 and .93 of the time from
+  // L2 and L3, mostly as the softmax starts less often, but 1.1 and 1.2 from memory, where K and V are asked
+  // for a block ahead, or, asked for closer, 1.0 with four rows and 1.2 to 1.4 with two and eight. A block is
+  // the same wherever K lies, as results are. K of four blocks before their V: no gain from anywhere.)
+  static constexpr int few_rows_block = 128;
 };
 
 /// For 32 registers: 8 x 3 accumulators.

@@ -45,12 +45,12 @@ struct row_registers {
 
 /// How wide rows of K and V are read: at least one register.
 template <class Arch, class T>
-FOVEA_INLINE index_type read_width(index_type dim) noexcept {
+index_type read_width(index_type dim) noexcept {
   return dim == 0 ? 0 : std::max<index_type>(dim, lanes<Arch, T>);
 }
 /// Registers of a row of so many columns.
 template <class Arch, class T>
-FOVEA_INLINE index_type registers_of(index_type columns) noexcept {
+index_type registers_of(index_type columns) noexcept {
   return ceil_div(columns, index_type(lanes<Arch, T>));
 }
 
@@ -67,15 +67,18 @@ struct row_panel {
   row_registers registers;  // of what a row keeps
   T *sums, *state;          // [row][register], [register][row]
   T *q, *scaled_q;  // Q, and where it is multiplied by what K's channels are scaled by: [register][max_rows]
+  T* halves;        // Q, half a register of channels of two rows beside each other: [half][rows]; or null
   T* s;             // [row][block]
   T* factors;       // a register a row: its largest logits, then the factor of what it summed so far
 
   FOVEA_INLINE index_type count() const noexcept { return rows.size(); }
+  /// Whether products of these rows and of keys that are T are of two rows a register: see dot_halves.
+  bool in_halves() const noexcept { return isa<Arch>::has_halves && halves != nullptr; }
   /// Row r is query query(r) of the group's head head(r).
-  FOVEA_INLINE index_type head(index_type r) const noexcept {
+  index_type head(index_type r) const noexcept {
     return queries.size() == 1 ? rows.first + r : (rows.first + r) / queries.size();
   }
-  FOVEA_INLINE index_type query(index_type r) const noexcept {
+  index_type query(index_type r) const noexcept {
     return queries.first + rows.first + r - head(r) * queries.size();
   }
   FOVEA_INLINE T* logits(index_type r) const noexcept { return s + r * block; }
@@ -84,12 +87,8 @@ struct row_panel {
     return sums + (r * registers.sums + i) * n;
   }
   /// Where a sum over part of a block is kept, once K's scaled Q is read.
-  FOVEA_INLINE T* kept(index_type r, index_type i) const noexcept {
-    return scaled_q + (r * registers.sums + i) * n;
-  }
-  FOVEA_INLINE T* state_of(index_type r, index_type i) const noexcept {
-    return state + (i * count() + r) * n;
-  }
+  T* kept(index_type r, index_type i) const noexcept { return scaled_q + (r * registers.sums + i) * n; }
+  T* state_of(index_type r, index_type i) const noexcept { return state + (i * count() + r) * n; }
 
   /// sum = sum * shrink + more
   FOVEA_INLINE void add(index_type r, index_type i, const V& shrink, const V& more) const noexcept {
@@ -145,7 +144,7 @@ struct row_panel {
     return bytes_of<T>(rows * (registers.sums + registers.state) * n);
   }
   static index_type work_bytes(index_type rows, index_type dim) noexcept {
-    return bytes_of<T>(round_up(rows, index_type(max_rows)) * (2 * round_up(dim, n) + block + n));
+    return bytes_of<T>(round_up(rows, index_type(max_rows)) * (3 * round_up(dim, n) + block + n));
   }
 };
 
@@ -162,18 +161,29 @@ class row_panels {
       : count_(0) {
     T *state = memory.state, *work = memory.work;
     const index_type q_elements = panel::max_rows * round_up(channels, panel::n);
+    const bool halves = at.rows.first == 0 && are_halves(at.rows.last);
     for (range rest = at.rows; !rest.empty(); rest.first += panel::max_rows) {
       const range rows{rest.first, std::min(rest.first + panel::max_rows, rest.last)};
       panel& q = panels_[count_++];
       q.rows = rows, q.queries = at.queries;
       q.dim = read_width<Arch, T>(channels), q.channels = channels, q.registers = registers;
       q.sums = state, q.state = state + rows.size() * registers.sums * panel::n;
-      q.q = work, q.scaled_q = q.q + q_elements, q.s = q.scaled_q + q_elements;
-      q.factors = q.s + panel::max_rows * panel::block;
+      q.q = work, q.scaled_q = q.q + q_elements;
+      T* const last = q.scaled_q + q_elements;
+      q.halves = halves ? last : nullptr;
+      q.s = last + q_elements, q.factors = q.s + panel::max_rows * panel::block;
       state = after(state, panel::state_bytes(rows.size(), registers));
       work = after(work, panel::work_bytes(rows.size(), channels));
     }
   }
+
+  static constexpr int least_in_halves = panel::max_rows >= 8 ? 6 : 4;
+  /// Whether so many rows, all of a key/value head, share registers: one panel, as sums of rows have the same
+  /// bits wherever they lie among the others.
+  static constexpr bool are_halves(index_type rows) noexcept {
+    return rows % 2 == 0 && rows >= least_in_halves && rows <= panel::max_rows;
+  }
+
   const panel* begin() const noexcept { return panels_; }
   const panel* end() const noexcept { return panels_ + count_; }
 

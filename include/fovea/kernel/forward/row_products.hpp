@@ -2,10 +2,7 @@
 // type and ISA, as P V is (row_value_products.hpp).
 #pragma once
 
-#include <fovea/kernel/forward/row_panel.hpp>
-#include <fovea/kernel/operand/pieces.hpp>
-
-#include <cstring>
+#include <fovea/kernel/forward/row_half_products.hpp>
 
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
@@ -137,9 +134,10 @@ FOVEA_NOINLINE const T* scale_queries(const row_panel<Arch, T>& q, const float* 
   return q.scaled_q;
 }
 
-/// Whether 6 or 8 rows go as 4 and the rest, elements of K that stay in L1 meanwhile being read twice: each
-/// tile then loads fewer registers a product, and fills its register of sums. (512 and 1,024 keys, the whole
-/// call: .95 to .98 of the time at dim 64 to 128, 1.05 at 256; 7 rows, as 4 and 3, 1.0 to 1.1; Zen 5.)
+/// Whether 6 or 8 rows that do not share registers (row_half_products.hpp) go as 4 and the rest, elements of
+/// K that stay in L1 meanwhile being read twice: each tile then loads fewer registers a product, and fills
+/// its register of sums. (512 and 1,024 keys, float before registers were shared, the whole call: .95 to .98
+/// of the time at dim 64 to 128, 1.05 at 256; 7 rows, as 4 and 3, 1.0 to 1.1; Zen 5.)
 template <class Arch, class T>
 bool reads_keys_again(const row_panel<Arch, T>& q) noexcept {
   return q.max_rows >= 8 && (q.count() == 6 || q.count() == 8) && q.dim <= 8 * q.n;
@@ -167,6 +165,11 @@ FOVEA_NOINLINE void dot_pieces(const row_panel<Arch, T>& q, const block_pieces<E
   using panel = row_panel<Arch, T>;
   constexpr std::integral_constant<index_type, panel::block> row_stride{};
   for (const block_piece<E>& k : pieces) {
+    if constexpr (std::is_same_v<E, T> && isa<Arch>::has_halves)
+      if (q.in_halves() && k.scales == nullptr) {
+        dot_halves(q, k);
+        continue;
+      }
     const T* const scaled = k.scales == nullptr ? q.q : scale_queries(q, k.scales);
     const bool asks = k.next.any(), again = !asks && reads_keys_again(q);
     const index_type visited =

@@ -96,6 +96,7 @@ class row_queries_ref {
       const auto head = q.head(batch, first_head + to.head(r));
       copy_row(to, r, head.at(to.query(r)), head.col_stride, scale);
     }
+    copy_halves(to);
   }
 
   template <class E>

@@ -8,15 +8,23 @@ FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
 /// Each row: P = exp(S - m), and the factor of what was summed so far. `finite`: whether all that P is
-/// multiplied by is; else what is seen is never 0, which add_seen_pieces leaves out.
+/// multiplied by is; else what is seen is never 0, which add_seen_pieces leaves out. All maxima first: what
+/// each row waits for overlaps (8 rows of 128 keys .83 of the time, a hundredth of a call; Zen 5).
 template <class Arch, unit_of Units, class T>
 FOVEA_NOINLINE void absorb_rows(const row_panel<Arch, T>& s, index_type keys, bool finite) noexcept {
   using V = vec<Arch, T>;
   const V least = least_exponent<Arch, T>(finite);
-  for (index_type r = 0; r < s.count(); ++r) {
-    T *const m = s.state_of(r, 0), *const l = s.state_of(r, 1), *const logits = s.logits(r);
-    softmax_state<Arch, T, Units> row{{V::load_aligned(m), V::load_aligned(l)}};
-    const V shrink = row.raise(max_over_lanes<Arch, T>(V::load_aligned(s.factor(r))));
+  using state = softmax_state<Arch, T, Units>;
+  const index_type rows = s.count();
+  for (index_type r = 0; r < rows; ++r) {
+    T *const m = s.state_of(r, 0), *const factor = s.factor(r);
+    state row{{V::load_aligned(m), V(T(0))}};
+    const V shrink = row.raise(max_over_lanes<Arch, T>(V::load_aligned(factor)));
+    row.m.store_aligned(m), shrink.store_aligned(factor);
+  }
+  for (index_type r = 0; r < rows; ++r) {
+    T *const l = s.state_of(r, 1), *const logits = s.logits(r);
+    state row{{V::load_aligned(s.state_of(r, 0)), V::load_aligned(l)}};
     V sum(T(0));
     const auto absorb = [&](auto hides) FOVEA_INLINE_LAMBDA {
       for (index_type j = 0; j < keys; j += s.n) {
@@ -29,9 +37,8 @@ FOVEA_NOINLINE void absorb_rows(const row_panel<Arch, T>& s, index_type keys, bo
       absorb(std::true_type{});
     else
       absorb(std::false_type{});
-    row.add(shrink, sum);
-    row.m.store_aligned(m), row.l.store_aligned(l);
-    shrink.store_aligned(s.factor(r));
+    row.add(V::load_aligned(s.factor(r)), sum);
+    row.l.store_aligned(l);
   }
 }
 
