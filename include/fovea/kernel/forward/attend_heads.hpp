@@ -127,6 +127,44 @@ class heads_of_pages {
     return all.head(first_.batch, first_.kv_head + h);
   }
 
+  /// What differs from head to head of a page: pieces of two of them are looked up, those of the others lie
+  /// as far from one to the next. (Looked up for each of 8 heads they were a tenth of one float row's time.)
+  template <class E>
+  struct pieces_of_heads {
+    block_pieces<E> of_first;
+    index_type apart = 0, scales_apart = 0;  // from head to head, in elements
+    bool alike = true;
+
+    block_piece<E> at(index_type i, index_type h) const noexcept {
+      block_piece<E> piece = of_first.begin()[i];
+      piece.rows.data += h * apart;
+      if (piece.scales != nullptr) piece.scales += h * scales_apart;
+      return piece;
+    }
+    index_type count() const noexcept { return of_first.end() - of_first.begin(); }
+    /// The pieces of the second head.
+    void measure(const block_pieces<E>& second) noexcept {
+      alike = alike && second.end() - second.begin() == count();
+      for (index_type i = 0; alike && i < count(); ++i) {
+        const block_piece<E>&x = of_first.begin()[i], &y = second.begin()[i];
+        const index_type more = y.rows.data - x.rows.data,
+                         scales = x.scales == nullptr ? 0 : y.scales - x.scales;
+        alike = i == 0 || (more == apart && scales == scales_apart);
+        apart = more, scales_apart = scales;
+      }
+    }
+  };
+
+  /// Where the first key of `keys` lies in a page, and how many bytes one head's lies after another's.
+  template <class Operand>
+  std::pair<byte_rows, index_type> first_of(const Operand& all, range keys) const noexcept {
+    byte_rows rows[2];
+    for (index_type h = 0; h < std::min<index_type>(heads_, 2) && !keys.empty(); ++h)
+      head_of(all, h).each_piece({keys.first, keys.first + 1},
+                                 [&](const auto& x) { rows[h] = byte_rows(x.tokens); });
+    return {rows[0], rows[1].first == nullptr ? 0 : rows[1].first - rows[0].first};
+  }
+
   /// f(panel, its piece of the keys, what part of them that is), page by page and head by head. Beside each
   /// piece those are asked for that are read 8 KB later, in the end of `other`. (Where pieces are not alike,
   /// as in the block of int8 keys that is still open: head by head.)
@@ -134,56 +172,46 @@ class heads_of_pages {
   void each_piece_of_heads(const Operand& all, range keys, const Other& other, range other_keys,
                            const F& f) const noexcept {
     using E = typename decltype(all.head(0, 0))::element;
-    struct place_of_piece {  // what differs from head to head
-      const E* data;
-      const float* scales;
+    const auto each_of_head = [&](index_type h, const auto& g) {
+      each_pieces<Scaled>(operand_of<Arch>(head_of(all, h), all.dim(), static_cast<T*>(nullptr)), keys, g);
     };
-    constexpr index_type most = block_pieces<E>::most;
-    place_of_piece places[std::size_t{most_heads_a_task * most}];
-    block_pieces<E> of_first;
-    const auto operand = [&](index_type h) {
-      return operand_of<Arch>(head_of(all, h), all.dim(), static_cast<T*>(nullptr));
-    };
-    index_type alike = 0;
-    for (index_type h = 0; h < heads_; ++h)
-      each_pieces<Scaled>(operand(h), keys, [&](auto& pieces) {
-        if constexpr (std::is_same_v<decltype(pieces), block_pieces<E>&>) {
-          if (h == 0) of_first = pieces;
-          place_of_piece* to = &places[h * most];
-          for (const block_piece<E>& x : pieces) *to++ = {x.rows.data, x.scales};
-          ++alike;
-        } else
-          alike = -most_heads_a_task;
+    pieces_of_heads<E> places;
+    for (index_type h = 0; h < std::min<index_type>(heads_, 2); ++h) {
+      bool looked_up = false;
+      each_of_head(h, [&](auto& pieces) {
+        places.alike = places.alike && !looked_up;
+        looked_up = true;
+        if constexpr (std::is_same_v<decltype(pieces), block_pieces<E>&>)
+          h == 0 ? static_cast<void>(places.of_first = pieces) : places.measure(pieces);
+        else
+          places.alike = false;
       });
-    if (alike != heads_) {
+    }
+    if (!places.alike) {
       for (index_type h = 0; h < heads_; ++h)
-        each_pieces<Scaled>(operand(h), keys, [&](auto& pieces) { f(panels_[h], pieces, part_of_block()); });
+        each_of_head(h, [&](auto& pieces) { f(panels_[h], pieces, part_of_block()); });
       return;
     }
-    const auto pieces = of_first.end() - of_first.begin();
-    const index_type row_bytes = all.dim() * index_type(sizeof(E)),
-                     ahead = std::clamp<index_type>(
-                         ceil_div(bytes_ahead, of_first.begin()->count * row_bytes), 1, heads_);
+    const auto [others, others_apart] = first_of(other, other_keys);
+    const index_type pieces = places.count(), row_bytes = all.dim() * index_type(sizeof(E)),
+                     ahead = std::clamp<index_type>(ceil_div(bytes_ahead, places.at(0, 0).count * row_bytes),
+                                                    1, heads_);
+    block_pieces<E> alone;
     for (index_type i = 0; i < pieces; ++i)
       for (index_type h = 0; h < heads_; ++h) {
-        block_piece<E> piece = of_first.begin()[i];
-        piece.rows.data = places[h * most + i].data, piece.scales = places[h * most + i].scales;
+        block_piece<E> piece = places.at(i, h);
         byte_rows later(piece.rows.view(piece.count));  // none left: its own, which are there
         const bool in_page = h + ahead < heads_;
         const index_type of = in_page ? h + ahead : h + ahead - heads_;
         if (in_page || i + 1 < pieces) {
-          const index_type then = in_page ? i : i + 1;
-          const auto& [data, scales] = places[of * most + then];
-          const block_piece<E>& x = of_first.begin()[then];
-          later = byte_rows(rows_of<E>{data, x.rows.stride, x.rows.dim}.view(x.count));
-          ask_for(scales, Scaled == scaled::by_channel ? all.dim() : x.count);
-        } else if (!other_keys.empty()) {
-          head_of(other, of).each_piece({other_keys.first, other_keys.first + 1},
-                                        [&](const auto& x) { later = byte_rows(x.tokens); });
+          const block_piece<E> then = places.at(in_page ? i : i + 1, of);
+          later = byte_rows(then.rows.view(then.count));
+          ask_for(then.scales, Scaled == scaled::by_channel ? all.dim() : then.count);
+        } else if (others.first != nullptr) {
+          later = byte_rows(others.first + of * others_apart, others.stride);
         }
         piece.next = next_rows(later, row_bytes);
-        block_pieces<E> alone;
-        alone.add(piece);
+        alone.clear(), alone.add(piece);
         f(panels_[h], alone, part_of_block{i == 0, i + 1 == pieces});
       }
   }

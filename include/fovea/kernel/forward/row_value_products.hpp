@@ -89,9 +89,18 @@ FOVEA_NOINLINE void add_rows(const row_panel<Arch, T>& p, index_type first, cons
 /// P times the scale of each token of V.
 template <class Arch, class T, class E>
 void scale_weights(const row_panel<Arch, T>& p, const block_piece<E>& v) noexcept {
-  if (v.scales != nullptr)
-    for (index_type r = 0; r < p.count(); ++r)
-      for (index_type j = 0; j < v.count; ++j) p.logits(r)[v.first + j] *= static_cast<T>(v.scales[j]);
+  using V = vec<Arch, T>;
+  if (v.scales == nullptr) return;
+  for (index_type j = 0; j < v.count; j += p.n) {
+    const V scale = load_scales<Arch, T>(v.scales + j, v.count - j);
+    for (index_type r = 0; r < p.count(); ++r) {
+      T* const to = p.logits(r) + v.first + j;
+      if (v.count - j >= p.n)
+        (V::load_unaligned(to) * scale).store_unaligned(to);
+      else
+        for (index_type i = 0; i < v.count - j; ++i) to[i] *= static_cast<T>(v.scales[j + i]);
+    }
+  }
 }
 
 /// What was summed before a block shrinks with the first of its pieces that is added. (Held in registers,
