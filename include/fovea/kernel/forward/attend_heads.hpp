@@ -65,10 +65,13 @@ class heads_of_pages {
         if (in_pairs_) return dot_pieces_of_pairs(q, pieces, p_.factor());
       const auto dot = [&](auto rows, index_type r) {
         constexpr std::integral_constant<index_type, panel::block> row_stride{};
-        const auto& k = *pieces.begin();
-        const T* const scaled = k.scales == nullptr ? q.q : r == 0 ? scale_queries(q, k.scales) : q.scaled_q;
-        dot_rows_of_width<lines_in_order, Arch, rows(), panel::max_rows>(scaled + r * q.n, k, q.logits(r),
-                                                                         row_stride);
+        for (const auto& k : pieces) {
+          const T* const scaled = k.scales == nullptr ? q.q
+                                  : r == 0            ? scale_queries(q, k.scales)
+                                                      : q.scaled_q;
+          dot_rows_of_width<lines_in_order, Arch, rows(), panel::max_rows>(scaled + r * q.n, k, q.logits(r),
+                                                                           row_stride);
+        }
       };
       if (!in_order(q, pieces, dot)) dot_pieces(q, pieces);
     });
@@ -113,6 +116,8 @@ class heads_of_pages {
     return true;
   }
 
+  static constexpr index_type most_pages = 4;  // that are read side by side
+
   struct part_of_block {
     bool opens = true, closes = true;
   };
@@ -155,14 +160,23 @@ class heads_of_pages {
     }
   };
 
-  /// Where the first key of `keys` lies in a page, and how many bytes one head's lies after another's.
+  /// Where the first keys of `keys` lie, in pages of so many, and how many bytes one head's lie after another's.
+  struct first_places {
+    byte_rows of_first[std::size_t{most_pages}];
+    index_type count = 0, apart = 0;
+  };
   template <class Operand>
-  std::pair<byte_rows, index_type> first_of(const Operand& all, range keys) const noexcept {
-    byte_rows rows[2];
-    for (index_type h = 0; h < std::min<index_type>(heads_, 2) && !keys.empty(); ++h)
-      head_of(all, h).each_piece({keys.first, keys.first + 1},
-                                 [&](const auto& x) { rows[h] = byte_rows(x.tokens); });
-    return {rows[0], rows[1].first == nullptr ? 0 : rows[1].first - rows[0].first};
+  first_places first_of(const Operand& all, range keys) const noexcept {
+    first_places places;
+    if (keys.empty()) return places;
+    head_of(all, 0).each_piece(keys, [&](const auto& x) {
+      if (places.count < most_pages) places.of_first[places.count++] = byte_rows(x.tokens);
+    });
+    if (heads_ > 1)
+      head_of(all, 1).each_piece({keys.first, keys.first + 1}, [&](const auto& x) {
+        places.apart = byte_rows(x.tokens).first - places.of_first[0].first;
+      });
+    return places;
   }
 
   /// f(panel, its piece of the keys, what part of them that is), page by page and head by head. Beside each
@@ -192,27 +206,36 @@ class heads_of_pages {
         each_of_head(h, [&](auto& pieces) { f(panels_[h], pieces, part_of_block()); });
       return;
     }
-    const auto [others, others_apart] = first_of(other, other_keys);
     const index_type pieces = places.count(), row_bytes = all.dim() * index_type(sizeof(E)),
-                     ahead = std::clamp<index_type>(ceil_div(bytes_ahead, places.at(0, 0).count * row_bytes),
-                                                    1, heads_);
-    block_pieces<E> alone;
-    for (index_type i = 0; i < pieces; ++i)
+                     bytes = places.at(0, 0).count * row_bytes,
+                     together = std::clamp<index_type>(bytes_ahead / bytes, 1, most_pages),
+                     ahead = std::clamp<index_type>(ceil_div(bytes_ahead, together * bytes), 1, heads_);
+    const first_places others = first_of(
+        other,
+        {other_keys.first, std::min(other_keys.first + together * places.at(0, 0).count, other_keys.last)});
+    block_pieces<E> step;
+    for (index_type i = 0; i < pieces; i += together)
       for (index_type h = 0; h < heads_; ++h) {
-        block_piece<E> piece = places.at(i, h);
-        byte_rows later(piece.rows.view(piece.count));  // none left: its own, which are there
-        const bool in_page = h + ahead < heads_;
-        const index_type of = in_page ? h + ahead : h + ahead - heads_;
-        if (in_page || i + 1 < pieces) {
-          const block_piece<E> then = places.at(in_page ? i : i + 1, of);
-          later = byte_rows(then.rows.view(then.count));
-          ask_for(then.scales, Scaled == scaled::by_channel ? all.dim() : then.count);
-        } else if (others.first != nullptr) {
-          later = byte_rows(others.first + of * others_apart, others.stride);
+        const bool in_pages = h + ahead < heads_;
+        const index_type of = in_pages ? h + ahead : h + ahead - heads_,
+                         last = std::min(i + together, pieces);
+        step.clear();
+        for (index_type j = i; j < last; ++j) {
+          block_piece<E> piece = places.at(j, h);
+          byte_rows later(piece.rows.view(piece.count));  // none left: its own, which are there
+          const index_type next = in_pages ? j : j + together;
+          if (next < pieces) {
+            const block_piece<E> then = places.at(next, of);
+            later = byte_rows(then.rows.view(then.count));
+            ask_for(then.scales, Scaled == scaled::by_channel ? all.dim() : then.count);
+          } else if (last == pieces && j - i < others.count) {
+            later = others.of_first[j - i];
+            later.first += of * others.apart;
+          }
+          piece.next = next_rows(later, row_bytes);
+          step.add(piece);
         }
-        piece.next = next_rows(later, row_bytes);
-        alone.clear(), alone.add(piece);
-        f(panels_[h], alone, part_of_block{i == 0, i + 1 == pieces});
+        f(panels_[h], step, part_of_block{i == 0, last == pieces});
       }
   }
 
@@ -234,21 +257,24 @@ class heads_of_pages {
 /// all of it is a third less). The order suits any machine: nothing is read twice, addresses rise for as
 /// long as they can, and 8 KB are what 40 GB/s bring in 200 ns.
 ///
-/// Share of attend_rows' speed over a contiguous cache, 8 key/value heads of 128, 134 MB, pages of 16 in
-/// random order, one thread, Zen 5, head by head -> now, groups of 1, 2, 4 and 8, in turn in one process
-/// (where in memory pages came to lie moved all of a process's by up to 20 %: float in another .72 -> .75,
-/// .72 -> .81, .67 -> .91, .69 -> .94; and one row over a contiguous cache has one_row.hpp's loop since,
-/// which is 1.2 times as fast: .63):
-///   float          .70 -> .91    .71 -> .89    .71 -> 1.0     .70 -> .98
-///   bf16           .73 -> .85    .73 -> .89    .67 -> .95     .77 -> .77
-///   fp16           .68 -> .97    .69 -> 1.04   .71 -> .88     .78 -> .79
-///   int8           .38 -> .71    .38 -> .70    .45 -> .69     .52 -> .72
-/// (8 rows in 16 bits are no faster: their queries and sums, twice as large as what a head has of a page,
-/// come from L2 each time. Pages of int8 hold a scale a channel for 16 tokens, contiguous caches one for 32:
-/// a tenth more bytes, and queries are scaled twice as often.) Tiles that read in rising addresses took .97
-/// of the time of others for one row of float, .96 for four, two at a time, .94 for two rows in 16 bits, but
-/// 1.4 for one row of fp16, 1.04 for two of float, 1.1 for four in 16 bits and int8. 4 KB asked for in place
-/// of 8 took 1.03 in float and up to 1.25 in 16 bits, 16 KB 1.0 to 1.1, pages in parts of 4 KB 1.1.
+/// Share of a contiguous cache's speed, 8 key/value heads of 128, 134 MB, pages of 16 in random order, one
+/// thread, Zen 5, groups of 1, 2, 4 and 8, in turn in one process; before: pieces looked up for each head, and
+/// one page at a time; in brackets pages in rising order (one float row over a contiguous cache has
+/// one_row.hpp's loop; fp16, before: .94 .87 .85 .78, not measured since):
+///   float   .67 .82 .88 .90 -> .75 .88 .90 .92    (.86 .98 .99 .94)
+///   bf16    .90 .95 .83 .80 -> .98 1.03 .92 .89   (1.02 1.09 .93 .90)
+///   int8    .69 .69 .67 .71 -> .90 .87 .87 .85    (.91 .92 .88 .87)
+/// What is left of one float row's is memory: within caches the same rows take a quarter of that time, and
+/// random order alone costs a tenth. Pages of int8 hold a scale a channel for 16 tokens, contiguous caches one
+/// for 32: a tenth more bytes, and queries are scaled twice as often.
+///
+/// As many pages as hold 8 KB of a head are read side by side (int8: one page at a time .84 .85 .76 .77, two
+/// .91 .91 .85 .82; 16 bits with four .87 .98 .99 .94, two for 1 and 2 rows better; two of float .75 .73 .94
+/// .88). Up to 4 heads a task in place of 8: .71 .84 .88 .91 in float, .83 in bf16. Tiles that read in rising
+/// addresses took .97 of the time of others for one row of float, .96 for four, two at a time, .94 for two
+/// rows in 16 bits, but 1.4 for one row of fp16, 1.04 for two of float, 1.1 for four in 16 bits and int8. 4 KB
+/// asked for in place of 8 took 1.03 in float and up to 1.25 in 16 bits, 16 KB 1.0 to 1.1, pages in parts of
+/// 4 KB 1.1; into L2 in place of L1, 8 to 64 KB ahead, 1.0 to 1.16 in float.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_heads(const Problem& p, const row_block& first, index_type heads, range span,
                                  const row_memory<T>* memory) noexcept {
