@@ -160,7 +160,7 @@ class heads_of_pages {
     }
   };
 
-  /// Where the first keys of `keys` lie, in pages of so many, and how many bytes one head's lie after another's.
+  /// Where the first of `keys` lie, page by page, and how many bytes one head's lie after another's.
   struct first_places {
     byte_rows of_first[std::size_t{most_pages}];
     index_type count = 0, apart = 0;
@@ -258,22 +258,21 @@ class heads_of_pages {
 /// long as they can, and 8 KB are what 40 GB/s bring in 200 ns.
 ///
 /// Share of a contiguous cache's speed, 8 key/value heads of 128, 134 MB, pages of 16 in random order, one
-/// thread, Zen 5, groups of 1, 2, 4 and 8, in turn in one process; before: pieces looked up for each head, and
+/// thread, Zen 5, groups of 1, 2, 4 and 8, in turn in one process; before: pieces looked up for each head,
 /// one page at a time; in brackets pages in rising order (one float row over a contiguous cache has
 /// one_row.hpp's loop; fp16, before: .94 .87 .85 .78, not measured since):
 ///   float   .67 .82 .88 .90 -> .75 .88 .90 .92    (.86 .98 .99 .94)
 ///   bf16    .90 .95 .83 .80 -> .98 1.03 .92 .89   (1.02 1.09 .93 .90)
 ///   int8    .69 .69 .67 .71 -> .90 .87 .87 .85    (.91 .92 .88 .87)
 /// What is left of one float row's is memory: within caches the same rows take a quarter of that time, and
-/// random order alone costs a tenth. Pages of int8 hold a scale a channel for 16 tokens, contiguous caches one
-/// for 32: a tenth more bytes, and queries are scaled twice as often.
+/// random order alone costs a tenth. Pages of int8 hold a scale a channel for 16 tokens, contiguous caches
+/// one for 32: a tenth more bytes, and queries are scaled twice as often.
 ///
 /// As many pages as hold 8 KB of a head are read side by side (int8: one page at a time .84 .85 .76 .77, two
-/// .91 .91 .85 .82; 16 bits with four .87 .98 .99 .94, two for 1 and 2 rows better; two of float .75 .73 .94
-/// .88). Up to 4 heads a task in place of 8: .71 .84 .88 .91 in float, .83 in bf16. Tiles that read in rising
+/// .91 .91 .85 .82; bf16 four at a time .87 .98 .99 .94; float two at a time .75 .73 .94 .88). Up to 4 heads a task in place of 8: .71 .84 .88 .91 in float, .83 in bf16. Tiles that read in rising
 /// addresses took .97 of the time of others for one row of float, .96 for four, two at a time, .94 for two
-/// rows in 16 bits, but 1.4 for one row of fp16, 1.04 for two of float, 1.1 for four in 16 bits and int8. 4 KB
-/// asked for in place of 8 took 1.03 in float and up to 1.25 in 16 bits, 16 KB 1.0 to 1.1, pages in parts of
+/// rows in 16 bits, but 1.4 for one row of fp16, 1.04 for two of float, 1.1 for four in 16 bits and int8.
+/// 4 KB asked for in place of 8 took 1.03 in float and up to 1.25 in 16 bits, 16 KB 1.0 to 1.1, pages in parts of
 /// 4 KB 1.1; into L2 in place of L1, 8 to 64 KB ahead, 1.0 to 1.16 in float.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_heads(const Problem& p, const row_block& first, index_type heads, range span,
