@@ -268,12 +268,13 @@ class heads_of_pages {
 /// random order alone costs a tenth. Pages of int8 hold a scale a channel for 16 tokens, contiguous caches
 /// one for 32: a tenth more bytes, and queries are scaled twice as often.
 ///
-/// As many pages as hold 8 KB of a head are read side by side (int8: one page at a time .84 .85 .76 .77, two
-/// .91 .91 .85 .82; bf16 four at a time .87 .98 .99 .94; float two at a time .75 .73 .94 .88). Up to 4 heads a task in place of 8: .71 .84 .88 .91 in float, .83 in bf16. Tiles that read in rising
-/// addresses took .97 of the time of others for one row of float, .96 for four, two at a time, .94 for two
-/// rows in 16 bits, but 1.4 for one row of fp16, 1.04 for two of float, 1.1 for four in 16 bits and int8.
-/// 4 KB asked for in place of 8 took 1.03 in float and up to 1.25 in 16 bits, 16 KB 1.0 to 1.1, pages in parts of
-/// 4 KB 1.1; into L2 in place of L1, 8 to 64 KB ahead, 1.0 to 1.16 in float.
+/// As many pages as hold 8 KB of a head are read side by side (int8: one page at a time .84 .85 .76 .77,
+/// two .91 .91 .85 .82; bf16 four at a time .87 .98 .99 .94; float two at a time .75 .73 .94 .88). Up to 4
+/// heads a task in place of 8: .71 .84 .88 .91 in float, .83 in bf16. Tiles that read in rising addresses
+/// took .97 of the time of others for one row of float, .96 for four, two at a time, .94 for two rows in 16
+/// bits, but 1.4 for one row of fp16, 1.04 for two of float, 1.1 for four in 16 bits and int8. 4 KB asked
+/// for in place of 8 took 1.03 in float and up to 1.25 in 16 bits, 16 KB 1.0 to 1.1, pages in parts of 4 KB
+/// 1.1; into L2 in place of L1, 8 to 64 KB ahead, 1.0 to 1.16 in float.
 template <class Arch, class Problem, class T = typename Problem::compute>
 FOVEA_NOINLINE void attend_heads(const Problem& p, const row_block& first, index_type heads, range span,
                                  const row_memory<T>* memory) noexcept {
