@@ -257,6 +257,39 @@ TEST(gathered, is_attention_over_the_listed_keys) {
   }
 }
 
+/// Keys are copied once for both where values are a part of them, and only there.
+TEST(gathered, values_are_a_part_of_the_keys_of_their_own_cache) {
+  constexpr index_type count = 300, of_latent = 20, query_heads = 64;
+  fovea::latent_cache<float> a(count, {.latent = of_latent, .rotary = 4}),
+      b(count, {.latent = of_latent, .rotary = 4});
+  const Matrix of_a = normal(count, 24, 9), of_b = normal(count, 24, 10);
+  a.append(of_a), b.append(of_b);
+  const auto q = stored_as<float>(normal(1, query_heads * 24, 7), query_heads);
+  const fovea::attention<float> any{{.heads = query_heads, .kv_heads = 1}};
+  fovea::key_lists lists, others;
+  std::vector<index_type> odd, even;
+  for (index_type j = 1; j < count; j += 2) odd.push_back(j), even.push_back(j - 1);
+  lists.add(odd), others.add(even);
+  const auto rows_of = [](const Matrix& m, const std::vector<index_type>& list, index_type columns) {
+    Matrix some(static_cast<index_type>(list.size()), columns);
+    for (index_type i = 0; i < some.rows(); ++i)
+      some.row(i) = m.row(list[static_cast<std::size_t>(i)]).leftCols(columns);
+    return some;
+  };
+  const auto expect_same = [&](const auto& out, const Matrix& k, const Matrix& v) {
+    const auto expected = any(q, stored_as<float>(k, 1), stored_as<float>(v, 1));
+    for (index_type h = 0; h < query_heads; ++h)
+      for (index_type c = 0; c < of_latent; ++c)
+        ASSERT_NEAR(out(0, h, 0, c), expected(0, h, 0, c), 1e-6) << h;
+  };
+  const fovea::gathered first{a, lists}, second{a, others}, of_other{b, lists};
+  const Matrix k = rows_of(of_a, odd, 24);
+  expect_same(any(q, first.keys(), first.values()), k, rows_of(of_a, odd, of_latent));
+  expect_same(any(q, first.keys(), second.values()), k, rows_of(of_a, even, of_latent));
+  expect_same(any(q, first.keys(), of_other.values()), k, rows_of(of_b, odd, of_latent));
+  expect_same(any(q, a.keys(), b.values()), of_a, of_b.leftCols(of_latent));
+}
+
 TEST(gathered, and_top_keys_refuse_what_does_not_fit) {
   const tokens<float> all(9, dim, dim, 3);
   fovea::kv_cache<float, kv_heads> cache(9, dim);

@@ -28,6 +28,12 @@ struct cached_head {
   static constexpr bool of_one_element = !in_int8;
   static constexpr bool in_one_piece = of_one_element && requires { requires Cache::in_one_piece; };
 
+  /// Whether these are the first part of those keys.
+  bool lies_in(const cached_head<Cache, side::keys>& keys) const noexcept
+    requires as_keys
+  {
+    return cache == keys.cache && head == keys.head && first == keys.first;
+  }
   template <class F>
   void each_piece(range wanted, F&& f) const noexcept {
     if (!wanted.empty())

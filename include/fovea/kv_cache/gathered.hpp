@@ -53,6 +53,13 @@ struct gathered_head {
   index_type rows = static_cast<index_type>(list.size()), cols = all.cols, row_stride = 0,
              col_stride = all.col_stride;
 
+  /// Whether these are the first part of those keys.
+  template <class Keys>
+  bool lies_in(const gathered_head<Keys>& keys) const noexcept
+    requires(!decodes) && requires { all.lies_in(keys.all); }
+  {
+    return list.data() == keys.list.data() && rows == keys.rows && all.lies_in(keys.all);
+  }
   /// Neighbours in one piece.
   template <class F>
   void each_piece(range wanted, F&& f) const noexcept {

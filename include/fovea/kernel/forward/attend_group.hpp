@@ -20,39 +20,33 @@ inline constexpr bool may_group<Problem> = requires {  // and not what derives f
   }(std::type_identity<std::remove_cvref_t<decltype(Problem::out)>>());
 };
 
-/// Whether values are the first part of keys that are copied for both.
-template <class Values>
-inline constexpr bool are_keys = false;
-template <class Values>
-  requires requires { Values::as_keys; }
-inline constexpr bool are_keys<Values> = Values::as_keys;
+/// Whether values may be the first part of keys, whose copies are then read for both.
+template <class Values, class Keys>
+concept may_lie_in = requires(const Values& values, const Keys& keys) { values.lies_in(keys); };
 
-/// Values that are the first part of keys: a block of them is the one of the keys that was read last.
-template <class Keys>
-struct values_of_keys {
-  static constexpr index_type tokens_a_row_of_columns = 1;
+/// Values of which a block, where they are the first part of keys, is the one of the keys that was read last.
+template <class Keys, class Values>
+struct values_of_keys : Values {
   const Keys& keys;
-  index_type width;
-  decltype(Keys::all) all = keys.all;
+  bool in_keys;
   auto read(range wanted) const noexcept {
+    if (!in_keys) return Values::read(wanted);
     auto rows = keys.in_one_piece(wanted);
     if (rows.data == nullptr) rows = {keys.buffer, keys.width, keys.width};
-    rows.dim = width;
+    rows.dim = this->width;
     return rows;
   }
   auto read_columns(range wanted) const noexcept { return read(wanted); }
-  static bool columns_finite(const auto& rows, index_type tokens) noexcept {
-    return Keys::columns_finite(rows, tokens);
-  }
 };
 
 /// The values of a head as a walk of its group reads them.
 template <class Arch, bool Pairs, bool OfKeys, class Keys, class Head, class T>
 auto group_values(const Keys& keys, const Head& all, index_type width, T* buffer) noexcept {
-  if constexpr (OfKeys && are_keys<Head>)
-    return values_of_keys<Keys>{keys, width};
+  const auto values = operand_in_lanes<Arch, Pairs>(all, width, buffer);
+  if constexpr (OfKeys && may_lie_in<Head, decltype(Keys::all)>)
+    return values_of_keys<Keys, std::remove_const_t<decltype(values)>>{values, keys, all.lies_in(keys.all)};
   else
-    return operand_in_lanes<Arch, Pairs>(all, width, buffer);
+    return values;
 }
 
 /// A key/value head of a call, and what becomes of its group's rows: what the job of a walk refers to.
