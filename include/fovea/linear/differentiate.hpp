@@ -19,6 +19,8 @@ class gradient_task {
   using strips = state_strips<Arch, T>;
   using reader = token_reader<Arch, Call>;
   static constexpr index_type n = lanes<Arch, T>, halvings = std::bit_width(unsigned(chunk_tokens)) - 1;
+  /// How the state after a chunk was made: by products, which leave u_t / beta_t, or token by token.
+  enum class way : unsigned char { products, token_by_token };
 
  public:
   gradient_task(const Gradients& gradients, const linear_attention_plan& plan, index_type job,
@@ -42,7 +44,8 @@ class gradient_task {
     std::fill_n(later_, x_.dim_step, T(0));
     s_ = state(take(sizes_.state())), ds_ = state(take(sizes_.state()));
     if (x_.decays_channels) halves_ = take(halvings * sizes_.state());
-    chunks_ = take(kept_ * numbers_kept(sizes_, c_.has_beta)), by_products_ = take(round_up(kept_, n));
+    chunks_ = take(kept_ * numbers_kept(sizes_, c_.has_beta));
+    ways_ = reinterpret_cast<way*>(take(numbers_of_ways(kept_)));
     x_.first_o = unused_o_, x_.o_head = chunk_tokens * x_.width;
   }
 
@@ -54,7 +57,7 @@ class gradient_task {
            gradient_memory<Arch, T>::numbers(z.group, z.dim_step(), z.width()) +
            chunk_tokens * (2 * z.group * z.width() + z.dim_step() + 1) + z.dim_step() +
            (2 + (z.decays_channels ? halvings : 0) + segments) * z.state() +
-           kept * numbers_kept(z, has_beta) + round_up(kept, n);
+           kept * numbers_kept(z, has_beta) + numbers_of_ways(kept);
   }
   /// The state before a chunk, and u_t / beta_t.
   static index_type numbers_kept(const task_sizes<Arch, T>& z, bool has_beta) noexcept {
@@ -75,8 +78,8 @@ class gradient_task {
       const index_type first = i * kept_, end = std::min(chunks, first + kept_);
       if (first < end) copy_state(s_, kept_state(0));
       for (index_type c = first; c < end; ++c)
-        by_products_[c - first] = T(advance(
-            c, kept_state(c - first), c + 1 < end ? kept_state(c + 1 - first) : s_, kept_rows(c - first)));
+        ways_[c - first] = advance(c, kept_state(c - first), c + 1 < end ? kept_state(c + 1 - first) : s_,
+                                   kept_rows(c - first));
       if (i + 1 == segments) chunk_gradient<Arch, T>::sum_rows(s_, ds_, later_);
       for (index_type c = end - 1; c >= first; --c) differentiate(c, c - first);
     }
@@ -85,6 +88,9 @@ class gradient_task {
 
  private:
   T* take(index_type count) noexcept { return std::exchange(next_, next_ + count); }
+  static index_type numbers_of_ways(index_type kept) noexcept {
+    return round_up(ceil_div(kept, index_type(sizeof(T))), n);
+  }
   strips state(T* first) const noexcept { return {first, x_.dim, x_.width}; }
   strips kept_state(index_type i) const noexcept {
     return state(chunks_ + i * numbers_kept(sizes_, c_.has_beta));
@@ -100,16 +106,15 @@ class gradient_task {
     return s.all.data ? s.head(reader_.batch(), reader_.kv_head()) : matrix_view<E>{};
   }
 
-  /// The state after chunk c from that before it; `to` may be `from`. False: token by token, without
-  /// `unscaled`.
-  bool advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
+  /// The state after chunk c from that before it; `to` may be `from`. `unscaled`: of products alone.
+  way advance(index_type c, const strips& from, const strips& to, const row_list<T>& unscaled) noexcept {
     reader_.read(c * chunk_tokens);
     chunk_prefetch soon;
     reader_.ask_for((c + 1) * chunk_tokens, soon.of_rows, false);
-    if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return true;
+    if (chunk<Arch, T>(x_, from, chunk_, soon).advance(to, unscaled)) return way::products;
     if (to.first != from.first) copy_state(from, to);
     recur(x_, to);
-    return false;
+    return way::token_by_token;
   }
 
   /// The gradients of chunk c, the i-th that is kept.
@@ -122,7 +127,8 @@ class gradient_task {
       d_out_ = read_rows<Arch, T>(d_out(g), range{first, first + x_.count}, true,
                                   {own_d_out_.row(g * chunk_tokens), own_d_out_.step});
     chunk_prefetch soon = block_before(first - chunk_tokens, i - 1);
-    differentiate(x_, first, kept_state(i), by_products_[i] != T(0) ? kept_rows(i) : row_list<T>{}, 0, soon);
+    differentiate(x_, first, kept_state(i), ways_[i] == way::products ? kept_rows(i) : row_list<T>{}, 0,
+                  soon);
   }
 
   /// Those of tokens `first` on: at once, or, where the decays of channels lie too far apart, a half at a
@@ -240,7 +246,8 @@ class gradient_task {
   row_list<const T> d_out_;
   index_type d_out_head_ = 0;
   row_list<T> own_d_out_, unused_o_, own_d_decay_, d_decay_;
-  T *d_beta_, *later_, *by_products_;  // by_products: 0 for chunks that went token by token
+  T *d_beta_, *later_;
+  way* ways_;  // of the chunks that are kept
   strips s_, ds_;
   T *halves_ = nullptr, *chunks_;
 };
