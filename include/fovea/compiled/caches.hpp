@@ -5,6 +5,7 @@
 #include <fovea/compiled/rotary.hpp>
 #include <fovea/kv_cache/contiguous.hpp>
 #include <fovea/kv_cache/paged.hpp>
+#include <fovea/kv_cache/read_tokens.hpp>
 #include <fovea/kv_cache/ring.hpp>
 
 #include <variant>
@@ -92,15 +93,8 @@ class cache_of final : public any_cache {
   }
   void load(std::istream& in) override { whole_cache("load").load(in); }
   void read_keys(index_type head, void* to) const noexcept override {
-    auto* row = static_cast<compute*>(to);
-    each_piece<caching::side::keys>(head, {0, tokens()}, [&](const auto& part) {
-      const auto& rows = part.tokens;
-      for (index_type t = 0; t < rows.rows; ++t, row += rows.cols) {
-        load_elements(rows.at(t), rows.col_stride, rows.cols, row);
-        if (part.channel_scales != nullptr)
-          for (index_type c = 0; c < rows.cols; ++c) row[c] *= static_cast<compute>(part.channel_scales[c]);
-      }
-    });
+    const caching::cached_head<cache_of, caching::side::keys> keys{this, head, tokens(), dim(), 0};
+    caching::read_tokens(keys, {0, keys.rows}, static_cast<compute*>(to), keys.cols);
   }
   index_type tokens() const noexcept override {
     return ask([](const auto& cache) { return cache.tokens(); });

@@ -2,6 +2,7 @@
 // contiguous.
 #pragma once
 
+#include <fovea/kernel/operand/read_piece.hpp>
 #include <fovea/kernel/scratch.hpp>
 #include <fovea/kernel/tile/tile.hpp>
 #include <fovea/view/matrix.hpp>
@@ -191,7 +192,7 @@ struct operand {
     return {buffer, width, width};
   }
 
-  // A piece's elements as rows of T: this is what its scales mean. (Side by side they are converted by
+  // A piece's elements as rows of T, as read_piece_row has them. (Side by side they are converted by
   // instructions: 16 queries, 512 keys of fp16 took 30 % more when compilers made it of the elements' own.)
   template <class Piece>
   FOVEA_INLINE void copy_piece(const Piece& part, T* to) const noexcept {
@@ -211,11 +212,7 @@ struct operand {
       return;
     }
     for (index_type j = 0; j < part.tokens.rows; ++j, to += width) {
-      load_elements(part.tokens.at(j), part.tokens.col_stride, all.cols, to);
-      if (part.channel_scales != nullptr)
-        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(part.channel_scales[c]);
-      if (part.token_scales != nullptr)
-        for (index_type c = 0; c < all.cols; ++c) to[c] *= static_cast<T>(part.token_scales[j]);
+      read_piece_row(part, j, all.cols, to);
       std::fill(to + all.cols, to + width, T(0));
     }
   }
