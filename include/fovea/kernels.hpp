@@ -43,6 +43,22 @@ FOVEA_KERNEL void attend_blocks(one_row<default_arch, float>, const matrix_view<
 FOVEA_KERNEL void write_values(const row_panel<default_arch, float>&, const row_softmax<default_arch, float>&,
                                const row_results_ref<default_arch, float>&, const sequences<float>&,
                                index_type, index_type) noexcept;
+FOVEA_KERNEL void score_block(const dot_product&, const place&,
+                              const operand<default_arch, float, matrix_view<const float>>&,
+                              const row_panels<default_arch, float>&, range, float, piece_places&) noexcept;
+FOVEA_KERNEL void add_block(const operand<default_arch, float, matrix_view<const float>>&,
+                            const row_panels<default_arch, float>&, range, bool, piece_places&) noexcept;
+FOVEA_KERNEL index_type copy_value<default_arch>(const row_block&, index_type, const sequences<const float>&,
+                                                 const matrix_view<const float>&,
+                                                 const matrix_view<const float>&, float,
+                                                 const sequences<float>&, const sequences<float>&) noexcept;
+FOVEA_KERNEL struct operand<default_arch, float, matrix_view<const float>>;
+FOVEA_KERNEL struct row_softmax<default_arch, float>;
+FOVEA_KERNEL class lane_values<default_arch, float>;
+FOVEA_KERNEL void row_queries_ref<default_arch, float>::copy_rows<float>(
+    const void*, index_type, index_type, const row_panel<default_arch, float>&, float) noexcept;
+FOVEA_KERNEL void row_results_ref<default_arch, float>::write_rows<sequences<float>>(
+    const void*, index_type, index_type, const row_panel<default_arch, float>&) noexcept;
 FOVEA_KERNEL class key_group<default_arch, float>;
 FOVEA_KERNEL void differentiate_head(const gradient_head<default_arch, float>&,
                                      key_superblock<default_arch, float>&) noexcept;
@@ -104,6 +120,22 @@ FOVEA_KERNEL void write_values(const row_panel<default_arch, double>&,
                                const row_softmax<default_arch, double>&,
                                const row_results_ref<default_arch, double>&, const sequences<double>&,
                                index_type, index_type) noexcept;
+FOVEA_KERNEL void score_block(const dot_product&, const place&,
+                              const operand<default_arch, double, matrix_view<const double>>&,
+                              const row_panels<default_arch, double>&, range, double, piece_places&) noexcept;
+FOVEA_KERNEL void add_block(const operand<default_arch, double, matrix_view<const double>>&,
+                            const row_panels<default_arch, double>&, range, bool, piece_places&) noexcept;
+FOVEA_KERNEL index_type copy_value<default_arch>(const row_block&, index_type, const sequences<const double>&,
+                                                 const matrix_view<const double>&,
+                                                 const matrix_view<const double>&, double,
+                                                 const sequences<double>&, const sequences<double>&) noexcept;
+FOVEA_KERNEL struct operand<default_arch, double, matrix_view<const double>>;
+FOVEA_KERNEL struct row_softmax<default_arch, double>;
+FOVEA_KERNEL class lane_values<default_arch, double>;
+FOVEA_KERNEL void row_queries_ref<default_arch, double>::copy_rows<double>(
+    const void*, index_type, index_type, const row_panel<default_arch, double>&, double) noexcept;
+FOVEA_KERNEL void row_results_ref<default_arch, double>::write_rows<sequences<double>>(
+    const void*, index_type, index_type, const row_panel<default_arch, double>&) noexcept;
 FOVEA_KERNEL class key_group<default_arch, double>;
 FOVEA_KERNEL void differentiate_head(const gradient_head<default_arch, double>&,
                                      key_superblock<default_arch, double>&) noexcept;

@@ -9,6 +9,20 @@
 FOVEA_NAMESPACE_BEGIN
 namespace kernel {
 
+/// O = O * shrink + P V for all rows and a block of values.
+template <class Arch, class T, class Operand>
+void add_block(const Operand& values, const row_panels<Arch, T>& all, range keys, bool finite,
+               piece_places& next) noexcept {
+  each_pieces<scaled::by_token, true>(values, keys, [&](auto& v) {
+    v.prefetch(next);
+    for (const auto& p : all)
+      if constexpr (std::is_same_v<decltype(v), block_pieces<nibble_pair>&>)
+        add_pieces(p, v, values.width);  // finite in any case
+      else
+        finite ? add_pieces(p, v, values.width) : add_seen_pieces(p, v, values.width), v.prefetch_nothing();
+  });
+}
+
 /// Values of a head, in whatever pieces, elements and scales.
 template <class Arch, class T>
 class row_values_ref {
@@ -40,16 +54,7 @@ class row_values_ref {
   template <class Operand>
   static constexpr functions functions_of{
       [](const void* operand, const panels& all, range keys, bool finite, piece_places& next) noexcept {
-        const auto& values = *static_cast<const Operand*>(operand);
-        each_pieces<scaled::by_token, true>(values, keys, [&](auto& v) {
-          v.prefetch(next);
-          for (const auto& p : all)
-            if constexpr (std::is_same_v<decltype(v), block_pieces<nibble_pair>&>)
-              add_pieces(p, v, values.width);  // finite in any case
-            else
-              finite ? add_pieces(p, v, values.width) : add_seen_pieces(p, v, values.width),
-                  v.prefetch_nothing();
-        });
+        add_block(*static_cast<const Operand*>(operand), all, keys, finite, next);
       },
       [](const void* operand, range keys) noexcept {
         if constexpr (nibble_coding_head<decltype(Operand::all)>) return true;

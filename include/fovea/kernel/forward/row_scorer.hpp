@@ -68,6 +68,25 @@ FOVEA_NOINLINE FOVEA_FLATTEN void score_piece(const Scorer& scorer, const place&
   }
 }
 
+/// The logits of all rows against a block of keys: see row_scorer_ref.
+template <class Arch, class T, class Scorer, class Operand>
+void score_block(const Scorer& scorer, const place& at, const Operand& operand,
+                 const row_panels<Arch, T>& all, range keys, T scale, piece_places& next) noexcept {
+  constexpr bool nibbles = std::is_same_v<Scorer, dot_product>;
+  each_pieces<scaled::by_channel, nibbles>(operand, keys, [&](auto& pieces) {
+    pieces.prefetch(next);
+    for (const auto& q : all)
+      if constexpr (std::is_same_v<Scorer, dot_product>)
+        dot_pieces(q, pieces), pieces.prefetch_nothing();
+      else if constexpr (std::is_same_v<Scorer, dot_product_of_pairs>)
+        dot_pieces_of_pairs(q, pieces, scale), pieces.prefetch_nothing();
+      else
+        with_chosen(scorer, at, [&](const auto& chosen) {
+          for (const auto& k : pieces) score_piece(chosen, at, q, k);
+        });
+  });
+}
+
 /// A reference to a scorer and the keys of a head, in whatever pieces, elements and scales.
 template <class Arch, class T>
 class row_scorer_ref {
@@ -99,20 +118,8 @@ class row_scorer_ref {
   static constexpr functions functions_of{
       [](const void* scorer, const place& at, const void* operand, const panels& all, range keys, T scale,
          piece_places& next) noexcept {
-        constexpr bool nibbles = std::is_same_v<Scorer, dot_product>;
-        each_pieces<scaled::by_channel, nibbles>(
-            *static_cast<const Operand*>(operand), keys, [&](auto& pieces) {
-              pieces.prefetch(next);
-              for (const auto& q : all)
-                if constexpr (std::is_same_v<Scorer, dot_product>)
-                  dot_pieces(q, pieces), pieces.prefetch_nothing();
-                else if constexpr (std::is_same_v<Scorer, dot_product_of_pairs>)
-                  dot_pieces_of_pairs(q, pieces, scale), pieces.prefetch_nothing();
-                else
-                  with_chosen(*static_cast<const Scorer*>(scorer), at, [&](const auto& chosen) {
-                    for (const auto& k : pieces) score_piece(chosen, at, q, k);
-                  });
-            });
+        score_block(*static_cast<const Scorer*>(scorer), at, *static_cast<const Operand*>(operand), all, keys,
+                    scale, next);
       },
       [](const void* operand, range keys, piece_places& to) noexcept {
         to.add(static_cast<const Operand*>(operand)->all, keys);
