@@ -91,6 +91,15 @@ TEST(index_bounds, few_of_many_are_those_of_all_scores) {
   }
 }
 
+TEST(index_bounds, hold_where_squares_are_too_small_for_float) {
+  constexpr index_type keys = 4001, index_heads = 8;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const auto q = stored_as<float>(Matrix(normal(1, index_heads * dim, 3 * seed) * 1e-24f), index_heads);
+    const auto k = stored_as<float>(Matrix(normal(keys, dim, 3 * seed + 1) * 1e10f), 1);
+    expect_sorted(q, normal(1, index_heads, 3 * seed + 2), k, 64);
+  }
+}
+
 /// A template: what depends on an instruction set that has no such products is not compiled.
 template <class Arch>
 void expect_bounds() {

@@ -127,16 +127,18 @@ class index_bounds : index_sums<Arch, float, bf16_pair> {
   }
 
   /// |s - s'| <= error_ |k| + least_error_ where |k| < most_. What float makes of these sums, and of s and of
-  /// s', is at most their number times 2^-23 of products of norms; numbers below 2^-126 may count as 0.
+  /// s', is at most their number times 2^-23 of products of norms; numbers below 2^-126 may count as 0, those
+  /// that are squared among them.
   void find_error(const float* rounded, const float* lost) noexcept {
     const double heads = static_cast<double>(this->heads_), sums = static_cast<double>(2 * this->depth_),
                  ulp = 0x1p-23;
     double of_rounded, of_lost, squares, lost_squares, weights = 0;
     gram(rounded, of_rounded, squares), gram(lost, of_lost, lost_squares);
     for (index_type h = 0; h < this->heads_; ++h) weights += std::abs(static_cast<double>(this->weights_[h]));
-    const double all = std::sqrt(heads * squares) * 1.01;  // at least sum_h |w_h| |q'_h|
-    const double error = std::sqrt(of_rounded + sums * ulp * heads * squares) * 0x1p-8 +
-                         std::sqrt(of_lost + sums * ulp * heads * lost_squares) +
+    const double tiny = heads * heads * sums * 0x1p-125;          // more than what counts as 0 adds up to
+    const double all = std::sqrt(heads * squares + tiny) * 1.01;  // at least sum_h |w_h| |q'_h|
+    const double error = std::sqrt(of_rounded + sums * ulp * heads * squares + tiny) * 0x1p-8 +
+                         std::sqrt(of_lost + sums * ulp * heads * lost_squares + tiny) +
                          2 * (sums + heads + 16) * ulp * all + weights * sums * 0x1p-120;
     const double longest = 1 + std::sqrt(squares_of_q_) + all + weights;
     if (!(longest < 1e30 && error < 1e30)) return;  // nor where something is NaN: no bound is known
