@@ -216,8 +216,8 @@ auto index_scores(const Q& q, const W& w, const K& k, const top_keys_options& o)
 /// keys are wanted, float scores are first bounded by products of rounded numbers
 /// (kernel/sweep/index_bounds.hpp) and made of the keys alone that may be among the best: the choice is
 /// the same. (One query over 65,536 tokens of 128 heads x 576/512, 2,048 of them chosen by 64 index heads
-/// of 128 and attended to, over the time of all in float: 0.091 to 0.095, on the same day 0.104 to 0.109
-/// with all scores made; of the operations of all keys those scores are 0.059 and attention 0.031. All
+/// of 128 and attended to, over the time of all in float: 0.072 to 0.073, in turn with 0.081 to 0.082 of all
+/// scores made; of the operations of all keys those scores are 0.059 and attention 0.031. All
 /// scores take 0.87 to 0.89 of the multiply-add peak, 0.02 of it the choice. Of attention a tenth is copies
 /// of rows that lie apart; asking for these 2 to 32 rows ahead, or for the next block's beside the products,
 /// gained nothing. Zen 5.)
