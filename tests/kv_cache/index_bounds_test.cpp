@@ -1,10 +1,7 @@
 // Keys chosen by an index where bounds on their scores say of most that they are none of the best.
 #include <fovea/top_keys.hpp>
-#include <fovea/view/eigen.hpp>
 
-#include "../support/random.hpp"
-
-#include <gtest/gtest.h>
+#include "index_operands.hpp"
 
 #include <cmath>
 #include <numeric>
@@ -12,40 +9,7 @@
 namespace fovea_test {
 namespace index_bounds_test {
 
-using fovea::index_type;
-using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-constexpr index_type dim = 24;
-
-Matrix normal(index_type rows, index_type columns, std::uint64_t seed) {
-  random_source random(seed);
-  Matrix m(rows, columns);
-  for (index_type i = 0; i < m.size(); ++i) {
-    double sum = 0;
-    for (int n = 0; n < 12; ++n) sum += random.uniform(-0.5, 0.5);
-    m.data()[i] = static_cast<float>(sum);
-  }
-  return m;
-}
-
-template <class E>
-fovea::tensor<E> stored_as(const Matrix& m, index_type heads) {
-  fovea::tensor<E> x(1, heads, m.rows(), m.cols() / heads);
-  for (index_type t = 0; t < m.rows(); ++t)
-    for (index_type c = 0; c < m.cols(); ++c) x(0, c / x.dim(), t, c % x.dim()) = static_cast<E>(m(t, c));
-  return x;
-}
-
-/// The formula, in double, of one query.
-double score(const auto& q, const Matrix& w, const auto& k, index_type j) {
-  double sum = 0;
-  for (index_type h = 0; h < q.heads(); ++h) {
-    double dot = 0;
-    for (index_type c = 0; c < dim; ++c)
-      dot += static_cast<double>(q(0, h, 0, c)) * static_cast<double>(k(0, 0, j, c));
-    sum += static_cast<double>(w(0, h)) * std::max(dot, 0.0);
-  }
-  return sum;
-}
+using namespace index_operands;
 
 /// What sorting all scores gives, NaN the largest.
 void expect_sorted(const auto& q, const Matrix& w, const auto& k, index_type count) {
@@ -118,7 +82,7 @@ void expect_bounds() {
           call.heads_of(0), call.weights(0), call.weight_stride(), head, memory.get());
       bounds.each_block({3, keys}, [&](fovea::range wanted, const float* low, const float* high) {
         for (index_type j = wanted.first; j < wanted.last; ++j, ++low, ++high) {
-          const double s = score(q, w, k, j);
+          const double s = score(q, w, k, 0, j);
           ASSERT_TRUE(*low <= s && s <= *high) << j << " " << *low << " " << s << " " << *high;
           ASSERT_LT(*high - *low, 5.f);  // of scores of about 20
         }

@@ -2,7 +2,7 @@
 #include <fovea/top_keys.hpp>
 
 #include "../support/refusal.hpp"
-#include "support.hpp"
+#include "index_operands.hpp"
 
 #include <cmath>
 #include <numeric>
@@ -11,28 +11,7 @@
 namespace fovea_test {
 namespace top_keys_test {
 
-constexpr index_type dim = 24;
-
-template <class E>
-fovea::tensor<E> stored_as(const Matrix& m, index_type heads) {
-  fovea::tensor<E> x(1, heads, m.rows(), m.cols() / heads);
-  for (index_type t = 0; t < m.rows(); ++t)
-    for (index_type c = 0; c < m.cols(); ++c) x(0, c / x.dim(), t, c % x.dim()) = static_cast<E>(m(t, c));
-  return x;
-}
-
-/// The formula, in double.
-double score(const auto& q, const Matrix& w, const auto& k, index_type i, index_type j) {
-  double sum = 0;
-  for (index_type h = 0; h < q.heads(); ++h) {
-    double dot = 0;
-    for (index_type c = 0; c < dim; ++c)
-      dot += static_cast<double>(static_cast<float>(q(0, h, i, c))) *
-             static_cast<double>(static_cast<float>(k(0, 0, j, c)));
-    sum += static_cast<double>(w(i, h)) * std::max(dot, 0.0);
-  }
-  return sum;
-}
+using namespace index_operands;
 
 template <class E>
 void expect_scores(index_type index_heads, index_type queries, index_type keys, bool causal) {
